@@ -1,0 +1,114 @@
+"""Label maps: the :class:`Segments` of a batch of images, and sums over them.
+
+Below the stages, because several of them need it: segmenters make a label map, fills and the
+pixel-space distance sum over one.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchlime.checks import check_count
+from torchlime.precision import solve_dtype
+
+
+class Segments(NamedTuple):
+    """The segments of a batch of images.
+
+    Convention:
+        labels: [B,H,W] int64, ids 0…count−1, every id present (dense).
+        count: [B] int64, how many segments an image has.
+        ok: [B] bool, False where a budget ran out (a label may be split) or ``bound`` was exceeded.
+        bound: the static S, a Python number; ``count <= bound`` for every image.
+    """
+
+    labels: Tensor
+    count: Tensor
+    ok: Tensor
+    bound: int
+
+
+def segment_sums(values: Tensor, segments: Segments) -> Tensor:
+    """Sum ``values`` [B,C,H,W] over each segment: [B,C,S], 0 beyond the count.
+
+    Exactly associative: values are rounded to a 46-bit fixed point (at 224×224; 62 bits less
+    log2 of the pixels in general) relative to the largest of their image and channel, and added
+    as integers. So the order of additions, the batch and the device cannot change a sum, and
+    no float atomics are involved.
+    """
+    pixels = values.flatten(2).to(solve_dtype(values.device))
+    bits = 62 - math.ceil(math.log2(pixels.shape[2] + 1))
+    _, exponent = torch.frexp(pixels.abs().amax(dim=2, keepdim=True))
+    scale = torch.exp2((bits - exponent).to(pixels.dtype))
+    fixed = (pixels * scale).round().long()
+    index = segments.labels.flatten(1)[:, None].expand_as(fixed)
+    sums = fixed.new_zeros(*fixed.shape[:2], segments.bound).scatter_add_(2, index, fixed)
+    return sums / scale
+
+
+def segment_sizes(segments: Segments) -> Tensor:
+    """Pixels of each segment: [B,S] int64, 0 beyond the count."""
+    labels = segments.labels.flatten(1)
+    sizes = labels.new_zeros(labels.shape[0], segments.bound)
+    return sizes.scatter_add_(1, labels, torch.ones_like(labels))
+
+
+def dense_labels(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Renumber ``ids`` [B,P] of any integers to 0…count−1 in ascending order: (labels, count).
+
+    A sort and a cumulative sum, so no shape depends on the data.
+    """
+    ordered, order = ids.long().sort(dim=1)
+    steps = torch.zeros_like(ordered)
+    steps[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    ranks = steps.cumsum(dim=1)
+    return torch.empty_like(ranks).scatter_(1, order, ranks), ranks[:, -1] + 1
+
+
+def segments_from_labels(
+    labels: Tensor, batch: int, size: tuple[int, int], max_segments: int | None = None
+) -> Segments:
+    """A caller's own label map as :class:`Segments`.
+
+    Args:
+        labels: [H,W] (one map for all images) or [B,H,W], any integer dtype, any ids.
+        batch: B, the number of images.
+        size: (H, W) of the images.
+        max_segments: the static bound S. Without it the largest count is measured: for free on
+            a CPU, by the one documented read-back on another device.
+
+    Raises:
+        TypeError: ``labels`` is not an integer tensor.
+        ValueError: its shape does not fit the images, or (where the host can know: on a CPU)
+            it has more than ``max_segments`` segments. Elsewhere that shows in ``ok``.
+    """
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(f"segments must be a Segments or an integer label map, got {got}")
+    height, width = size
+    if labels.dim() not in (2, 3) or tuple(labels.shape[-2:]) != (height, width):
+        raise ValueError(
+            f"segments must be [H,W] or [B,H,W] with H, W = {height}, {width} as the images, "
+            f"got {list(labels.shape)}"
+        )
+    if labels.dim() == 3 and labels.shape[0] not in (1, batch):
+        raise ValueError(f"segments has {labels.shape[0]} label maps for {batch} images")
+    if max_segments is not None:
+        check_count(max_segments, "max_segments")
+    dense, count = dense_labels(labels.reshape(-1, height * width))
+    on_host = labels.device.type == "cpu"
+    if max_segments is None or on_host:
+        largest = int(count.max())  # the documented read-back
+        if max_segments is not None and largest > max_segments:
+            raise ValueError(
+                f"segments has {largest} segments, more than max_segments={max_segments}"
+            )
+        max_segments = max_segments or largest
+    return Segments(
+        dense.clamp(max=max_segments - 1).reshape(-1, height, width).expand(batch, -1, -1),
+        count.clamp(max=max_segments).expand(batch),
+        (count <= max_segments).expand(batch),
+        max_segments,
+    )

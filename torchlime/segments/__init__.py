@@ -1,0 +1,3 @@
+"""images → Segments."""
+
+from torchlime.labelmap import Segments as Segments

@@ -1,0 +1,1 @@
+"""masks, scores, weights → Fit."""
