@@ -25,7 +25,7 @@ class Segments(NamedTuple):
     """
 
     labels: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count
     ok: Tensor
     bound: int
 

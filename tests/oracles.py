@@ -1,0 +1,164 @@
+"""Slow, literal definitions: what the fast code is held against. None of them is timed."""
+
+import itertools
+import math
+
+import numpy as np
+
+MASK64 = 2**64 - 1
+
+
+# ---- masks ---------------------------------------------------------------------------------------
+
+
+def splitmix(bits: int) -> int:
+    """One step of SplitMix64, with Python's integers."""
+    bits = (bits + 0x9E3779B97F4A7C15) & MASK64
+    bits = ((bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
+    bits = ((bits ^ (bits >> 27)) * 0x94D049BB133111EB) & MASK64
+    return bits ^ (bits >> 31)
+
+
+def hash64(seed: int, *counters: int) -> int:
+    bits = splitmix(seed & MASK64)
+    for counter in counters:
+        bits = splitmix(bits ^ counter)
+    return bits
+
+
+def bernoulli(count: int, width: int, num_samples: int, seed: int, keep: float) -> np.ndarray:
+    masks = np.zeros((num_samples, width), dtype=bool)
+    for i in range(num_samples):
+        for j in range(count):
+            masks[i, j] = i == 0 or (hash64(seed, i, j) >> 11) / 2**53 < keep
+    return masks
+
+
+def fixed_count(count: int, width: int, num_samples: int, seed: int, remove: float) -> np.ndarray:
+    masks = np.zeros((num_samples, width), dtype=bool)
+    masks[:, :count] = True
+    hidden = min(max(math.floor(remove * count + 0.5), 1), count)
+    for i in range(1, num_samples):
+        keys = [hash64(seed, i, j) for j in range(count)]
+        masks[i, sorted(range(count), key=keys.__getitem__)[:hidden]] = False
+    return masks
+
+
+def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarray:
+    m = math.ceil(math.log2(width))
+    if num_samples >= 2 ** (m + 2):
+        m += 1
+
+    def permutation(stream: int, block: int) -> list[int]:
+        keys = [hash64(seed, stream, block, k) for k in range(2**m)]
+        signed = [key - 2**64 if key >= 2**63 else key for key in keys]
+        return sorted(range(2**m), key=signed.__getitem__)
+
+    rows = []
+    for block in range(math.ceil(num_samples / 2 ** (m + 1))):
+        codes = [2**m + p for p in permutation(1, block)[:width]]
+        signs = [hash64(seed, 2, block, j) & 1 for j in range(width)]
+        order = [i for p in permutation(3, block) for i in (p, p + 2**m)]
+        if block == 0:  # row 0 keeps all
+            signs = [1 - (order[0] & c).bit_count() % 2 for c in codes]
+        for i in order:
+            rows.append([(i & c).bit_count() % 2 ^ s for c, s in zip(codes, signs, strict=True)])
+    masks = np.array(rows[:num_samples], dtype=bool)
+    masks[:, count:] = False
+    return masks
+
+
+def all_masks(count: int) -> np.ndarray:
+    return np.array(list(itertools.product([False, True], repeat=count)))[::-1]
+
+
+# ---- fills and perturbed images ------------------------------------------------------------------
+
+
+def segment_mean(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    fill = np.empty_like(image)
+    for label in np.unique(labels):
+        for channel in range(image.shape[0]):
+            fill[channel][labels == label] = image[channel][labels == label].mean()
+    return fill
+
+
+def perturbed_image(
+    image: np.ndarray, fill: np.ndarray, labels: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    out = np.empty_like(image)
+    for y, x in np.ndindex(labels.shape):
+        out[:, y, x] = (image if mask[labels[y, x]] else fill)[:, y, x]
+    return out
+
+
+# ---- weights -------------------------------------------------------------------------------------
+
+
+def distance(name: str, mask: np.ndarray, energy: np.ndarray | None = None) -> float:
+    """Of a mask without padding to the all-kept one, from the vectors themselves."""
+    z, ones = mask.astype(float), np.ones(len(mask))
+    if name == "cosine":
+        return 1 - z @ ones / math.sqrt((z @ z) * (ones @ ones)) if z.any() else 1.0
+    if name == "euclidean":
+        return float(np.linalg.norm(ones - z))
+    return math.sqrt(energy[~mask].sum() / energy.sum()) if energy.sum() else 0.0
+
+
+# ---- surrogates ----------------------------------------------------------------------------------
+
+
+def weighted_least_squares(
+    z: np.ndarray, y: np.ndarray, w: np.ndarray, alpha: float = 0.0
+) -> tuple[float, np.ndarray]:
+    """Intercept and slopes of minimum norm, by a pseudo-inverse of the centred design."""
+    z, y = z.astype(float), y.astype(float)
+    z_mean, y_mean = w @ z / w.sum(), w @ y / w.sum()
+    rows = np.sqrt(w)[:, None] * (z - z_mean)
+    right = np.sqrt(w) * (y - y_mean)
+    rows = np.vstack([rows, math.sqrt(alpha) * np.eye(z.shape[1])])
+    slopes = np.linalg.pinv(rows, rcond=1e-10) @ np.concatenate([right, np.zeros(z.shape[1])])
+    return y_mean - z_mean @ slopes, slopes
+
+
+def hc3(
+    z: np.ndarray, y: np.ndarray, w: np.ndarray, intercept: float, slopes: np.ndarray, alpha: float
+) -> np.ndarray:
+    """Standard errors of the slopes, by the formula with explicit [S+1,S+1] matrices."""
+    x = np.hstack([np.ones((len(z), 1)), z.astype(float)])
+    penalty = alpha * np.diag([0.0] + [1.0] * z.shape[1])
+    m = np.linalg.pinv((x * w[:, None]).T @ x + penalty)
+    residuals = y - intercept - z @ slopes
+    meat = np.zeros_like(m)
+    for i in range(len(z)):
+        leverage = w[i] * x[i] @ m @ x[i]
+        if 1 - leverage >= 1e-8:
+            meat += (w[i] * residuals[i] / (1 - leverage)) ** 2 * np.outer(x[i], x[i])
+    return np.sqrt(np.diag(m @ meat @ m))[1:]
+
+
+# ---- the limit of LIME (Garreau & Mardaoui 2021), for any exchangeable weight ----------------------
+
+
+def limit_of_lime(
+    moments: dict[frozenset[int], float], d: int, width: float = 0.25
+) -> tuple[float, np.ndarray]:
+    """LIME's intercept and slopes at N → ∞ for f(z) = Σ m_S Π_{i∈S} z_i, z ~ Bernoulli(1/2)^d.
+
+    With ψ(t) = exp(−(1−√(1−t))² / 2ν²) of the share t of hidden segments and
+    α_p = E[ψ z_1⋯z_p], the weighted normal equations close on α_0, α_1, α_2.
+    """
+
+    def psi(t: float) -> float:
+        return math.exp(-((1 - math.sqrt(1 - t)) ** 2) / (2 * width**2))
+
+    def alpha(p: int) -> float:
+        return sum(math.comb(d - p, s) * 0.5**d * psi(s / d) for s in range(d - p + 1))
+
+    a0, a1, a2 = alpha(0), alpha(1), alpha(2)
+    mean = sum(m * alpha(len(s)) for s, m in moments.items())
+    joint = np.array([sum(m * alpha(len(s | {j})) for s, m in moments.items()) for j in range(d)])
+    a, b = a1 - a2, a2 - a1**2 / a0
+    c = joint - a1 / a0 * mean
+    slopes = (c - b * c.sum() / (a + d * b)) / a
+    return (mean - a1 * slopes.sum()) / a0, slopes
