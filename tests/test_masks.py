@@ -1,0 +1,174 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests import oracles
+from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
+
+SAMPLERS = [Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5)]
+
+
+def draw(sampler, counts, width, num_samples, seed=0):
+    return sampler(torch.tensor(counts), width, num_samples, seed=seed)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    width=st.integers(1, 40),
+    data=st.data(),
+    seed=st.integers(-(2**63), 2**63 - 1),
+)
+def test_masks_equal_their_literal_definition(width, data, seed):
+    count = data.draw(st.integers(1, width))
+    num_samples = data.draw(st.integers(2 ** ((width - 1).bit_length() + 1), 300))
+    drawn = {
+        "bernoulli": draw(Bernoulli(0.3), [count], width, num_samples, seed),
+        "fixed": draw(FixedCount(0.4), [count], width, num_samples, seed),
+        "orthogonal": draw(Orthogonal(), [count], width, num_samples, seed),
+    }
+    literal = {
+        "bernoulli": oracles.bernoulli(count, width, num_samples, seed, 0.3),
+        "fixed": oracles.fixed_count(count, width, num_samples, seed, 0.4),
+        "orthogonal": oracles.orthogonal(count, width, num_samples, seed),
+    }
+    for name, masks in drawn.items():
+        np.testing.assert_array_equal(masks[0].numpy(), literal[name], err_msg=name)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_a_mask_depends_on_seed_sample_segment_and_bound_alone(sampler):
+    generator_state = torch.get_rng_state()
+    together = draw(sampler, [10, 60, 33], 60, 256, seed=3)
+    assert together.shape == (3, 256, 60)
+    assert together.dtype == torch.bool
+    for i, count in enumerate([10, 60, 33]):
+        alone = draw(sampler, [count], 60, 256, seed=3)
+        assert torch.equal(together[i], alone[0])
+        assert together[i, 0, :count].all()
+        assert not together[i, :, count:].any()
+    own_seeds = draw(sampler, [10, 60, 33], 60, 256, seed=torch.tensor([3, 3, 4]))
+    assert torch.equal(own_seeds[:2], together[:2])
+    assert not torch.equal(own_seeds[2], together[2])
+    assert torch.equal(torch.get_rng_state(), generator_state)
+
+
+@pytest.mark.parametrize("sampler", [Bernoulli(), Bernoulli(0.8), FixedCount()], ids=repr)
+def test_a_longer_draw_begins_with_the_shorter(sampler):
+    assert torch.equal(draw(sampler, [20], 20, 500)[:, :100], draw(sampler, [20], 20, 100))
+
+
+def test_bernoulli_keeps_at_its_rate():
+    masks = draw(Bernoulli(keep=0.8), [100], 100, 4000)[:, 1:]
+    rate = masks.double().mean().item()
+    assert abs(rate - 0.8) < 4 * (0.16 / masks.numel()) ** 0.5
+    columns = np.corrcoef(masks[0].numpy().T) - np.eye(100)
+    assert np.abs(columns).max() < 5 / 4000**0.5
+
+
+def test_neighbouring_seeds_share_nothing():
+    a, b = (draw(Bernoulli(), [50], 50, 1000, seed=s)[0, 1:].numpy() for s in (0, 1))
+    assert abs((a == b).mean() - 0.5) < 0.02
+    assert not (a[:, None, :] == b[None, :50]).all(-1).any()  # no shifted rows either
+
+
+@pytest.mark.parametrize("width", [2, 3, 5, 16, 17, 33, 60])
+def test_orthogonal_blocks_have_strength_three(width):
+    order = (width - 1).bit_length()
+    for num_samples, size in ((2 << order, 2 << order), (12 << order, 4 << order)):
+        masks = draw(Orthogonal(), [width], width, num_samples, seed=5)[0]
+        for block in masks.split(size):
+            signs = block.double() * 2 - 1
+            assert (signs.sum(0) == 0).all()
+            gram = signs.T @ signs
+            assert torch.equal(gram, size * torch.eye(width, dtype=torch.float64))
+            triples = torch.einsum("ni,nj,nk->ijk", signs[:, :12], signs[:, :12], signs[:, :12])
+            i, j, k = torch.meshgrid(*[torch.arange(triples.shape[0])] * 3, indexing="ij")
+            distinct = (i != j) & (j != k) & (i != k)
+            assert (triples[distinct] == 0).all()
+
+
+def test_orthogonal_rows_stand_in_complement_pairs_in_random_order():
+    masks = draw(Orthogonal(), [30], 30, 512, seed=1)[0]
+    assert masks[0].all()
+    assert not masks[1].any()
+    assert (masks[0::2] ^ masks[1::2]).all()
+    assert not torch.equal(masks[:128], masks[128:256])  # blocks are independent
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_orthogonal_has_full_rank_from_one_block_on(seed):
+    for width in range(2, 201):
+        block = 2 << (width - 1).bit_length()
+        for num_samples in (block, block + 7):
+            masks = draw(Orthogonal(), [width], width, num_samples, seed=seed)[0]
+            design = np.hstack([np.ones((num_samples, 1)), masks.numpy()])
+            gram = design.T @ design
+            assert np.linalg.eigvalsh(gram)[0] > 1e-3, (width, num_samples)
+
+
+def test_orthogonal_below_one_block_is_bernoulli_and_says_from_where_it_pays():
+    with pytest.warns(UserWarning, match="num_samples >= 128") as caught:
+        masks = draw(Orthogonal(), [50], 50, 127, seed=2)
+    assert len(caught) == 1
+    assert torch.equal(masks, draw(Bernoulli(0.5), [50], 50, 127, seed=2))
+
+
+@pytest.mark.parametrize(("count", "hidden"), [(1, 1), (2, 1), (7, 1), (8, 2), (12, 2), (13, 3)])
+def test_fixed_count_rounds_half_up_and_hides_at_least_one(count, hidden):
+    masks = draw(FixedCount(remove=0.2), [count], 13, 50)[0]
+    assert (masks[1:].sum(1) == count - hidden).all()
+    assert masks[0].sum() == count
+
+
+def test_fixed_count_is_uniform():
+    masks = draw(FixedCount(remove=0.2), [10], 10, 20001)[0, 1:]
+    hidden = (~masks).double().mean(0)
+    assert (hidden - 0.2).abs().max() < 4 * (0.16 / 20000) ** 0.5
+
+
+def test_exhaustive_enumerates_each_mask_once():
+    masks = draw(Exhaustive(), [6, 6], 6, 100)
+    assert masks.shape == (2, 64, 6)
+    assert masks[0, 0].all()
+    assert len(masks[0].unique(dim=0)) == 64
+    assert {tuple(r) for r in masks[0].tolist()} == {tuple(r) for r in oracles.all_masks(6)}
+
+
+def test_exhaustive_refuses_what_it_cannot_enumerate():
+    with pytest.raises(ValueError, match=r"num_samples >= 2\*\*10, got 1023; pass segments=.*Grid"):
+        draw(Exhaustive(), [10], 10, 1023)
+    assert draw(Exhaustive(), [10], 10, 1024).shape[1] == 1024
+    with pytest.raises(ValueError, match="exactly 5 segments, got one with 4; pass segments="):
+        draw(Exhaustive(), [5, 4], 5, 64)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Bernoulli(keep=0.0), "keep must lie strictly between 0 and 1, got 0.0"),
+        (lambda: Bernoulli(keep=1), "keep must lie"),
+        (lambda: FixedCount(remove=1.5), "remove must lie strictly between 0 and 1, got 1.5"),
+        (lambda: FixedCount(remove=float("nan")), "remove must lie"),
+        (lambda: draw(Bernoulli(), [3], 3, 1), "num_samples must be at least 2, got 1"),
+        (
+            lambda: draw(Bernoulli(), [3], 3, 9, torch.tensor([1, 2])),
+            r"shape \[1\], got torch.int64",
+        ),
+        (lambda: draw(Bernoulli(), [3], 3, 9, torch.tensor([1.0])), "got torch.float32"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+    with pytest.raises(TypeError, match="seed must be an int or an int64 tensor"):
+        draw(Bernoulli(), [3], 3, 9, seed=1.5)
+
+
+@pytest.mark.parametrize("sampler", [*SAMPLERS, Exhaustive()], ids=repr)
+def test_samplers_pickle_compare_and_print(sampler):
+    assert pickle.loads(pickle.dumps(sampler)) == sampler
+    assert eval(repr(sampler)) == sampler

@@ -1,0 +1,257 @@
+"""segment_count → masks [B,N,S]: which segments each sample keeps.
+
+Convention:
+    True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
+    A mask entry depends on (seed, sample, segment, S) alone (:class:`FixedCount`: and on the
+    count): not on the batch, the device or any global generator. ``seed`` is an int (all images
+    share one draw) or an int64 tensor [B] on the device of ``segment_count``.
+"""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchlime.checks import check_count, check_fraction
+from torchlime.precision import solve_dtype
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """Keep each segment independently with probability ``keep``.
+
+    The design of Ribeiro et al. 2016 for images (there 0.5).
+
+    Raises:
+        ValueError: ``keep`` is not strictly between 0 and 1.
+
+    Example:
+        >>> masks = Bernoulli(keep=0.5)(torch.tensor([3]), 4, 1000, seed=0)
+        >>> masks.shape, masks[0, 0].tolist()
+        (torch.Size([1, 1000, 4]), [True, True, True, False])
+    """
+
+    keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_fraction(self.keep, "keep")
+
+    def __call__(
+        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool; see the module's convention."""
+        check_count(num_samples, "num_samples", 2)
+        seeds = _seeds(seed, segment_count)[:, None, None]
+        samples, columns = _grid(num_samples, max_segments, segment_count)
+        draws = _shift_right(_hash(seeds, samples, columns), 11)  # 53 uniform bits
+        masks = draws < int(self.keep * 2**53)
+        masks[:, 0] = True
+        return masks & _present(segment_count, max_segments)
+
+
+@dataclass(frozen=True)
+class Orthogonal:
+    """Randomised Hadamard design with fold-over: balanced masks in complement pairs.
+
+    Blocks of 2^(m+1) rows: ``z[i, j] = parity(popcount(i & c[j])) ^ s[j]`` with distinct random
+    ``c[j]`` in 2^m … 2^(m+1)−1 and random bits ``s[j]``. Within a block every pair and triple of
+    columns is exactly uncorrelated (strength 3), so main effects are free of each other and
+    of all two-way interactions. Blocks are independent draws; a row and its complement stand next
+    to each other, pairs in random order, so a block cut short keeps most of its balance. Row 0
+    keeps all and row 1 hides all.
+
+    With m0 = ceil(log2 S): m = m0 + 1 where N holds such a block (N ≥ 2^(m0+2)), else m0. Below
+    one whole block, N < 2^(m0+1), rows are Bernoulli(0.5), with a warning that names the N from
+    which this design pays.
+
+    Source: Plackett & Burman 1946 (two-level orthogonal arrays), Box & Wilson 1951 (fold-over);
+    the complement pairs are the paired sampling of Covert & Lee 2021.
+
+    Example:
+        >>> masks = Orthogonal()(torch.tensor([4]), 4, 16, seed=0)[0]
+        >>> masks.sum(0).tolist(), bool((masks[0::2] ^ masks[1::2]).all())
+        ([8, 8, 8, 8], True)
+    """
+
+    def __call__(
+        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool; see the module's convention."""
+        check_count(num_samples, "num_samples", 2)
+        order = (max_segments - 1).bit_length()  # m0
+        if num_samples < 2 << order:
+            warnings.warn(
+                f"Orthogonal needs num_samples >= {2 << order} for up to {max_segments} segments; "
+                f"with {num_samples} the masks are Bernoulli(0.5)",
+                stacklevel=2,
+            )
+            return Bernoulli()(segment_count, max_segments, num_samples, seed=seed)
+        if num_samples >= 4 << order:
+            order += 1
+        pairs = 1 << order
+        blocks = math.ceil(num_samples / (2 * pairs))
+
+        seeds = _seeds(seed, segment_count)[:, None, None]
+        block, columns = _grid(blocks, max_segments, segment_count)
+        codes = pairs + _permutations(seeds, 1, blocks, pairs)[..., :max_segments]
+        signs = (_hash(seeds, 2, block, columns) & 1).bool()
+        first = _permutations(seeds, 3, blocks, pairs)
+        rows = torch.stack([first, first + pairs], dim=-1).flatten(-2)  # [b, blocks, 2·pairs]
+        masks = _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
+        masks[:, :1] ^= ~masks[:, :1, :1]  # the first block's signs, such that row 0 keeps all
+        masks = masks.flatten(1, 2)[:, :num_samples]
+        return masks & _present(segment_count, max_segments)
+
+
+@dataclass(frozen=True)
+class FixedCount:
+    """Hide the same number of segments, a share ``remove`` of them, in every row but the first.
+
+    The number hidden is clamp(floor(remove·count + 0.5), 1, count); which ones is uniform.
+
+    Raises:
+        ValueError: ``remove`` is not strictly between 0 and 1.
+
+    Example:
+        >>> masks = FixedCount(remove=0.2)(torch.tensor([10]), 10, 5, seed=0)
+        >>> masks.sum(-1).tolist()
+        [[10, 8, 8, 8, 8]]
+    """
+
+    remove: float = 0.2
+
+    def __post_init__(self) -> None:
+        check_fraction(self.remove, "remove")
+
+    def __call__(
+        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool; see the module's convention."""
+        check_count(num_samples, "num_samples", 2)
+        seeds = _seeds(seed, segment_count)[:, None, None]
+        samples, columns = _grid(num_samples, max_segments, segment_count)
+        present = _present(segment_count, max_segments)
+        share = segment_count.to(solve_dtype(segment_count.device)) * self.remove
+        hidden = (share + 0.5).floor().long().clamp(min=1).minimum(segment_count)
+        # The smallest keys are hidden; the column in the low bits makes every key distinct.
+        width = max_segments.bit_length()
+        keys = (_shift_right(_hash(seeds, samples, columns), width + 1) << width) | columns
+        keys = torch.where(present, keys, torch.iinfo(torch.int64).max)
+        last = (hidden - 1)[:, None, None].expand(-1, num_samples, 1)
+        masks = keys > keys.sort(dim=-1).values.gather(-1, last)
+        masks[:, 0] = True
+        return masks & present
+
+
+@dataclass(frozen=True)
+class Exhaustive:
+    """All 2^S masks, each once: the surrogate is then exact, not a sample.
+
+    Row i hides the segments whose bits are set in i. ``num_samples`` is an upper limit; N is 2^S.
+
+    Convention:
+        S must be the exact count. On a CPU a smaller count raises; elsewhere, where reading it
+        would stall the device, each of that image's masks comes 2^(S−count) times instead.
+
+    Raises:
+        ValueError: 2^S exceeds ``num_samples``, or S is only a bound of the count.
+
+    Example:
+        >>> Exhaustive()(torch.tensor([2]), 2, 4, seed=0).tolist()
+        [[[True, True], [False, True], [True, False], [False, False]]]
+    """
+
+    def __call__(
+        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+    ) -> Tensor:
+        """Enumerate masks [B,2^S,S] bool; ``seed`` has no effect."""
+        advice = "pass segments= with few segments, or use Grid(rows, cols) as the segmenter"
+        if max_segments >= num_samples.bit_length():
+            raise ValueError(
+                f"Exhaustive over {max_segments} segments needs num_samples >= 2**{max_segments}, "
+                f"got {num_samples}; {advice}"
+            )
+        if segment_count.device.type == "cpu" and not torch.compiler.is_compiling():
+            fewest = int(segment_count.min())
+            if fewest < max_segments:
+                raise ValueError(
+                    f"Exhaustive needs every image to have exactly {max_segments} segments, "
+                    f"got one with {fewest}; {advice}"
+                )
+        rows, columns = _grid(1 << max_segments, max_segments, segment_count)
+        masks = ((rows >> columns) & 1) == 0
+        return masks & _present(segment_count, max_segments)
+
+
+def _present(segment_count: Tensor, max_segments: int) -> Tensor:
+    """[B,1,S] bool: the columns that stand for a segment."""
+    columns = torch.arange(max_segments, device=segment_count.device)
+    return columns < segment_count[:, None, None]
+
+
+def _grid(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Row numbers [rows,1] and column numbers [columns] on the device of ``like``."""
+    row = torch.arange(rows, device=like.device)[:, None]
+    return row, torch.arange(columns, device=like.device)
+
+
+def _seeds(seed: int | Tensor, segment_count: Tensor) -> Tensor:
+    """The seeds as int64 [B], or [1] where all images share one."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.shape != segment_count.shape:
+            raise ValueError(
+                f"seed must be an int or an int64 tensor of shape {list(segment_count.shape)}, "
+                f"got {seed.dtype} {list(seed.shape)}"
+            )
+        if seed.device != segment_count.device:
+            raise ValueError(f"seed is on {seed.device}, the images are on {segment_count.device}")
+        return seed
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
+    return torch.full((1,), _signed(seed), dtype=torch.int64, device=segment_count.device)
+
+
+def _signed(value: int) -> int:
+    """``value`` modulo 2^64, as a signed 64-bit integer."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def _shift_right(bits: Tensor, by: int) -> Tensor:
+    """Logical right shift of int64 (torch's own is arithmetic)."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """One step of SplitMix64 (Steele, Lea & Flood 2014)."""
+    bits = bits + _GOLDEN
+    bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
+    bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
+    return bits ^ _shift_right(bits, 31)
+
+
+def _hash(seeds: Tensor, *counters: Tensor | int) -> Tensor:
+    """64 pseudo-random bits for every combination of seed and counters, by broadcasting."""
+    bits = _mix(seeds)
+    for counter in counters:
+        bits = _mix(bits ^ counter)
+    return bits
+
+
+def _permutations(seeds: Tensor, stream: int, blocks: int, size: int) -> Tensor:
+    """A random permutation of 0…size−1 for every block: [b, blocks, size]."""
+    block, position = _grid(blocks, size, seeds)
+    return _hash(seeds, stream, block, position).argsort(dim=-1, stable=True)
+
+
+def _parity(codes: Tensor) -> Tensor:
+    """Whether the number of set bits (of the low 32) is odd."""
+    for shift in (16, 8, 4, 2, 1):
+        codes = codes ^ (codes >> shift)
+    return (codes & 1).bool()
