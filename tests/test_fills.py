@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from tests import oracles
+from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
+from torchlime.labelmap import segments_from_labels
+
+FILLS = [SegmentMean(), ImageMean(), Constant(0.25), Blur(2.0)]
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 21, 34, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def segments():
+    labels = torch.randint(0, 9, (3, 21, 34), generator=torch.Generator().manual_seed(1))
+    return segments_from_labels(labels, 3, (21, 34), max_segments=12)
+
+
+def test_segment_mean(images, segments):
+    fill = SegmentMean()(images.double(), segments)
+    for b in range(3):
+        expected = oracles.segment_mean(images[b].double().numpy(), segments.labels[b].numpy())
+        np.testing.assert_allclose(fill[b].numpy(), expected, atol=1e-12)
+
+
+def test_segment_mean_of_a_constant_is_that_constant(segments):
+    images = torch.full((3, 3, 21, 34), 0.1)
+    assert torch.equal(SegmentMean()(images, segments), images)
+
+
+def test_image_mean(images, segments):
+    fill = ImageMean()(images, segments)
+    assert fill.allclose(images.double().mean((2, 3), keepdim=True).float().expand_as(images))
+
+
+def test_constant(images, segments):
+    fill = Constant([0.1, 0.2, 0.3])(images, segments)
+    assert fill[:, 1].unique().tolist() == [torch.tensor(0.2).item()]
+    assert fill[:, 2].unique().tolist() == [torch.tensor(0.3).item()]
+    assert Constant(1)(images, segments).unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 9.0])
+def test_blur_is_scipys(images, segments, sigma):
+    fill = Blur(sigma)(images.double(), segments)
+    for b, c in np.ndindex(3, 3):
+        expected = ndimage.gaussian_filter(images[b, c].double().numpy(), sigma, mode="nearest")
+        np.testing.assert_allclose(fill[b, c].numpy(), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("fill", FILLS, ids=repr)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_contract(fill, images, segments, dtype):
+    images = images.to(dtype)
+    before = images.clone()
+    result = fill(images, segments)
+    assert torch.equal(images, before)
+    assert result.dtype == dtype
+    assert result.shape == images.shape
+    for b in range(3):
+        one = type(segments)(*[field[b : b + 1] for field in segments[:3]], segments.bound)
+        alone = fill(images[b : b + 1], one)
+        tolerance = {torch.float64: 1e-9, torch.float32: 1e-5}.get(dtype, 1e-2)
+        assert result[b : b + 1].allclose(alone, rtol=0, atol=tolerance)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(fill(images, segments), result)
+    compiled = torch.compile(fill, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(images, segments), result)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: Blur(0.0), ValueError, "sigma must be a finite number above 0, got 0.0"),
+        (lambda: Blur(float("nan")), ValueError, "sigma must be"),
+        (
+            lambda: Constant((1.0, 2.0))(torch.zeros(1, 3, 2, 2), None),
+            ValueError,
+            "Constant has 2 values, the images have 3 channels",
+        ),
+        (lambda: ImageMean()(torch.zeros(3, 2, 2), None), ValueError, r"\[B,C,H,W\]"),
+        (lambda: ImageMean()(torch.zeros(1, 3, 2, 2).byte(), None), TypeError, "floating point"),
+    ],
+)
+def test_bad_arguments(make, error, message):
+    with pytest.raises(error, match=message):
+        make()

@@ -1,0 +1,109 @@
+"""image, fill, segments, masks → perturbed images, in the model's dtype and memory format."""
+
+import torch
+from torch import Tensor
+
+from torchlime.labelmap import Segments
+
+
+class Perturbed:
+    """The perturbed images of a batch, made a chunk at a time in one reused buffer.
+
+    A pixel of a kept segment shows the image, a pixel of a hidden one the fill.
+
+    Args:
+        images: [B,C,H,W].
+        fill: [B,C,H,W].
+        segments: of those images.
+        masks: [B,N,S] bool, True = kept.
+        dtype: what the model takes.
+        channels_last: make chunks in ``torch.channels_last`` (faster for convolutions on a CPU
+            and in 16-bit types).
+
+    Convention:
+        A block is a pair of slices (images, samples), a rectangle of [B,N]; its rows run image by
+        image. A chunk is the rows of its blocks, one after another.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        fill: Tensor,
+        segments: Segments,
+        masks: Tensor,
+        *,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
+    ):
+        dtype = dtype or images.dtype
+        self.channels_last = channels_last
+        self.shape = images.shape[1:]
+        self.images = self._flat(images.to(dtype))
+        self.fill = self._flat(fill.to(dtype))
+        self.labels = segments.labels
+        self.masks = masks
+        self._keep = torch.empty(0, 0, dtype=torch.uint8, device=images.device)
+        self._pixels = self.images.new_empty(0, 0)
+
+    def __call__(self, blocks: list[tuple[slice, slice]], rows: int) -> Tensor:
+        """The perturbed images of ``blocks``: [rows,C,H,W].
+
+        ``rows`` may exceed what the blocks hold: the rest is padding, valid images of no meaning.
+        The result is overwritten by the next call.
+        """
+        if rows != self._pixels.shape[0]:
+            # Release both before taking new ones: this happens when memory ran out.
+            self._keep, self._pixels = self._keep.new_empty(0, 0), self._pixels.new_empty(0, 0)
+            self._keep = self._keep.new_empty(rows, self.images.shape[1])
+            self._pixels = self._pixels.new_zeros(rows, self.images.shape[1])
+        start = 0
+        for images, samples in blocks:
+            stop = start + (images.stop - images.start) * (samples.stop - samples.start)
+            perturb(
+                self.images[images],
+                self.fill[images],
+                self._index(images),
+                self.masks[images, samples],
+                keep=self._keep[start:stop],
+                out=self._pixels[start:stop],
+            )
+            start = stop
+        if not self.channels_last:
+            return self._pixels.view(rows, *self.shape)
+        channels, height, width = self.shape
+        return self._pixels.view(rows, height, width, channels).permute(0, 3, 1, 2)
+
+    def _flat(self, tensor: Tensor) -> Tensor:
+        """[b,C,H,W] → [b,P], its values in the order of the memory format."""
+        return (tensor.permute(0, 2, 3, 1) if self.channels_last else tensor).flatten(1)
+
+    def _index(self, images: slice) -> Tensor:
+        """The segment of every value of an image, laid out as the images are: [b,P]."""
+        return self._flat(self.labels[images, None].expand(-1, *self.shape))
+
+
+def perturb(
+    images: Tensor,
+    fill: Tensor,
+    index: Tensor,
+    masks: Tensor,
+    *,
+    keep: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Perturbed values [b·n,P] of images [b,P], fill [b,P], segment index [b,P], masks [b,n,S].
+
+    One gather and one where; ``keep`` (uint8) and ``out``, both [b·n,P], are written if given.
+    """
+    batch, samples, _ = masks.shape
+    shape = (batch, samples, images.shape[1])
+    kept = torch.gather(
+        masks.contiguous().view(torch.uint8),  # a gather of bytes is vectorised, of bools not
+        2,
+        index[:, None].expand(shape),
+        out=None if keep is None else keep.view(shape),
+    ).view(torch.bool)
+    perturbed = torch.where(
+        kept, images[:, None], fill[:, None], out=None if out is None else out.view(shape)
+    )
+    return perturbed.flatten(0, 1)
