@@ -1,0 +1,99 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests import oracles
+from torchlime import blocks
+from torchlime.masks import Bernoulli
+from torchlime.weights import Exponential, InverseDistance, Uniform
+
+COUNTS = torch.tensor([10, 6, 1])
+DISTANCES = ["cosine", "euclidean", "pixel_euclidean"]
+
+
+@pytest.fixture
+def masks():
+    masks = Bernoulli()(COUNTS, 12, 40, seed=0)
+    masks[:, 5] = False  # everything hidden
+    return masks
+
+
+@pytest.fixture
+def energy():
+    energy = torch.rand(3, 12, generator=torch.Generator().manual_seed(0))
+    return energy * (torch.arange(12) < COUNTS[:, None])
+
+
+def literal_distances(name, masks, energy):
+    return [
+        [
+            oracles.distance(name, row[:count].numpy(), energy[b, :count].double().numpy())
+            for row in masks[b]
+        ]
+        for b, count in enumerate(COUNTS.tolist())
+    ]
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_exponential(masks, energy, name):
+    weights = Exponential(width=0.7, distance=name)(masks, COUNTS, energy)
+    d = np.array(literal_distances(name, masks, energy))
+    np.testing.assert_allclose(weights.numpy(), np.exp(-(d**2) / (2 * 0.7**2)), rtol=1e-12)
+    assert (weights[:, 0] == 1).all()
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_inverse_distance(masks, energy, name):
+    weights = InverseDistance(name)(masks, COUNTS, energy)
+    d = np.array(literal_distances(name, masks, energy))
+    nearest = np.array([row[row > 0].min() for row in d])[:, None]
+    np.testing.assert_allclose(weights.numpy(), 1 / np.maximum(d, nearest), rtol=1e-12)
+    assert (weights[:, 0] == weights.amax(1)).all()
+
+
+def test_uniform(masks):
+    weights = Uniform()(masks, COUNTS)
+    assert weights.dtype == torch.float64
+    assert (weights == 1).all()
+
+
+def test_lime_images_own_kernel_at_half(masks):
+    half = torch.tensor([[[True] * 4, [True, True, False, False], [False] * 4]])
+    weights = Exponential()(half, torch.tensor([4]))[0].tolist()
+    expected = [math.exp(-(d**2) / (2 * 0.25**2)) for d in (0, 1 - math.sqrt(0.5), 1)]
+    assert weights == pytest.approx(expected, rel=1e-14)
+
+
+def test_no_energy_anywhere(masks):
+    nothing = torch.zeros(3, 12)
+    assert (Exponential(distance="pixel_euclidean")(masks, COUNTS, nothing) == 1).all()
+    assert (InverseDistance()(masks, COUNTS, nothing) == 1).all()
+
+
+@pytest.mark.parametrize("kernel", [Exponential(), Exponential(1.0, "pixel_euclidean")], ids=repr)
+def test_blocks_batches_and_compilation_change_nothing(masks, energy, kernel, monkeypatch):
+    whole = kernel(masks, COUNTS, energy)
+    alone = [kernel(masks[b : b + 1], COUNTS[b : b + 1], energy[b : b + 1]) for b in range(3)]
+    assert whole.allclose(torch.cat(alone), rtol=1e-9, atol=0)
+    compiled = torch.compile(kernel, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(masks, COUNTS, energy), whole)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 100)
+    assert kernel(masks, COUNTS, energy).allclose(whole, rtol=1e-12, atol=0)
+
+
+def test_needs_energy():
+    assert [Exponential(distance=d).needs_energy for d in DISTANCES] == [False, False, True]
+    assert InverseDistance().needs_energy
+    assert not Uniform().needs_energy
+
+
+def test_bad_arguments(masks):
+    with pytest.raises(ValueError, match="width must be a finite number above 0, got -1"):
+        Exponential(width=-1)
+    for kind in (Exponential, InverseDistance):
+        with pytest.raises(ValueError, match="distance must be one of .* got 'cosinus'"):
+            kind(distance="cosinus")
+    with pytest.raises(ValueError, match=r"needs energy \[B,S\]"):
+        InverseDistance()(masks, COUNTS)

@@ -1,0 +1,143 @@
+"""masks → proximity weights [B,N]: how much a sample counts in the fit.
+
+Distances:
+    cosine: 1 − √(kept / count), the cosine distance to the all-kept mask; 1 where all is hidden.
+    euclidean: √(hidden), the euclidean distance between masks.
+    pixel_euclidean: √(Σ energy of hidden segments / Σ energy) in [0,1], with energy [B,S] = Σ over
+        the segment of (x − fill)²: exactly ‖x − perturbed‖ / ‖x − fill‖, without making an image.
+        0 where the fill equals the image.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from torchlime.blocks import row_blocks
+from torchlime.checks import check_positive
+from torchlime.precision import solve_dtype
+
+Distance = Literal["cosine", "euclidean", "pixel_euclidean"]
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """exp(−d²/2σ²) with σ = ``width`` (Ribeiro et al. 2016; 0.25 and cosine as for images there).
+
+    Raises:
+        ValueError: ``width`` is not above 0, or ``distance`` is unknown.
+
+    Example:
+        >>> masks = torch.tensor([[[True, True], [False, False]]])
+        >>> Exponential(width=1.0)(masks, torch.tensor([2])).tolist()
+        [[1.0, 0.6065306597126334]]
+    """
+
+    width: float = 0.25
+    distance: Distance = "cosine"
+
+    def __post_init__(self) -> None:
+        check_positive(self.width, "width")
+        _check_distance(self.distance)
+
+    @property
+    def needs_energy(self) -> bool:
+        """Whether the call wants ``energy``."""
+        return self.distance == "pixel_euclidean"
+
+    def __call__(
+        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
+    ) -> Tensor:
+        """Weights [B,N] of masks [B,N,S], in (0,1]."""
+        distance = _distances(self.distance, masks, segment_count, energy)
+        return torch.exp(distance.square() / (-2 * self.width**2))
+
+
+@dataclass(frozen=True)
+class InverseDistance:
+    """1 / max(d, the smallest positive d of that image): the original counts like its nearest.
+
+    Raises:
+        ValueError: ``distance`` is unknown.
+
+    Example:
+        >>> masks = torch.tensor([[[True] * 4, [True, False, False, False], [False] * 4]])
+        >>> InverseDistance("euclidean")(masks, torch.tensor([4])).tolist()
+        [[0.577..., 0.577..., 0.5]]
+    """
+
+    distance: Distance = "pixel_euclidean"
+
+    def __post_init__(self) -> None:
+        _check_distance(self.distance)
+
+    @property
+    def needs_energy(self) -> bool:
+        """Whether the call wants ``energy``."""
+        return self.distance == "pixel_euclidean"
+
+    def __call__(
+        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
+    ) -> Tensor:
+        """Weights [B,N] of masks [B,N,S]; all 1 where every distance is 0."""
+        distance = _distances(self.distance, masks, segment_count, energy)
+        nearest = torch.where(distance > 0, distance, torch.inf).amin(dim=1, keepdim=True)
+        nearest = torch.where(nearest.isinf(), 1.0, nearest)
+        return 1 / distance.maximum(nearest)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Every sample counts the same.
+
+    Example:
+        >>> Uniform()(torch.ones(1, 3, 2, dtype=torch.bool), torch.tensor([2])).tolist()
+        [[1.0, 1.0, 1.0]]
+    """
+
+    @property
+    def needs_energy(self) -> bool:
+        """False: no distance is measured."""
+        return False
+
+    def __call__(
+        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
+    ) -> Tensor:
+        """Weights [B,N] of ones."""
+        return torch.ones(masks.shape[:2], dtype=solve_dtype(masks.device), device=masks.device)
+
+
+def _check_distance(distance: str) -> None:
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance must be one of {get_args(Distance)}, got {distance!r}")
+
+
+def _distances(
+    name: Distance, masks: Tensor, segment_count: Tensor, energy: Tensor | None
+) -> Tensor:
+    """Distance [B,N] of each sample to the unmasked image."""
+    dtype = solve_dtype(masks.device)
+    if name == "pixel_euclidean":
+        if energy is None:
+            raise ValueError(
+                "distance='pixel_euclidean' needs energy [B,S], the sum over each segment of "
+                "(image - fill)**2"
+            )
+        return _hidden_share(masks, energy.to(dtype)).sqrt()
+    kept = masks.sum(dim=-1)
+    if name == "cosine":
+        return 1 - (kept.to(dtype) / segment_count[:, None]).sqrt()
+    return (segment_count[:, None] - kept).to(dtype).sqrt()
+
+
+def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:
+    """Share [B,N] of an image's energy that lies in its hidden segments."""
+    total = energy.sum(dim=1, keepdim=True)
+    shares = (energy / torch.where(total > 0, total, 1.0))[..., None]
+    batch, samples, width = masks.shape
+    hidden = [
+        torch.bmm((~masks[:, rows]).to(energy.dtype), shares)[..., 0]
+        for rows in row_blocks(samples, batch * width)
+    ]
+    return torch.cat(hidden, dim=1)
