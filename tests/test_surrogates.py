@@ -1,0 +1,328 @@
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lime.lime_base import LimeBase
+from sklearn import linear_model
+
+from tests import oracles
+from torchlime import blocks
+from torchlime.masks import Bernoulli, FixedCount, Orthogonal
+from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.weights import Exponential, Uniform
+
+SURROGATES = [Ridge(), LeastSquares(), Lasso(fraction=0.2)]
+
+
+def problem(count, num_samples, sampler=None, targets=3, seed=0, width=None):
+    """Random scores, partly linear in the masks, and uneven weights."""
+    width = width or count
+    sampler = sampler or Bernoulli()
+    segment_count = torch.tensor([count])
+    masks = sampler(segment_count, width, num_samples, seed=seed)
+    g = torch.Generator().manual_seed(seed)
+    scores = torch.randn(1, num_samples, targets, generator=g, dtype=torch.float64)
+    slopes = torch.randn(width, targets, generator=g, dtype=torch.float64)
+    weights = torch.randn(1, num_samples, generator=g, dtype=torch.float64).exp()
+    return masks, scores + masks.double() @ slopes, weights, segment_count
+
+
+def as_numpy(masks, scores, weights, _):
+    return masks[0].double().numpy(), scores[0].numpy(), weights[0].numpy()
+
+
+def assert_close(ours, theirs, tolerance):
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
+
+
+FULL_RANK = [
+    (1, 8, None),
+    (10, 64, None),
+    (50, 53, None),
+    (50, 512, Orthogonal()),
+    (120, 600, None),
+]
+RANK_DEFICIENT = [(50, 30, None), (10, 4, None), (20, 100, FixedCount())]
+
+
+@pytest.mark.parametrize(("count", "num_samples", "sampler"), FULL_RANK + RANK_DEFICIENT)
+@pytest.mark.parametrize("alpha", [1.0, 0.01, 100.0])
+def test_ridge_is_scikit_learns(count, num_samples, sampler, alpha):
+    data = problem(count, num_samples, sampler)
+    z, y, w = as_numpy(*data)
+    theirs = linear_model.Ridge(alpha, solver="svd").fit(z, y, sample_weight=w)
+    fit = Ridge(alpha)(*data)
+    assert_close(fit.coefficients[0], theirs.coef_, 1e-10)
+    assert_close(fit.intercepts[0], theirs.intercept_, 1e-10)
+    r2 = [theirs_r2(theirs, z, y, w, t) for t in range(3)]
+    assert fit.fidelity[0].tolist() == pytest.approx(r2, abs=1e-10)
+    assert fit.ok.all()
+
+
+def theirs_r2(model, z, y, w, t):
+    unexplained = w @ (y - model.predict(z))[:, t] ** 2
+    return 1 - unexplained / (w @ (y[:, t] - w @ y[:, t] / w.sum()) ** 2)
+
+
+@pytest.mark.parametrize(("count", "num_samples", "sampler"), FULL_RANK + RANK_DEFICIENT)
+def test_least_squares_is_scikit_learns(count, num_samples, sampler):
+    data = problem(count, num_samples, sampler)
+    if isinstance(sampler, FixedCount):  # without row 0 all rows have one sum: rank count − 1
+        data = (*[tensor[:, 1:] for tensor in data[:3]], data[3])
+    z, y, w = as_numpy(*data)
+    theirs = linear_model.LinearRegression().fit(z, y, sample_weight=w)
+    fit = LeastSquares()(*data)
+    tolerance = 1e-10 if (count, num_samples, sampler) in FULL_RANK else 1e-8
+    assert_close(fit.coefficients[0], theirs.coef_, tolerance)
+    assert_close(fit.intercepts[0], theirs.intercept_, tolerance)
+    assert_close(fit.coefficients[0, 0], oracles.weighted_least_squares(z, y[:, 0], w)[1], 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("count", "num_samples", "sampler"), [*FULL_RANK, (50, 30, None), (49, 100, FixedCount())]
+)
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.6, 1.0])
+def test_lasso_is_scikit_learns(count, num_samples, sampler, fraction):
+    data = problem(count, num_samples, sampler)
+    z, y, w = as_numpy(*data)
+    fit = Lasso(fraction=fraction)(*data)
+    assert fit.ok.all()
+    assert fit.standard_errors.isnan().all()
+    for t in range(3):
+        centred = w[:, None] * (z - w @ z / w.sum())
+        alpha = fraction * np.abs(centred.T @ (y[:, t] - w @ y[:, t] / w.sum())).max() / w.sum()
+        theirs = linear_model.Lasso(alpha, tol=1e-14, max_iter=10**6).fit(
+            z, y[:, t], sample_weight=w
+        )
+        ours = fit.coefficients[0, t].numpy()
+        np.testing.assert_allclose(ours, theirs.coef_, atol=1e-7)
+        if fraction < 1:  # at alpha_max itself rounding decides
+            np.testing.assert_array_equal(ours != 0, theirs.coef_ != 0)
+        assert fit.intercepts[0, t].item() == pytest.approx(theirs.intercept_, abs=1e-7)
+        again = Lasso(alpha=alpha)(data[0], data[1][..., t : t + 1], *data[2:])
+        np.testing.assert_allclose(again.coefficients[0, 0].numpy(), ours, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ridge_gives_the_coefficients_of_the_package_lime(seed):
+    masks, scores, _, count = problem(30, 300, seed=seed)
+    masks[:, 0] = True
+    weights = Exponential()(masks, count)
+    distances = np.array([oracles.distance("cosine", row.numpy()) for row in masks[0]])
+    lime = LimeBase(lambda d: np.sqrt(np.exp(-(d**2) / 0.25**2)), random_state=0)
+    fit = Ridge(alpha=1.0)(masks, scores, weights, count)
+    for label in range(3):
+        intercept, ranked, score, local = lime.explain_instance_with_data(
+            masks[0].numpy().astype(int), scores[0].numpy(), distances, label, 30,
+            feature_selection="none",
+        )  # fmt: skip
+        theirs = np.array([value for _, value in sorted(ranked)])
+        np.testing.assert_allclose(fit.coefficients[0, label].numpy(), theirs, atol=1e-9)
+        assert fit.intercepts[0, label].item() == pytest.approx(intercept, abs=1e-9)
+        assert fit.fidelity[0, label].item() == pytest.approx(score, abs=1e-9)
+        prediction = fit.intercepts[0, label] + fit.coefficients[0, label].sum()
+        assert prediction.item() == pytest.approx(local[0], abs=1e-9)
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(2.0), Ridge(1e-3), LeastSquares()], ids=repr)
+@pytest.mark.parametrize("sampler", [Bernoulli(), Orthogonal()], ids=repr)
+def test_standard_errors_are_hc3(surrogate, sampler):
+    data = problem(12, 128, sampler)
+    z, y, w = as_numpy(*data)
+    fit = surrogate(*data)
+    for t in range(3):
+        intercept, slopes = fit.intercepts[0, t].item(), fit.coefficients[0, t].numpy()
+        expected = oracles.hc3(z, y[:, t], w, intercept, slopes, getattr(surrogate, "alpha", 0.0))
+        np.testing.assert_allclose(fit.standard_errors[0, t].numpy(), expected, rtol=1e-8)
+
+
+def test_standard_errors_where_the_design_is_deficient():
+    masks, scores, weights, count = problem(6, 64)
+    masks[..., 5] = masks[..., 4]  # equal columns
+    fit = LeastSquares()(masks, scores, weights, count)
+    z, y, w = as_numpy(masks, scores, weights, count)
+    expected = oracles.hc3(
+        z, y[:, 0], w, fit.intercepts[0, 0].item(), fit.coefficients[0, 0].numpy(), 0.0
+    )
+    # The minimum norm splits the pair's slope in two, and so its error.
+    np.testing.assert_allclose(fit.standard_errors[0, 0].numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares()], ids=repr)
+def test_standard_errors_are_nan_without_spare_samples(surrogate):
+    for num_samples, defined in ((13, False), (14, True)):
+        fit = surrogate(*problem(12, num_samples, width=15))
+        assert fit.standard_errors[..., :12].isnan().all() != defined
+        assert (fit.standard_errors[..., 12:] == 0).all()
+
+
+def test_a_row_with_leverage_one_contributes_nothing():
+    masks, scores, _, count = problem(4, 32)
+    masks[..., 3] = False
+    masks[:, 7, 3] = True  # one row alone decides column 3
+    fit = LeastSquares()(masks, scores, torch.ones(1, 32), count)
+    assert fit.standard_errors.isfinite().all()
+    assert (fit.standard_errors[..., :3] > 0).all()
+
+
+def small_networks(number, seed=0):
+    """Random tanh networks of 10 inputs: [number,n,10] → [number,n]."""
+    g = torch.Generator().manual_seed(seed)
+    first = torch.randn(number, 10, 8, generator=g, dtype=torch.float64)
+    bias = torch.randn(number, 1, 8, generator=g, dtype=torch.float64)
+    second = torch.randn(number, 8, 1, generator=g, dtype=torch.float64)
+    return lambda z: ((z.double() - 0.5) @ first + bias).tanh().matmul(second)
+
+
+@pytest.mark.parametrize("sampler", [Bernoulli(), Orthogonal()], ids=repr)
+def test_intervals_cover_the_enumerated_truth(sampler):
+    number = 600
+    count = torch.full((number,), 10)
+    network = small_networks(number)
+    every = torch.from_numpy(oracles.all_masks(10).copy()).expand(number, -1, -1)
+    truth = LeastSquares()(every, network(every), Exponential()(every, count), count)
+    seeds = torch.arange(number)
+    masks = sampler(count, 10, 256, seed=seeds)
+    fit = LeastSquares()(masks, network(masks), Exponential()(masks, count), count)
+    off = (fit.coefficients - truth.coefficients).abs()
+    coverage = (off <= 1.96 * fit.standard_errors).double().mean().item()
+    assert 0.93 <= coverage <= 0.99, coverage
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+    num_samples=st.integers(2, 40),
+    targets=st.integers(1, 3),
+    which=st.sampled_from(SURROGATES),
+)
+def test_padding_batches_and_targets_change_nothing(counts, num_samples, targets, which):
+    parts = [problem(c, num_samples, None, targets, seed=i, width=9) for i, c in enumerate(counts)]
+    batch = which(*[torch.cat([part[k] for part in parts]) for k in range(4)])
+    for b, (count, part) in enumerate(zip(counts, parts, strict=True)):
+        tight = which(part[0][..., :count], *part[1:])
+        scale = 1 + tight.coefficients.abs().max().item()
+        assert batch.ok[b] == tight.ok[0]
+        assert (batch.coefficients[b, :, count:] == 0).all()
+        assert (batch.standard_errors[b, :, count:] == 0).all()
+        if not tight.ok:  # a Lasso of duplicated columns is not unique
+            continue
+        for t in range(targets):
+            alone = which(part[0], part[1][..., t : t + 1], *part[2:])
+            for fit in (tight.coefficients[0, t], alone.coefficients[0, 0, :count]):
+                if isinstance(which, Lasso):
+                    continue
+                ours = batch.coefficients[b, t, :count]
+                assert ours.allclose(fit, rtol=0, atol=1e-9 * scale)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_blocks_change_nothing(surrogate, monkeypatch):
+    data = problem(12, 200)
+    whole = surrogate(*data)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 100)
+    for ours, theirs in zip(surrogate(*data), whole, strict=True):
+        assert ours.double().allclose(theirs.double(), rtol=1e-9, equal_nan=True)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_the_definition_on_few_data(surrogate):
+    masks, _, weights, count = problem(10, 6, width=12)
+    constant = surrogate(masks, torch.full((1, 6, 2), 0.3), weights, count)
+    assert (constant.coefficients == 0).all()
+    assert (constant.fidelity == 0).all()
+    assert constant.intercepts.allclose(torch.tensor(0.3).double())
+    assert constant.ok.all()
+    one = torch.tensor([1])
+    single = surrogate(torch.tensor([[[True], [False]]]), torch.tensor([[[2.0], [0.5]]]),
+                       torch.ones(1, 2), one)  # fmt: skip
+    assert single.ok.all()
+    assert single.coefficients.isfinite().all()
+    without_variation = surrogate(masks.new_ones(1, 6, 12), torch.rand(1, 6, 1), weights, count)
+    assert (without_variation.coefficients == 0).all()
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_bad_numbers_stay_with_their_image(surrogate):
+    good, bad = problem(5, 40), problem(5, 40, seed=1)
+    bad[1][0, 3, 1] = math.nan
+    fit = surrogate(*[torch.cat(pair) for pair in zip(good, bad, strict=True)])
+    assert fit.coefficients[0].isfinite().all()
+    assert torch.equal(fit.coefficients[0], surrogate(*good).coefficients[0])
+    assert fit.coefficients[1, 1].isnan().all()
+    weightless = surrogate(good[0], good[1], torch.zeros(1, 40), good[3])
+    assert not weightless.ok.any()
+
+
+def test_a_singular_solve_is_flagged():
+    masks, scores, weights, count = problem(3, 20)
+    masks[..., 1] = False
+    fit = Ridge(alpha=0.0)(masks, scores, weights, count)
+    assert not fit.ok
+    assert fit.coefficients.isnan().all()
+
+
+def test_lasso_flags_what_has_not_converged(monkeypatch):
+    monkeypatch.setattr("torchlime.surrogates.lasso.STEPS", 1)
+    assert not Lasso(fraction=0.01)(*problem(50, 60)).ok
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares()], ids=repr)
+def test_compiles(surrogate):
+    data = problem(9, 64)
+    compiled = torch.compile(surrogate, fullgraph=True, backend="aot_eager")(*data)
+    for ours, eager in zip(compiled, surrogate(*data), strict=True):
+        assert torch.equal(ours, eager)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_float32_where_the_device_has_no_float64(surrogate, monkeypatch):
+    expected = surrogate(*problem(9, 64))
+    monkeypatch.setattr("torchlime.surrogates.fit.solve_dtype", lambda device: torch.float32)
+    fit = surrogate(*problem(9, 64))
+    assert fit.coefficients.dtype == torch.float32
+    scale = expected.coefficients.abs().max()
+    assert (fit.coefficients - expected.coefficients).abs().max() < 1e-4 * scale
+
+
+def test_weights_are_not_normalised_and_lasso_does_not_care():
+    masks, scores, weights, count = problem(8, 100)
+    for surrogate, scaled in ((Ridge(1.0), Ridge(7.0)), (Lasso(alpha=0.1), Lasso(alpha=0.1))):
+        fit = surrogate(masks, scores, weights, count)
+        other = scaled(masks, scores, 7 * weights, count)
+        assert fit.coefficients.allclose(other.coefficients, rtol=1e-9, atol=1e-12)
+
+
+def test_the_lasso_of_an_orthogonal_design_is_a_soft_threshold():
+    masks = Orthogonal()(torch.tensor([8]), 8, 64, seed=0)
+    scores = (masks.double() @ torch.arange(8.0).double())[..., None]
+    fit = Lasso(alpha=0.5)(masks, scores, Uniform()(masks, torch.tensor([8])), torch.tensor([8]))
+    expected = 4 * (torch.arange(8.0).double() / 4 - 0.5).clamp(min=0)
+    assert fit.coefficients[0, 0].allclose(expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ridge(alpha=-1), "alpha must be a finite number of at least 0, got -1"),
+        (lambda: Ridge(alpha=math.inf), "alpha must be"),
+        (lambda: Lasso(), "exactly one of alpha and fraction"),
+        (lambda: Lasso(alpha=1.0, fraction=0.5), "exactly one"),
+        (lambda: Lasso(alpha=0.0), "alpha must be a finite number above 0, got 0.0"),
+        (lambda: Lasso(fraction=1.5), r"fraction must lie in \(0, 1\], got 1.5"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+def test_surrogates_pickle_compare_and_print(surrogate):
+    assert pickle.loads(pickle.dumps(surrogate)) == surrogate
+    assert eval(repr(surrogate)) == surrogate

@@ -1,0 +1,137 @@
+"""What every surrogate shares: the weighted normal equations before, the diagnostics after."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchlime.blocks import row_blocks
+from torchlime.precision import solve_dtype
+
+
+class Fit(NamedTuple):
+    """A surrogate's fit, in the solve's dtype.
+
+    Convention:
+        coefficients, standard_errors: [B,T,S], 0 beyond the count; errors NaN where undefined.
+        intercepts: [B,T], the surrogate where every segment is hidden.
+        fidelity: [B,T], weighted R² over the samples; 0 where the scores do not vary.
+        ok: [B] bool, False where the solve failed or did not converge.
+    """
+
+    coefficients: Tensor
+    intercepts: Tensor
+    fidelity: Tensor
+    standard_errors: Tensor
+    ok: Tensor
+
+
+class Samples:
+    """Masks, scores and weights of a batch, centred by their weighted means.
+
+    Scores are measured from each image's first row, so that constant scores are exactly 0. All
+    sums run over blocks of rows.
+
+    Attributes:
+        total: [B], the sum of the weights.
+        gram: [B,S,S], Σ w (z−z̄)(z−z̄)ᵀ.
+        cross: [B,S,T], Σ w (z−z̄)(y−ȳ).
+        present: [B,S] bool, the columns that stand for a segment.
+    """
+
+    def __init__(self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor):
+        self.dtype = solve_dtype(masks.device)
+        self.masks = masks
+        self.scores = scores.to(self.dtype)
+        self.weights = weights.to(self.dtype)
+        self.segment_count = segment_count
+        self.origin = self.scores[:, :1]
+        columns = torch.arange(masks.shape[2], device=masks.device)
+        self.present = columns < segment_count[:, None]
+        self.total = self.weights.sum(dim=1)
+
+        share = (self.weights / self.total[:, None])[:, None]
+        self.mask_mean = self.score_mean = torch.zeros((), dtype=self.dtype, device=masks.device)
+        for rows in self._blocks():
+            z, y = self._rows(rows)
+            self.mask_mean = self.mask_mean + share[:, :, rows] @ z
+            self.score_mean = self.score_mean + share[:, :, rows] @ y
+
+        self.gram = self.cross = torch.zeros((), dtype=self.dtype, device=masks.device)
+        for rows in self._blocks():
+            z, y = self._centred(rows)
+            root = self.weights[:, rows, None].sqrt()
+            z, y = z * root, y * root
+            self.gram = self.gram + z.mT @ z
+            self.cross = self.cross + z.mT @ y
+
+    def fit(self, coefficients: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
+        """The :class:`Fit` of slopes [B,S,T].
+
+        Standard errors are heteroscedastic (HC3, MacKinnon & White 1985): with X = [1, Z],
+        M = (XᵀWX + diag(0, α))⁻¹, h = w xᵀMx and residuals e, the variances are the diagonal of
+        M (Σ w² e² / (1−h)² x xᵀ) M. Rows with 1 − h < 1e-8 contribute nothing; all are NaN where
+        N ≤ count + 1 or without ``inverse`` [B,S,S], the slopes' block of M.
+        """
+        unexplained = variation = variance = torch.zeros(
+            (), dtype=self.dtype, device=self.masks.device
+        )
+        for rows in self._blocks():
+            z, y = self._centred(rows)
+            w = self.weights[:, rows, None]
+            residuals = y - z @ coefficients
+            unexplained = unexplained + (w * residuals.square()).sum(dim=1)
+            variation = variation + (w * y.square()).sum(dim=1)
+            if inverse is not None:
+                solved = z @ inverse  # Mx, slopes only
+                room = 1 - w * (1 / self.total[:, None, None] + (solved * z).sum(-1, keepdim=True))
+                pull = torch.where(room < 1e-8, 0.0, w * residuals / room)
+                variance = variance + pull.square().mT @ solved.square()
+
+        slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
+        score_mean = (self.score_mean + self.origin)[:, 0]
+        constant = (self.scores == self.origin).all(dim=1) | (variation == 0)
+        fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
+        intercepts = score_mean - (slopes @ self.mask_mean.mT)[..., 0]
+
+        errors = torch.full_like(slopes, torch.nan)
+        if inverse is not None:
+            enough = self.masks.shape[1] > self.segment_count + 1
+            errors = torch.where(enough[:, None, None], variance.sqrt(), errors)
+        errors = errors.masked_fill(~self.present[:, None], 0.0)
+        return Fit(slopes, intercepts, fidelity, errors, ok)
+
+    def _blocks(self) -> Iterator[slice]:
+        batch, samples, width = self.masks.shape
+        return row_blocks(samples, batch * width)
+
+    def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
+        return self.masks[:, rows].to(self.dtype), self.scores[:, rows] - self.origin
+
+    def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
+        z, y = self._rows(rows)
+        return z - self.mask_mean, y - self.score_mean
+
+
+def identity_like(gram: Tensor) -> Tensor:
+    """The identity [S,S] in the dtype and on the device of ``gram``."""
+    return torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+
+
+def with_diagonal(gram: Tensor, diagonal: Tensor) -> Tensor:
+    """``gram`` […,S,S] plus diag(``diagonal`` […,S])."""
+    return gram + torch.diag_embed(diagonal)
+
+
+def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factor, NaN where there is none, and a success flag […] that stays on the device."""
+    factor, info = torch.linalg.cholesky_ex(gram)
+    ok = (info == 0) & factor.isfinite().all(dim=-1).all(dim=-1)
+    return torch.where(ok[..., None, None], factor, torch.nan), ok
+
+
+def solve(factor: Tensor, right: Tensor) -> Tensor:
+    """Solve L Lᵀ x = right for x, given the Cholesky factor L."""
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
