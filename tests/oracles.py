@@ -137,7 +137,7 @@ def hc3(
     return np.sqrt(np.diag(m @ meat @ m))[1:]
 
 
-# ---- the limit of LIME (Garreau & Mardaoui 2021), for any exchangeable weight ----------------------
+# ---- the limit of LIME (Garreau & Mardaoui 2021), for any exchangeable weight --------------------
 
 
 def limit_of_lime(

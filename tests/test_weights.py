@@ -93,7 +93,7 @@ def test_bad_arguments(masks):
     with pytest.raises(ValueError, match="width must be a finite number above 0, got -1"):
         Exponential(width=-1)
     for kind in (Exponential, InverseDistance):
-        with pytest.raises(ValueError, match="distance must be one of .* got 'cosinus'"):
+        with pytest.raises(ValueError, match=r"distance must be one of .* got 'cosinus'"):
             kind(distance="cosinus")
     with pytest.raises(ValueError, match=r"needs energy \[B,S\]"):
         InverseDistance()(masks, COUNTS)

@@ -1,0 +1,229 @@
+import dataclasses
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from torchlime import Explanation, Lime
+from torchlime.explanation import Problem
+from torchlime.masks import Bernoulli
+from torchlime.segments import Grid
+from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.weights import Exponential, InverseDistance, Uniform
+
+
+def model(x):
+    return torch.stack([x.mean((1, 2, 3)), x.amax((1, 2, 3)), x[:, 0, 0, 0]], 1)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def explanation(images):
+    return Lime(Grid(2, 3), num_samples=64).explain(model, images, top=2, keep_samples=True)
+
+
+def with_coefficients(values, count):
+    """An explanation of one image and target with given coefficients, segments in a row."""
+    values = torch.tensor(values, dtype=torch.float64)[None, None]
+    zeros = torch.zeros(1, 1, dtype=torch.float64)
+    return Explanation(
+        coefficients=values, standard_errors=torch.zeros_like(values), intercepts=zeros,
+        fidelity=zeros, targets=zeros.long(), scores=zeros, local_predictions=zeros,
+        segments=torch.arange(count)[None, None], segment_count=torch.tensor([count]),
+        effective_samples=torch.ones(1), problems=torch.zeros(1, dtype=torch.int64), settings={},
+    )  # fmt: skip
+
+
+def test_shapes_and_dtypes(explanation):
+    e = explanation
+    assert e.coefficients.shape == e.standard_errors.shape == (3, 2, 6)
+    for name in ("intercepts", "fidelity", "targets", "scores", "local_predictions"):
+        assert getattr(e, name).shape == (3, 2), name
+    assert e.segments.shape == (3, 12, 12)
+    assert e.segment_count.tolist() == [6, 6, 6]
+    assert {e.targets.dtype, e.segments.dtype, e.problems.dtype} == {torch.int64}
+    assert e.coefficients.dtype == e.scores.dtype == torch.float64
+    assert e.masks.shape == (3, 64, 6)
+    assert e.sample_scores.shape == (3, 64, 2)
+    assert torch.equal(e.sample_scores[:, 0], e.scores)
+    assert e.ok.all()
+    assert len(e) == 3
+    weights = e.weights
+    expected = weights.sum(1) ** 2 / (weights**2).sum(1)
+    assert torch.equal(e.effective_samples, expected)
+
+
+def test_samples_are_kept_only_on_request(images):
+    e = Lime(Grid(2, 3), num_samples=64).explain(model, images)
+    assert e.masks is e.sample_scores is e.weights is e.energy is None
+
+
+def test_top_orders_by_strength_and_ties_to_the_lower_id():
+    e = with_coefficients([0.5, -2.0, 0.0, 2.0, -0.5, 9.0], count=5)  # 9.0 is beyond the count
+    ids, values = e.top(7)
+    assert ids[0, 0].tolist() == [1, 3, 0, 4, 2, -1, -1]
+    assert values[0, 0].tolist() == [-2.0, 2.0, 0.5, -0.5, 0.0, 0.0, 0.0]
+    assert e.top(2)[0].tolist() == [[[1, 3]]]
+
+
+@pytest.mark.parametrize(
+    ("top", "sign", "expected"),
+    [
+        (2, "positive", {3, 0}),
+        (1, "positive", {3}),
+        (9, "positive", {0, 3}),
+        (1, "negative", {1}),
+        (9, "negative", {1, 4}),
+        (3, "both", {1, 3, 0}),
+        (9, "both", {0, 1, 3, 4}),
+    ],
+)
+def test_mask(top, sign, expected):
+    e = with_coefficients([0.5, -2.0, 0.0, 2.0, -0.5], count=5)
+    mask = e.mask(top, sign)
+    assert mask.shape == (1, 1, 1, 5)
+    assert set(mask[0, 0, 0].nonzero().flatten().tolist()) == expected
+
+
+def test_heatmap(explanation):
+    heatmap = explanation.heatmap()
+    assert heatmap.dtype == torch.float32
+    for b in range(3):
+        for t in range(2):
+            expected = explanation.coefficients[b, t][explanation.segments[b]].float()
+            assert torch.equal(heatmap[b, t], expected)
+
+
+def test_indexing_keeps_the_batch_axis(explanation):
+    assert len(explanation[1]) == 1
+    assert torch.equal(explanation[-1].coefficients, explanation.coefficients[2:])
+    assert torch.equal(explanation[1:].masks, explanation.masks[1:])
+    with pytest.raises(IndexError):
+        explanation[3]
+    assert [len(e) for e in explanation] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kernel", [None, Exponential(1.0), InverseDistance(), Uniform()], ids=repr)
+@pytest.mark.parametrize("surrogate", [None, LeastSquares(), Lasso(fraction=0.1)], ids=repr)
+def test_refit_is_a_new_explanation_without_forwards(images, explanation, kernel, surrogate):
+    again = explanation.refit(kernel=kernel, surrogate=surrogate)
+    fresh = Lime(
+        Grid(2, 3), num_samples=64, kernel=kernel or Exponential(0.25),
+        surrogate=surrogate or Ridge(),
+    ).explain(model, images, top=2, keep_samples=True)  # fmt: skip
+    for field in dataclasses.fields(Explanation):
+        ours, theirs = getattr(again, field.name), getattr(fresh, field.name)
+        if isinstance(ours, torch.Tensor):
+            assert ours.double().allclose(theirs.double(), equal_nan=True), field.name
+        else:
+            assert ours == theirs, field.name
+
+
+def test_refit_needs_the_samples(images, explanation, tmp_path):
+    with pytest.raises(ValueError, match=r"refit needs the samples: explain\(..., keep_samples"):
+        Lime(Grid(2, 3), num_samples=64).explain(model, images).refit(kernel=Uniform())
+    explanation.save(tmp_path / "e.npz")
+    loaded = Explanation.load(tmp_path / "e.npz")
+    with pytest.raises(ValueError, match=r"needs refit\(surrogate=...\)"):
+        loaded.refit(kernel=Uniform())
+    assert loaded.refit(surrogate=Ridge()).coefficients.allclose(explanation.coefficients)
+
+
+def test_refit_keeps_the_problems_of_the_samples(images):
+    images[0] = float("nan")
+    explainer = Lime(Grid(2, 3), Bernoulli(), 7, kernel=Exponential(0.01))
+    e = explainer.explain(model, images, 0, keep_samples=True)
+    assert e.problems[1] == Problem.TOO_FEW_EFFECTIVE_SAMPLES
+    again = e.refit(kernel=Uniform())
+    assert again.problems[1] == 0
+    assert again.problems[0] & Problem.NON_FINITE_IMAGE
+
+
+@pytest.mark.parametrize("keep_samples", [False, True])
+def test_save_and_load(images, tmp_path, keep_samples):
+    e = Lime(Grid(2, 3), num_samples=64).explain(model, images, top=2, keep_samples=keep_samples)
+    path = tmp_path / "explanation.npz"
+    e.save(path)
+    e.save(str(path))  # overwrites
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    loaded = Explanation.load(path)
+    for field in dataclasses.fields(Explanation):
+        ours, theirs = getattr(loaded, field.name), getattr(e, field.name)
+        if isinstance(theirs, torch.Tensor):
+            assert torch.equal(ours, theirs), field.name
+            assert ours.dtype == theirs.dtype, field.name
+    assert loaded.masks is None or keep_samples
+    assert loaded.settings["num_samples"] == 64
+    assert loaded.settings["segmenter"] == "Grid(rows=2, cols=3)"
+    with np.load(path, allow_pickle=False) as file:  # no pickle inside
+        assert json.loads(str(file["record"]))["format"] == 1
+
+
+def test_nothing_half_written_is_left(explanation, tmp_path, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        explanation.save(tmp_path / "missing" / "e.npz")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError):
+        explanation.save(tmp_path / "folder")
+
+    def fail(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="No space left"):
+        explanation.save(tmp_path / "e.npz")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_loading_something_else(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Explanation.load(tmp_path / "missing.npz")
+    for name, content in (("empty", b""), ("text", b"hello"), ("zip", b"PK\x03\x04 cut short")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} is not a saved explanation"):
+            Explanation.load(tmp_path / name)
+    np.savez(tmp_path / "other.npz", x=np.ones(3))
+    np.savez(tmp_path / "newer.npz", record=np.array('{"format": 99, "settings": {}}'))
+    np.save(tmp_path / "array.npy", np.ones(3))
+    pickle.dump({}, (tmp_path / "pickle").open("wb"))
+    for name in ("other.npz", "newer.npz", "array.npy", "pickle"):
+        with pytest.raises(ValueError, match="is not a saved explanation"):
+            Explanation.load(tmp_path / name)
+
+
+def test_to_pickle_and_identity(explanation):
+    moved = explanation.to("cpu")
+    assert moved.settings == explanation.settings
+    assert torch.equal(moved.masks, explanation.masks)
+    copy = pickle.loads(pickle.dumps(explanation))
+    assert torch.equal(copy.coefficients, explanation.coefficients)
+    assert copy != explanation  # tensors have no single truth value: identity is equality
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        explanation.scores = None
+
+
+def test_check_returns_the_explanation_or_all_reasons(explanation):
+    assert explanation.check() is explanation
+    bits = Problem.NON_FINITE_SCORES | Problem.SEGMENTS_NOT_CONVERGED
+    bad = dataclasses.replace(explanation, problems=torch.tensor([0, int(bits), 32]))
+    with pytest.raises(RuntimeError) as caught:
+        bad.check()
+    for part in ("image 1: the segmentation did not", "; the model returned NaN", "image 2: the e"):
+        assert part in str(caught.value)
+    assert "image 0" not in str(caught.value)
+    assert bad.ok.tolist() == [True, False, False]
+
+
+def test_bad_arguments(explanation):
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        explanation.top(0)
+    with pytest.raises(ValueError, match=r"sign must be one of .* got 'pos'"):
+        explanation.mask(3, "pos")
+    with pytest.raises(ValueError, match="top must be at least 1"):
+        explanation.mask(0)

@@ -1,0 +1,134 @@
+"""Nothing goes to the host, and nothing waits for it: proven on fake CUDA tensors, without a GPU.
+
+Fake tensors refuse a mixed-in CPU tensor, a read-back and a shape that depends on data; a dispatch
+mode refuses what they let pass.
+"""
+
+import pytest
+import torch
+import torchvision
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torchlime import Lime
+from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
+from torchlime.lime import score_masks
+from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
+from torchlime.segments import Grid, Slic
+from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.weights import Exponential, InverseDistance, Uniform
+
+WAITS = {  # these read an error flag or a size on the host
+    "_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "linalg_pinv", "linalg_lstsq",
+    "linalg_cholesky", "linalg_inv", "_linalg_solve_ex.check_errors", "_local_scalar_dense",
+    "nonzero", "_unique", "_unique2", "unique_dim", "unique_consecutive", "masked_select", "item",
+}  # fmt: skip
+COPIES = {"_to_copy", "copy_"}
+
+
+class RefuseWaiting(TorchDispatchMode):
+    """Raise on operators that wait for the device, and on copies between host and device."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = function.overloadpacket.__name__
+        if name in WAITS:
+            raise AssertionError(f"{name} waits for the device")
+        tensors = [a for a in args if isinstance(a, torch.Tensor)]
+        devices = {t.device.type for t in tensors}
+        if kwargs.get("device") is not None and name in COPIES:
+            devices.add(torch.device(kwargs["device"]).type)
+        if name in COPIES and len(devices) > 1:
+            raise AssertionError(f"{name} between {devices}")
+        return function(*args, **kwargs)
+
+
+@pytest.fixture
+def on_fake_cuda():
+    with FakeTensorMode():
+        yield
+
+
+def images(batch=2, channels=3, size=(64, 48)):
+    return torch.empty(batch, channels, *size, device="cuda")
+
+
+EXPLAINERS = [
+    Lime(),
+    Lime(Slic(100, blur=False, iterations=0), Bernoulli(), 64, ImageMean(), Uniform()),
+    Lime(Grid(4, 5), Orthogonal(), 300, Blur(3.0), surrogate=LeastSquares(), chunk_size=50),
+    Lime(Grid(2, 4), Exhaustive(), 256, Constant((0.1, 0.2, 0.3)), autocast=torch.bfloat16),
+    Lime(Slic(30), FixedCount(), 100, SegmentMean(), InverseDistance(), Lasso(fraction=0.2)),
+    Lime(Slic(30), kernel=Exponential(1.0, "pixel_euclidean"), surrogate=Lasso(alpha=0.1)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")  # autocast says so
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_the_whole_pipeline(explainer):
+    with torch.device("cuda"):
+        model = torchvision.models.resnet18().eval()
+    with RefuseWaiting():
+        e = explainer.explain(model, images(), top=3, keep_samples=True)
+        again = e.refit(kernel=Uniform(), surrogate=Ridge())
+        derived = (e.heatmap(), *e.top(5), e.mask(3), e.ok, e[1].segments, again.coefficients)
+    assert e.coefficients.shape == (2, 3, e.masks.shape[2])
+    assert {tensor.device.type for tensor in (e.coefficients, *derived)} == {"cuda"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_dtypes_channels_seeds_and_label_maps(dtype, channels):
+    def model(x):
+        return x.mean((2, 3))
+
+    x = images(3, channels).to(dtype)
+    labels = torch.empty(64, 48, dtype=torch.uint8, device="cuda")
+    seeds = torch.empty(3, dtype=torch.int64, device="cuda")
+    targets = torch.zeros(3, 2, dtype=torch.int64, device="cuda")
+    with RefuseWaiting():
+        e = Lime(num_samples=200).explain(
+            model, x, targets, segments=labels, max_segments=40, seed=seeds
+        )
+        own = Lime(num_samples=200).explain(model, x, 0)
+    assert e.coefficients.shape == (3, 2, 40)
+    assert own.coefficients.shape == (3, 1, 48)
+
+
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_score_masks():
+    x = images()
+    masks = torch.empty(2, 30, 12, dtype=torch.bool, device="cuda")
+    with RefuseWaiting():
+        scores = score_masks(lambda x: x.mean((2, 3)), x, Grid(3, 4)(x), Blur(2.0), masks, top=2)
+    assert scores.shape == (2, 30, 2)
+
+
+REFUSED = {
+    "a read-back": lambda x: x.sum().item(),
+    "a truth value": lambda x: bool(x.sum() > 0),
+    "a shape that depends on data": lambda x: x[x > 0],
+    "nonzero": lambda x: x.nonzero(),
+    "a checked solve": lambda x: torch.linalg.solve(x[0, 0, :8, :8], x[0, 0, :8]),
+    "an eigendecomposition": lambda x: torch.linalg.eigh(x[0, 0, :8, :8]),
+    "a download": lambda x: x.cpu(),
+    "an upload": lambda x: torch.ones(3).to(x.device),
+    "a host tensor mixed in": lambda x: x + torch.ones(48),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_the_net_catches(what):
+    with pytest.raises(Exception, match=r".") as caught, RefuseWaiting():
+        REFUSED[what](images())
+    assert not isinstance(caught.value, (AttributeError, NameError, TypeError))
+
+
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_a_measured_label_map_is_the_one_documented_read_back():
+    labels = torch.empty(64, 48, dtype=torch.int64, device="cuda")
+    with pytest.raises(Exception, match=r"."), RefuseWaiting():
+        Lime().explain(lambda x: x.mean((2, 3)), images(), 0, segments=labels)

@@ -1,0 +1,323 @@
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from torchlime import predictions
+from torchlime.fills import Constant
+from torchlime.lime import score_masks
+from torchlime.masks import Bernoulli
+from torchlime.segments import Grid
+
+BATCH, SAMPLES = 3, 21
+
+
+class Net(nn.Module):
+    """A small classifier that records what it is given."""
+
+    def __init__(self, classes=5, dtype=torch.float64):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(2, 4, 3, padding=1, dtype=dtype)
+        self.dropout = nn.Dropout(0.5)
+        self.norm = nn.BatchNorm2d(4, dtype=dtype)
+        self.head = nn.Linear(4, classes, dtype=dtype)
+        self.chunks = []
+
+    def forward(self, x):
+        self.chunks.append((tuple(x.shape), x.dtype, x.is_contiguous(), self.training))
+        x = self.dropout(self.norm(self.convolution(x)).relu())
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.fixture
+def net():
+    return Net().eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(BATCH, 2, 8, 6, generator=torch.Generator().manual_seed(1)).double()
+
+
+@pytest.fixture
+def segments(images):
+    return Grid(2, 3)(images)
+
+
+@pytest.fixture
+def masks():
+    return Bernoulli()(torch.full((BATCH,), 6), 6, SAMPLES, seed=torch.arange(BATCH))
+
+
+def literal(net, images, segments, masks, value=0.0):
+    """Every row on its own: [B,N,K]."""
+    keep = masks.gather(2, segments.labels.flatten(1)[:, None].expand(-1, SAMPLES, -1))
+    keep = keep.view(BATCH, SAMPLES, 1, 8, 6)
+    rows = torch.where(keep, images[:, None], torch.tensor(value).double())
+    with torch.no_grad():
+        outputs = [net(row[None]) for row in rows.flatten(0, 1)]
+    return torch.cat(outputs).view(BATCH, SAMPLES, -1)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 7, 21, 62, 63, 64, None])
+@pytest.mark.parametrize("pad_last", [True, False])
+def test_scores_are_those_of_every_row_alone(net, images, segments, masks, chunk_size, pad_last):
+    expected = literal(net, images, segments, masks)
+    settings = {"chunk_size": chunk_size, "pad_last": pad_last}
+    net.chunks.clear()
+    one = score_masks(net, images, segments, Constant(0.0), masks, 3, **settings)
+    assert one.shape == (BATCH, SAMPLES, 1)
+    assert one.allclose(expected[:, :, 3:4], rtol=0, atol=1e-12)
+    shapes = {chunk[0] for chunk in net.chunks}
+    rows = sum(chunk[0][0] for chunk in net.chunks)
+    if pad_last:
+        assert len(shapes) == 1
+    else:
+        assert rows == BATCH * SAMPLES
+    assert rows - BATCH * SAMPLES < len(net.chunks)
+    assert max(shape[0] for shape in shapes) <= (chunk_size or 64)
+
+    own = torch.tensor([[4, 0], [1, 1], [2, 3]])
+    many = score_masks(net, images, segments, Constant(0.0), masks, own, **settings)
+    columns = own[:, None].expand(-1, SAMPLES, -1)
+    assert many.allclose(expected.gather(2, columns), rtol=0, atol=1e-12)
+
+    best = score_masks(net, images, segments, Constant(0.0), masks, top=2, **settings)
+    columns = expected[:, 0].argsort(1, descending=True)[:, None, :2].expand(-1, SAMPLES, -1)
+    assert best.allclose(expected.gather(2, columns), rtol=0, atol=1e-12)
+
+
+def test_unmasked_images_come_first_and_progress_counts_rows(images, segments, masks):
+    masks[:, 0] = True
+    seen, calls = [], []
+
+    def model(x):
+        seen.append(x.clone())
+        return x.mean((2, 3))
+
+    score_masks(
+        model, images, segments, Constant(0.0), masks, 0, chunk_size=16,
+        progress=lambda *c: calls.append(c),
+    )  # fmt: skip
+    assert torch.equal(seen[0][:BATCH], images)
+    assert calls == [(16, 63), (32, 63), (48, 63), (63, 63)]
+
+
+def test_ties_go_to_the_lower_class(images, segments, masks):
+    scores = torch.tensor([1.0, 3.0, 3.0, 2.0, 3.0]).double()
+    targets = predictions.predict(
+        lambda x: scores.expand(len(x), -1),
+        lambda blocks, rows: images[:1].expand(rows, -1, -1, -1),
+        (BATCH, SAMPLES), images.device, top=4,
+    ).targets  # fmt: skip
+    assert targets.tolist() == [[1, 2, 4, 3]] * BATCH
+
+
+@pytest.mark.parametrize("fits", [1, 2, 5, 20])
+def test_out_of_memory_halves_the_chunk_and_loses_nothing(net, images, segments, masks, fits):
+    attempts = []
+
+    def model(x):
+        attempts.append(len(x))
+        if len(x) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return net(x)
+
+    expected = score_masks(net, images, segments, Constant(0.0), masks, top=2)
+    scores = score_masks(model, images, segments, Constant(0.0), masks, top=2, chunk_size=40)
+    assert scores.allclose(expected, rtol=0, atol=1e-12)
+    assert attempts[0] == 32
+    assert attempts[-1] <= fits
+    assert attempts == sorted(attempts, reverse=True)
+
+
+def test_out_of_memory_half_way(net, images, segments, masks):
+    attempts = []
+
+    def model(x):
+        attempts.append(len(x))
+        if len(attempts) == 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        return net(x)
+
+    expected = score_masks(net, images, segments, Constant(0.0), masks, 1)
+    scores = score_masks(model, images, segments, Constant(0.0), masks, 1, chunk_size=10)
+    assert scores.allclose(expected, rtol=0, atol=1e-12)
+    assert attempts[:4] == [9, 9, 9, 4]  # 45 rows left, at most 4 at a time
+
+
+def test_out_of_memory_with_one_row_is_a_clear_error(images, segments, masks):
+    def model(x):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError, match="single image in the forward pass; free"):
+        score_masks(model, images, segments, Constant(0.0), masks)
+
+
+def test_other_errors_of_the_model_pass_through(images, segments, masks):
+    def model(x):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        score_masks(model, images, segments, Constant(0.0), masks)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_modes_and_random_state_come_back(net, images, segments, masks, fails):
+    net.train()
+    net.norm.eval()  # frozen, as fine-tuning does
+    modes = [module.training for module in net.modules()]
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    state = torch.get_rng_state()
+    original = net.forward
+
+    def forward(x):
+        torch.rand(3)  # moves the global generator
+        if fails and len(net.chunks) > 2:
+            raise RuntimeError("half-way")
+        return original(x)
+
+    net.forward = forward
+    if fails:
+        with pytest.raises(RuntimeError, match="half-way"):
+            score_masks(net, images, segments, Constant(0.0), masks, chunk_size=5)
+    else:
+        score_masks(net, images, segments, Constant(0.0), masks, chunk_size=5)
+    assert not any(chunk[3] for chunk in net.chunks)  # eval mode inside
+    assert [module.training for module in net.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    for name, buffer in net.named_buffers():
+        assert torch.equal(buffer, buffers[name])
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_results_are_normal_tensors_without_gradients(net, images, segments, masks, context):
+    with context():
+        images = images.clone()
+        scores = score_masks(net, images.requires_grad_(), segments, Constant(0.0), masks)
+    assert not scores.is_inference()
+    assert not scores.requires_grad
+
+
+def test_dtype_and_memory_format_follow_the_model(images, segments, masks):
+    net = Net(dtype=torch.float32).eval()
+    score_masks(net, images, segments, Constant(0.0), masks)
+    assert net.chunks[0][1:3] == (torch.float32, False)  # channels last, for its convolution
+    seen = []
+
+    def plain(x):
+        seen.append((x.dtype, x.is_contiguous()))
+        return x.mean((2, 3))
+
+    score_masks(plain, images, segments, Constant(0.0), masks)
+    assert seen[0] == (torch.float64, True)
+
+
+def test_a_model_that_views_its_features_gets_contiguous_images(images, segments, masks):
+    class Viewing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.convolution = nn.Conv2d(2, 4, 3, dtype=torch.float64)
+            self.head = nn.Linear(4 * 6 * 4, 5, dtype=torch.float64)
+
+        def forward(self, x):
+            x = self.convolution(x)
+            return self.head(x.view(-1, 4 * 6 * 4))
+
+    model = Viewing()
+    scores = score_masks(model, images, segments, Constant(0.0), masks, 2, chunk_size=10)
+    expected = literal(model, images, segments, masks)
+    assert scores.allclose(expected[..., 2:3], rtol=0, atol=1e-12)
+
+
+def test_autocast_is_ours_or_the_callers_or_none(images, segments, masks):
+    linear = nn.Linear(2, 3)
+    dtypes = []
+
+    def model(x):
+        outputs = linear(x.float().mean((2, 3)))
+        dtypes.append(outputs.dtype)
+        return outputs
+
+    arguments = (model, images, segments, Constant(0.0), masks, 0)
+    score_masks(*arguments)
+    score_masks(*arguments, autocast=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = score_masks(*arguments)
+        assert torch.is_autocast_enabled("cpu")
+    with torch.autocast("cpu", torch.float16):
+        score_masks(*arguments, autocast=torch.bfloat16)
+    assert dtypes == [torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
+    assert scores.dtype == torch.float64
+
+
+def test_outputs_of_one_number_or_with_logits(net, images, segments, masks):
+    expected = score_masks(net, images, segments, Constant(0.0), masks, 2)
+
+    class Output:
+        def __init__(self, logits):
+            self.logits = logits
+
+    arguments = (images, segments, Constant(0.0), masks)
+    scores = score_masks(lambda x: Output(net(x)), *arguments, 2)
+    assert scores.allclose(expected, rtol=0, atol=1e-12)
+    for targets in (None, 0, torch.zeros(BATCH, dtype=torch.int64)):
+        scores = score_masks(lambda x: net(x)[:, 2], *arguments, targets)
+        assert scores.allclose(expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (lambda x: (x.mean((2, 3)),), TypeError, "got tuple; wrap it in a function"),
+        (lambda x: x.mean((2, 3)).argmax(1), TypeError, "got torch.int64"),
+        (lambda x: x, ValueError, r"\[63,classes\] or \[63\] for a chunk of shape \[63, 2, 8, 6\], "
+                                  r"got \[63, 2, 8, 6\]"),
+        (lambda x: x.mean((2, 3))[:5], ValueError, r"got \[5, 2\]"),
+        (lambda x: x.mean(), ValueError, r"got \[\]"),
+        (lambda x: x.new_empty(len(x), 0), ValueError, r"got \[63, 0\]"),
+        (lambda x: x.mean((2, 3)).to("meta"), ValueError, "returned a tensor on meta"),
+    ],
+)  # fmt: skip
+def test_wrong_outputs(images, segments, masks, model, error, message):
+    with pytest.raises(error, match=message):
+        score_masks(model, images, segments, Constant(0.0), masks)
+
+
+def test_wrong_masks_and_settings(net, images, segments, masks):
+    good = (net, images, segments, Constant(0.0))
+    with pytest.raises(ValueError, match=r"masks must be bool \[B,N,S\] with B, S = \[3, 6\]"):
+        score_masks(*good, masks[..., :5])
+    with pytest.raises(ValueError, match="got torch.int64"):
+        score_masks(*good, masks.long())
+    with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
+        score_masks(*good, masks, chunk_size=0)
+    with pytest.raises(ValueError, match="autocast must be torch.bfloat16, torch.float16 or None"):
+        score_masks(*good, masks, autocast=torch.float32)
+    with pytest.raises(ValueError, match="top=6, but the model has 5 outputs"):
+        score_masks(*good, masks, top=6)
+    with pytest.raises(IndexError, match="targets=5, but the model has 5 outputs"):
+        score_masks(*good, masks, 5)
+    with pytest.raises(IndexError, match="targets=-1"):
+        score_masks(*good, masks, -1)
+    assert score_masks(*good, masks[0]).shape == (BATCH, SAMPLES, 1)  # [N,S] for all images
+    assert score_masks(*good, masks[:, :1]).shape == (BATCH, 1, 1)
+
+
+def test_the_weight_cache_of_autocast_is_not_poisoned(images, segments, masks):
+    """A forward under no_grad inside the caller's autocast must not detach the caller's weights."""
+    net = Net(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        score_masks(net, images, segments, Constant(0.0), masks)
+        net(images.float()).float().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_no_warning_is_raised(net, images, segments, masks):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        score_masks(net, images, segments, Constant(0.0), masks)

@@ -1,0 +1,271 @@
+"""The frozen result of an explanation: values, diagnostics and provenance."""
+
+import dataclasses
+import enum
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from torchlime.checks import check_count
+from torchlime.files import whole_file
+
+FORMAT = 1  # of saved files
+Sign = Literal["positive", "negative", "both"]
+
+
+class Problem(enum.IntFlag):
+    """What can be wrong with an image's explanation; the bits of ``Explanation.problems``."""
+
+    NON_FINITE_IMAGE = 1
+    SEGMENTS_NOT_CONVERGED = 2
+    NON_FINITE_SCORES = 4
+    TARGET_OUT_OF_RANGE = 8
+    SOLVE_FAILED = 16
+    TOO_FEW_EFFECTIVE_SAMPLES = 32
+
+
+REASONS = {
+    Problem.NON_FINITE_IMAGE: "the image holds NaN or infinite values",
+    Problem.SEGMENTS_NOT_CONVERGED: (
+        "the segmentation did not converge, or has more segments than max_segments"
+    ),
+    Problem.NON_FINITE_SCORES: "the model returned NaN or infinite scores",
+    Problem.TARGET_OUT_OF_RANGE: "a target is not a class of the model",
+    Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
+    Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
+        "the effective samples are fewer than the segments plus one: "
+        "raise num_samples, use fewer segments or a wider kernel"
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Which segments of each image spoke for and against each target.
+
+    Convention:
+        B images, T targets, S the bound of the segment count, N samples. Coefficients and all that
+        follows from the fit are in the solve's dtype (float64). A positive coefficient speaks for
+        the target: hiding the segment lowers its score by about that much.
+
+    Attributes:
+        coefficients: [B,T,S], the surrogate's slope of each segment; 0 beyond the count.
+        standard_errors: [B,T,S], heteroscedastic (HC3); 0 beyond the count, NaN where undefined.
+        intercepts: [B,T], the surrogate where everything is hidden.
+        fidelity: [B,T], weighted R² of the surrogate over the samples.
+        targets: [B,T] int64, the explained classes.
+        scores: [B,T], the model on the unmasked image.
+        local_predictions: [B,T], the surrogate on the unmasked image.
+        segments: [B,H,W] int64, ids 0…count−1.
+        segment_count: [B] int64.
+        effective_samples: [B], (Σw)²/Σw².
+        problems: [B] int64, bits of :class:`Problem`; 0 is well.
+        settings: how it was made: the explainer's fields (strategies as objects; as their repr once
+            loaded from a file), the seed and versions.
+        masks, sample_scores, weights, energy: [B,N,S] bool, [B,N,T], [B,N], [B,S] with
+            ``keep_samples=True``, else None.
+    """
+
+    coefficients: Tensor
+    standard_errors: Tensor
+    intercepts: Tensor
+    fidelity: Tensor
+    targets: Tensor
+    scores: Tensor
+    local_predictions: Tensor
+    segments: Tensor
+    segment_count: Tensor
+    effective_samples: Tensor
+    problems: Tensor
+    settings: Mapping[str, Any]
+    masks: Tensor | None = None
+    sample_scores: Tensor | None = None
+    weights: Tensor | None = None
+    energy: Tensor | None = None
+
+    @property
+    def ok(self) -> Tensor:
+        """[B] bool: no problem was found. Stays on the device."""
+        return self.problems == 0
+
+    def check(self) -> "Explanation":
+        """Return self, or raise RuntimeError with the reasons. Reads ``problems`` on the host."""
+        bad = [
+            f"image {image}: " + "; ".join(REASONS[problem] for problem in Problem(bits))
+            for image, bits in enumerate(self.problems.tolist())
+            if bits
+        ]
+        if bad:
+            raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
+        return self
+
+    def heatmap(self) -> Tensor:
+        """Each pixel's coefficient: [B,T,H,W] float32."""
+        return self._on_pixels(self.coefficients.float())
+
+    def top(self, k: int) -> tuple[Tensor, Tensor]:
+        """The strongest segments: (ids [B,T,k] int64, coefficients [B,T,k]).
+
+        By decreasing absolute coefficient, ties to the lower id; padded with -1 and 0.
+        """
+        check_count(k, "k")
+        present = self._present()
+        strength = torch.where(present, self.coefficients.abs(), -1.0)
+        ids = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
+        found = present.expand_as(strength).gather(-1, ids)
+        values = torch.where(found, self.coefficients.gather(-1, ids), 0.0)
+        padding = (0, k - ids.shape[-1])
+        return (
+            torch.nn.functional.pad(torch.where(found, ids, -1), padding, value=-1),
+            torch.nn.functional.pad(values, padding),
+        )
+
+    def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
+        """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
+
+        A coefficient of 0 has no sign and is never among them.
+        """
+        check_count(top, "top")
+        strengths = {
+            "positive": self.coefficients,
+            "negative": -self.coefficients,
+            "both": self.coefficients.abs(),
+        }
+        if sign not in strengths:
+            raise ValueError(f"sign must be one of {tuple(strengths)}, got {sign!r}")
+        strength = strengths[sign].clamp(min=0)
+        order = strength.sort(dim=-1, descending=True, stable=True).indices
+        chosen = torch.zeros_like(strength, dtype=torch.bool)
+        chosen = chosen.scatter(-1, order[..., :top], True) & (strength > 0)
+        return self._on_pixels(chosen)
+
+    def refit(
+        self,
+        *,
+        kernel: Callable[..., Tensor] | None = None,
+        surrogate: Callable[..., Any] | None = None,
+    ) -> "Explanation":
+        """The same samples under another kernel or surrogate, without new forward passes.
+
+        Raises:
+            ValueError: the samples were not kept (``keep_samples=True``), or the explanation comes
+                from a file, which holds only the surrogate's repr, and ``surrogate`` is not given.
+        """
+        if self.masks is None or self.sample_scores is None or self.weights is None:
+            raise ValueError("refit needs the samples: explain(..., keep_samples=True)")
+        surrogate = surrogate or self.settings["surrogate"]
+        if not callable(surrogate):
+            raise ValueError("an explanation loaded from a file needs refit(surrogate=...)")
+        with torch.no_grad():
+            weights = self.weights
+            if kernel is not None:
+                weights = kernel(self.masks, self.segment_count, self.energy)
+            fit = surrogate(self.masks, self.sample_scores, weights, self.segment_count)
+            changes = fitted(fit, weights, self.segment_count)
+        before = self.problems & ~(Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES)
+        changes["problems"] = changes["problems"] | before
+        used = {"kernel": kernel or self.settings["kernel"], "surrogate": surrogate}
+        return dataclasses.replace(
+            self, **changes, weights=weights, settings={**self.settings, **used}
+        )
+
+    def to(self, device: torch.device | str) -> "Explanation":
+        """A copy whose tensors lie on ``device``."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def __len__(self) -> int:
+        return self.coefficients.shape[0]
+
+    def __getitem__(self, index: int | slice) -> "Explanation":
+        """Some of the images; an int keeps the batch axis."""
+        if not isinstance(index, slice):
+            position = range(len(self))[index]  # IndexError, and negative numbers from the end
+            index = slice(position, position + 1)
+        return self._map(lambda tensor: tensor[index])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a compressed .npz: arrays and a JSON record, no pickle.
+
+        Wholly or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        import numpy as np
+
+        arrays = {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
+        settings = {
+            name: value if isinstance(value, str | int | float | None) else repr(value)
+            for name, value in self.settings.items()
+        }
+        record = json.dumps({"format": FORMAT, "settings": settings})
+        with whole_file(path) as file:
+            np.savez_compressed(file, allow_pickle=False, record=np.array(record), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Explanation":
+        """Read what :meth:`save` wrote, onto the CPU.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is no explanation, or of a newer format.
+        """
+        import zipfile
+
+        import numpy as np
+
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            record = json.loads(str(arrays.pop("record")))
+            if record["format"] > FORMAT:
+                raise ValueError(f"its format {record['format']} is newer than {FORMAT}")
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            return cls(settings=record["settings"], **tensors)
+        except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as e:
+            raise ValueError(f"{os.fspath(path)} is not a saved explanation: {e}") from e
+
+    def _present(self) -> Tensor:
+        """[B,1,S] bool: the entries that stand for a segment."""
+        columns = torch.arange(self.coefficients.shape[2], device=self.coefficients.device)
+        return columns < self.segment_count[:, None, None]
+
+    def _on_pixels(self, values: Tensor) -> Tensor:
+        """[B,T,S] → [B,T,H,W]."""
+        index = self.segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
+        return values.gather(2, index).unflatten(2, self.segments.shape[1:])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
+        changed: dict[str, Any] = {name: function(t) for name, t in self._tensors().items()}
+        return dataclasses.replace(self, **changed)
+
+
+def fitted(fit: Any, weights: Tensor, segment_count: Tensor) -> dict[str, Tensor]:
+    """The fields of an :class:`Explanation` that follow from a surrogate's Fit and the weights."""
+    effective = weights.sum(dim=1).square() / weights.square().sum(dim=1)
+    too_few = ~(effective >= segment_count + 1 - 1e-9)  # NaN is too few
+    problems = flag(~fit.ok, Problem.SOLVE_FAILED)
+    problems = problems | flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES)
+    return {
+        "coefficients": fit.coefficients,
+        "standard_errors": fit.standard_errors,
+        "intercepts": fit.intercepts,
+        "fidelity": fit.fidelity,
+        "local_predictions": fit.intercepts + fit.coefficients.sum(dim=2),
+        "effective_samples": effective,
+        "problems": problems,
+    }
+
+
+def flag(condition: Tensor, problem: Problem) -> Tensor:
+    """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
+    return condition.long() * int(problem)

@@ -1,0 +1,245 @@
+"""perturbed images → scores [B,N,T]: the model over all rows, in chunks of one shape.
+
+Convention:
+    Rows run: row 0 of every image first, then image by image. So the unmasked images are scored
+    first, their best classes are known on the device, and later chunks keep only those columns.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchlime.precision import solve_dtype
+
+Block = tuple[slice, slice]  # images, samples
+Synthesize = Callable[[list[Block], int], Tensor]
+CHUNK_SIZE = {"cpu": 64}
+CHUNK_SIZE_ELSEWHERE = 256
+
+
+class Predictions(NamedTuple):
+    """Scores [B,N,T] in the solve's dtype, targets [B,T] int64, in_range [B] bool."""
+
+    scores: Tensor
+    targets: Tensor
+    in_range: Tensor
+
+
+def predict(
+    model: Callable[[Tensor], Any],
+    synthesize: Synthesize,
+    shape: tuple[int, int],
+    device: torch.device,
+    targets: int | Tensor | None = None,
+    *,
+    top: int = 1,
+    chunk_size: int | None = None,
+    autocast: torch.dtype | None = None,
+    pad_last: bool = True,
+    progress: Callable[[int, int], object] | None = None,
+) -> Predictions:
+    """Score every row of a batch.
+
+    Args:
+        model: [n,C,H,W] → [n,classes], or [n] (one target), or an object with such ``.logits``.
+        synthesize: (blocks, rows) → [rows,C,H,W], see :class:`torchlime.perturbed.Perturbed`.
+        shape: (B, N).
+        device: of the images.
+        targets: None = the ``top`` best classes of each image's row 0, an int, or an int64
+            tensor [B] or [B,T].
+        top: how many classes, where ``targets`` is None.
+        chunk_size: rows of a forward pass at most; None = 64 on a CPU, 256 elsewhere. Evened out
+            to ceil(R / ceil(R / chunk_size)), and halved when memory runs out, down to one row.
+        autocast: a 16-bit dtype for the forward passes; None switches autocast off.
+        pad_last: fill the last chunk up to the shape of the others (no recompilation).
+        progress: called with (rows done, rows in all) after each chunk.
+
+    Raises:
+        IndexError: an int target is not a class of the model.
+        TypeError, ValueError: the model's output has another type or shape.
+        torch.OutOfMemoryError: not even one row fits.
+    """
+    batch, samples = shape
+    total = batch * samples
+    rows = _even(total, chunk_size or CHUNK_SIZE.get(device.type, CHUNK_SIZE_ELSEWHERE))
+    forward = _Forward(model, device, autocast)
+    collected: _Scores | None = None
+    done = 0
+    while done < total:
+        blocks = list(_blocks(done, min(done + rows, total), batch, samples))
+        filled = min(rows, total - done)
+        outputs = None
+        with _tolerate_out_of_memory(rows):
+            outputs = forward(synthesize(blocks, rows if pad_last else filled))
+        if outputs is None:
+            _release_memory(device)
+            rows = _even(total - done, rows // 2)
+            continue
+        if collected is None:
+            collected = _Scores(shape, outputs, targets, top)
+        collected.add(blocks, outputs)
+        done += filled
+        if progress is not None:
+            progress(done, total)
+    assert collected is not None  # B, N >= 1
+    return Predictions(collected.scores, collected.targets, collected.in_range)
+
+
+@contextlib.contextmanager
+def evaluating(model: object, device: torch.device) -> Iterator[None]:
+    """Eval mode inside; every submodule's own mode and the global RNG state come back after.
+
+    A plain callable is left as it is: put the network that it wraps in eval mode yourself.
+    """
+    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
+    modes = [module.training for module in modules]
+    on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=[device] if on_cuda else []):
+        try:
+            if isinstance(model, torch.nn.Module) and any(modes):
+                model.eval()
+            yield
+        finally:
+            for module, mode in zip(modules, modes, strict=True):
+                if module.training != mode:
+                    module.training = mode
+
+
+class _Forward:
+    """The model's forward pass: autocast around it, its output as a float matrix [rows,K]."""
+
+    def __init__(
+        self, model: Callable[[Tensor], Any], device: torch.device, autocast: torch.dtype | None
+    ):
+        self.model = model
+        self.device = device
+        self.autocast = autocast
+        self.contiguous = False
+
+    def __call__(self, chunk: Tensor) -> Tensor:
+        if self.contiguous:
+            chunk = chunk.contiguous()
+        try:
+            outputs = self._call(chunk)
+        except RuntimeError as error:
+            # A model that calls .view on its features cannot take channels_last: give it NCHW.
+            if chunk.is_contiguous() or "view size is not compatible" not in str(error):
+                raise
+            self.contiguous = True
+            outputs = self._call(chunk.contiguous())
+        return _as_matrix(outputs, chunk)
+
+    def _call(self, chunk: Tensor) -> Any:
+        if self.autocast is None:
+            return self.model(chunk)
+        # Without the cache: weights cast here under no_grad must not serve the caller's training.
+        with torch.autocast(self.device.type, self.autocast, cache_enabled=False):
+            return self.model(chunk)
+
+
+def _as_matrix(outputs: Any, chunk: Tensor) -> Tensor:
+    outputs = getattr(outputs, "logits", outputs)
+    expected = f"a float tensor [{chunk.shape[0]},classes] or [{chunk.shape[0]}]"
+    given = f"for a chunk of shape {list(chunk.shape)}"
+    if not isinstance(outputs, Tensor):
+        raise TypeError(
+            f"the model must return {expected} {given}, got {type(outputs).__name__}; "
+            "wrap it in a function that picks the scores"
+        )
+    if not outputs.is_floating_point():
+        raise TypeError(f"the model must return {expected} {given}, got {outputs.dtype}")
+    if outputs.dim() not in (1, 2) or outputs.shape[0] != chunk.shape[0] or 0 in outputs.shape:
+        raise ValueError(f"the model must return {expected} {given}, got {list(outputs.shape)}")
+    if outputs.device != chunk.device:
+        raise ValueError(f"the model returned a tensor on {outputs.device} {given}, {chunk.device}")
+    return outputs[:, None] if outputs.dim() == 1 else outputs
+
+
+class _Scores:
+    """Collects the chosen columns of every chunk's outputs."""
+
+    def __init__(
+        self, shape: tuple[int, int], outputs: Tensor, targets: int | Tensor | None, top: int
+    ):
+        classes = outputs.shape[1]
+        self.top = 0 if targets is not None else top
+        self.targets = _resolve_targets(targets, top, classes, shape[0], outputs.device)
+        self.columns = self.targets.clamp(0, classes - 1)
+        self.in_range = (self.columns == self.targets).all(dim=1)
+        dtype = solve_dtype(outputs.device)
+        self.scores = outputs.new_empty(*shape, self.targets.shape[1], dtype=dtype)
+
+    def add(self, blocks: list[Block], outputs: Tensor) -> None:
+        start = 0
+        for images, samples in blocks:
+            size = (images.stop - images.start, samples.stop - samples.start)
+            rows = outputs[start : start + size[0] * size[1]].unflatten(0, size)
+            start += size[0] * size[1]
+            if self.top and samples.start == 0:
+                best = rows[:, 0].sort(dim=1, descending=True, stable=True).indices
+                self.targets[images] = self.columns[images] = best[:, : self.top]
+            columns = self.columns[images, None].expand(-1, size[1], -1)
+            self.scores[images, samples] = rows.gather(2, columns).to(self.scores.dtype)
+
+
+def _resolve_targets(
+    targets: int | Tensor | None, top: int, classes: int, batch: int, device: torch.device
+) -> Tensor:
+    """Targets [B,T]; zeros where they are yet to be found."""
+    if targets is None:
+        if top > classes:
+            raise ValueError(f"top={top}, but the model has {classes} outputs")
+        return torch.zeros(batch, top, dtype=torch.int64, device=device)
+    if isinstance(targets, Tensor):
+        return targets.reshape(batch, -1).clone()
+    if not 0 <= targets < classes:
+        raise IndexError(f"targets={targets}, but the model has {classes} outputs")
+    return torch.full((batch, 1), targets, dtype=torch.int64, device=device)
+
+
+def _blocks(start: int, stop: int, batch: int, samples: int) -> Iterator[Block]:
+    """The rows ``start`` … ``stop`` of the convention, as rectangles of [B,N]."""
+    if start < batch:
+        yield slice(start, min(stop, batch)), slice(0, 1)
+    row = max(start, batch)
+    while row < stop:
+        image, sample = divmod(row - batch, samples - 1)
+        end = min(sample + stop - row, samples - 1)
+        yield slice(image, image + 1), slice(sample + 1, end + 1)
+        row += end - sample
+
+
+def _even(total: int, most: int) -> int:
+    """Rows of a chunk such that ``total`` rows fill the fewest chunks of at most ``most``."""
+    return math.ceil(total / math.ceil(total / most))
+
+
+@contextlib.contextmanager
+def _tolerate_out_of_memory(rows: int) -> Iterator[None]:
+    """Swallow an out-of-memory error of several rows; make a clear one of a single row's."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        if rows == 1:
+            raise torch.OutOfMemoryError(
+                "out of memory with a single image in the forward pass; free memory on the device, "
+                "use smaller images, a smaller model or autocast=torch.bfloat16"
+            ) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    signs = ("can't allocate memory", "not enough memory", "ALLOC_FAILED", "out of memory")
+    return any(sign in str(error) for sign in signs)
+
+
+def _release_memory(device: torch.device) -> None:
+    if device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
