@@ -1,0 +1,99 @@
+"""The shape of the package: what it loads, which way its imports run, what its texts promise."""
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import torchlime
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "torchlime"
+
+# A module may import from lower layers only; modules of one layer do not know each other.
+LAYERS = [
+    {"precision", "checks", "blocks", "files"},
+    {"labelmap"},
+    {"segments", "masks", "fills", "perturbed", "predictions", "weights", "surrogates"},
+    {"explanation"},
+    {"lime"},
+    {"metrics", "plot", "models"},
+    {"cli", "app", "jobs", "training", "compat"},
+    {"__main__"},
+]
+LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def imports_of(path):
+    """The torchlime modules that a file imports, by their first name; type-only ones included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "torchlime":
+                names = [f"torchlime.{alias.name}" for alias in node.names]
+            else:
+                names = [node.module]
+        yield from (name.split(".")[1] for name in names if name.startswith("torchlime."))
+
+
+def modules():
+    return [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for target in imports_of(path):
+        if target in LAYER and target != own:
+            assert LAYER[target] < LAYER[own], f"{own} imports {target}"
+
+
+def test_every_module_has_a_layer():
+    names = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
+    assert names <= set(LAYER)
+
+
+def test_importing_torchlime_loads_torch_and_nothing_slow():
+    code = (
+        "import sys, torch; before = set(sys.modules); import torchlime; "
+        "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                         cwd=ROOT)  # fmt: skip
+    third_party = set(run.stdout.split()) - set(sys.stdlib_module_names)
+    assert third_party == {"torchlime"}
+
+
+def test_the_public_names():
+    assert all(hasattr(torchlime, name) for name in torchlime.__all__)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    packages = [re.split(r"[<>=]", d)[0] for d in project["dependencies"]]
+    assert packages == ["torch", "torchvision", "kornia", "numpy"]
+    try:
+        installed = importlib.metadata.version("torchlime")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("torchlime is not installed, only importable")
+    assert installed == torchlime.__version__
+
+
+def test_the_top_level_holds_what_the_design_names():
+    run = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    if run.returncode:
+        pytest.skip("not a git checkout")
+    top = {line.split("/")[0] for line in run.stdout.splitlines()}
+    allowed = {"torchlime", "benchmarks", "tests", "pyproject.toml", "README.md", "LICENSE"}
+    assert {name for name in top if not name.startswith(".")} <= allowed
+
+
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]])
+def test_the_linters_are_content(command):
+    run = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stdout + run.stderr
