@@ -347,6 +347,14 @@ def test_every_number_is_exact(channels):
         assert 4 * (channels + 2) * largest**2 <= slic.OUTSIDE_WINDOW
 
 
+def test_devices_without_float64(monkeypatch, photos):
+    expected = Slic()(photos.double())
+    monkeypatch.setattr(slic, "solve_dtype", lambda device: torch.float32)
+    segments = Slic()(photos.float())
+    assert_sound(segments, photos)
+    assert (segments.labels == expected.labels).double().mean() > 0.9
+
+
 class NoTransfers(TorchDispatchMode):
     """Refuses copies between host and device, which fake tensors let pass."""
 

@@ -29,11 +29,12 @@ class Slic:
 
     among those no more than a cell away along each axis; centres move to their means; so
     ``iterations`` times from the means of a regular grid. Then the largest connected part of
-    each segment stays and the regions grow over the rest (:func:`connect_labels`).
+    each segment stays, and the other parts merge into the most similar of those beside them
+    (:func:`~torchlime.segments.components.connect_labels`).
 
     Args:
-        num_segments: how many segments to ask for. The grid that comes nearest, rows × columns,
-            is the ``bound``; an image may have fewer.
+        num_segments: how many segments to ask for. A grid of about that many nearly square
+            cells is the ``bound`` (49 for 50 in a square); an image may have fewer.
         compactness: weight of position against colour; squares when large. Colours are on the
             scale of Lab whatever the channels, so one value suits grey and colour images.
             (scikit-image leaves grey images in [0,1]: its value there is a hundredth of ours.)
@@ -51,10 +52,11 @@ class Slic:
         raster order. ``ok`` is False where the search for connected parts ran out of rounds: the
         segments are connected even then, but a part that was kept may have been larger.
 
-    An image's segments are the same, bit for bit, whatever batch it is in: up to the rounding
-    of colours to whole numbers everything is float64 and pixel by pixel, and from there on every
-    sum is exact, so neither the order of additions nor TF32 nor the kernel chosen for a product
-    can matter.
+    An image's segments are the same, bit for bit, whatever batch it is in: colours are computed
+    pixel by pixel in float64 and rounded to whole numbers so small that every sum and product
+    from there on is exact, in any order, by any kernel, and with TF32 too. (A CPU may take the
+    powers of Lab by vector or by scalar code, which differ in the last bit of the 53: this can
+    show only where a colour is that close to the middle of two whole numbers.)
 
     Raises:
         TypeError: ``num_segments`` or ``iterations`` is not an int, or the images are not float.
