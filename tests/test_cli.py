@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
-from torchvision.io import decode_image
 
 import torchlime
+from tests.pictures import read_png
 from torchlime import cli
 
 
@@ -27,7 +27,7 @@ def test_the_default_photo(tmp_path, monkeypatch, capsys):
     assert "segment" in captured.out
     assert "wrote explanation.png" in captured.out
     assert os.listdir(tmp_path) == ["explanation.png"]
-    picture = decode_image("explanation.png")
+    picture = read_png("explanation.png")
     assert picture.shape == (3, 224, 4 * 224 + 3 * 8)
     assert picture[:, :, :224].float().std() > 30  # a photo, not a blank
 
@@ -39,7 +39,7 @@ def test_another_photo(tmp_path, capsys):
     out = tmp_path / "cup.png"
     assert cli.main(["explain", str(tmp_path / "cup.jpg"), "--out", str(out)]) == 0
     assert "espresso" in capsys.readouterr().out
-    assert decode_image(str(out)).shape[1] == 224
+    assert read_png(out).shape[1] == 224
 
 
 @pytest.mark.parametrize("name", ["missing", "empty", "truncated", "text", "folder"])

@@ -299,12 +299,12 @@ def save_png(picture: Tensor, path: str | os.PathLike[str]) -> None:
         TypeError: ``picture`` is not a uint8 tensor [3,H,W].
         OSError: the file cannot be written there; the message names ``path``.
     """
-    from torchvision.io import encode_png
+    from torchvision.transforms.functional import to_pil_image
 
     _check_picture(picture)
-    encoded = encode_png(picture.cpu().contiguous()).numpy().tobytes()
+    image = to_pil_image(picture.cpu())
     with whole_file(path) as file:
-        file.write(encoded)
+        image.save(file, "PNG")
 
 
 def figure(
