@@ -172,3 +172,11 @@ def test_bad_arguments(make, message):
 def test_samplers_pickle_compare_and_print(sampler):
     assert pickle.loads(pickle.dumps(sampler)) == sampler
     assert eval(repr(sampler)) == sampler
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("sampler", [*SAMPLERS, Exhaustive()], ids=repr)
+def test_samplers_compile(sampler):
+    count = torch.tensor([6, 6])
+    compiled = torch.compile(sampler, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(count, 6, 64, seed=7), sampler(count, 6, 64, seed=7))

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 import torchlime
 from torchlime.checks import check_count, check_images
@@ -20,7 +21,7 @@ from torchlime.labelmap import Segments, segment_sums, segments_from_labels
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.precision import solve_dtype
-from torchlime.predictions import Predictions, evaluating, predict
+from torchlime.predictions import Predictions, predict
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
 from torchlime.weights import Exponential
@@ -90,6 +91,7 @@ class Lime:
         segments: Segments | Tensor | None = None,
         max_segments: int | None = None,
         seed: int | Tensor | None = None,
+        differentiable: bool = False,
         keep_samples: bool = False,
         progress: Progress | None = None,
     ) -> Explanation:
@@ -110,6 +112,10 @@ class Lime:
             max_segments: the static bound S for a label map. Without it, one on a GPU is read
                 back once, before the pipeline.
             seed: instead of the explainer's; an int64 tensor [B] gives each image its own.
+            differentiable: let gradients flow from scores, coefficients, intercepts and fidelity to
+                the model's parameters; masks and segments are fixed. The model still runs in eval
+                mode. Memory stays at one chunk's graph, at the price of a second forward pass
+                in backward. Draw new masks every training step: ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
             progress: called with (rows forwarded, rows in all) after each chunk.
 
@@ -125,22 +131,26 @@ class Lime:
         check_images(images)
         check_count(top, "top")
         _check_targets(targets, images)
+        if differentiable:
+            _check_differentiable(model)
         with _pipeline(images.device, self.autocast) as autocast:
             images = images.detach()
             segments = self._segments(images, segments, max_segments)
             masks = self._masks(segments, self.seed if seed is None else seed)
             fill = _filled(self.fill, images, segments)
             predictions = _predict(
-                model, images, segments, fill, masks, targets,
-                top=top, chunk_size=self.chunk_size, autocast=autocast, progress=progress,
+                model, images, segments, fill, masks, targets, top=top,
+                chunk_size=self.chunk_size, autocast=autocast, differentiable=differentiable,
+                progress=progress,
             )  # fmt: skip
             energy = None
             if keep_samples or getattr(self.kernel, "needs_energy", False):
                 energy = _energy(images, fill, segments)
             weights = self.kernel(masks, segments.count, energy)
-            fit = self.surrogate(masks, predictions.scores, weights, segments.count)
-
-            fields = fitted(fit, weights, segments.count)
+            with torch.set_grad_enabled(differentiable):
+                fit = self.surrogate(masks, predictions.scores, weights, segments.count)
+                fields = fitted(fit, weights, segments.count)
+                unmasked = predictions.scores[:, 0]
             fields["problems"] = fields["problems"] | _problems(images, segments, predictions)
             if keep_samples:
                 assert energy is not None
@@ -152,7 +162,7 @@ class Lime:
                 }
             return Explanation(
                 targets=predictions.targets,
-                scores=predictions.scores[:, 0],
+                scores=unmasked,
                 segments=segments.labels,
                 segment_count=segments.count,
                 settings=self._settings(seed),
@@ -188,6 +198,7 @@ def explain(
     top: int = 1,
     segments: Segments | Tensor | None = None,
     max_segments: int | None = None,
+    differentiable: bool = False,
     keep_samples: bool = False,
     progress: Progress | None = None,
     **settings: Any,
@@ -207,7 +218,7 @@ def explain(
         del settings["seed"]
     return Lime(**settings).explain(
         model, images, targets, top=top, segments=segments, max_segments=max_segments, seed=seed,
-        keep_samples=keep_samples, progress=progress,
+        differentiable=differentiable, keep_samples=keep_samples, progress=progress,
     )  # fmt: skip
 
 
@@ -272,17 +283,26 @@ def _predict(
     masks: Tensor,
     targets: int | Tensor | None,
     *,
-    autocast: torch.dtype | None,
+    differentiable: bool = False,
     **settings: Any,
 ) -> Predictions:
-    dtype = _input_dtype(model, images)
-    channels_last = _wants_channels_last(model, dtype, images.device, autocast)
-    perturbed = Perturbed(images, fill, segments, masks, dtype=dtype, channels_last=channels_last)
-    with evaluating(model, images.device):
+    model = _unwrapped(model)
+    perturbed = Perturbed(
+        images, fill, segments, masks, dtype=_input_dtype(model, images),
+        channels_last=_wants_channels_last(model, images.device), reuse=not differentiable,
+    )  # fmt: skip
+    shape = (masks.shape[0], masks.shape[1])
+    with torch.set_grad_enabled(differentiable):
         return predict(
-            model, perturbed, (masks.shape[0], masks.shape[1]), images.device, targets,
-            autocast=autocast, **settings,
+            model, perturbed, shape, images.device, targets,
+            differentiable=differentiable, **settings,
         )  # fmt: skip
+
+
+def _unwrapped(model: Model) -> Model:
+    """The network within DistributedDataParallel: its wrapper waits for all ranks."""
+    inner = getattr(model, "_orig_mod", model)  # torch.compile around it
+    return inner.module if isinstance(inner, DistributedDataParallel) else model
 
 
 def _input_dtype(model: Model, images: Tensor) -> torch.dtype:
@@ -299,9 +319,7 @@ def _input_dtype(model: Model, images: Tensor) -> torch.dtype:
     return images.dtype
 
 
-def _wants_channels_last(
-    model: Model, dtype: torch.dtype, device: torch.device, autocast: torch.dtype | None
-) -> bool:
+def _wants_channels_last(model: Model, device: torch.device) -> bool:
     """Whether the model's convolutions run faster on channels-last images.
 
     Measured on a CPU: a channels-last input alone is 1.3 (float32) to 2 times (bfloat16) as fast,
@@ -393,6 +411,20 @@ def _check_targets(targets: int | Tensor | None, images: Tensor) -> None:
         raise ValueError(
             f"targets are on {targets.device}, the images are on {images.device}; "
             "move them with .to(images.device)"
+        )
+
+
+def _check_differentiable(model: Model) -> None:
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "differentiable=True needs gradients, which inference_mode rules out; "
+            "leave it, or use torch.no_grad() around the rest"
+        )
+    if _unwrapped(model) is not model:
+        raise ValueError(
+            "differentiable=True does not take a DistributedDataParallel model: explaining its "
+            "inner module would skip the reduction of gradients; pass model.module and reduce "
+            "them yourself"
         )
 
 

@@ -7,7 +7,7 @@ from torchlime.labelmap import Segments
 
 
 class Perturbed:
-    """The perturbed images of a batch, made a chunk at a time in one reused buffer.
+    """The perturbed images of a batch, made a chunk at a time.
 
     A pixel of a kept segment shows the image, a pixel of a hidden one the fill.
 
@@ -19,6 +19,7 @@ class Perturbed:
         dtype: what the model takes.
         channels_last: make chunks in ``torch.channels_last`` (faster for convolutions on a CPU
             and in 16-bit types).
+        reuse: write every chunk into one buffer; False where chunks must outlive the next call.
 
     Convention:
         A block is a pair of slices (images, samples), a rectangle of [B,N]; its rows run image by
@@ -34,9 +35,11 @@ class Perturbed:
         *,
         dtype: torch.dtype | None = None,
         channels_last: bool = False,
+        reuse: bool = True,
     ):
         dtype = dtype or images.dtype
         self.channels_last = channels_last
+        self.reuse = reuse
         self.shape = images.shape[1:]
         self.images = self._flat(images.to(dtype))
         self.fill = self._flat(fill.to(dtype))
@@ -49,9 +52,9 @@ class Perturbed:
         """The perturbed images of ``blocks``: [rows,C,H,W].
 
         ``rows`` may exceed what the blocks hold: the rest is padding, valid images of no meaning.
-        The result is overwritten by the next call.
+        The result is overwritten by the next call, if ``reuse``.
         """
-        if rows != self._pixels.shape[0]:
+        if not self.reuse or rows != self._pixels.shape[0]:
             # Release both before taking new ones: this happens when memory ran out.
             self._keep, self._pixels = self._keep.new_empty(0, 0), self._pixels.new_empty(0, 0)
             self._keep = self._keep.new_empty(rows, self.images.shape[1])

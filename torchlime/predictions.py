@@ -8,10 +8,12 @@ Convention:
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from torchlime.precision import solve_dtype
 
@@ -40,6 +42,7 @@ def predict(
     chunk_size: int | None = None,
     autocast: torch.dtype | None = None,
     pad_last: bool = True,
+    differentiable: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Predictions:
     """Score every row of a batch.
@@ -56,6 +59,8 @@ def predict(
             to ceil(R / ceil(R / chunk_size)), and halved when memory runs out, down to one row.
         autocast: a 16-bit dtype for the forward passes; None switches autocast off.
         pad_last: fill the last chunk up to the shape of the others (no recompilation).
+        differentiable: let gradients flow from the scores to the model's parameters. Every chunk is
+            checkpointed from its masks on, so the memory stays at one chunk's graph.
         progress: called with (rows done, rows in all) after each chunk.
 
     Raises:
@@ -66,21 +71,23 @@ def predict(
     batch, samples = shape
     total = batch * samples
     rows = _even(total, chunk_size or CHUNK_SIZE.get(device.type, CHUNK_SIZE_ELSEWHERE))
-    forward = _Forward(model, device, autocast)
-    collected: _Scores | None = None
+    score: Callable[[list[Block], int], Tensor] = _Forward(model, synthesize, device, autocast)
+    if differentiable:
+        score = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
+    collected: _Collected | None = None
     done = 0
     while done < total:
         blocks = list(_blocks(done, min(done + rows, total), batch, samples))
         filled = min(rows, total - done)
         outputs = None
         with _tolerate_out_of_memory(rows):
-            outputs = forward(synthesize(blocks, rows if pad_last else filled))
+            outputs = score(blocks, rows if pad_last else filled)
         if outputs is None:
             _release_memory(device)
             rows = _even(total - done, rows // 2)
             continue
         if collected is None:
-            collected = _Scores(shape, outputs, targets, top)
+            collected = _Collected(shape, outputs, targets, top)
         collected.add(blocks, outputs)
         done += filled
         if progress is not None:
@@ -110,17 +117,31 @@ def evaluating(model: object, device: torch.device) -> Iterator[None]:
 
 
 class _Forward:
-    """The model's forward pass: autocast around it, its output as a float matrix [rows,K]."""
+    """Makes a chunk and passes it through the model: outputs [rows,K].
+
+    It sets eval mode and autocast itself, because a backward pass calls it again, when everything
+    around it is over.
+    """
 
     def __init__(
-        self, model: Callable[[Tensor], Any], device: torch.device, autocast: torch.dtype | None
+        self,
+        model: Callable[[Tensor], Any],
+        synthesize: Synthesize,
+        device: torch.device,
+        autocast: torch.dtype | None,
     ):
         self.model = model
+        self.synthesize = synthesize
         self.device = device
         self.autocast = autocast
         self.contiguous = False
 
-    def __call__(self, chunk: Tensor) -> Tensor:
+    def __call__(self, blocks: list[Block], rows: int) -> Tensor:
+        chunk = self.synthesize(blocks, rows)
+        with evaluating(self.model, self.device):
+            return self._outputs(chunk)
+
+    def _outputs(self, chunk: Tensor) -> Tensor:
         if self.contiguous:
             chunk = chunk.contiguous()
         try:
@@ -159,7 +180,7 @@ def _as_matrix(outputs: Any, chunk: Tensor) -> Tensor:
     return outputs[:, None] if outputs.dim() == 1 else outputs
 
 
-class _Scores:
+class _Collected:
     """Collects the chosen columns of every chunk's outputs."""
 
     def __init__(

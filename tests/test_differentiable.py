@@ -1,0 +1,125 @@
+"""Gradients through scores and the closed-form solve to the model's parameters."""
+
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from torchlime import Lime, explain
+from torchlime.fills import Constant
+from torchlime.masks import Bernoulli
+from torchlime.segments import Grid
+from torchlime.surrogates import LeastSquares, Ridge
+
+IMAGES = torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0)).double()
+
+
+def explainer(**settings):
+    return Lime(**{"segmenter": Grid(2, 3), "num_samples": 20, "sampler": Bernoulli(),
+                   "fill": Constant(0.2), "chunk_size": 7, **settings})  # fmt: skip
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(0.5), LeastSquares()], ids=repr)
+@pytest.mark.parametrize("field", ["coefficients", "intercepts", "scores", "fidelity"])
+def test_gradcheck(surrogate, field):
+    parameters = torch.randn(36, 3, dtype=torch.float64, requires_grad=True)
+
+    def explained(parameters):
+        e = explainer(surrogate=surrogate).explain(
+            lambda x: (x.flatten(1) @ parameters).tanh(), IMAGES, 1, differentiable=True
+        )
+        return getattr(e, field)
+
+    assert torch.autograd.gradcheck(explained, parameters)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(1, 4, 3, dtype=torch.float64)
+        self.norm = nn.BatchNorm2d(4, dtype=torch.float64)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(4, 3, dtype=torch.float64)
+        self.alive, self.most_alive = [], 0
+
+    def forward(self, x):
+        features = self.convolution(x).tanh()
+        self.alive = [ref for ref in self.alive if ref() is not None]
+        self.alive.append(weakref.ref(features))
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return self.head(self.dropout(self.norm(features)).mean((2, 3)))
+
+
+def gradients(net, **settings):
+    net.zero_grad()
+    e = explainer(**settings).explain(net, IMAGES, 1, differentiable=True)
+    (e.coefficients.abs().sum() + e.scores.square().sum()).backward()
+    return [p.grad.clone() for p in net.parameters()]
+
+
+def test_gradients_do_not_depend_on_chunks_or_the_callers_modes():
+    net = Net().eval()
+    expected = gradients(net, chunk_size=1000)
+    chunked = gradients(net)
+    net.train()
+    net.norm.eval()
+    modes = [module.training for module in net.modules()]
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    state = torch.get_rng_state()
+    while_training = gradients(net)
+    for a, b, c in zip(expected, chunked, while_training, strict=True):
+        assert a.allclose(b, rtol=1e-9, atol=1e-12)
+        assert a.allclose(c, rtol=1e-9, atol=1e-12)
+    assert [module.training for module in net.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+
+
+def test_memory_stays_at_one_chunks_graph():
+    net = Net().eval()
+    e = explainer().explain(net, IMAGES, 1, differentiable=True)
+    assert [ref() for ref in net.alive] == [None] * len(net.alive)  # nothing waits for backward
+    net.most_alive = 0
+    e.coefficients.sum().backward()
+    assert net.most_alive == 1
+
+
+def test_values_are_those_without_gradients():
+    net = Net().eval()
+    plain = explainer().explain(net, IMAGES, top=2)
+    e = explainer().explain(net, IMAGES, top=2, differentiable=True)
+    assert e.coefficients.requires_grad
+    assert not plain.coefficients.requires_grad
+    assert torch.equal(e.coefficients.detach(), plain.coefficients)
+    assert torch.equal(e.targets, plain.targets)
+    assert not e.segments.requires_grad
+    by_function = explain(net, IMAGES, top=2, differentiable=True, segmenter=Grid(2, 3),
+                          num_samples=20, sampler=Bernoulli(), fill=Constant(0.2))  # fmt: skip
+    assert by_function.coefficients.allclose(e.coefficients)
+
+
+def test_under_the_callers_no_grad_and_autocast():
+    net = Net().eval().float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        e = explainer().explain(net, IMAGES.float(), 1, differentiable=True)
+    e.coefficients.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_what_cannot_be_honoured_raises(tmp_path):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode rules out"):
+        explainer().explain(Net(), IMAGES, differentiable=True)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        wrapped = DistributedDataParallel(Net())
+        with pytest.raises(ValueError, match=r"DistributedDataParallel.*pass model.module"):
+            explainer().explain(wrapped, IMAGES, differentiable=True)
+        inner = explainer().explain(wrapped.module, IMAGES, 1)
+        assert torch.equal(explainer().explain(wrapped, IMAGES, 1).coefficients, inner.coefficients)
+    finally:
+        torch.distributed.destroy_process_group()
