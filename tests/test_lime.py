@@ -214,6 +214,7 @@ def test_an_image_of_ten_segments_beside_one_of_sixty_keeps_its_masks():
     alone = explainer.explain(model, images[:1], 1, segments=few, **settings)
     both = explainer.explain(model, images, 1, segments=torch.stack([few, many]), **settings)
     assert both.segment_count.tolist() == [10, 60]
+    assert both.settings["segmenter"] == "given by the caller"
     assert torch.equal(alone.masks[0], both.masks[0])
     assert alone.coefficients[0].allclose(both.coefficients[0], atol=1e-9)
     assert (both.coefficients[0, :, 10:] == 0).all()

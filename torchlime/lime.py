@@ -135,6 +135,7 @@ class Lime:
             _check_differentiable(model)
         with _pipeline(images.device, self.autocast) as autocast:
             images = images.detach()
+            settings = self._settings(segments, seed)
             segments = self._segments(images, segments, max_segments)
             masks = self._masks(segments, self.seed if seed is None else seed)
             fill = _filled(self.fill, images, segments)
@@ -150,22 +151,16 @@ class Lime:
             with torch.set_grad_enabled(differentiable):
                 fit = self.surrogate(masks, predictions.scores, weights, segments.count)
                 fields = fitted(fit, weights, segments.count)
-                unmasked = predictions.scores[:, 0]
+                fields["scores"] = predictions.scores[:, 0]
             fields["problems"] = fields["problems"] | _problems(images, segments, predictions)
-            if keep_samples:
-                assert energy is not None
-                fields |= {
-                    "masks": masks,
-                    "sample_scores": predictions.scores,
-                    "weights": weights,
-                    "energy": energy,
-                }
+            if energy is not None and keep_samples:
+                fields |= {"masks": masks, "weights": weights, "energy": energy}
+                fields["sample_scores"] = predictions.scores
             return Explanation(
                 targets=predictions.targets,
-                scores=unmasked,
                 segments=segments.labels,
                 segment_count=segments.count,
-                settings=self._settings(seed),
+                settings=settings,
                 **fields,
             )
 
@@ -182,8 +177,12 @@ class Lime:
         masks = self.sampler(segments.count, segments.bound, self.num_samples, seed=seed)
         return _check_masks(masks, segments)
 
-    def _settings(self, seed: int | Tensor | None) -> dict[str, Any]:
+    def _settings(
+        self, segments: Segments | Tensor | None, seed: int | Tensor | None
+    ) -> dict[str, Any]:
         settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if segments is not None:
+            settings["segmenter"] = "given by the caller"
         if seed is not None:
             settings["seed"] = seed if isinstance(seed, int) else "one for each image"
         versions = {"torchlime": torchlime.__version__, "torch": str(torch.__version__)}
