@@ -1,10 +1,14 @@
 import dataclasses
 import json
 import pickle
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from torchlime import Explanation, Lime
 from torchlime.explanation import Problem
@@ -195,6 +199,47 @@ def test_loading_something_else(tmp_path):
     for name in ("other.npz", "newer.npz", "array.npy", "pickle"):
         with pytest.raises(ValueError, match="is not a saved explanation"):
             Explanation.load(tmp_path / name)
+
+
+@settings(max_examples=150, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255), cut=st.booleans())
+def test_a_damaged_file_is_one_kind_of_error(place, byte, cut):
+    e = with_coefficients([0.5, -2.0], count=2)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "e.npz"
+        e.save(path)
+        content = bytearray(path.read_bytes())
+        at = int(place * len(content))
+        content[at] = byte
+        path.write_bytes(content[: at + 1] if cut else content)
+        try:
+            loaded = Explanation.load(path)
+        except ValueError as error:
+            assert "is not a saved explanation" in str(error)
+        else:  # the byte was in a name or stamp that nobody reads
+            assert torch.equal(loaded.coefficients, e.coefficients)
+
+
+def test_arrays_that_do_not_fit_together_are_no_explanation(tmp_path):
+    e = with_coefficients([0.5, -2.0], count=2)
+    for name in ("fidelity", "segments", "coefficients", "problems"):
+        wrong = dataclasses.replace(e, **{name: torch.zeros(7)})
+        wrong.save(tmp_path / "wrong.npz")
+        with pytest.raises(ValueError, match="is not a saved explanation"):
+            Explanation.load(tmp_path / "wrong.npz")
+
+
+def test_refit_under_inference_mode_gives_normal_tensors(explanation):
+    with torch.inference_mode():
+        again = explanation.refit(kernel=Uniform())
+    assert not again.coefficients.is_inference()
+
+
+def test_a_kernel_in_low_precision(images, tmp_path):
+    e = Lime(Grid(2, 3), num_samples=64, kernel=lambda m, c, energy: m.new_ones(
+        m.shape[:2], dtype=torch.bfloat16)).explain(model, images, keep_samples=True)  # fmt: skip
+    e.save(tmp_path / "e.npz")
+    assert Explanation.load(tmp_path / "e.npz").weights.dtype == torch.float64
 
 
 def test_to_pickle_and_identity(explanation):

@@ -7,8 +7,13 @@ mode refuses what they let pass.
 import pytest
 import torch
 import torchvision
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from torchlime import Lime
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
@@ -20,26 +25,32 @@ from torchlime.weights import Exponential, InverseDistance, Uniform
 
 WAITS = {  # these read an error flag or a size on the host
     "_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "linalg_pinv", "linalg_lstsq",
-    "linalg_cholesky", "linalg_inv", "_linalg_solve_ex.check_errors", "_local_scalar_dense",
-    "nonzero", "_unique", "_unique2", "unique_dim", "unique_consecutive", "masked_select", "item",
+    "_local_scalar_dense", "nonzero", "_unique", "_unique2", "unique_dim", "unique_consecutive",
+    "masked_select", "item",
 }  # fmt: skip
-COPIES = {"_to_copy", "copy_"}
+
+
+class Waits(Exception):
+    """The pipeline would have waited for the device."""
+
+
+CAUGHT = (Waits, DataDependentOutputException, DynamicOutputShapeException)
 
 
 class RefuseWaiting(TorchDispatchMode):
-    """Raise on operators that wait for the device, and on copies between host and device."""
+    """Raise on operators that wait for the device, and on any that meets both host and device."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = function.overloadpacket.__name__
         if name in WAITS:
-            raise AssertionError(f"{name} waits for the device")
-        tensors = [a for a in args if isinstance(a, torch.Tensor)]
-        devices = {t.device.type for t in tensors}
-        if kwargs.get("device") is not None and name in COPIES:
+            raise Waits(f"{name} waits for the device")
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        devices = {t.device.type for t in tensors if t.dim() or name in ("_to_copy", "copy_")}
+        if devices and kwargs.get("device") is not None:
             devices.add(torch.device(kwargs["device"]).type)
-        if name in COPIES and len(devices) > 1:
-            raise AssertionError(f"{name} between {devices}")
+        if len(devices) > 1:
+            raise Waits(f"{name} between {devices}")
         return function(*args, **kwargs)
 
 
@@ -116,19 +127,20 @@ REFUSED = {
     "a download": lambda x: x.cpu(),
     "an upload": lambda x: torch.ones(3).to(x.device),
     "a host tensor mixed in": lambda x: x + torch.ones(48),
+    "a host tensor as index": lambda x: x[:, :, torch.tensor([0, 3])],
+    "a list as index": lambda x: x[:, :, [0, 3]],
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 @pytest.mark.usefixtures("on_fake_cuda")
 def test_the_net_catches(what):
-    with pytest.raises(Exception, match=r".") as caught, RefuseWaiting():
+    with pytest.raises(CAUGHT), RefuseWaiting():
         REFUSED[what](images())
-    assert not isinstance(caught.value, (AttributeError, NameError, TypeError))
 
 
 @pytest.mark.usefixtures("on_fake_cuda")
 def test_a_measured_label_map_is_the_one_documented_read_back():
     labels = torch.empty(64, 48, dtype=torch.int64, device="cuda")
-    with pytest.raises(Exception, match=r"."), RefuseWaiting():
+    with pytest.raises(CAUGHT), RefuseWaiting():
         Lime().explain(lambda x: x.mean((2, 3)), images(), 0, segments=labels)

@@ -290,9 +290,45 @@ def test_seeds():
     assert not torch.equal(own.masks[1], first.masks[1])
     assert first.settings["seed"] == 5
     assert explainer.explain(model, images, 0, seed=6).settings["seed"] == 6
-    by_function = explain(model, images, 0, seed=torch.tensor([5, 6]), segmenter=Grid(3, 3),
-                          num_samples=64)  # fmt: skip
+    settings = {"segmenter": Grid(3, 3), "num_samples": 64}
+    by_function = explain(model, images, 0, seed=torch.tensor([5, 6]), **settings)
     assert torch.equal(by_function.coefficients, own.coefficients)
+    by_default = explain(model, images, 0, seed=None, **settings)
+    assert torch.equal(by_default.coefficients, explain(model, images, 0, seed=0, **settings)
+                       .coefficients)  # fmt: skip
+
+
+def test_numbers_of_numpy_and_small_integer_targets():
+    images = photo_like(2, (24, 24))
+    model = SmallNet(dtype=torch.float64).eval()
+    e = explain(model, images, np.int64(3), segmenter=Grid(np.int32(3), 3), seed=np.int64(1),
+                num_samples=np.int64(64))  # fmt: skip
+    targets = torch.tensor([3, 3], dtype=torch.int32)
+    same = explain(model, images, targets, segmenter=Grid(3, 3), seed=1, num_samples=64)
+    assert torch.equal(e.coefficients, same.coefficients)
+    assert same.targets.dtype == torch.int64
+
+
+def test_energy_is_computed_only_for_a_kernel_that_needs_it(monkeypatch):
+    images = photo_like(1, (24, 24))
+    given = []
+
+    def kernel(masks, count, energy=None):
+        given.append(energy)
+        return torch.ones(masks.shape[:2])
+
+    settings = {"segmenter": Grid(3, 3), "num_samples": 64, "kernel": kernel}
+    explain(SmallNet(dtype=torch.float64), images, **settings)
+    explain(SmallNet(dtype=torch.float64), images, keep_samples=True, **settings)
+    assert given[0] is None
+    assert given[1].shape == (1, 9)
+
+
+@pytest.mark.parametrize(("samples", "enough"), [(10, True), (9, False)])
+def test_effective_samples_are_enough_from_the_number_of_unknowns_on(samples, enough):
+    e = explain(SmallNet(dtype=torch.float64), photo_like(1, (24, 24)), segmenter=Grid(3, 3),
+                sampler=Bernoulli(), num_samples=samples, kernel=Uniform())  # fmt: skip
+    assert bool(e.ok) == enough
 
 
 def test_settings_pickle_compare_and_print():
@@ -309,6 +345,15 @@ def test_settings_pickle_compare_and_print():
 IMAGES = torch.rand(2, 3, 16, 16)
 
 
+class OnlyBuffers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones((), device="meta"))
+
+    def forward(self, x):
+        return x.mean((2, 3)) * self.scale
+
+
 def run(images=IMAGES, targets=None, model=None, settings=None, **arguments):
     settings = {"segmenter": Grid(2, 2), "num_samples": 16, **(settings or {})}
     return Lime(**settings).explain(model or SmallNet().eval(), images, targets, **arguments)
@@ -318,7 +363,7 @@ def run(images=IMAGES, targets=None, model=None, settings=None, **arguments):
     ("call", "error", "message"),
     [
         (lambda: run([[1]]), TypeError, r"images must be a float tensor \[B,C,H,W\], got list"),
-        (lambda: run((IMAGES * 255).byte()), TypeError, "floating point, got torch.uint8; .*/ 255"),
+        (lambda: run((IMAGES * 255).byte()), TypeError, "point .*got torch.uint8; .*/ 255"),
         (lambda: run(IMAGES[0]), ValueError, r"\[3, 16, 16\]; add the batch axis: images\[None\]"),
         (lambda: run(IMAGES[None]), ValueError, r"must have shape \[B,C,H,W\], got \[1, 2, 3, 16"),
         (lambda: run(IMAGES[:0]), ValueError, "at least one image, channel and pixel"),
@@ -341,17 +386,28 @@ def run(images=IMAGES, targets=None, model=None, settings=None, **arguments):
         (lambda: run(top=8), ValueError, "top=8, but the model has 7 outputs"),
         (lambda: run(targets=7), IndexError, "targets=7, but the model has 7 outputs"),
         (lambda: run(targets=-1), IndexError, "targets=-1, but the model has 7 outputs"),
-        (lambda: run(targets=[1, 2]), TypeError, "targets must be None, an int or an int64 tensor"),
+        (lambda: run(targets=[1, 2]), TypeError, "targets must be None, an int or an int tensor"),
         (lambda: run(targets=True), TypeError, "got bool"),
-        (lambda: run(targets=torch.zeros(2)), TypeError, "targets must be int64, got torch.float"),
+        (lambda: run(targets=torch.zeros(2)), TypeError, "got torch.float32"),
         (lambda: run(targets=torch.zeros(3).long()), ValueError, r"with B = 2, got \[3\]"),
         (lambda: run(targets=torch.zeros(2, device="meta").long()), ValueError,
-         r"targets are on meta, the images are on cpu; move them with .to\(images.device\)"),
+         r"targets is on meta, the images are on cpu; move one of them with .to\(device\)"),
         (lambda: run(model=SmallNet().to("meta")), ValueError,
          r"the model is on meta, the images are on cpu; move one of them with .to\(device\)"),
         (lambda: run(model=lambda x: x), ValueError, "the model must return a float tensor"),
         (lambda: run(seed=torch.tensor([1])), ValueError, "seed must be an int or an int64 tensor"),
         (lambda: explain(SmallNet(), IMAGES, samples=3), TypeError, "samples"),
+        (lambda: run(progress=3), TypeError, "progress must be callable, got int"),
+        (lambda: run(IMAGES.to(torch.float8_e4m3fn)), TypeError, "16, 32 or 64 bits"),
+        (lambda: run(segments=Grid(2, 2)(IMAGES), max_segments=4), ValueError, "has its own bound"),
+        (lambda: run(segments=Grid(2, 2)(IMAGES)._replace(bound=3)), ValueError, "exceed its b"),
+        (lambda: run(segments=Grid(2, 2)(IMAGES)._replace(count=torch.tensor([4, 3]))), ValueError,
+         "labels of segments must lie in 0…count-1"),
+        (lambda: run(segments=Grid(2, 2)(IMAGES)._replace(count=torch.tensor([4]))), ValueError,
+         r"the count of segments must have shape \[2\] as the images, got \[1\]"),
+        (lambda: run(segments=Grid(2, 2)(IMAGES)._replace(labels=torch.zeros(2, 16, 16).int())),
+         TypeError, "the labels of segments must be torch.int64"),
+        (lambda: run(model=OnlyBuffers()), ValueError, "the model is on meta, the images"),
     ],
 )  # fmt: skip
 def test_bad_input(call, error, message):
@@ -381,6 +437,19 @@ def test_problems_are_flagged_and_check_names_them():
     with pytest.raises(RuntimeError, match=r"effective samples are fewer.*raise num_samples"):
         e.check()
 
+    def forgets_the_first_row(segment_count, max_segments, num_samples, *, seed):
+        masks = Bernoulli()(segment_count, max_segments, num_samples, seed=seed)
+        masks[1, 0, 2] = False
+        return masks
+
+    e = run(settings={"sampler": forgets_the_first_row})
+    with pytest.raises(RuntimeError, match=r"trusted. image 1: the sampler's first row hides"):
+        e.check()
+
+    split = Grid(2, 2)(IMAGES)._replace(ok=torch.tensor([True, False]))
+    with pytest.raises(RuntimeError, match="trusted. image 1: the segmentation did not converge"):
+        run(segments=split).check()
+
     many = torch.arange(256).view(16, 16)
     e = run(settings={"surrogate": Ridge(0.0), "sampler": Bernoulli()}, segments=many)
     with pytest.raises(RuntimeError, match="surrogate could not be solved"):
@@ -404,7 +473,7 @@ def test_defined_results_on_few_data():
 
 
 def test_the_recipe_of_the_home_assignment_runs():
-    """The 20 % Lasso recipe end to end, on a small network (the real one is in test_examples)."""
+    """The 20 % Lasso recipe end to end, on a small network (on the real one: test_readme)."""
     recipe = Lime(
         segmenter=Slic(50), sampler=FixedCount(0.2), num_samples=100, kernel=InverseDistance(),
         surrogate=Lasso(fraction=0.2),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracles
+from torchlime import blocks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 
 SAMPLERS = [Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5)]
@@ -85,7 +86,7 @@ def test_orthogonal_blocks_have_strength_three(width):
             assert (signs.sum(0) == 0).all()
             gram = signs.T @ signs
             assert torch.equal(gram, size * torch.eye(width, dtype=torch.float64))
-            triples = torch.einsum("ni,nj,nk->ijk", signs[:, :12], signs[:, :12], signs[:, :12])
+            triples = torch.einsum("ni,nj,nk->ijk", signs, signs, signs)
             i, j, k = torch.meshgrid(*[torch.arange(triples.shape[0])] * 3, indexing="ij")
             distinct = (i != j) & (j != k) & (i != k)
             assert (triples[distinct] == 0).all()
@@ -103,7 +104,7 @@ def test_orthogonal_rows_stand_in_complement_pairs_in_random_order():
 def test_orthogonal_has_full_rank_from_one_block_on(seed):
     for width in range(2, 201):
         block = 2 << (width - 1).bit_length()
-        for num_samples in (block, block + 7):
+        for num_samples in (block, block + 7, 2 * block, 2 * block + 9):
             masks = draw(Orthogonal(), [width], width, num_samples, seed=seed)[0]
             design = np.hstack([np.ones((num_samples, 1)), masks.numpy()])
             gram = design.T @ design
@@ -174,9 +175,19 @@ def test_samplers_pickle_compare_and_print(sampler):
     assert eval(repr(sampler)) == sampler
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+@pytest.mark.parametrize("seed", [3, torch.tensor([3, 4])], ids=["shared", "own"])
+def test_blocks_change_nothing(sampler, seed, monkeypatch):
+    whole = draw(sampler, [20, 7], 20, 500, seed)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 100)
+    assert torch.equal(draw(sampler, [20, 7], 20, 500, seed), whole)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("sampler", [*SAMPLERS, Exhaustive()], ids=repr)
 def test_samplers_compile(sampler):
     count = torch.tensor([6, 6])
     compiled = torch.compile(sampler, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(count, 6, 64, seed=7), sampler(count, 6, 64, seed=7))
+    for num_samples in (64, 200):
+        expected = sampler(count, 6, num_samples, seed=7)
+        assert torch.equal(compiled(count, 6, num_samples, seed=7), expected)

@@ -234,6 +234,62 @@ def test_a_model_that_views_its_features_gets_contiguous_images(images, segments
     assert scores.allclose(expected[..., 2:3], rtol=0, atol=1e-12)
 
 
+def test_a_model_that_changes_its_input_before_it_views(images, segments, masks):
+    class InPlace(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.convolution = nn.Conv2d(2, 4, 3, dtype=torch.float64)
+            self.head = nn.Linear(4 * 6 * 4, 5, dtype=torch.float64)
+
+        def forward(self, x):
+            x.sub_(0.5).div_(0.25)
+            return self.head(self.convolution(x).view(len(x), -1))
+
+    model = InPlace()
+    expected = literal(lambda x: model(x.clone()), images, segments, masks)
+    scores = score_masks(model, images, segments, Constant(0.0), masks, 2, chunk_size=10)
+    assert scores.allclose(expected[..., 2:3], rtol=0, atol=1e-12)
+
+
+class Merging(nn.Linear):
+    """As low-rank adapters do: weights are merged in eval mode and come apart in train mode."""
+
+    merged = False
+
+    def train(self, mode=True):
+        if mode == self.merged:
+            self.weight.data *= 0.5 if mode else 2.0
+            self.merged = not mode
+        return super().train(mode)
+
+
+def test_layers_that_act_on_their_mode_come_back():
+    images = torch.rand(1, 2, 4, 4)
+    net = nn.Sequential(nn.Flatten(), Merging(32, 3), nn.Sequential(nn.Dropout(), nn.Dropout()))
+    net[2][1].eval()
+    weight = net[1].weight.clone()
+    score_masks(net, images, Grid(2, 2)(images), Constant(0.0), torch.ones(3, 4) > 0)
+    assert torch.equal(net[1].weight, weight)
+    assert not net[1].merged
+    assert [m.training for m in net.modules()] == [True, True, True, True, True, False]
+
+
+def test_exported_frozen_and_bound_models(net, images, segments, masks):
+    arguments = (images, segments, Constant(0.0), masks, 2)
+    expected = score_masks(net, *arguments)
+    rows = torch.export.Dim("rows")
+    exported = torch.export.export(net, (images,), dynamic_shapes=({0: rows},)).module()
+    traced = torch.jit.freeze(torch.jit.trace(net, images, check_trace=False))
+    for model in (exported, traced):
+        assert score_masks(model, *arguments).allclose(expected, rtol=0, atol=1e-12)
+    net.train()
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    assert score_masks(net.forward, *arguments).allclose(expected, rtol=0, atol=1e-12)
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+    assert net.training
+
+
 def test_autocast_is_ours_or_the_callers_or_none(images, segments, masks):
     linear = nn.Linear(2, 3)
     dtypes = []
@@ -290,10 +346,19 @@ def test_wrong_outputs(images, segments, masks, model, error, message):
 
 def test_wrong_masks_and_settings(net, images, segments, masks):
     good = (net, images, segments, Constant(0.0))
-    with pytest.raises(ValueError, match=r"masks must be bool \[B,N,S\] with B, S = \[3, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"masks must be bool \[B,N,S\] with B, S = 3, 6 and N > 0, got"
+    ):
         score_masks(*good, masks[..., :5])
     with pytest.raises(ValueError, match="got torch.int64"):
         score_masks(*good, masks.long())
+    for wrong in (masks[0, 0], masks[:2], masks[:, :0]):
+        with pytest.raises(ValueError, match=r"masks must be bool \[B,N,S\].* and N > 0, got"):
+            score_masks(*good, wrong)
+    with pytest.raises(TypeError, match="masks must be .* got list"):
+        score_masks(*good, masks.tolist())
+    with pytest.raises(ValueError, match="masks is on meta, the images are on cpu"):
+        score_masks(*good, masks.to("meta"))
     with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
         score_masks(*good, masks, chunk_size=0)
     with pytest.raises(ValueError, match="autocast must be torch.bfloat16, torch.float16 or None"):
@@ -306,15 +371,6 @@ def test_wrong_masks_and_settings(net, images, segments, masks):
         score_masks(*good, masks, -1)
     assert score_masks(*good, masks[0]).shape == (BATCH, SAMPLES, 1)  # [N,S] for all images
     assert score_masks(*good, masks[:, :1]).shape == (BATCH, 1, 1)
-
-
-def test_the_weight_cache_of_autocast_is_not_poisoned(images, segments, masks):
-    """A forward under no_grad inside the caller's autocast must not detach the caller's weights."""
-    net = Net(dtype=torch.float32)
-    with torch.autocast("cpu", torch.bfloat16):
-        score_masks(net, images, segments, Constant(0.0), masks)
-        net(images.float()).float().sum().backward()
-    assert all(parameter.grad is not None for parameter in net.parameters())
 
 
 def test_no_warning_is_raised(net, images, segments, masks):

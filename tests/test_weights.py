@@ -72,7 +72,10 @@ def test_no_energy_anywhere(masks):
     assert (InverseDistance()(masks, COUNTS, nothing) == 1).all()
 
 
-@pytest.mark.parametrize("kernel", [Exponential(), Exponential(1.0, "pixel_euclidean")], ids=repr)
+KERNELS = [Exponential(), Exponential(1.0, "pixel_euclidean"), InverseDistance(), Uniform()]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=repr)
 def test_blocks_batches_and_compilation_change_nothing(masks, energy, kernel, monkeypatch):
     whole = kernel(masks, COUNTS, energy)
     alone = [kernel(masks[b : b + 1], COUNTS[b : b + 1], energy[b : b + 1]) for b in range(3)]

@@ -3,11 +3,10 @@
 image → segments → masks → perturbed images → predictions → weights → coefficients → explanation
 """
 
-__version__ = "0.1.0"
-
 from torchlime import fills, masks, segments, surrogates, weights
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
+from torchlime.version import __version__ as __version__
 
 __all__ = [
     "Explanation",

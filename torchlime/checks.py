@@ -1,10 +1,16 @@
 """Checks at the boundary: on what the host knows, in sentences that say what to do."""
 
+import math
+from numbers import Integral, Real
+from typing import Any
+
 import torch
 from torch import Tensor
 
+IMAGE_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-def check_images(images: Tensor, name: str = "images") -> None:
+
+def check_images(images: Any, name: str = "images") -> None:
     """Raise unless ``images`` is a non-empty float tensor [B,C,H,W]."""
     if not isinstance(images, Tensor):
         raise TypeError(
@@ -14,9 +20,9 @@ def check_images(images: Tensor, name: str = "images") -> None:
     if images.dim() != 4:
         hint = f"; add the batch axis: {name}[None]" if images.dim() == 3 else ""
         raise ValueError(f"{name} must have shape [B,C,H,W], got {list(images.shape)}{hint}")
-    if not images.is_floating_point():
+    if images.dtype not in IMAGE_DTYPES:
         raise TypeError(
-            f"{name} must be floating point, got {images.dtype}; "
+            f"{name} must be floating point (16, 32 or 64 bits), got {images.dtype}; "
             f"for 8-bit pixels pass {name}.float() / 255"
         )
     if 0 in images.shape:
@@ -25,24 +31,46 @@ def check_images(images: Tensor, name: str = "images") -> None:
         )
 
 
-def check_positive(value: float, name: str) -> None:
+def is_integer(value: Any) -> bool:
+    """Whether ``value`` is a whole number of Python's or numpy's, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_real(value: Any, name: str) -> None:
+    """Raise unless ``value`` is a number."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+
+
+def check_positive(value: Any, name: str) -> None:
     """Raise unless ``value`` is a finite number above 0."""
-    if not 0 < value < float("inf"):
+    check_real(value, name)
+    if not 0 < value < math.inf:
         raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
-def check_fraction(value: float, name: str) -> None:
+def check_fraction(value: Any, name: str) -> None:
     """Raise unless ``value`` lies strictly between 0 and 1."""
+    check_real(value, name)
     if not 0 < value < 1:
         raise ValueError(f"{name} must lie strictly between 0 and 1, got {value!r}")
 
 
-def check_count(value: int, name: str, least: int = 1) -> None:
+def check_count(value: Any, name: str, least: int = 1) -> None:
     """Raise unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not is_integer(value):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_same_device(tensor: Tensor, images: Tensor, name: str) -> None:
+    """Raise unless ``tensor`` lies where the images do."""
+    if tensor.device != images.device:
+        raise ValueError(
+            f"{name} is on {tensor.device}, the images are on {images.device}; "
+            "move one of them with .to(device)"
+        )
 
 
 def device_of(module: object) -> torch.device | None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torchlime.checks import check_count
+from torchlime.context import undisturbed
 from torchlime.files import whole_file
 
 FORMAT = 1  # of saved files
@@ -27,6 +28,7 @@ class Problem(enum.IntFlag):
     TARGET_OUT_OF_RANGE = 8
     SOLVE_FAILED = 16
     TOO_FEW_EFFECTIVE_SAMPLES = 32
+    FIRST_ROW_MASKED = 64
 
 
 REASONS = {
@@ -40,6 +42,9 @@ REASONS = {
     Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
         "the effective samples are fewer than the segments plus one: "
         "raise num_samples, use fewer segments or a wider kernel"
+    ),
+    Problem.FIRST_ROW_MASKED: (
+        "the sampler's first row hides a segment, so its scores are not those of the whole image"
     ),
 }
 
@@ -161,10 +166,10 @@ class Explanation:
         surrogate = surrogate or self.settings["surrogate"]
         if not callable(surrogate):
             raise ValueError("an explanation loaded from a file needs refit(surrogate=...)")
-        with torch.no_grad():
+        with undisturbed(self.masks.device):
             weights = self.weights
             if kernel is not None:
-                weights = kernel(self.masks, self.segment_count, self.energy)
+                weights = kernel(self.masks, self.segment_count, self.energy).to(weights.dtype)
             fit = surrogate(self.masks, self.sample_scores, weights, self.segment_count)
             changes = fitted(fit, weights, self.segment_count)
         before = self.problems & ~(Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES)
@@ -215,20 +220,35 @@ class Explanation:
             OSError: the file cannot be read.
             ValueError: it is no explanation, or of a newer format.
         """
-        import zipfile
-
         import numpy as np
 
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            record = json.loads(str(arrays.pop("record")))
-            if record["format"] > FORMAT:
-                raise ValueError(f"its format {record['format']} is newer than {FORMAT}")
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            return cls(settings=record["settings"], **tensors)
-        except (ValueError, KeyError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as e:
-            raise ValueError(f"{os.fspath(path)} is not a saved explanation: {e}") from e
+        with open(path, "rb") as file:
+            try:
+                with np.load(file, allow_pickle=False) as archive:
+                    arrays = {name: archive[name] for name in archive.files}
+                record = json.loads(str(arrays.pop("record")))
+                if record["format"] > FORMAT:
+                    raise ValueError(f"its format {record['format']} is newer than {FORMAT}")
+                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+                return cls(settings=dict(record["settings"]), **tensors)._checked()
+            except Exception as error:  # damaged bytes surface as errors of many kinds
+                reason = f"{os.fspath(path)} is not a saved explanation: {error}"
+                raise ValueError(reason) from error
+
+    def _checked(self) -> "Explanation":
+        """Return self, or raise ValueError where shapes do not fit together."""
+        (batch, targets, width), (_, height, columns) = self.coefficients.shape, self.segments.shape
+        expected = {
+            "standard_errors": (batch, targets, width),
+            "segments": (batch, height, columns),
+            **dict.fromkeys(("segment_count", "effective_samples", "problems"), (batch,)),
+            **dict.fromkeys(("intercepts", "fidelity", "targets", "scores"), (batch, targets)),
+            "local_predictions": (batch, targets),
+        }
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} is not of shape {list(shape)}")
+        return self
 
     def _present(self) -> Tensor:
         """[B,1,S] bool: the entries that stand for a segment."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_images, check_positive
+from torchlime.checks import check_images, check_positive, check_real
 from torchlime.labelmap import Segments, segment_sizes, segment_sums
 from torchlime.precision import solve_dtype
 
@@ -67,8 +67,10 @@ class Constant:
     value: float | tuple[float, ...] = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.value, int | float):
+        if isinstance(self.value, list | tuple):
             object.__setattr__(self, "value", tuple(self.value))  # a list would not hash
+        for value in self.value if isinstance(self.value, tuple) else (self.value,):
+            check_real(value, "value")
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
         """[B,C,H,W] of that colour."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count
+from torchlime.checks import check_count, check_same_device
 from torchlime.precision import solve_dtype
 
 
@@ -28,6 +28,38 @@ class Segments(NamedTuple):
     count: Tensor  # type: ignore[assignment]  # hides tuple.count
     ok: Tensor
     bound: int
+
+
+def check_segments(segments: Segments, images: Tensor) -> None:
+    """Raise unless ``segments`` fits ``images`` [B,C,H,W].
+
+    Whether the labels lie below the counts, and those within the bound, the host knows on a CPU.
+
+    Raises:
+        TypeError: the labels or counts are not int64, or ``ok`` is not bool.
+        ValueError: a shape, a device or a number does not fit.
+    """
+    batch, _, height, width = images.shape
+    check_count(segments.bound, "the bound of segments")
+    for name, tensor, dtype, shape in (
+        ("labels", segments.labels, torch.int64, (batch, height, width)),
+        ("count", segments.count, torch.int64, (batch,)),
+        ("ok", segments.ok, torch.bool, (batch,)),
+    ):
+        if not isinstance(tensor, Tensor) or tensor.dtype != dtype:
+            raise TypeError(f"the {name} of segments must be {dtype}, got {tensor!r}")
+        if tensor.shape != shape:
+            raise ValueError(
+                f"the {name} of segments must have shape {list(shape)} as the images, "
+                f"got {list(tensor.shape)}"
+            )
+        check_same_device(tensor, images, f"the {name} of segments")
+    if images.device.type == "cpu":
+        lowest, highest = segments.labels.flatten(1).aminmax(dim=1)
+        if bool((lowest < 0).any() | (highest >= segments.count).any()):
+            raise ValueError("the labels of segments must lie in 0…count-1")
+        if bool((segments.count > segments.bound).any()):
+            raise ValueError("the count of segments must not exceed its bound")
 
 
 def segment_sums(values: Tensor, segments: Segments) -> Tensor:

@@ -3,9 +3,8 @@
 This module alone composes the stages. Nothing in it reads a tensor back to the host.
 """
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +12,24 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-import torchlime
-from torchlime.checks import check_count, check_images
+from torchlime.checks import (
+    check_count,
+    check_images,
+    check_same_device,
+    device_of,
+    is_integer,
+)
+from torchlime.context import undisturbed
 from torchlime.explanation import Explanation, Problem, fitted, flag
 from torchlime.fills import SegmentMean
-from torchlime.labelmap import Segments, segment_sums, segments_from_labels
+from torchlime.labelmap import Segments, check_segments, segment_sums, segments_from_labels
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.precision import solve_dtype
-from torchlime.predictions import Predictions, predict
+from torchlime.predictions import Predictions, module_of, predict
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
+from torchlime.version import __version__
 from torchlime.weights import Exponential
 
 Model = Callable[[Tensor], Any]
@@ -39,7 +45,7 @@ class Lime:
 
     Args:
         segmenter: images → Segments.
-        sampler: segment_count → masks.
+        sampler: segment_count → masks; its first row keeps all.
         num_samples: N, perturbed images per image (the unmasked one included).
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts
             to the images.
@@ -50,7 +56,8 @@ class Lime:
         seed: of the masks; an int.
 
     Example:
-        >>> explainer = Lime(segmenter=torchlime.segments.Grid(2, 2), num_samples=16)
+        >>> from torchlime.segments import Grid
+        >>> explainer = Lime(segmenter=Grid(2, 2), num_samples=16)
         >>> image = torch.linspace(0, 1, 16).view(1, 1, 4, 4)
         >>> explanation = explainer.explain(lambda x: x.mean(dim=(2, 3)), image)
         >>> explanation.coefficients.shape
@@ -70,7 +77,7 @@ class Lime:
     def __post_init__(self) -> None:
         check_count(self.num_samples, "num_samples", 2)
         _check_forward_settings(self.chunk_size, self.autocast)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int):
+        if not is_integer(self.seed):
             raise TypeError(
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each image go to explain(seed=)"
@@ -131,9 +138,11 @@ class Lime:
         check_images(images)
         check_count(top, "top")
         _check_targets(targets, images)
+        _check_progress(progress)
         if differentiable:
             _check_differentiable(model)
-        with _pipeline(images.device, self.autocast) as autocast:
+        autocast = _autocast_dtype(images.device, self.autocast)
+        with undisturbed(images.device):
             images = images.detach()
             settings = self._settings(segments, seed)
             segments = self._segments(images, segments, max_segments)
@@ -147,12 +156,12 @@ class Lime:
             energy = None
             if keep_samples or getattr(self.kernel, "needs_energy", False):
                 energy = _energy(images, fill, segments)
-            weights = self.kernel(masks, segments.count, energy)
+            weights = self.kernel(masks, segments.count, energy).to(predictions.scores.dtype)
             with torch.set_grad_enabled(differentiable):
                 fit = self.surrogate(masks, predictions.scores, weights, segments.count)
                 fields = fitted(fit, weights, segments.count)
                 fields["scores"] = predictions.scores[:, 0]
-            fields["problems"] = fields["problems"] | _problems(images, segments, predictions)
+            fields["problems"] |= _problems(images, segments, masks, predictions)
             if energy is not None and keep_samples:
                 fields |= {"masks": masks, "weights": weights, "energy": energy}
                 fields["sample_scores"] = predictions.scores
@@ -171,10 +180,11 @@ class Lime:
             if max_segments is not None:
                 raise ValueError("max_segments goes with segments=; a segmenter has its own bound")
             given = self.segmenter(images)
+            max_segments = None
         return _as_segments(given, images, max_segments)
 
     def _masks(self, segments: Segments, seed: int | Tensor) -> Tensor:
-        masks = self.sampler(segments.count, segments.bound, self.num_samples, seed=seed)
+        masks = self.sampler(segments.count, segments.bound, int(self.num_samples), seed=seed)
         return _check_masks(masks, segments)
 
     def _settings(
@@ -184,8 +194,8 @@ class Lime:
         if segments is not None:
             settings["segmenter"] = "given by the caller"
         if seed is not None:
-            settings["seed"] = seed if isinstance(seed, int) else "one for each image"
-        versions = {"torchlime": torchlime.__version__, "torch": str(torch.__version__)}
+            settings["seed"] = "one for each image" if isinstance(seed, Tensor) else seed
+        versions = {"torchlime": __version__, "torch": str(torch.__version__)}
         return settings | versions
 
 
@@ -197,6 +207,7 @@ def explain(
     top: int = 1,
     segments: Segments | Tensor | None = None,
     max_segments: int | None = None,
+    seed: int | Tensor | None = None,
     differentiable: bool = False,
     keep_samples: bool = False,
     progress: Progress | None = None,
@@ -206,15 +217,13 @@ def explain(
 
     Example:
         >>> image = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
-        >>> grid = torchlime.segments.Grid(2, 2)
-        >>> black = torchlime.fills.Constant(0.0)
-        >>> brightness = explain(lambda x: x.mean(dim=(2, 3)), image, segmenter=grid, fill=black)
+        >>> from torchlime.fills import Constant
+        >>> from torchlime.segments import Grid
+        >>> settings = {"segmenter": Grid(2, 2), "fill": Constant(0.0)}
+        >>> brightness = explain(lambda x: x.mean(dim=(2, 3)), image, **settings)
         >>> brightness.top(1)[0].tolist()  # the brightest corner
         [[[3]]]
     """
-    seed = settings.get("seed")
-    if isinstance(seed, Tensor):
-        del settings["seed"]
     return Lime(**settings).explain(
         model, images, targets, top=top, segments=segments, max_segments=max_segments, seed=seed,
         differentiable=differentiable, keep_samples=keep_samples, progress=progress,
@@ -245,15 +254,26 @@ def score_masks(
             recompile; False where the model must see the true rows only.
 
     The other arguments, the guarantees and the errors are those of :meth:`Lime.explain`.
+
+    Example:
+        >>> from torchlime.fills import Constant
+        >>> image, halves = torch.ones(1, 1, 2, 2), torch.tensor([[0, 0], [1, 1]])
+        >>> masks = torch.tensor([[True, True], [False, True], [False, False]])
+        >>> score_masks(lambda x: x.mean((2, 3)), image, halves, Constant(0.0), masks).tolist()
+        [[[1.0], [0.5], [0.0]]]
     """
     check_images(images)
     check_count(top, "top")
     _check_targets(targets, images)
+    _check_progress(progress)
     _check_forward_settings(chunk_size, autocast)
-    with _pipeline(images.device, autocast) as autocast:
+    autocast = _autocast_dtype(images.device, autocast)
+    with undisturbed(images.device):
         images = images.detach()
         segments = _as_segments(segments, images, max_segments)
-        masks = _check_masks(masks.expand(len(images), -1, -1), segments)
+        if isinstance(masks, Tensor) and masks.dim() == 2:
+            masks = masks.expand(len(images), -1, -1)
+        masks = _check_masks(masks, segments)
         predictions = _predict(
             model, images, segments, _filled(fill, images, segments), masks, targets,
             top=top, chunk_size=chunk_size, autocast=autocast, pad_last=pad_last, progress=progress,
@@ -261,17 +281,11 @@ def score_masks(
         return predictions.scores
 
 
-@contextlib.contextmanager
-def _pipeline(device: torch.device, autocast: torch.dtype | None) -> Iterator[torch.dtype | None]:
-    """No gradients, no inference tensors, no autocast; yields the dtype for the forward passes."""
-    if autocast is None and torch.is_autocast_enabled(device.type):
-        autocast = torch.get_autocast_dtype(device.type)
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
-    ):
-        yield autocast
+def _autocast_dtype(device: torch.device, own: torch.dtype | None) -> torch.dtype | None:
+    """The dtype of autocast in the forward passes: our own setting, else the caller's or None."""
+    if own is None and torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return own
 
 
 def _predict(
@@ -306,16 +320,15 @@ def _unwrapped(model: Model) -> Model:
 
 def _input_dtype(model: Model, images: Tensor) -> torch.dtype:
     """The dtype of the model's first floating parameter, else the images'."""
-    if isinstance(model, torch.nn.Module):
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                if parameter.device != images.device:
-                    raise ValueError(
-                        f"the model is on {parameter.device}, the images are on {images.device}; "
-                        "move one of them with .to(device)"
-                    )
-                return parameter.dtype
-    return images.dtype
+    network = module_of(model)
+    device = device_of(network)
+    if device not in (None, images.device):
+        raise ValueError(
+            f"the model is on {device}, the images are on {images.device}; "
+            "move one of them with .to(device)"
+        )
+    parameters = () if network is None else network.parameters()
+    return next((p.dtype for p in parameters if p.is_floating_point()), images.dtype)
 
 
 def _wants_channels_last(model: Model, device: torch.device) -> bool:
@@ -324,9 +337,9 @@ def _wants_channels_last(model: Model, device: torch.device) -> bool:
     Measured on a CPU: a channels-last input alone is 1.3 (float32) to 2 times (bfloat16) as fast,
     whatever the layout of the weights. Elsewhere the weights' own layout decides.
     """
-    if not isinstance(model, torch.nn.Module):
-        return False
-    kernels = [m.weight for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    network = module_of(model)
+    modules = () if network is None else network.modules()
+    kernels = [m.weight for m in modules if isinstance(m, torch.nn.Conv2d)]
     if device.type == "cpu":
         return bool(kernels)
     return any(
@@ -336,35 +349,36 @@ def _wants_channels_last(model: Model, device: torch.device) -> bool:
 
 
 def _as_segments(segments: Segments | Tensor, images: Tensor, max_segments: int | None) -> Segments:
-    batch, _, *size = images.shape
-    if not isinstance(segments, Segments):
-        segments = segments_from_labels(segments, batch, (size[0], size[1]), max_segments)
-    if segments.labels.shape != (batch, *size):
-        raise ValueError(
-            f"segments must have labels of shape {[batch, *size]} as the images, "
-            f"got {list(segments.labels.shape)}"
-        )
-    if segments.labels.device != images.device:
-        raise ValueError(
-            f"segments are on {segments.labels.device}, the images are on {images.device}"
-        )
-    return segments
+    if isinstance(segments, Segments):
+        if max_segments is not None:
+            raise ValueError("max_segments goes with a label map; a Segments has its own bound")
+        check_segments(segments, images)
+        return segments
+    if isinstance(segments, Tensor):
+        check_same_device(segments, images, "segments")
+    height, width = images.shape[2:]
+    return segments_from_labels(segments, len(images), (height, width), max_segments)
 
 
 def _check_masks(masks: Tensor, segments: Segments) -> Tensor:
-    expected = [len(segments.labels), segments.bound]
-    if masks.dtype != torch.bool or masks.dim() != 3 or masks.shape[::2] != tuple(expected):
-        raise ValueError(
-            f"masks must be bool [B,N,S] with B, S = {expected}, "
-            f"got {masks.dtype} {list(masks.shape)}"
-        )
+    expected = f"bool [B,N,S] with B, S = {len(segments.labels)}, {segments.bound} and N > 0"
+    if not isinstance(masks, Tensor):
+        raise TypeError(f"masks must be {expected}, got {type(masks).__name__}")
+    shape = (len(segments.labels), segments.bound)
+    if (
+        masks.dtype != torch.bool
+        or masks.dim() != 3
+        or masks.shape[::2] != shape
+        or 0 in masks.shape
+    ):
+        raise ValueError(f"masks must be {expected}, got {masks.dtype} {list(masks.shape)}")
+    check_same_device(masks, segments.labels, "masks")
     return masks
 
 
 def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
     filled = fill if isinstance(fill, Tensor) else fill(images, segments)
-    if filled.device != images.device:
-        raise ValueError(f"fill is on {filled.device}, the images are on {images.device}")
+    check_same_device(filled, images, "fill")
     try:
         return filled.to(images.dtype).expand_as(images)
     except RuntimeError:
@@ -380,7 +394,9 @@ def _energy(images: Tensor, fill: Tensor, segments: Segments) -> Tensor:
     return segment_sums(squares, segments)[:, 0]
 
 
-def _problems(images: Tensor, segments: Segments, predictions: Predictions) -> Tensor:
+def _problems(
+    images: Tensor, segments: Segments, masks: Tensor, predictions: Predictions
+) -> Tensor:
     """What only the device knows: [B] int64."""
     finite_images = images.isfinite().flatten(1).all(dim=1)
     finite_scores = predictions.scores.isfinite().flatten(1).all(dim=1)
@@ -389,28 +405,26 @@ def _problems(images: Tensor, segments: Segments, predictions: Predictions) -> T
         | flag(~segments.ok, Problem.SEGMENTS_NOT_CONVERGED)
         | flag(~finite_scores, Problem.NON_FINITE_SCORES)
         | flag(~predictions.in_range, Problem.TARGET_OUT_OF_RANGE)
+        | flag(masks[:, 0].sum(dim=1) != segments.count, Problem.FIRST_ROW_MASKED)
     )
 
 
 def _check_targets(targets: int | Tensor | None, images: Tensor) -> None:
-    if targets is None or (isinstance(targets, int) and not isinstance(targets, bool)):
+    if targets is None or is_integer(targets):
         return
+    expected = "targets must be None, an int or an int tensor [B] or [B,T]"
     if not isinstance(targets, Tensor):
-        raise TypeError(
-            f"targets must be None, an int or an int64 tensor [B] or [B,T], "
-            f"got {type(targets).__name__}"
-        )
-    if targets.dtype != torch.int64:
-        raise TypeError(f"targets must be int64, got {targets.dtype}")
+        raise TypeError(f"{expected}, got {type(targets).__name__}")
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise TypeError(f"{expected}, got {targets.dtype}")
     if targets.dim() not in (1, 2) or targets.shape[0] != images.shape[0] or 0 in targets.shape:
-        raise ValueError(
-            f"targets must be [B] or [B,T] with B = {images.shape[0]}, got {list(targets.shape)}"
-        )
-    if targets.device != images.device:
-        raise ValueError(
-            f"targets are on {targets.device}, the images are on {images.device}; "
-            "move them with .to(images.device)"
-        )
+        raise ValueError(f"{expected} with B = {images.shape[0]}, got {list(targets.shape)}")
+    check_same_device(targets, images, "targets")
+
+
+def _check_progress(progress: Progress | None) -> None:
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
 
 
 def _check_differentiable(model: Model) -> None:

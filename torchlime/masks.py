@@ -2,19 +2,22 @@
 
 Convention:
     True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
-    A mask entry depends on (seed, sample, segment, S) alone (:class:`FixedCount`: and on the
-    count): not on the batch, the device or any global generator. ``seed`` is an int (all images
-    share one draw) or an int64 tensor [B] on the device of ``segment_count``.
+    A mask entry depends on (seed, sample, segment, S) alone: not on the batch, the device or any
+    global generator. (:class:`FixedCount` needs the count too, and the size of the blocks of
+    :class:`Orthogonal` the number of samples.) ``seed`` is an int, for one draw that all images
+    share, or an int64 tensor [B] on the device of ``segment_count``.
 """
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count, check_fraction
+from torchlime.blocks import row_blocks
+from torchlime.checks import check_count, check_fraction, is_integer
 from torchlime.precision import solve_dtype
 
 
@@ -44,9 +47,13 @@ class Bernoulli:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_count(num_samples, "num_samples", 2)
         seeds = _seeds(seed, segment_count)[:, None, None]
-        samples, columns = _grid(num_samples, max_segments, segment_count)
-        draws = _shift_right(_hash(seeds, samples, columns), 11)  # 53 uniform bits
-        masks = draws < int(self.keep * 2**53)
+        columns = _numbers(max_segments, segment_count)
+
+        def draw(samples: Tensor) -> Tensor:
+            bits = _shift_right(_hash(seeds, samples[:, None], columns), 11)  # 53 uniform bits
+            return bits < int(self.keep * 2**53)
+
+        masks = _in_blocks(draw, num_samples, len(seeds) * max_segments, segment_count)
         masks[:, 0] = True
         return masks & _present(segment_count, max_segments)
 
@@ -82,24 +89,28 @@ class Orthogonal:
         check_count(num_samples, "num_samples", 2)
         order = (max_segments - 1).bit_length()  # m0
         if num_samples < 2 << order:
-            warnings.warn(
-                f"Orthogonal needs num_samples >= {2 << order} for up to {max_segments} segments; "
-                f"with {num_samples} the masks are Bernoulli(0.5)",
-                stacklevel=2,
-            )
+            if not torch.compiler.is_compiling():
+                warnings.warn(
+                    f"Orthogonal needs num_samples >= {2 << order} for up to {max_segments} "
+                    f"segments; with {num_samples} the masks are Bernoulli(0.5)",
+                    stacklevel=2,
+                )
             return Bernoulli()(segment_count, max_segments, num_samples, seed=seed)
         if num_samples >= 4 << order:
             order += 1
         pairs = 1 << order
         blocks = math.ceil(num_samples / (2 * pairs))
-
         seeds = _seeds(seed, segment_count)[:, None, None]
-        block, columns = _grid(blocks, max_segments, segment_count)
-        codes = pairs + _permutations(seeds, 1, blocks, pairs)[..., :max_segments]
-        signs = (_hash(seeds, 2, block, columns) & 1).bool()
-        first = _permutations(seeds, 3, blocks, pairs)
-        rows = torch.stack([first, first + pairs], dim=-1).flatten(-2)  # [b, blocks, 2·pairs]
-        masks = _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
+        columns = _numbers(max_segments, segment_count)
+
+        def draw(block: Tensor) -> Tensor:
+            codes = pairs + _permutations(seeds, 1, block, pairs)[..., :max_segments]
+            signs = (_hash(seeds, 2, block[:, None], columns) & 1).bool()
+            first = _permutations(seeds, 3, block, pairs)
+            rows = torch.stack([first, first + pairs], dim=-1).flatten(-2)  # [b, blocks, 2·pairs]
+            return _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
+
+        masks = _in_blocks(draw, blocks, len(seeds) * 2 * pairs * max_segments, segment_count)
         masks[:, :1] ^= ~masks[:, :1, :1]  # the first block's signs, such that row 0 keeps all
         masks = masks.flatten(1, 2)[:, :num_samples]
         return masks & _present(segment_count, max_segments)
@@ -131,16 +142,21 @@ class FixedCount:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_count(num_samples, "num_samples", 2)
         seeds = _seeds(seed, segment_count)[:, None, None]
-        samples, columns = _grid(num_samples, max_segments, segment_count)
+        columns = _numbers(max_segments, segment_count)
         present = _present(segment_count, max_segments)
         share = segment_count.to(solve_dtype(segment_count.device)) * self.remove
         hidden = (share + 0.5).floor().long().clamp(min=1).minimum(segment_count)
-        # The smallest keys are hidden; the column in the low bits makes every key distinct.
+        last = (hidden - 1)[:, None, None]
         width = max_segments.bit_length()
-        keys = (_shift_right(_hash(seeds, samples, columns), width + 1) << width) | columns
-        keys = torch.where(present, keys, torch.iinfo(torch.int64).max)
-        last = (hidden - 1)[:, None, None].expand(-1, num_samples, 1)
-        masks = keys > keys.sort(dim=-1).values.gather(-1, last)
+
+        def draw(samples: Tensor) -> Tensor:
+            # The smallest keys are hidden; the column in the low bits makes every key distinct.
+            bits = _hash(seeds, samples[:, None], columns)
+            keys = (_shift_right(bits, width + 1) << width) | columns
+            keys = torch.where(present, keys, torch.iinfo(torch.int64).max)
+            return keys > keys.sort().values.gather(2, last.expand(-1, len(samples), 1))
+
+        masks = _in_blocks(draw, num_samples, present.numel(), segment_count)
         masks[:, 0] = True
         return masks & present
 
@@ -180,21 +196,30 @@ class Exhaustive:
                     f"Exhaustive needs every image to have exactly {max_segments} segments, "
                     f"got one with {fewest}; {advice}"
                 )
-        rows, columns = _grid(1 << max_segments, max_segments, segment_count)
-        masks = ((rows >> columns) & 1) == 0
+        rows = _numbers(1 << max_segments, segment_count)[:, None]
+        masks = ((rows >> _numbers(max_segments, segment_count)) & 1) == 0
         return masks & _present(segment_count, max_segments)
+
+
+def _numbers(count: int, like: Tensor) -> Tensor:
+    """0…count−1 on the device of ``like``."""
+    return torch.arange(count, device=like.device)
 
 
 def _present(segment_count: Tensor, max_segments: int) -> Tensor:
     """[B,1,S] bool: the columns that stand for a segment."""
-    columns = torch.arange(max_segments, device=segment_count.device)
-    return columns < segment_count[:, None, None]
+    return _numbers(max_segments, segment_count) < segment_count[:, None, None]
 
 
-def _grid(rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Row numbers [rows,1] and column numbers [columns] on the device of ``like``."""
-    row = torch.arange(rows, device=like.device)[:, None]
-    return row, torch.arange(columns, device=like.device)
+def _in_blocks(
+    draw: Callable[[Tensor], Tensor], rows: int, elements_per_row: int, like: Tensor
+) -> Tensor:
+    """``draw`` of the row numbers 0…rows−1, [b,rows,…], a block of rows at a time.
+
+    A draw takes 8 bytes and more for every bit that it gives.
+    """
+    numbers = _numbers(rows, like)
+    return torch.cat([draw(numbers[block]) for block in row_blocks(rows, elements_per_row)], dim=1)
 
 
 def _seeds(seed: int | Tensor, segment_count: Tensor) -> Tensor:
@@ -208,9 +233,9 @@ def _seeds(seed: int | Tensor, segment_count: Tensor) -> Tensor:
         if seed.device != segment_count.device:
             raise ValueError(f"seed is on {seed.device}, the images are on {segment_count.device}")
         return seed
-    if isinstance(seed, bool) or not isinstance(seed, int):
+    if not is_integer(seed):
         raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
-    return torch.full((1,), _signed(seed), dtype=torch.int64, device=segment_count.device)
+    return torch.full((1,), _signed(int(seed)), dtype=torch.int64, device=segment_count.device)
 
 
 def _signed(value: int) -> int:
@@ -244,10 +269,10 @@ def _hash(seeds: Tensor, *counters: Tensor | int) -> Tensor:
     return bits
 
 
-def _permutations(seeds: Tensor, stream: int, blocks: int, size: int) -> Tensor:
-    """A random permutation of 0…size−1 for every block: [b, blocks, size]."""
-    block, position = _grid(blocks, size, seeds)
-    return _hash(seeds, stream, block, position).argsort(dim=-1, stable=True)
+def _permutations(seeds: Tensor, stream: int, block: Tensor, size: int) -> Tensor:
+    """A random permutation of 0…size−1 for every number in ``block``: [b, blocks, size]."""
+    keys = _hash(seeds, stream, block[:, None], _numbers(size, block))
+    return keys.argsort(dim=-1, stable=True)
 
 
 def _parity(codes: Tensor) -> Tensor:

@@ -100,20 +100,40 @@ def predict(
 def evaluating(model: object, device: torch.device) -> Iterator[None]:
     """Eval mode inside; every submodule's own mode and the global RNG state come back after.
 
-    A plain callable is left as it is: put the network that it wraps in eval mode yourself.
+    A module and a bound method of one are put in eval mode. Any other callable is left as it is:
+    put the network that it wraps in eval mode yourself.
     """
-    modules = list(model.modules()) if isinstance(model, torch.nn.Module) else []
-    modes = [module.training for module in modules]
+    network = module_of(model)
+    modules = [] if network is None else list(network.modules())
+    modes = [getattr(module, "training", False) for module in modules]
     on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=[device] if on_cuda else []):
         try:
-            if isinstance(model, torch.nn.Module) and any(modes):
-                model.eval()
+            if network is not None and any(modes):
+                with contextlib.suppress(NotImplementedError):  # exported programs have one mode
+                    network.eval()
             yield
         finally:
-            for module, mode in zip(modules, modes, strict=True):
-                if module.training != mode:
-                    module.training = mode
+            _restore_modes(modules, modes)
+
+
+def module_of(model: object) -> torch.nn.Module | None:
+    """The network behind a callable, where that can be seen."""
+    for candidate in (model, getattr(model, "__self__", None)):
+        if isinstance(candidate, torch.nn.Module):
+            return candidate
+    return None
+
+
+def _restore_modes(modules: list[torch.nn.Module], modes: list[bool]) -> None:
+    """By ``train()``, parents first, since layers may act on it; where that resists, by force."""
+    for module, mode in zip(modules, modes, strict=True):
+        if getattr(module, "training", mode) != mode:
+            with contextlib.suppress(NotImplementedError):
+                module.train(mode)
+    for module, mode in zip(modules, modes, strict=True):
+        if getattr(module, "training", mode) != mode:
+            module.training = mode
 
 
 class _Forward:
@@ -138,27 +158,22 @@ class _Forward:
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         chunk = self.synthesize(blocks, rows)
-        with evaluating(self.model, self.device):
-            return self._outputs(chunk)
-
-    def _outputs(self, chunk: Tensor) -> Tensor:
         if self.contiguous:
             chunk = chunk.contiguous()
         try:
-            outputs = self._call(chunk)
+            with evaluating(self.model, self.device):
+                return _as_matrix(self._call(chunk), chunk)
         except RuntimeError as error:
             # A model that calls .view on its features cannot take channels_last: give it NCHW.
             if chunk.is_contiguous() or "view size is not compatible" not in str(error):
                 raise
-            self.contiguous = True
-            outputs = self._call(chunk.contiguous())
-        return _as_matrix(outputs, chunk)
+        self.contiguous = True
+        return self(blocks, rows)  # from the masks on: the model may have changed the chunk
 
     def _call(self, chunk: Tensor) -> Any:
         if self.autocast is None:
             return self.model(chunk)
-        # Without the cache: weights cast here under no_grad must not serve the caller's training.
-        with torch.autocast(self.device.type, self.autocast, cache_enabled=False):
+        with torch.autocast(self.device.type, self.autocast):
             return self.model(chunk)
 
 
@@ -216,10 +231,10 @@ def _resolve_targets(
             raise ValueError(f"top={top}, but the model has {classes} outputs")
         return torch.zeros(batch, top, dtype=torch.int64, device=device)
     if isinstance(targets, Tensor):
-        return targets.reshape(batch, -1).clone()
+        return targets.reshape(batch, -1).long().clone()
     if not 0 <= targets < classes:
         raise IndexError(f"targets={targets}, but the model has {classes} outputs")
-    return torch.full((batch, 1), targets, dtype=torch.int64, device=device)
+    return torch.full((batch, 1), int(targets), dtype=torch.int64, device=device)
 
 
 def _blocks(start: int, stop: int, batch: int, samples: int) -> Iterator[Block]:

@@ -42,9 +42,10 @@ class Grid:
         row = _cells(height, self.rows, images.device)
         column = _cells(width, self.cols, images.device)
         labels = row[:, None] * self.cols + column
-        count = torch.full((batch,), self.rows * self.cols, device=images.device)
+        bound = int(self.rows * self.cols)
+        count = torch.full((batch,), bound, device=images.device)
         ok = torch.ones(batch, dtype=torch.bool, device=images.device)
-        return Segments(labels.expand(batch, -1, -1), count, ok, self.rows * self.cols)
+        return Segments(labels.expand(batch, -1, -1), count, ok, bound)
 
 
 def _cells(size: int, cells: int, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchlime.checks import check_count, check_images, check_positive
+from torchlime.checks import check_count, check_images, check_positive, check_real
 from torchlime.labelmap import Segments
 from torchlime.precision import solve_dtype
 from torchlime.segments.components import INDEX_MASK, connect_labels
@@ -79,6 +79,7 @@ class Slic:
         check_count(self.num_segments, "num_segments")
         check_positive(self.compactness, "compactness")
         check_count(self.iterations, "iterations", least=0)
+        check_real(self.min_size_factor, "min_size_factor")
         if not 0 <= self.min_size_factor < 1:
             raise ValueError(f"min_size_factor must be in [0, 1), got {self.min_size_factor!r}")
 
@@ -89,7 +90,7 @@ class Slic:
         height, width = images.shape[2:]
         if height * width > INDEX_MASK:
             raise ValueError(f"images must have fewer than 2**26 pixels, got {height}x{width}")
-        grid = _grid(height, width, self.num_segments)
+        grid = _grid(height, width, int(self.num_segments))
         with torch.autocast(images.device.type, enabled=False):
             colours, pixel = _whole_numbers(_colours(images, self.blur), grid, self.compactness)
             cells = _nearest_cells(colours, pixel, grid, self.iterations)

@@ -104,7 +104,7 @@ class Samples:
 
     def _blocks(self) -> Iterator[slice]:
         batch, samples, width = self.masks.shape
-        return row_blocks(samples, batch * width)
+        return row_blocks(samples, batch * max(width, self.scores.shape[2]))
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
         return self.masks[:, rows].to(self.dtype), self.scores[:, rows] - self.origin
@@ -125,9 +125,14 @@ def with_diagonal(gram: Tensor, diagonal: Tensor) -> Tensor:
 
 
 def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factor, NaN where there is none, and a success flag […] that stays on the device."""
+    """Cholesky factor, NaN where there is none, and a success flag […] that stays on the device.
+
+    There is none where rounding alone can have made a pivot positive.
+    """
     factor, info = torch.linalg.cholesky_ex(gram)
-    ok = (info == 0) & factor.isfinite().all(dim=-1).all(dim=-1)
+    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
+    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1)
+    ok = (info == 0) & (pivots > rounding).all(dim=-1)  # NaN compares as False
     return torch.where(ok[..., None, None], factor, torch.nan), ok
 
 

@@ -1,11 +1,11 @@
 """Weighted Lasso on the Gram matrix."""
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from torchlime.checks import check_positive, check_real
 from torchlime.surrogates.fit import Fit, Samples, factorise, solve, with_diagonal
 
 STEPS = 300
@@ -40,10 +40,12 @@ class Lasso:
     def __post_init__(self) -> None:
         if (self.alpha is None) == (self.fraction is None):
             raise ValueError("Lasso takes exactly one of alpha and fraction")
-        if self.alpha is not None and not 0 < self.alpha < math.inf:
-            raise ValueError(f"alpha must be a finite number above 0, got {self.alpha!r}")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
+        if self.alpha is not None:
+            check_positive(self.alpha, "alpha")
+        if self.fraction is not None:
+            check_real(self.fraction, "fraction")
+            if not 0 < self.fraction <= 1:
+                raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
 
     def __call__(
         self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.surrogates.fit import Fit, Samples, factorise, solve, with_diagonal
+from torchlime.surrogates.fit import Fit, Samples, factorise, identity_like, solve, with_diagonal
 
 SHIFT = 1e-9
 STEPS = 4
@@ -15,10 +15,11 @@ STEPS = 4
 class LeastSquares:
     """Minimise Σ w (y − b₀ − z·β)²; of all minimisers, the β of the smallest norm.
 
-    The minimum-norm solution of the normal equations, by iterated Tikhonov regularisation (Engl,
-    Hanke & Neubauer 1996, section 5.1): each step shrinks the error in a direction of eigenvalue
-    λ by shift / (λ + shift). A second pass, multiplied by the Gram matrix, removes
-    what rounding left in directions that the samples do not reach.
+    A Gram matrix of full rank is solved directly, with iterative refinement. Any other by
+    iterated Tikhonov regularisation (Engl, Hanke & Neubauer 1996, section 5.1), where each step
+    shrinks the error in a direction of eigenvalue λ by shift / (λ + shift); a second pass,
+    multiplied by the Gram matrix, removes what rounding left in directions that the samples do
+    not reach. Directions whose eigenvalue is at the rounding of the largest count as not reached.
 
     Example:
         >>> masks = torch.tensor([[[1, 1], [0, 0], [1, 1], [0, 0]]], dtype=torch.bool)
@@ -37,17 +38,22 @@ class LeastSquares:
         scale = torch.where(largest > 0, largest, 1.0)[:, None, None]
         padding = (~samples.present).to(samples.dtype)
         gram = with_diagonal(samples.gram / scale, padding)
-        factor, ok = factorise(with_diagonal(gram, torch.full_like(padding, SHIFT)))
+        direct, full_rank = factorise(gram)
+        shifted, ok = factorise(with_diagonal(gram, torch.full_like(padding, SHIFT)))
+        full_rank = full_rank[:, None, None]
+        factor = torch.where(full_rank, direct, shifted)
 
-        def regularised(right: Tensor) -> Tensor:
+        def refined(right: Tensor) -> Tensor:
             solution = solve(factor, right)
             for _ in range(STEPS - 1):
                 solution = solution + solve(factor, right - gram @ solution)
             return solution
 
         def minimum_norm(right: Tensor) -> Tensor:
-            return gram @ regularised(regularised(right))
+            once = refined(right)
+            return torch.where(full_rank, once, gram @ refined(once))
 
         coefficients = minimum_norm(samples.cross / scale)
-        projector = minimum_norm(gram)
-        return samples.fit(coefficients, ok, minimum_norm(projector) / scale)
+        identity = identity_like(gram).expand_as(gram)
+        reached = torch.where(full_rank, identity, minimum_norm(gram))
+        return samples.fit(coefficients, ok, minimum_norm(reached) / scale)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torchlime.checks import check_real
 from torchlime.surrogates.fit import Fit, Samples, factorise, identity_like, solve, with_diagonal
 
 
@@ -30,6 +31,7 @@ class Ridge:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
+        check_real(self.alpha, "alpha")
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be a finite number of at least 0, got {self.alpha!r}")
 
