@@ -1,0 +1,1 @@
+"""What torchlime costs: see README.md for the contract."""

@@ -1,0 +1,68 @@
+"""Peak memory of a call, above what was held before it."""
+
+import multiprocessing
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATUS = Path("/proc/self/status")
+Prepare = Callable[..., tuple[Callable[[], object], Callable[[], object]]]
+
+
+def peak_memory(device: torch.device, prepare: Prepare, *arguments: Any) -> int:
+    """Bytes that a call takes at most: on a GPU the allocator's, else a fresh process's.
+
+    ``prepare(*arguments)`` gives (warm up, call). It must be a module's function and its
+    arguments picklable, since another process imports and runs it.
+    """
+    if device.type == "cuda":
+        return _on_gpu(device, *prepare(*arguments))
+    # A process of its own: a peak is never forgotten by the one that had it.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_on_cpu, torch.get_num_threads(), prepare, arguments).result()
+
+
+def _on_gpu(device: torch.device, warm_up: Callable[[], object], call: Callable[[], object]) -> int:
+    warm_up()
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    call()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _on_cpu(threads: int, prepare: Prepare, arguments: tuple[Any, ...]) -> int:
+    torch.set_num_threads(threads)
+    warm_up, call = prepare(*arguments)
+    warm_up()
+    before = _status("VmRSS")
+    call()
+    return _peak() - before
+
+
+def _peak() -> int:
+    """The most memory that this process ever held.
+
+    Not getrusage where there is another way: after fork and exec, Linux starts its maximum at
+    what the parent held.
+    """
+    if STATUS.exists():
+        return _status("VmHWM")
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _status(field: str) -> int:
+    """Bytes of a field of /proc/self/status; without that file, the peak so far."""
+    if not STATUS.exists():
+        return _peak()
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,78 @@
+"""The tables of the READMEs, from the committed results."""
+
+import importlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.settings import RESULTS
+
+ROOT = Path(__file__).parents[1]
+READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
+BLOCK = re.compile(r"(<!-- benchmarks:(\w+) -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
+NOT_MEASURED = "*Not measured.*"
+NO_GPU = "*On a GPU: not measured.*"
+OF_ANY_HARDWARE = ("samples",)  # errors, not times
+
+
+def report(
+    check: bool = False, results: Path = RESULTS, readmes: tuple[Path, ...] = READMES
+) -> int:
+    """Write the tables into the READMEs, or count those that differ."""
+    stale = 0
+    for path in readmes:
+        text = path.read_text(encoding="utf-8")
+        new = rendered(text, results)
+        stale += text != new
+        if text != new and check:
+            print(f"{path.name} differs from the results; run: python -m benchmarks report")
+        elif text != new:
+            path.write_text(new, encoding="utf-8")
+    return stale if check else 0
+
+
+def rendered(text: str, results: Path) -> str:
+    """``text`` with its marked blocks filled from the results."""
+    return BLOCK.sub(lambda m: f"{m[1]}{block(m[2], results)}\n{m[3]}", text)
+
+
+def block(name: str, results: Path) -> str:
+    """What stands between the markers of a benchmark: a table for each hardware."""
+    found = newest(name, results)
+    if not found:
+        return NOT_MEASURED
+    module = importlib.import_module(f"benchmarks.{name}")
+    parts = [module.CAPTION]
+    parts += [f"{source(result)}\n\n{module.table(result['rows'])}" for result in found]
+    if name not in OF_ANY_HARDWARE and not any(r["hardware"]["gpu"] for r in found):
+        parts.append(NO_GPU)
+    return "\n\n".join(parts)
+
+
+def newest(name: str, results: Path) -> list[dict[str, Any]]:
+    """The newest version's results on each hardware."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(results.glob(f"*/{name}.json"), key=lambda p: version(p.parent)):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found[path.parent.name.partition("-")[2]] = result
+    return [found[hardware] for hardware in sorted(found)]
+
+
+def version(folder: Path) -> tuple[int, ...]:
+    """
+    >>> version(Path("0.10.0-nvidia-h200"))
+    (0, 10, 0)
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", folder.name.partition("-")[0]))
+
+
+def source(result: dict[str, Any]) -> str:
+    """What ran on what."""
+    hardware, versions = result["hardware"], result["versions"]
+    processor = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads"
+    where = f"{hardware['gpu']} (host: {processor})" if hardware["gpu"] else processor
+    return (
+        f"{where}; torchlime {versions['torchlime']} ({result['commit']}), torch"
+        f" {versions['torch']}; `{result['command']}`"
+    )

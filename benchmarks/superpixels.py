@@ -1,0 +1,167 @@
+"""Slic beside fast-slic and scikit-image: time and quality on scikit-image's colour photos."""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from benchmarks.settings import PHOTOS, Row, Settings, batch, photos
+from benchmarks.tables import markdown, milliseconds
+from torchlime.segments import FastSlic, Slic
+
+CAPTION = (
+    "Means over the photos. EV: explained variation of the colours; CO: compactness, 0.79 for a"
+    " square; split: labels that are not one connected region."
+)
+
+
+def run(settings: Settings) -> list[Row]:
+    size, count = (64, 2) if settings.quick else (224, len(PHOTOS))
+    images = photos(settings.photos or count, size, settings.device)
+    many = batch(4 if settings.quick else 32, size, settings.device)
+    rows = []
+    for number in (50, 100):
+        settings.say(f"superpixels: {number}")
+        sides = one_by_one(images, number) | (batched(many, number) if settings.on_gpu else {})
+        readings = settings.timer(warm_ups=2)({name: call for name, (call, _) in sides.items()})
+        per_image = {name: readings[name].per(len(shown)) for name, (_, shown) in sides.items()}
+        for name, (segment, shown) in sides.items():
+            pairs = zip(segment().cpu().numpy(), pixels_last(shown), strict=True)
+            quality = [measures(labels, image) for labels, image in pairs]
+            rows.append(
+                {
+                    "implementation": name,
+                    "num_segments": number,
+                    "images": len(shown),
+                    "size": size,
+                    "dtype": "float32",
+                    "seconds_per_image": per_image[name].record(),
+                    "over_slic": per_image[name].over(per_image["Slic"]).record(),
+                }
+                | {key: float(np.mean([q[key] for q in quality])) for key in quality[0]}
+            )
+    return rows
+
+
+Side = tuple[Callable[[], Tensor], Tensor]  # gives the labels [B,H,W] of the images [B,3,H,W]
+
+
+def one_by_one(images: Tensor, number: int) -> dict[str, Side]:
+    """Each implementation, an image at a time."""
+    from skimage.segmentation import slic
+
+    arrays, on_host = pixels_last(images), images.cpu()
+
+    def each(segmenter: Slic | FastSlic, images: Tensor) -> Tensor:
+        return torch.cat([segmenter(image[None]).labels for image in images])
+
+    def scikit_image() -> Tensor:
+        maps = [slic(a, n_segments=number, compactness=10, start_label=0) for a in arrays]
+        return torch.from_numpy(np.stack(maps))
+
+    sides: dict[str, Side] = {
+        "Slic": (lambda: each(Slic(number), images), images),
+        "scikit-image": (scikit_image, images),
+    }
+    if importlib.util.find_spec("fast_slic"):
+        sides["fast-slic"] = (lambda: each(FastSlic(number), on_host), images)
+    return sides
+
+
+def batched(images: Tensor, number: int) -> dict[str, Side]:
+    """Slic on a GPU, all images in one call: eager, compiled, captured in a graph."""
+    segmenter = Slic(number)
+    compiled = torch.compile(segmenter)
+    graph, captured = capture(lambda: segmenter(images).labels)
+
+    def replay() -> Tensor:
+        graph.replay()
+        return captured
+
+    name = f"Slic, B = {len(images)}"
+    return {
+        name: (lambda: segmenter(images).labels, images),
+        f"{name}, compiled": (lambda: compiled(images).labels, images),
+        f"{name}, captured": (replay, images),
+    }
+
+
+def capture(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+    return graph, result
+
+
+def pixels_last(images: Tensor) -> npt.NDArray[np.float32]:
+    return images.permute(0, 2, 3, 1).cpu().contiguous().numpy()
+
+
+def measures(labels: npt.NDArray[np.int64], image: npt.NDArray[Any]) -> dict[str, float]:
+    """How good the segments [H,W] of an image [H,W,C] are."""
+    return {
+        "segments": len(np.unique(labels)),
+        "explained_variation": explained_variation(labels, image),
+        "compactness": compactness(labels),
+        "disconnected": disconnected(labels),
+    }
+
+
+def explained_variation(labels: npt.NDArray[np.int64], image: npt.NDArray[Any]) -> float:
+    """Σ |S| (mean of S − mean)² / Σ (pixel − mean)² (Moore et al. 2008)."""
+    pixels = image.reshape(-1, image.shape[-1]).astype(float)
+    _, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(index.ravel(), channel) for channel in pixels.T], axis=1)
+    mean = pixels.mean(0)
+    between = (sizes[:, None] * (sums / sizes[:, None] - mean) ** 2).sum()
+    return float(between / ((pixels - mean) ** 2).sum())
+
+
+def compactness(labels: npt.NDArray[np.int64]) -> float:
+    """Σ |S|/P · 4π|S| / perimeter² (Schick et al. 2012), perimeters in pixel edges."""
+    _, dense = np.unique(labels, return_inverse=True)
+    padded = np.pad(dense.reshape(labels.shape), 1, constant_values=-1)
+    centre = padded[1:-1, 1:-1]
+    edges = sum(
+        (centre != np.roll(padded, by, axis)[1:-1, 1:-1]).astype(int)
+        for by in (1, -1)
+        for axis in (0, 1)
+    )
+    sizes = np.bincount(centre.ravel())
+    perimeters = np.bincount(centre.ravel(), np.asarray(edges).ravel())
+    return float((sizes * 4 * np.pi * sizes / perimeters**2).sum() / sizes.sum())
+
+
+def disconnected(labels: npt.NDArray[np.int64]) -> int:
+    """How many labels are not one 4-connected region."""
+    from scipy import ndimage
+
+    return sum(int(ndimage.label(labels == label)[1] != 1) for label in np.unique(labels))
+
+
+def table(rows: list[Row]) -> str:
+    head = ["", "asked for", "ms per image", "time / Slic's", "segments", "EV", "CO", "split"]
+    return markdown(
+        head,
+        [
+            [
+                row["implementation"],
+                row["num_segments"],
+                milliseconds(row["seconds_per_image"]),
+                f"{row['over_slic']['median']:.2f}",
+                f"{row['segments']:.1f}",
+                f"{row['explained_variation']:.3f}",
+                f"{row['compactness']:.3f}",
+                f"{row['disconnected']:.2f}",
+            ]
+            for row in rows
+        ],
+    )

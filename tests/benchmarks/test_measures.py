@@ -1,0 +1,87 @@
+"""What the benchmarks compute from what they measure: known answers."""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import overhead, samples, superpixels
+
+
+def test_superpixel_measures():
+    squares = np.kron(np.arange(4).reshape(2, 2), np.ones((5, 5), int))
+    image = np.stack([squares, 2.0 * squares], axis=-1)
+    assert superpixels.measures(squares, image) == {
+        "segments": 4,
+        "explained_variation": pytest.approx(1.0),
+        "compactness": pytest.approx(np.pi / 4),
+        "disconnected": 0,
+    }
+    split = squares.copy()
+    split[split == 3] = 0
+    assert superpixels.disconnected(split) == 1  # the corners touch, the edges do not
+    one = np.zeros_like(squares)
+    assert superpixels.explained_variation(one, image) == pytest.approx(0.0)
+    assert superpixels.compactness(np.zeros((2, 8), int)) == pytest.approx(4 * np.pi * 16 / 20**2)
+
+
+def test_errors_and_agreement():
+    truth = torch.tensor([[3.0, 4.0]])
+    off = truth + torch.tensor([[[0.0, 0.0]], [[0.0, 1.0]]])
+    assert samples.relative_errors(off, truth)[:, 0].tolist() == pytest.approx([0.0, 1 / 25])
+    ranks = torch.tensor([[5.0, -4, 1, 0], [5, 4, 1, 0], [5, 0, 4, 1]])
+    assert samples.agreement(ranks, 2) == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
+
+
+def curve_rows(sampler, photo, errors):
+    return [
+        {"sampler": sampler, "surrogate": str(samples.SURROGATES[1]), "photo": photo,
+         "samples": n, "errors": [e, e]}
+        for n, e in errors.items()
+    ]  # fmt: skip
+
+
+def test_evaluations_for_equal_error():
+    rows = curve_rows("Bernoulli", "cat", {100: 0.4, 1000: 0.04})  # error 40 / N
+    rows += curve_rows("Orthogonal", "cat", {100: 0.1, 1000: 0.01})  # error 10 / N
+    rows += curve_rows("Bernoulli", "cup", {100: 0.2, 1000: 0.02})
+    rows += curve_rows("Orthogonal", "cup", {100: 0.2, 1000: 0.02})
+    surrogate = rows[0]["surrogate"]
+    needed, beyond = samples.equal_error(rows, surrogate, 100, "Orthogonal", "Bernoulli")
+    assert needed == pytest.approx((400 * 100) ** 0.5, rel=1e-3)
+    assert beyond == 0
+    # Bernoulli was not measured as far as the cat's error at 1000 orthogonal masks.
+    needed, beyond = samples.equal_error(rows, surrogate, 1000, "Orthogonal", "Bernoulli")
+    assert (needed, beyond) == (pytest.approx(1000), 1)
+    assert samples.equal_evaluations(rows, 1000) == pytest.approx((250 * 1000) ** 0.5, abs=1)
+    assert samples.equal_evaluations(rows, 512) is None
+
+
+def test_a_draw_that_begins_a_longer_one_is_not_scored_again():
+    masks = torch.rand(6, 3) > 0.5
+    asked = []
+
+    def score(masks):
+        asked.append(len(masks))
+        return masks.double().sum(1).view(1, -1, 1)
+
+    other = ~masks[:4]
+    found = samples.scored(score, [masks[:2], other, masks])
+    assert asked == [6, 4]
+    for scores, drawn in zip(found, (masks[:2], other, masks), strict=True):
+        assert torch.equal(scores[0, :, 0], drawn.double().sum(1))
+
+
+def test_the_bare_forwards_take_the_chunks_that_the_model_got():
+    model = torch.nn.Conv2d(3, 1, 1)
+    given = torch.rand(4, 3, 5, 6).contiguous(memory_format=torch.channels_last)
+
+    def call():
+        for _ in range(3):
+            model(given)
+
+    chunk, calls = overhead.seen(model, call)
+    assert calls == 3
+    assert torch.equal(chunk, given)
+    assert chunk.stride() == given.stride()
+    model(given)
+    assert not model._forward_pre_hooks

@@ -1,0 +1,66 @@
+"""Every benchmark runs, tiny: what it records and renders, never how long it took."""
+
+import importlib
+import json
+
+import pytest
+import torch
+
+from benchmarks import memory
+from benchmarks.__main__ import NAMES, main
+from benchmarks.report import block
+from benchmarks.settings import Settings
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quick_run_records_what_the_report_renders(name, tmp_path, capsys):
+    pytest.importorskip("skimage")
+    assert main([name, "--quick", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    (path,) = tmp_path.glob(f"*/{name}.json")
+    result = json.loads(path.read_text())
+    assert result["command"] == f"python -m benchmarks {name} --quick --out {tmp_path}"
+    assert result["settings"]["quick"] is True
+    assert {"torchlime", "torch", "python"} <= result["versions"].keys()
+    assert result["hardware"].keys() == {"cpu", "cores", "threads", "gpu"}
+    assert result["commit"]
+    assert all("dtype" in row for row in result["rows"])
+    table = importlib.import_module(f"benchmarks.{name}").table(result["rows"])
+    assert table in printed
+    assert table in block(name, tmp_path)
+
+
+def test_a_quick_run_is_not_kept_unless_asked(tmp_path, monkeypatch):
+    from benchmarks import settings
+
+    monkeypatch.setattr(settings, "RESULTS", tmp_path)
+    assert main(["stages", "--quick"]) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_run_has_five_rounds():
+    assert Settings(torch.device("cpu")).timer().repetitions >= 5
+
+
+def hold(size):
+    """(warm up, call): the call holds ``size`` MiB for a moment."""
+    return (lambda: None), (lambda: torch.ones(size, 2**20, dtype=torch.uint8))
+
+
+def test_peak_memory_of_a_fresh_process():
+    taken = memory.peak_memory(torch.device("cpu"), hold, 200)
+    assert 190 < taken / 2**20 < 260
+
+
+def test_peak_memory_of_a_gpu_is_its_allocators(monkeypatch):
+    log = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda d: log.append("sync"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda d: log.append("reset"))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda d: 30)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda d: log.append("read") or 130)
+
+    def prepare():
+        return (lambda: log.append("warm")), (lambda: log.append("call"))
+
+    assert memory.peak_memory(torch.device("cuda"), prepare) == 100
+    assert log == ["warm", "sync", "reset", "call", "sync", "read"]

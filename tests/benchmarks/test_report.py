@@ -1,0 +1,93 @@
+"""The tables say what the committed results say."""
+
+import json
+import tomllib
+from pathlib import Path
+
+from benchmarks import report, scale
+from benchmarks.__main__ import NAMES
+
+ROOT = Path(__file__).parents[2]
+ROW = {
+    "axis": "samples", "model": "average", "samples": 128, "segments": 50, "batch": 1, "size": 224,
+    "seconds": {"median": 0.0123, "spread": 0.0004, "values": [0.0123] * 5},
+    "peak_bytes": 3 * 2**20, "bytes_aside": 2**20,
+}  # fmt: skip
+
+
+def put(results, folder, gpu=None, rows=(ROW,), commit="abc1234"):
+    result = {
+        "command": "python -m benchmarks scale",
+        "commit": commit,
+        "versions": {"torchlime": folder.partition("-")[0], "torch": "2.11"},
+        "hardware": {"cpu": "a cpu", "cores": 4, "threads": 2, "gpu": gpu},
+        "rows": list(rows),
+    }
+    (results / folder).mkdir()
+    (results / folder / "scale.json").write_text(json.dumps(result))
+
+
+def test_the_readmes_agree_with_the_committed_results():
+    assert report.report(check=True) == 0, "run: python -m benchmarks report"
+
+
+def test_every_benchmark_has_its_table_in_a_readme():
+    found = [m[2] for path in report.READMES for m in report.BLOCK.finditer(path.read_text())]
+    assert sorted(set(found)) == sorted(NAMES)
+
+
+def test_a_block_says_what_the_json_says(tmp_path):
+    put(tmp_path, "0.1.0-a-cpu")
+    text = report.block("scale", tmp_path)
+    assert scale.table([ROW]) in text
+    assert "| samples | average | 128 | 50 | 1 | 224² | 12.3 ± 0.4 | 3 | 1 |" in text
+    for said in (
+        "a cpu, 4 cores, 2 threads",
+        "abc1234",
+        "torch 2.11",
+        "python -m benchmarks scale",
+    ):
+        assert said in text
+    assert report.NO_GPU in text
+
+
+def test_each_hardware_has_its_table_and_only_the_newest_version(tmp_path):
+    put(tmp_path, "0.9.0-a-cpu", commit="old")
+    put(tmp_path, "0.10.0-a-cpu", commit="new")
+    put(tmp_path, "0.9.0-a-gpu", gpu="a gpu", commit="other")
+    text = report.block("scale", tmp_path)
+    assert "(new)" in text
+    assert "(other)" in text
+    assert "(old)" not in text
+    assert report.NO_GPU not in text
+
+
+def test_nothing_measured_is_said(tmp_path):
+    assert report.block("scale", tmp_path) == report.NOT_MEASURED
+
+
+def test_check_finds_a_stale_table_and_report_mends_it(tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n\n<!-- benchmarks:scale -->\nold\n<!-- /benchmarks -->\n\nafter\n")
+    put(tmp_path, "0.1.0-a-cpu")
+    assert report.report(True, tmp_path, (readme,)) == 1
+    assert "python -m benchmarks report" in capsys.readouterr().out
+    assert "old" in readme.read_text()
+    assert report.report(False, tmp_path, (readme,)) == 0
+    assert scale.table([ROW]) in readme.read_text()
+    assert readme.read_text().startswith("before\n")
+    assert readme.read_text().endswith("\n\nafter\n")
+    assert report.report(True, tmp_path, (readme,)) == 0
+
+
+def test_committed_results_are_full_runs():
+    for path in report.RESULTS.glob("*/*.json"):
+        result = json.loads(path.read_text())
+        assert not result["settings"]["quick"]
+        assert result["benchmark"] == path.stem
+        assert path.parent.name.startswith(result["versions"]["torchlime"])
+
+
+def test_the_wheel_holds_no_benchmarks():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["packages"] == ["torchlime"]
