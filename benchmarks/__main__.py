@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         models=tuple(options.models) if options.models else None,
         photos=options.photos,
         reference=options.reference,
+        float32=options.float32,
         results=options.out or RESULTS,
     )
     command = " ".join(["python -m benchmarks", *arguments])
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         rows = module.run(settings)
         print(module.table(rows), flush=True)
         if options.out or not options.quick:
-            record = results.record(name, rows, settings, command)
+            record = results.record(name, rows, settings, command, options.commit)
             print(results.write(record, settings.results), flush=True)
     return 0
 
@@ -60,8 +61,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", help="of overhead and versus")
     parser.add_argument("--photos", type=int, help="how many, of superpixels and samples")
     parser.add_argument("--reference", type=int, help="masks of the reference of samples")
+    parser.add_argument(
+        "--float32",
+        action="store_true",
+        help="samples: on a CPU, too, where the forwards are else in bfloat16",
+    )
+    parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--check", action="store_true", help="report: fail if a table is stale")
-    return parser  # fmt: skip
+    return parser
 
 
 if __name__ == "__main__":

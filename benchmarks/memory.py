@@ -5,26 +5,25 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import torch
 
 STATUS = Path("/proc/self/status")
-Prepare = Callable[..., tuple[Callable[[], object], Callable[[], object]]]
+Prepare = Callable[[], tuple[Callable[[], object], Callable[[], object]]]
 
 
-def peak_memory(device: torch.device, prepare: Prepare, *arguments: Any) -> int:
+def peak_memory(device: torch.device, prepare: Prepare) -> int:
     """Bytes that a call takes at most: on a GPU the allocator's, else a fresh process's.
 
-    ``prepare(*arguments)`` gives (warm up, call). It must be a module's function and its
-    arguments picklable, since another process imports and runs it.
+    ``prepare()`` gives (warm up, call). It must pickle, a module's function or a partial of one,
+    since another process imports and runs it.
     """
     if device.type == "cuda":
-        return _on_gpu(device, *prepare(*arguments))
+        return _on_gpu(device, *prepare())
     # A process of its own: a peak is never forgotten by the one that had it.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_on_cpu, torch.get_num_threads(), prepare, arguments).result()
+        return pool.submit(_on_cpu, torch.get_num_threads(), prepare).result()
 
 
 def _on_gpu(device: torch.device, warm_up: Callable[[], object], call: Callable[[], object]) -> int:
@@ -37,9 +36,9 @@ def _on_gpu(device: torch.device, warm_up: Callable[[], object], call: Callable[
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _on_cpu(threads: int, prepare: Prepare, arguments: tuple[Any, ...]) -> int:
+def _on_cpu(threads: int, prepare: Prepare) -> int:
     torch.set_num_threads(threads)
-    warm_up, call = prepare(*arguments)
+    warm_up, call = prepare()
     warm_up()
     before = _status("VmRSS")
     call()

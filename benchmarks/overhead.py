@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import results, samples
-from benchmarks.settings import Row, Settings, batch, network
+from benchmarks.settings import Row, Settings, network, photo_batch
 from benchmarks.tables import markdown, milliseconds, percent
 from torchlime import Lime
 
@@ -21,20 +21,18 @@ CAPTION = "Ratio minus one is what torchlime adds to the model's bare forward pa
 
 
 class Case(NamedTuple):
-    """``precision``: float32, autocast (to bfloat16) or bfloat16 (the weights themselves)."""
-
     precision: str
     compiled: bool = False
     batch: int = 1
 
 
-ON_CPU = (Case("float32"), Case("autocast"))
+ON_CPU = (Case("float32"), Case("bfloat16 autocast"))
 ON_GPU = (
     Case("float32"),
-    Case("autocast"),
-    Case("bfloat16"),
-    Case("bfloat16", compiled=True),
-    Case("bfloat16", compiled=True, batch=32),
+    Case("bfloat16 autocast"),
+    Case("bfloat16 weights"),
+    Case("bfloat16 weights", compiled=True),
+    Case("bfloat16 weights", compiled=True, batch=32),
 )
 
 
@@ -53,15 +51,18 @@ def run(settings: Settings) -> list[Row]:
 
 def measure(settings: Settings, name: str, case: Case, number: int) -> Row:
     device = settings.device
-    images = batch(case.batch, 64 if settings.quick else 224, device)
+    images = photo_batch(case.batch, 64 if settings.quick else 224, device)
     model = network(name, device)
-    if case.precision == "bfloat16":
+    if case.precision == "bfloat16 weights":
         model.bfloat16()
-    autocast = torch.bfloat16 if case.precision == "autocast" else None
+    autocast = torch.bfloat16 if case.precision == "bfloat16 autocast" else None
     explainer = Lime(num_samples=number, autocast=autocast)
     segments = explainer.segmenter(images)
     chunk, calls = seen(model, lambda: explainer.explain(model, images, segments=segments))
-    callee: Any = torch.compile(model) if case.compiled else model
+    callee: Any = model
+    if case.compiled:
+        torch.compiler.reset()  # else another case's chunks would make these shapes dynamic
+        callee = torch.compile(model, dynamic=False)
 
     def explain() -> None:
         explainer.explain(callee, images, segments=segments)

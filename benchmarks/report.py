@@ -1,11 +1,11 @@
 """The tables of the READMEs, from the committed results."""
 
 import importlib
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.results import newest
 from benchmarks.settings import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -48,23 +48,6 @@ def block(name: str, results: Path) -> str:
     if name not in OF_ANY_HARDWARE and not any(r["hardware"]["gpu"] for r in found):
         parts.append(NO_GPU)
     return "\n\n".join(parts)
-
-
-def newest(name: str, results: Path) -> list[dict[str, Any]]:
-    """The newest version's results on each hardware."""
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(results.glob(f"*/{name}.json"), key=lambda p: version(p.parent)):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        found[path.parent.name.partition("-")[2]] = result
-    return [found[hardware] for hardware in sorted(found)]
-
-
-def version(folder: Path) -> tuple[int, ...]:
-    """
-    >>> version(Path("0.10.0-nvidia-h200"))
-    (0, 10, 0)
-    """
-    return tuple(int(part) for part in re.findall(r"\d+", folder.name.partition("-")[0]))
 
 
 def source(result: dict[str, Any]) -> str:

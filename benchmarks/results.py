@@ -1,4 +1,4 @@
-"""The record of a run: what was measured on what, as JSON."""
+"""Results as JSON: the record of a run, and what earlier runs recorded."""
 
 import importlib.metadata
 import json
@@ -22,13 +22,16 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def record(name: str, rows: list[Row], settings: Settings, command: str) -> dict[str, Any]:
+def record(
+    name: str, rows: list[Row], settings: Settings, command: str, at: str | None = None
+) -> dict[str, Any]:
+    """All that is kept of a run; ``at`` is the commit, where git does not know it."""
     asked = asdict(settings) | {"device": str(settings.device), "results": None}
     return {
         "benchmark": name,
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit(),
+        "commit": at or commit(),
         "versions": versions(),
         "hardware": hardware(settings),
         "settings": {key: value for key, value in asked.items() if value is not None},
@@ -37,22 +40,54 @@ def record(name: str, rows: list[Row], settings: Settings, command: str) -> dict
 
 
 def write(result: dict[str, Any], results: Path) -> Path:
-    """Write NAME.json into the folder of this version and hardware."""
+    """Write NAME.json into the folder of this version and hardware.
+
+    Rows of other models stay if the same commit measured them on the same machine.
+    """
     processor = result["hardware"]["gpu"] or result["hardware"]["cpu"]
     if not result["hardware"]["gpu"]:
         processor += f" {result['hardware']['cores']} cores"
     folder = results / f"{result['versions']['torchlime']}-{slug(processor)}"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['benchmark']}.json"
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    if path.exists():
+        result = merged(json.loads(path.read_text(encoding="utf-8")), result)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """``result`` after the rows of other models of a run that is comparable."""
+    if any(earlier[key] != result[key] for key in ("commit", "versions", "hardware")):
+        return result
+    models = {row.get("model") for row in result["rows"]}
+    kept = [row for row in earlier["rows"] if row.get("model") not in models]
+    if not kept:
+        return result
+    command = f"{earlier['command']} && {result['command']}"
+    return result | {"rows": kept + result["rows"], "command": command}
 
 
 def rows(name: str, results: Path) -> list[Row]:
     """The rows of a benchmark that was run before, of the newest version; none if it was not."""
-    from benchmarks.report import newest
-
     return [row for result in newest(name, results)[-1:] for row in result["rows"]]
+
+
+def newest(name: str, results: Path) -> list[dict[str, Any]]:
+    """The newest version's results on each hardware."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(results.glob(f"*/{name}.json"), key=lambda p: version(p.parent)):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        found[path.parent.name.partition("-")[2]] = result
+    return [found[hardware] for hardware in sorted(found)]
+
+
+def version(folder: Path) -> tuple[int, ...]:
+    """
+    >>> version(Path("0.10.0-nvidia-h200"))
+    (0, 10, 0)
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", folder.name.partition("-")[0]))
 
 
 def slug(text: str) -> str:

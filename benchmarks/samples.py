@@ -50,8 +50,8 @@ def run(settings: Settings) -> list[Row]:
         images = torch.nn.functional.interpolate(images, 64)
     rows, columns = (2, 3) if settings.quick else (7, 7)
     segments = Grid(rows, columns)(images)
-    autocast = torch.bfloat16
-    with torch.no_grad(), torch.autocast(device.type, autocast):
+    autocast = None if settings.on_gpu or settings.float32 else torch.bfloat16
+    with torch.no_grad():
         targets = model(images).argmax(1)
 
     def score(masks: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def run(settings: Settings) -> list[Row]:
                         "segments": segments.bound,
                         "reference": reference,
                         "model": "efficientnet_lite0",
-                        "dtype": "autocast to bfloat16",
+                        "dtype": "bfloat16 autocast" if autocast else "float32",
                         "errors": errors[:, index].tolist(),
                         "top5": agreement(rows_of, TOP),
                     }

@@ -5,13 +5,14 @@ with ResNet-18 at many samples and at few.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks.memory import peak_memory
-from benchmarks.settings import Row, Settings, batch, network
+from benchmarks.settings import Row, Settings, network, photo_batch
 from benchmarks.tables import markdown, mebibytes, milliseconds
 from torchlime import Lime
 from torchlime.masks import Bernoulli
@@ -59,19 +60,16 @@ def measure(settings: Settings, axis: str, model: str, **sizes: int) -> Row:
 
 
 def memory(settings: Settings, axis: str, model: str, *, autocast: bool, **sizes: int) -> Row:
-    taken = peak_memory(settings.device, prepare_dict, str(settings.device), model, autocast, sizes)
+    call = partial(prepare, str(settings.device), model, autocast=autocast, **sizes)
+    taken = peak_memory(settings.device, call)
     kept = sizes["batch"] * sizes["samples"] * (sizes["segments"] + 8 + 8)
     return sizes | {
         "axis": axis,
         "model": model,
-        "dtype": "autocast" if autocast else "float32",
+        "dtype": "bfloat16 autocast" if autocast else "float32",
         "peak_bytes": taken,
         "bytes_aside": taken - kept,
     }
-
-
-def prepare_dict(device: str, model: str, autocast: bool, sizes: dict[str, int]) -> Calls:
-    return prepare(device, model, autocast=autocast, **sizes)
 
 
 def prepare(
@@ -79,7 +77,7 @@ def prepare(
 ) -> Calls:
     """(warm up, explain): the first on one image and few samples."""
     on = torch.device(device)
-    images = pictures(batch, size, on)
+    images = photo_batch(batch, size, on)
     callee = average(on) if model == "average" else network(model, on)
     settings: dict[str, Any] = {
         "segmenter": Slic(segments),
@@ -91,9 +89,6 @@ def prepare(
         lambda: few.explain(callee, images[:1]),
         lambda: explainer.explain(callee, images),
     )
-
-
-pictures = batch  # a parameter has that name
 
 
 def average(device: torch.device) -> nn.Module:

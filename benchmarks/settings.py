@@ -28,6 +28,7 @@ class Settings:
     models: tuple[str, ...] | None = None
     photos: int | None = None
     reference: int | None = None
+    float32: bool = False
     results: Path = RESULTS
 
     @property
@@ -56,7 +57,7 @@ def photos(count: int, size: int, device: torch.device) -> Tensor:
     return torch.stack(cut).to(device)
 
 
-def batch(size: int, pixels: int, device: torch.device) -> Tensor:
+def photo_batch(size: int, pixels: int, device: torch.device) -> Tensor:
     """Images [size,3,pixels,pixels]: the photos again and again."""
     few = photos(min(size, len(PHOTOS)), pixels, device)
     return few.repeat(-(-size // len(few)), 1, 1, 1)[:size]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.settings import Row, Settings, batch
+from benchmarks.settings import Row, Settings, photo_batch
 from benchmarks.tables import digits, markdown, milliseconds
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
@@ -46,7 +46,7 @@ def run(settings: Settings) -> list[Row]:
     for images, segments, samples in sizes:
         settings.say(f"stages: B={images} S={segments} N={samples}")
         for case in cases(images, segments, samples, settings):
-            pixels = batch_pixels(settings)
+            pixels = side(settings)
             names = {"B": images, "C": 3, "P": pixels**2, "S": segments, "N": samples}
             size = eval(case.formula.replace("·", "*"), {}, names)
             reading = timer({"stage": case.call})["stage"]
@@ -68,13 +68,13 @@ def run(settings: Settings) -> list[Row]:
     return rows
 
 
-def batch_pixels(settings: Settings) -> int:
+def side(settings: Settings) -> int:
     return 32 if settings.quick else 224
 
 
 def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[Case]:
     device = settings.device
-    images = batch(size, batch_pixels(settings), device)
+    images = photo_batch(size, side(settings), device)
     segmenter = Slic(number)
     segments = segmenter(images)
     count, bound = segments.count, segments.bound

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from benchmarks.settings import PHOTOS, Row, Settings, batch, photos
+from benchmarks.settings import PHOTOS, Row, Settings, photo_batch, photos
 from benchmarks.tables import markdown, milliseconds
 from torchlime.segments import FastSlic, Slic
 
@@ -22,7 +22,7 @@ CAPTION = (
 def run(settings: Settings) -> list[Row]:
     size, count = (64, 2) if settings.quick else (224, len(PHOTOS))
     images = photos(settings.photos or count, size, settings.device)
-    many = batch(4 if settings.quick else 32, size, settings.device)
+    many = photo_batch(4 if settings.quick else 32, size, settings.device)
     rows = []
     for number in (50, 100):
         settings.say(f"superpixels: {number}")
@@ -75,7 +75,7 @@ def one_by_one(images: Tensor, number: int) -> dict[str, Side]:
 def batched(images: Tensor, number: int) -> dict[str, Side]:
     """Slic on a GPU, all images in one call: eager, compiled, captured in a graph."""
     segmenter = Slic(number)
-    compiled = torch.compile(segmenter)
+    compiled = torch.compile(segmenter, dynamic=False)
     graph, captured = capture(lambda: segmenter(images).labels)
 
     def replay() -> Tensor:

@@ -48,7 +48,7 @@ def run(settings: Settings) -> list[Row]:
                 "model": name,
                 "implementation": side,
                 "samples": drawn,
-                "dtype": "autocast" if "bfloat16" in side else "float32",
+                "dtype": "bfloat16 autocast" if "bfloat16" in side else "float32",
                 "seconds": readings[side].record(),
                 "over_torchlime": readings[side].over(readings[OURS]).record(),
             }

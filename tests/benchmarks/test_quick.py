@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def hold(size):
 
 
 def test_peak_memory_of_a_fresh_process():
-    taken = memory.peak_memory(torch.device("cpu"), hold, 200)
+    taken = memory.peak_memory(torch.device("cpu"), partial(hold, 200))
     assert 190 < taken / 2**20 < 260
 
 

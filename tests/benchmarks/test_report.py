@@ -4,7 +4,7 @@ import json
 import tomllib
 from pathlib import Path
 
-from benchmarks import report, scale
+from benchmarks import report, results, scale
 from benchmarks.__main__ import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +78,27 @@ def test_check_finds_a_stale_table_and_report_mends_it(tmp_path, capsys):
     assert readme.read_text().startswith("before\n")
     assert readme.read_text().endswith("\n\nafter\n")
     assert report.report(True, tmp_path, (readme,)) == 0
+
+
+def test_models_measured_one_by_one_come_together(tmp_path):
+    def result(commit, *models):
+        return {
+            "benchmark": "overhead",
+            "command": f"run {models}",
+            "commit": commit,
+            "versions": {"torchlime": "0.1.0"},
+            "hardware": {"cpu": "A CPU", "cores": 4, "threads": 2, "gpu": None},
+            "rows": [{"model": name, "commit": commit} for name in models],
+        }
+
+    def models_after(*written):
+        path = [results.write(each, tmp_path) for each in written][-1]
+        assert path == tmp_path / "0.1.0-a-cpu-4-cores/overhead.json"
+        return [row["model"] for row in json.loads(path.read_text())["rows"]]
+
+    assert models_after(result("x", "a"), result("x", "b")) == ["a", "b"]
+    assert models_after(result("x", "a")) == ["b", "a"]
+    assert models_after(result("y", "c")) == ["c"]  # another commit's figures do not mix
 
 
 def test_committed_results_are_full_runs():
