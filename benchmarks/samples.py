@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -81,29 +81,29 @@ def run(settings: Settings) -> list[Row]:
             [fits(*pair) for pair in zip(masks, scored(score, masks), strict=True)]
             for masks in by_seed
         ]
-        for (n, number), (s, surrogate) in itertools.product(
-            enumerate(numbers), enumerate(SURROGATES)
-        ):
-            coefficients = torch.stack([of_seed[n][s] for of_seed in fitted])  # [seeds,B,S]
-            errors = relative_errors(coefficients, truths[s])
-            for index, name in enumerate(names):
-                rows_of = coefficients[:, index]
-                found.append(
-                    {
-                        "photo": name,
-                        "sampler": type(sampler).__name__,
-                        "surrogate": str(surrogate),
-                        "samples": number,
-                        "segments": segments.bound,
-                        "reference": reference,
-                        "model": "efficientnet_lite0",
-                        "dtype": "bfloat16 autocast" if autocast else "float32",
-                        "errors": errors[:, index].tolist(),
-                        "top5": agreement(rows_of, TOP),
-                    }
-                )
+        for n, number in enumerate(numbers):
+            for s, surrogate in enumerate(SURROGATES):
+                common = {
+                    "sampler": type(sampler).__name__,
+                    "surrogate": str(surrogate),
+                    "samples": number,
+                    "segments": segments.bound,
+                    "reference": reference,
+                    "model": "efficientnet_lite0",
+                    "dtype": "bfloat16 autocast" if autocast else "float32",
+                }
+                coefficients = torch.stack([of_seed[n][s] for of_seed in fitted])
+                found += [common | row for row in by_photo(names, coefficients, truths[s])]
         settings.say(f"samples: {sampler} done")
     return found
+
+
+def by_photo(names: Sequence[str], coefficients: Tensor, truths: Tensor) -> Iterator[Row]:
+    """How coefficients [seeds,B,S] differ from the truths [B,S] and from seed to seed."""
+    errors = relative_errors(coefficients, truths)
+    for index, name in enumerate(names):
+        top = agreement(coefficients[:, index], TOP)
+        yield {"photo": name, "errors": errors[:, index].tolist(), "top5": top}
 
 
 def announce(
@@ -204,8 +204,8 @@ def table(rows: list[Row]) -> str:
     for surrogate, number in dict.fromkeys((r["surrogate"], r["samples"]) for r in rows):
         errors, tops = [], []
         for sampler in ("Bernoulli", "Orthogonal"):
-            by_photo = curves(rows, sampler, surrogate).values()
-            errors.append(digits(statistics.geometric_mean(dict(c)[number] for c in by_photo)))
+            curve_of = curves(rows, sampler, surrogate).values()
+            errors.append(digits(statistics.geometric_mean(dict(c)[number] for c in curve_of)))
             key = (sampler, surrogate, number)
             same = [r for r in rows if (r["sampler"], r["surrogate"], r["samples"]) == key]
             tops.append(f"{statistics.fmean(r['top5'] for r in same):.2f}")
