@@ -1,5 +1,7 @@
+import random
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -164,17 +166,22 @@ def test_other_errors_of_the_model_pass_through(images, segments, masks):
         score_masks(model, images, segments, Constant(0.0), masks)
 
 
+def rng_states():
+    _, keys, position, *_ = np.random.get_state()  # noqa: NPY002
+    return torch.get_rng_state().tolist(), random.getstate(), keys.tolist(), position
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_modes_and_random_state_come_back(net, images, segments, masks, fails):
     net.train()
     net.norm.eval()  # frozen, as fine-tuning does
     modes = [module.training for module in net.modules()]
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    state = torch.get_rng_state()
+    states = rng_states()
     original = net.forward
 
     def forward(x):
-        torch.rand(3)  # moves the global generator
+        torch.rand(3), random.random(), np.random.rand()  # noqa: NPY002  moves the generators
         if fails and len(net.chunks) > 2:
             raise RuntimeError("half-way")
         return original(x)
@@ -187,7 +194,7 @@ def test_modes_and_random_state_come_back(net, images, segments, masks, fails):
         score_masks(net, images, segments, Constant(0.0), masks, chunk_size=5)
     assert not any(chunk[3] for chunk in net.chunks)  # eval mode inside
     assert [module.training for module in net.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), state)
+    assert rng_states() == states
     assert torch.is_grad_enabled()
     for name, buffer in net.named_buffers():
         assert torch.equal(buffer, buffers[name])

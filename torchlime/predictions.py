@@ -7,10 +7,12 @@ Convention:
 
 import contextlib
 import math
+import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -98,7 +100,7 @@ def predict(
 
 @contextlib.contextmanager
 def evaluating(model: object, device: torch.device) -> Iterator[None]:
-    """Eval mode inside; every submodule's own mode and the global RNG state come back after.
+    """Eval mode inside; every submodule's own mode and all global RNG states come back after.
 
     A module and a bound method of one are put in eval mode. Any other callable is left as it is:
     put the network that it wraps in eval mode yourself.
@@ -107,6 +109,7 @@ def evaluating(model: object, device: torch.device) -> Iterator[None]:
     modules = [] if network is None else list(network.modules())
     modes = [getattr(module, "training", False) for module in modules]
     on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  a model may draw there
     with torch.random.fork_rng(devices=[device] if on_cuda else []):
         try:
             if network is not None and any(modes):
@@ -115,6 +118,8 @@ def evaluating(model: object, device: torch.device) -> Iterator[None]:
             yield
         finally:
             _restore_modes(modules, modes)
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 def module_of(model: object) -> torch.nn.Module | None:
