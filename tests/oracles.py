@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -162,3 +163,42 @@ def limit_of_lime(
     c = joint - a1 / a0 * mean
     slopes = (c - b * c.sum() / (a + d * b)) / a
     return (mean - a1 * slopes.sum()) / a0, slopes
+
+
+# ---- metrics -------------------------------------------------------------------------------------
+
+
+def areas(score: Callable[[np.ndarray], float], coefficients: np.ndarray) -> tuple[float, float]:
+    """Deletion and insertion area of ``score(mask)``, segment by segment."""
+    order = sorted(range(len(coefficients)), key=lambda s: -coefficients[s])
+    hidden, shown = [], []
+    for k in range(len(order) + 1):
+        first = np.isin(np.arange(len(order)), order[:k])
+        hidden.append(score(~first))
+        shown.append(score(first))
+    deletion, insertion = (np.trapezoid(y) / len(order) for y in (hidden, shown))
+    return deletion, insertion
+
+
+def weighted_r2(y: np.ndarray, predicted: np.ndarray, w: np.ndarray) -> float:
+    mean = sum(w * y) / sum(w)
+    return 1 - sum(w * (y - predicted) ** 2) / sum(w * (y - mean) ** 2)
+
+
+def jaccard(a: np.ndarray, b: np.ndarray, top: int) -> float:
+    """Of the sets of the largest absolute coefficients that are not 0."""
+
+    def strongest(c: np.ndarray) -> set[int]:
+        return {s for s in sorted(range(len(c)), key=lambda s: -abs(c[s]))[:top] if c[s] != 0}
+
+    one, other = strongest(a), strongest(b)
+    return len(one & other) / len(one | other) if one | other else 1.0
+
+
+def share_inside(coefficients: np.ndarray, labels: np.ndarray, inside: np.ndarray) -> float:
+    within = total = 0.0
+    for y, x in np.ndindex(labels.shape):
+        evidence = max(coefficients[labels[y, x]], 0.0) / (labels == labels[y, x]).sum()
+        total += evidence
+        within += evidence * inside[y, x]
+    return within / total

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from torchlime import Lime
+from torchlime import Lime, metrics
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
@@ -115,6 +115,28 @@ def test_score_masks():
     with RefuseWaiting():
         scores = score_masks(lambda x: x.mean((2, 3)), x, Grid(3, 4)(x), Blur(2.0), masks, top=2)
     assert scores.shape == (2, 30, 2)
+
+
+@pytest.mark.parametrize("kernel", [Exponential(), InverseDistance()], ids=repr)
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_metrics(kernel):
+    def model(x):
+        return x.mean((2, 3))
+
+    x = images()
+    inside = torch.empty(2, 64, 48, dtype=torch.bool, device="cuda")
+    explainer = Lime(Slic(30), num_samples=150, kernel=kernel)
+    with RefuseWaiting():
+        runs = [explainer.explain(model, x, top=3, seed=seed) for seed in range(3)]
+        numbers = [
+            metrics.deletion(model, x, runs[0]),
+            metrics.insertion(model, x, runs[0], fill=Blur(2.0)),
+            metrics.fidelity(model, x, runs[0], seed=7),
+            metrics.rank_correlation(runs),
+            metrics.overlap(runs),
+            metrics.share_inside(runs[0], inside),
+        ]
+    assert all(n.shape == (2, 3) and n.device.type == "cuda" for n in numbers)
 
 
 REFUSED = {

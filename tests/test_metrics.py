@@ -1,0 +1,294 @@
+"""Metrics against cases computed by hand and against literal definitions."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+from tests import oracles
+from torchlime import Explanation, Lime, metrics
+from torchlime.fills import Constant, ImageMean, SegmentMean
+from torchlime.masks import Bernoulli
+from torchlime.segments import Grid
+from torchlime.surrogates import Lasso, LeastSquares
+from torchlime.weights import Exponential, InverseDistance
+
+FOUR = torch.tensor([[[[4.0, -1.0], [2.0, 0.0]]]], dtype=torch.float64)  # one pixel a segment
+EXPLAINER = Lime(Grid(2, 2), Bernoulli(), 64, Constant(0.0), surrogate=LeastSquares())
+
+
+def total(x):
+    return x.sum((2, 3))
+
+
+def test_deletion_and_insertion_by_hand():
+    e = EXPLAINER.explain(total, FOUR)
+    assert e.coefficients[0, 0].allclose(FOUR.flatten(), atol=1e-12)
+    # Hidden in the order 4, 2, 0, -1: the scores are 5, 1, -1, -1, 0.
+    assert metrics.deletion(total, FOUR, e).item() == pytest.approx((5 / 2 + 1 - 1 - 1 + 0 / 2) / 4)
+    # Shown in the same order: 0, 4, 6, 6, 5.
+    assert metrics.insertion(total, FOUR, e).item() == pytest.approx(
+        (0 / 2 + 4 + 6 + 6 + 5 / 2) / 4
+    )
+    # On white instead of black: 5, 2, 1, 2, 4.
+    white = metrics.deletion(total, FOUR, e, fill=Constant(1.0))
+    assert white.item() == pytest.approx((5 / 2 + 2 + 1 + 2 + 4 / 2) / 4)
+
+
+def ragged():
+    """A network, two images of 3 and 7 segments, their label maps, and an explanation of both."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 5 * 4, 5))
+    images = torch.rand(2, 2, 7, 6).double()
+    rows = torch.arange(7)[:, None].expand(7, 6)
+    labels = torch.stack([rows.clamp(max=4) // 2, rows])
+    explainer = Lime(
+        num_samples=40, sampler=Bernoulli(), fill=ImageMean(), kernel=InverseDistance(),
+        chunk_size=17,
+    )  # fmt: skip
+    settings = {"segments": labels, "max_segments": 9}
+    return net.double().eval(), images, labels, explainer, settings
+
+
+def literal_score(net, image, fill, labels, target):
+    def score(mask):
+        pixels = oracles.perturbed_image(image.numpy(), fill.numpy(), labels.numpy(), mask)
+        with torch.no_grad():
+            return net(torch.from_numpy(pixels)[None])[0, target].item()
+
+    return score
+
+
+def test_areas_are_the_literal_ones():
+    net, images, labels, explainer, settings = ragged()
+    e = explainer.explain(net, images, top=3, **settings)
+    fill = ImageMean()(images, None)
+    deletion, insertion = metrics.deletion(net, images, e), metrics.insertion(net, images, e)
+    assert deletion.shape == insertion.shape == (2, 3)
+    for b in range(2):
+        for t in range(3):
+            score = literal_score(net, images[b], fill[b], labels[b], e.targets[b, t])
+            count = e.segment_count[b]
+            expected = oracles.areas(score, e.coefficients[b, t, :count].numpy())
+            assert (deletion[b, t].item(), insertion[b, t].item()) == pytest.approx(expected)
+
+
+def test_a_good_order_beats_its_reverse():
+    net, images, _, explainer, settings = ragged()
+    e = explainer.explain(net, images, **settings)
+    reversed_ = dataclasses.replace(e, coefficients=-e.coefficients)
+    assert (metrics.deletion(net, images, e) < metrics.deletion(net, images, reversed_)).all()
+    assert (metrics.insertion(net, images, e) > metrics.insertion(net, images, reversed_)).all()
+
+
+def test_fidelity_by_hand():
+    """The product of two pixels under all four masks, uniform weights and a given surrogate."""
+    images = torch.ones(1, 1, 1, 2, dtype=torch.float64)
+
+    def both(x):
+        return x.prod(3).flatten(1)
+
+    def all_masks(count, width, samples, *, seed):
+        return torch.from_numpy(oracles.all_masks(2).copy())[None]
+
+    explainer = Lime(Grid(1, 2), all_masks, 4, Constant(0.0), lambda z, *_: torch.ones(z.shape[:2]))
+    e = explainer.explain(both, images)
+    given = dataclasses.replace(
+        e, coefficients=torch.tensor([[[0.5, 0.5]]]).double(), intercepts=torch.zeros(1, 1).double()
+    )
+    # y = 1, 0, 0, 0 and g = 1, ½, ½, 0: 1 − (¼ + ¼) / (9/16 + 3/16).
+    assert metrics.fidelity(both, images, given, seed=1).item() == pytest.approx(1 / 3)
+
+
+def test_fidelity_is_the_literal_one_and_at_most_that_of_the_fit():
+    net, images, labels, explainer, settings = ragged()
+    e = explainer.explain(net, images, top=2, **settings)
+    fresh = metrics.fidelity(net, images, e, seed=9, num_samples=60)
+    fill = ImageMean()(images, None)
+    masks = Bernoulli()(e.segment_count, 9, 60, seed=9)
+    for b in range(2):
+        count = int(e.segment_count[b])
+        z = masks[b, :, :count].numpy()
+        squares = (images[b] - fill[b]).square().sum(0)
+        energy = np.array([squares[labels[b] == s].sum() for s in range(count)])
+        distance = np.array([oracles.distance("pixel_euclidean", row, energy) for row in z])
+        w = 1 / np.maximum(distance, distance[distance > 0].min())
+        for t in range(2):
+            score = literal_score(net, images[b], fill[b], labels[b], e.targets[b, t])
+            y = np.array([score(row) for row in z])
+            predicted = e.intercepts[b, t].item() + z @ e.coefficients[b, t, :count].numpy()
+            expected = oracles.weighted_r2(y, predicted, w)
+            assert fresh[b, t].item() == pytest.approx(expected, rel=1e-9)
+    many = metrics.fidelity(net, images, e, seed=9, num_samples=400)
+    assert (many < e.fidelity).all()
+
+
+def test_fidelity_of_linear_and_of_constant_models():
+    e = EXPLAINER.explain(total, FOUR)
+    assert metrics.fidelity(total, FOUR, e, seed=3).item() == pytest.approx(1.0)
+
+    def constant(x):
+        return torch.full((len(x), 1), 0.1)
+
+    e = EXPLAINER.explain(constant, FOUR)
+    assert metrics.fidelity(constant, FOUR, e, seed=3).item() == 0
+
+
+def with_coefficients(*rows, count=None):
+    """An explanation of one image, a target for each row; segments are single pixels of a row."""
+    values = torch.tensor([rows], dtype=torch.float64)
+    width = values.shape[2]
+    e = Lime(Grid(1, width), num_samples=64).explain(total, torch.rand(1, len(rows), 1, width),
+                                                     torch.arange(len(rows))[None])  # fmt: skip
+    count = torch.tensor([count or width])
+    return dataclasses.replace(e, coefficients=values, segment_count=count)
+
+
+def test_rank_correlation_by_hand():
+    one = with_coefficients([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 4.0], [5.0, 5.0, 5.0, 5.0])
+    two = with_coefficients([0.1, 0.2, 0.3, 9.0], [4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0])
+    assert metrics.rank_correlation([one, two])[0].tolist() == pytest.approx(
+        [1.0, -1.0, float("nan")], nan_ok=True
+    )
+    # 1 − 6·Σd² / n(n²−1) with d = 0, 1, 1, 0.
+    three = with_coefficients(*[[1.0, 3.0, 2.0, 4.0]] * 3)
+    assert metrics.rank_correlation([one, three])[0, 0].item() == pytest.approx(0.8)
+    pairs = [1.0, 0.8, 0.8]  # one–two, one–three, two–three
+    mean = metrics.rank_correlation([one, two, three])[0, 0].item()
+    assert mean == pytest.approx(sum(pairs) / 3)
+
+
+@pytest.mark.parametrize("count", [2, 7, 12])
+def test_rank_correlation_is_scipys(count):
+    rng = np.random.default_rng(count)
+    a, b = (rng.integers(-3, 4, 12).astype(float) for _ in range(2))  # with ties
+    a[count:] = b[count:] = 0
+    a[:2], b[:2] = (1, 2), (3, 1)
+    pair = [with_coefficients(row.tolist(), count=count) for row in (a, b)]
+    expected = scipy.stats.spearmanr(a[:count], b[:count]).statistic
+    assert metrics.rank_correlation(pair).item() == pytest.approx(expected)
+
+
+def test_overlap_by_hand():
+    one = with_coefficients([5.0, -4.0, 3.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0] * 4)
+    two = with_coefficients([5.0, 1.0, 3.0, 2.0], [1.0, 2.0, 0.0, 0.0], [0.0] * 4)
+    # {0, 1} and {0, 2}; {0} and {0, 1}; nothing and nothing.
+    assert metrics.overlap([one, two], top=2)[0].tolist() == pytest.approx([1 / 3, 1 / 2, 1])
+
+
+@pytest.mark.parametrize("top", [1, 3, 20])
+@pytest.mark.parametrize("count", [4, 12])
+def test_overlap_is_the_literal_one(count, top):
+    rng = np.random.default_rng(10 * count + top)
+    rows = [rng.integers(-3, 4, 12).astype(float) for _ in range(3)]
+    for row in rows:
+        row[count:] = 0
+    runs = [with_coefficients(row.tolist(), count=count) for row in rows]
+    a, b, c = (row[:count] for row in rows)
+    expected = np.mean([oracles.jaccard(*pair, top) for pair in ((a, b), (a, c), (b, c))])
+    assert metrics.overlap(runs, top=top).item() == pytest.approx(expected)
+
+
+def test_more_samples_are_more_stable():
+    net, images, _, explainer, settings = ragged()
+
+    def runs(num_samples):
+        more = dataclasses.replace(explainer, num_samples=num_samples, chunk_size=None)
+        return [more.explain(net, images, 0, seed=seed, **settings) for seed in range(4)]
+
+    few, many = runs(12), runs(500)
+    assert metrics.rank_correlation(few).mean() < metrics.rank_correlation(many).mean()
+    assert metrics.overlap(few, 2).mean() < metrics.overlap(many, 2).mean()
+
+
+def test_share_inside_by_hand_and_literally():
+    e = EXPLAINER.explain(total, FOUR)  # coefficients 4, -1, 2, 0
+    left = torch.tensor([[True, False], [False, False]])
+    assert metrics.share_inside(e, left).item() == pytest.approx(4 / 6)
+    assert metrics.share_inside(e, left[None]).item() == pytest.approx(4 / 6)
+    assert metrics.share_inside(EXPLAINER.explain(total, -FOUR.abs()), left).item() == 0
+
+    net, images, labels, explainer, settings = ragged()
+    e = explainer.explain(net, images, top=2, **settings)
+    inside = torch.rand(2, 7, 6) < 0.4
+    shares = metrics.share_inside(e, inside)
+    for b in range(2):
+        for t in range(2):
+            coefficients = e.coefficients[b, t].numpy()
+            expected = oracles.share_inside(coefficients, labels[b].numpy(), inside[b].numpy())
+            assert shares[b, t].item() == pytest.approx(expected)
+
+
+def test_batched_is_one_by_one_and_nothing_is_modified():
+    net, images, _, explainer, settings = ragged()
+    runs = [explainer.explain(net, images, top=2, seed=seed, **settings) for seed in range(2)]
+    inside = torch.rand(2, 7, 6) < 0.5
+    before = images.clone(), runs[0].coefficients.clone()
+
+    def measures(images, runs, inside):
+        return torch.stack(
+            [
+                metrics.deletion(net, images, runs[0]),
+                metrics.insertion(net, images, runs[0]),
+                metrics.fidelity(net, images, runs[0], seed=7),
+                metrics.rank_correlation(runs),
+                metrics.overlap(runs, 3),
+                metrics.share_inside(runs[0], inside),
+            ]
+        )
+
+    together = measures(images, runs, inside)
+    for b in range(2):
+        one = slice(b, b + 1)
+        alone = measures(images[one], [e[b] for e in runs], inside[one])
+        assert alone.allclose(together[:, one], atol=1e-9)
+    assert torch.equal(images, before[0])
+    assert torch.equal(runs[0].coefficients, before[1])
+
+
+def test_bad_input(tmp_path):
+    e = EXPLAINER.explain(total, FOUR)
+    e.save(tmp_path / "e.npz")
+    loaded = Explanation.load(tmp_path / "e.npz")
+    assert metrics.deletion(total, FOUR, loaded, fill=Constant(0.0)).item() == 0.375
+    inside = torch.ones(1, 2, 2, dtype=torch.bool)
+    calls = [
+        (lambda: metrics.deletion(total, FOUR, loaded), "loaded from a file"),
+        (lambda: metrics.fidelity(total, FOUR, loaded, seed=1), "loaded from a file"),
+        (lambda: metrics.fidelity(total, FOUR, e, seed=0), "seed=0 drew the masks of the fit"),
+        (lambda: metrics.deletion(total, FOUR[..., :1], e), r"segments must have labels of shape"),
+        (lambda: metrics.rank_correlation([e]), "two or more .* got 1"),
+        (lambda: metrics.overlap([e, with_coefficients([1.0])]), "of the same images"),
+        (lambda: metrics.overlap([e, e], top=0), "top must be at least 1"),
+        (lambda: metrics.share_inside(e, inside.float()), "inside must be bool"),
+        (lambda: metrics.share_inside(e, inside[:, :1]), r"\[1, 2, 2\], got torch.bool \[1, 1, 2"),
+    ]
+    for call, message in calls:
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_settings_of_the_explanation_are_used():
+    """Sampler, fill, kernel and chunk size come from the explanation, not from the defaults."""
+    sizes = []
+
+    def model(x):
+        sizes.append(len(x))
+        return x.square().sum((2, 3))
+
+    explainer = Lime(Grid(2, 2), Bernoulli(0.8), 30, Constant(0.7), Exponential(2.0), Lasso(0.01),
+                     chunk_size=4)  # fmt: skip
+    e = explainer.explain(model, FOUR)
+    again = explainer.explain(model, FOUR, seed=5)
+    sizes.clear()
+    fidelity = metrics.fidelity(model, FOUR, again, seed=0)
+    assert max(sizes) <= 4
+    assert fidelity.item() < 1
+    given = explainer.explain(model, FOUR, segments=Grid(2, 2)(FOUR).labels)
+    assert given.settings["segmenter"] == "given by the caller"
+    assert torch.equal(metrics.deletion(model, FOUR, given), metrics.deletion(model, FOUR, e))
+    black = metrics.deletion(model, FOUR, e, fill=SegmentMean())
+    assert not torch.equal(black, metrics.deletion(model, FOUR, e))
