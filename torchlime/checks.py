@@ -36,6 +36,20 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
+def check_targets(targets: Any, images: Tensor) -> None:
+    """Raise unless ``targets`` are None, an int, or an int tensor [B] or [B,T] on their device."""
+    if targets is None or is_integer(targets):
+        return
+    expected = "targets must be None, an int or an int tensor [B] or [B,T]"
+    if not isinstance(targets, Tensor):
+        raise TypeError(f"{expected}, got {type(targets).__name__}")
+    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+        raise TypeError(f"{expected}, got {targets.dtype}")
+    if targets.dim() not in (1, 2) or targets.shape[0] != images.shape[0] or 0 in targets.shape:
+        raise ValueError(f"{expected} with B = {images.shape[0]}, got {list(targets.shape)}")
+    check_same_device(targets, images, "targets")
+
+
 def check_real(value: Any, name: str) -> None:
     """Raise unless ``value`` is a number."""
     if not isinstance(value, Real) or isinstance(value, bool):

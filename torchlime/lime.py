@@ -16,6 +16,7 @@ from torchlime.checks import (
     check_count,
     check_images,
     check_same_device,
+    check_targets,
     device_of,
     is_integer,
 )
@@ -106,6 +107,10 @@ class Lime:
 
         The model runs in eval mode and without gradients; its modes and the global RNG come back
         as they were. Nothing is read back to the host, so the call returns before a GPU is done.
+        It forwards B·N rows, whatever the number of targets.
+
+        Of a model wrapped by DistributedDataParallel the inner network is called, so one rank may
+        explain alone. A model sharded by FSDP needs every rank to make the same call.
 
         Args:
             model: any callable [n,C,H,W] → [n,classes], or [n] (one target), or an object with such
@@ -137,7 +142,7 @@ class Lime:
         """
         check_images(images)
         check_count(top, "top")
-        _check_targets(targets, images)
+        check_targets(targets, images)
         _check_progress(progress)
         if differentiable:
             _check_differentiable(model)
@@ -264,7 +269,7 @@ def score_masks(
     """
     check_images(images)
     check_count(top, "top")
-    _check_targets(targets, images)
+    check_targets(targets, images)
     _check_progress(progress)
     _check_forward_settings(chunk_size, autocast)
     autocast = _autocast_dtype(images.device, autocast)
@@ -407,19 +412,6 @@ def _problems(
         | flag(~predictions.in_range, Problem.TARGET_OUT_OF_RANGE)
         | flag(masks[:, 0].sum(dim=1) != segments.count, Problem.FIRST_ROW_MASKED)
     )
-
-
-def _check_targets(targets: int | Tensor | None, images: Tensor) -> None:
-    if targets is None or is_integer(targets):
-        return
-    expected = "targets must be None, an int or an int tensor [B] or [B,T]"
-    if not isinstance(targets, Tensor):
-        raise TypeError(f"{expected}, got {type(targets).__name__}")
-    if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
-        raise TypeError(f"{expected}, got {targets.dtype}")
-    if targets.dim() not in (1, 2) or targets.shape[0] != images.shape[0] or 0 in targets.shape:
-        raise ValueError(f"{expected} with B = {images.shape[0]}, got {list(targets.shape)}")
-    check_same_device(targets, images, "targets")
 
 
 def _check_progress(progress: Progress | None) -> None:
