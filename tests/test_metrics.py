@@ -259,7 +259,10 @@ def test_bad_input(tmp_path):
         (lambda: metrics.deletion(total, FOUR, loaded), "loaded from a file"),
         (lambda: metrics.fidelity(total, FOUR, loaded, seed=1), "loaded from a file"),
         (lambda: metrics.fidelity(total, FOUR, e, seed=0), "seed=0 drew the masks of the fit"),
-        (lambda: metrics.deletion(total, FOUR[..., :1], e), r"segments must have labels of shape"),
+        (
+            lambda: metrics.deletion(total, FOUR[..., :1], e),
+            r"the labels of segments must have shape",
+        ),
         (lambda: metrics.rank_correlation([e]), "two or more .* got 1"),
         (lambda: metrics.overlap([e, with_coefficients([1.0])]), "of the same images"),
         (lambda: metrics.overlap([e, e], top=0), "top must be at least 1"),

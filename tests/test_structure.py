@@ -23,7 +23,7 @@ LAYERS = [
     {"explanation"},
     {"lime"},
     {"metrics", "plot", "models"},
-    {"cli", "app", "jobs", "training", "compat"},
+    {"cli", "app", "jobs", "training", "compat", "examples"},
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")

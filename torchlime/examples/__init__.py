@@ -1,0 +1,1 @@
+"""Worked examples that people can run: ``python -m torchlime.examples.<name>``."""
