@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
 from tests.pictures import read_png
 from torchlime import plot
 from torchlime.labelmap import Segments
+from torchlime.models import Geometry
 
 
 @dataclass
@@ -665,3 +667,129 @@ def test_boundaries_refuses_bad_arguments():
         plot.boundaries(SIX, GREY, width=0)
     with pytest.raises(ValueError, match="color"):
         plot.boundaries(SIX, GREY, color=(300, 0, 0))
+
+
+# On the whole photo
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(1, 12), st.integers(1, 12),
+    st.floats(-5, 10), st.floats(-5, 10), st.floats(0.5, 15), st.floats(0.5, 15),
+)  # fmt: skip
+def test_labels_on_a_photo_pixel_by_pixel(rows, columns, height, width, left, top, w, h):
+    labels = torch.arange(rows * columns).view(rows, columns)
+    placed = plot.on_photo(labels, (height, width), (left, top, left + w, top + h))
+    for y in range(height):
+        for x in range(width):
+            row = math.floor((y + 0.5 - top) * rows / (top + h - top))
+            column = math.floor((x + 0.5 - left) * columns / (left + w - left))
+            inside = 0 <= row < rows and 0 <= column < columns
+            assert placed[y, x] == (labels[row, column] if inside else -1)
+
+
+def test_labels_on_a_photo_are_those_of_the_pixels_that_the_network_saw():
+    """Paint every segment on the photo; what the classifier cuts from it shows that segment."""
+    image = Image.new("RGB", (97, 61))
+    geometry = Geometry(resize=(32, 32), crop=(24, 24), interpolation="nearest")
+    labels = blocks(4, 4, 6)
+    placed = plot.on_photo(labels, (61, 97), geometry.crop_box(image.size))
+    image.paste(Image.fromarray((10 * (placed + 1)).to(torch.uint8).numpy()))
+    seen = (geometry.cut(image)[0] * 25.5).round().long() - 1
+    assert (seen != labels)[~near_borders(labels, 1)].sum() == 0
+    assert (seen != labels).float().mean() < 0.2
+
+
+@pytest.mark.parametrize("box", [(3, 3, 3, 9), (5, 0, 1, 9)])
+def test_an_empty_box_is_refused(box):
+    with pytest.raises(ValueError, match="not empty"):
+        plot.on_photo(SIX, (9, 9), box)
+
+
+WIDE = torch.full((3, 100, 200), 128, dtype=torch.uint8)
+BOX = (40, 10, 160, 90)  # SIX at twice its size
+
+
+def test_an_overlay_on_the_photo_tints_the_segment_and_fades_what_was_not_seen():
+    picture = plot.overlay(one([0, 0, 0, 0, 0.5, 0], SIX), WIDE, box=BOX, numbers=False)
+    assert picture.shape == WIDE.shape
+    tinted = (picture[2].int() - picture[0].int()) > 20
+    assert tinted[56:84, 86:114].all()  # segment 4: rows 50…90, columns 80…120
+    tinted[48:92, 78:122] = False
+    assert not tinted.any()
+    assert (picture[:, :8] > 200).all()
+    assert (picture[:, :, 165:] > 200).all()
+    assert (picture[:, 16:44, 46:154] == 128).all()
+
+
+@pytest.mark.parametrize("coefficients", [[0] * 6, [0, 0, 0, 0, 0.5, 0]])
+def test_everything_on_the_photo_is_framed_and_faded_alike(coefficients):
+    explanation = one(coefficients, SIX)
+    for picture in (
+        plot.overlay(explanation, WIDE, box=BOX),
+        plot.heatmap_picture(explanation, WIDE, box=BOX),
+        plot.boundaries(SIX, WIDE, box=BOX),
+    ):
+        assert picture.shape == WIDE.shape
+        assert (picture[:, :, :35] > 200).all()
+        assert (picture[:, 5:15, 100].amin(), picture[:, 5:15, 100].amax()) != (128, 128)
+
+
+def test_a_box_that_is_the_whole_photo_changes_nothing():
+    explanation = one([0.5, -1, 0, 0.2, 0, 0], SIX)
+    for draw in (plot.overlay, plot.heatmap_picture):
+        assert draw(explanation, GREY, box=(0, 0, 60, 40)).equal(draw(explanation, GREY))
+        assert draw(explanation, GREY, box=(-0.2, 0, 60, 40.1)).equal(draw(explanation, GREY))
+
+
+def corner(part, page):
+    """(row, column) where ``part`` lies on ``page``, pixel for pixel."""
+    height, width = part.shape[1:]
+    row = page.unfold(2, width, 1) == part[:, 0, None, None]
+    for y, x in row.all(3).all(0).nonzero().tolist():
+        if page[:, y : y + height, x : x + width].equal(part):
+            return y, x
+    raise AssertionError("it is not there")
+
+
+def test_a_sheet_shows_photo_overlay_evidence_and_bars():
+    explanation = one([0.5, -1, 0, 0.2, 0, 0], SIX)
+    photo = torch.randint(0, 256, (3, 240, 300), dtype=torch.uint8)
+    box = (30, 20, 270, 220)
+    sheet = plot.sheet(explanation, photo, box=box, caption="class 7")
+    parts = [
+        photo,
+        plot.overlay(explanation, photo, box=box),
+        plot.heatmap_picture(explanation, photo, box=box),
+        plot.bars(explanation, top=5, size=(300, 240)),
+    ]
+    corners = [corner(part, sheet) for part in parts]
+    assert corners[0][0] == corners[1][0] < corners[2][0] == corners[3][0]  # two by two
+    assert corners[0][1] == corners[2][1] < corners[1][1] == corners[3][1]
+
+
+@pytest.mark.parametrize(
+    ("size", "seen", "max_side", "expected"),
+    [
+        ((100, 80), 40, None, (100, 80)),  # the photo's own size
+        ((100, 80), 80, 50, (50, 40)),  # shrunk as asked
+        ((20, 16), 40, None, (60, 48)),  # enlarged until the network's pixels can be seen
+        ((1, 1), 40, None, (40, 40)),
+        ((2000, 3), 40, None, (2000, 3)),  # but not beyond reason
+    ],
+)
+def test_the_size_of_a_sheet(size, seen, max_side, expected):
+    explanation = one([1.0, 0.5], blocks(1, 2, seen // 2).repeat(2, 1))
+    width, height = size
+    photo = torch.zeros(3, height, width, dtype=torch.uint8)
+    resized, box = plot._resized(plot._photo(photo), (0, 0, width, height), (seen, seen), max_side)
+    assert tuple(resized.shape[:0:-1]) == expected
+    assert box == (0, 0, *expected)
+    sheet = plot.sheet(explanation, photo, box=(0, 0, width, height), max_side=max_side)
+    assert sheet.shape[1] > expected[1]
+
+
+def test_long_captions_fit():
+    caption = "the full name of a category that is much longer than any picture is wide " * 3
+    sheet = plot.sheet(one([1.0] * 6, SIX), GREY, caption=caption)
+    assert (sheet[:, :, -4:] == 255).all()
+    assert sheet.shape == plot.sheet(one([1.0] * 6, SIX), GREY, caption="x").shape

@@ -9,6 +9,10 @@ An ``image`` is [C,H,W] or [1,C,H,W], uint8 or floating point, with 1 channel (s
 (RGB) or 4 (RGBA, laid on white). Floats within [0,1] are taken as they are; any other range, such
 as that of a normalised network input, is stretched to [0,1] by the image's own minimum and
 maximum. A pixel with a non-finite channel is shown as mid-grey.
+
+With ``box`` an image is the whole photo of which the explained pixels are a part: (left, top,
+right, bottom) as ``Classifier.crop_box`` gives it. The segments are laid on the photo at its own
+resolution, and what lies outside of the box, which the network did not see, is faded and framed.
 """
 
 import itertools
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, pad
+from torch.nn.functional import interpolate, max_pool2d, pad
 
 from torchlime.checks import check_count
 from torchlime.files import whole_file
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from torchlime.explanation import Explanation
 
 Color = tuple[int, int, int]
+Box = tuple[float, float, float, float]
 Sign = Literal["positive", "negative", "both"]
 
 FOR: Color = (0, 114, 178)
@@ -44,6 +49,8 @@ _PALE: Color = (228, 228, 228)
 _FAINTEST = 0.2
 # How far colours fade to grey under an overlay, so that hue is left to the evidence.
 _MUTING = 0.6
+# How far what the network did not see fades to white.
+_FADING = 0.7
 
 # Glyphs are strokes through points (column, row) of a 5×7 grid, so they are smooth at any size.
 _STROKES = {
@@ -74,6 +81,7 @@ def overlay(
     *,
     opacity: float = 0.6,
     numbers: bool = True,
+    box: Box | None = None,
 ) -> Tensor:
     """The strongest segments tinted, outlined and numbered on the muted photo: [3,H,W].
 
@@ -93,6 +101,7 @@ def overlay(
         sign: "positive" (evidence for), "negative" (against) or "both".
         opacity: of the strongest tint, in [0,1].
         numbers: whether to draw the ranks.
+        box: where the explained pixels lie in ``image``, as the module describes it.
 
     Raises:
         ValueError: more than one image, an unknown target or sign, ``top`` below 1, an opacity
@@ -111,9 +120,9 @@ def overlay(
     shown = _strongest(evidence, top, sign)
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be in [0,1], got {opacity!r}")
-    canvas = _fitting_photo(image, evidence)
+    canvas, evidence = _placed(image, evidence, box)
     if not shown:
-        return _picture(canvas)
+        return _picture(_faded(canvas, box))
     ranks = _ranks(evidence, shown)
     values = evidence.coefficients[shown]
     strengths = (values / evidence.coefficients.abs().max()).abs().float()
@@ -122,6 +131,7 @@ def overlay(
     canvas.lerp_(_grey(canvas), _MUTING)
     canvas.lerp_(hues[ranks].permute(2, 0, 1), tints[ranks])
     _draw_borders(canvas, ranks, _WHITE, _line_width(canvas))
+    _faded(canvas, box)
     if numbers:
         _draw_numbers(canvas, ranks, len(shown))
     return _picture(canvas)
@@ -145,6 +155,8 @@ def boundaries(
     image: Tensor,
     color: Color = (255, 255, 255),
     width: int | None = None,
+    *,
+    box: Box | None = None,
 ) -> Tensor:
     """The borders of all segments on the photo, a line with a dark rim: [3,H,W].
 
@@ -153,6 +165,7 @@ def boundaries(
         image: as the module describes it.
         color: of the line, RGB in 0…255.
         width: of the line in pixels, without its rim; None grows it with the image.
+        box: where the segments lie in ``image``, as the module describes it.
 
     Raises:
         ValueError: label maps of several images, an image of another size, a width below 1
@@ -173,13 +186,19 @@ def boundaries(
     if width is not None:
         check_count(width, "width")
     canvas = _photo(image)
+    if box is not None:
+        labels = on_photo(labels, (canvas.shape[1], canvas.shape[2]), box)
     _check_size(canvas, labels)
     _draw_borders(canvas, labels, color, width or _line_width(canvas))
-    return _picture(canvas)
+    return _picture(_faded(canvas, box))
 
 
 def heatmap_picture(
-    explanation: "Explanation", image: Tensor | None = None, target: int | None = None
+    explanation: "Explanation",
+    image: Tensor | None = None,
+    target: int | None = None,
+    *,
+    box: Box | None = None,
 ) -> Tensor:
     """All coefficients as colours, blended over the grey photo if ``image`` is given: [3,H,W].
 
@@ -191,13 +210,53 @@ def heatmap_picture(
         ValueError: as :func:`overlay` does.
     """
     evidence = _evidence(explanation, target)
+    if image is not None:
+        canvas, evidence = _placed(image, evidence, box)
     strength = evidence.coefficients / evidence.coefficients.abs().max().clamp(min=1e-300)
     hues = torch.where(strength[:, None] > 0, _rgb(FOR), _rgb(AGAINST))
     colors = _rgb(_WHITE).lerp(hues, strength.abs().float()[:, None])
     heat = colors[evidence.segments].permute(2, 0, 1)
     if image is None:
         return _picture(heat)
-    return _picture(_grey(_fitting_photo(image, evidence)).lerp(heat, 0.65))
+    return _picture(_faded(_grey(canvas).lerp(heat, 0.65), box))
+
+
+def on_photo(labels: Tensor, size: tuple[int, int], box: Box, outside: int = -1) -> Tensor:
+    """A label map [h,w] of a photo's part as one of the whole photo: [H,W].
+
+    Args:
+        labels: of the pixels that were explained.
+        size: (H, W) of the photo.
+        box: (left, top, right, bottom) of the part in the photo, in its pixels; it may reach
+            outside of the photo.
+        outside: the label of what lies outside of the box.
+
+    Convention:
+        Nearest neighbour by pixel centres: a photo's pixel has the label of the explained pixel
+        that its centre falls into. A centre on the box's right or bottom edge is outside.
+
+    Raises:
+        ValueError: an empty box.
+
+    Example:
+        >>> on_photo(torch.tensor([[7, 8]]), (2, 6), (1, 0, 5, 1))
+        tensor([[-1,  7,  7,  8,  8, -1],
+                [-1, -1, -1, -1, -1, -1]])
+    """
+    left, top, right, bottom = box
+    if not (left < right and top < bottom):
+        raise ValueError(f"box must be (left, top, right, bottom) and not empty, got {box}")
+    y, y_inside = _places(size[0], top, bottom, labels.shape[0])
+    x, x_inside = _places(size[1], left, right, labels.shape[1])
+    placed = labels.cpu()[y[:, None], x]
+    return placed.masked_fill(~(y_inside[:, None] & x_inside), outside)
+
+
+def _places(size: int, start: float, stop: float, parts: int) -> tuple[Tensor, Tensor]:
+    """Which of the ``parts`` between start and stop each of ``size`` pixels is in, if any."""
+    centre = torch.arange(size, dtype=torch.float64, device="cpu") + 0.5
+    part = ((centre - start) * parts / (stop - start)).floor().long()
+    return part.clamp(0, parts - 1), (part >= 0) & (part < parts)
 
 
 def bars(
@@ -292,6 +351,97 @@ def side_by_side(*pictures: Tensor, gap: int = 8) -> Tensor:
     return torch.cat(row[1:], dim=2)
 
 
+def sheet(
+    explanation: "Explanation",
+    image: Tensor,
+    target: int | None = None,
+    top: int = 5,
+    *,
+    box: Box | None = None,
+    caption: str = "",
+    max_side: int | None = None,
+) -> Tensor:
+    """The whole explanation on one page: photo, overlay, all evidence, bars: [3,H,W].
+
+    In a row, or two by two where the photo is broader than high. A photo whose explained part is
+    smaller than the pixels that the network saw is enlarged by a whole number, up to 2048 pixels.
+
+    Args:
+        explanation, image, target, top, box: as for :func:`overlay`.
+        caption: a line of text above.
+        max_side: the longer side of the photo on the sheet at most; None keeps its size.
+
+    Raises:
+        ValueError: as :func:`overlay` does; or ``max_side`` below 1.
+    """
+    if box is not None:
+        image, box = _resized(image, box, tuple(explanation.segments.shape[1:]), max_side)
+    original = photo(image)
+    height, width = original.shape[1:]
+    panels = {
+        "photo": original,
+        f"the {top} strongest segments": overlay(explanation, image, target, top, box=box),
+        "evidence for (blue) and against (orange)": heatmap_picture(
+            explanation, image, target, box=box
+        ),
+        "change of the score, 95 % interval": bars(
+            explanation, target, top, size=(max(width, 240), max(height, 180))
+        ),
+    }
+    gap = max(8, round(math.sqrt(height * width) / 30))
+    text = max(11, round(math.sqrt(height * width) / 26))
+    page = _page(panels, 2 if width > height else 4, gap, text)
+    if caption:
+        page = torch.cat([_line(caption, page.shape[2], round(1.3 * text)), page], dim=1)
+    return pad(page, (gap, gap, gap, gap), value=255)
+
+
+def _resized(
+    image: Tensor, box: Box, seen: tuple[int, ...], max_side: int | None
+) -> tuple[Tensor, Box]:
+    """The photo and its box, of a size that is good to look at."""
+    canvas = _photo(image)
+    longest = max(canvas.shape[1:])
+    enough = max(seen[0] / (box[3] - box[1]), seen[1] / (box[2] - box[0]))
+    scale: float = max(1, min(math.ceil(enough), 2048 // longest))
+    if max_side is not None:
+        check_count(max_side, "max_side")
+        scale = min(scale, max_side / longest)
+    if scale == 1:
+        return image, box
+    size = [max(1, round(side * scale)) for side in canvas.shape[1:]]
+    resized = interpolate(canvas[None], size, mode="bilinear", antialias=True)[0]
+    x, y = size[1] / canvas.shape[2], size[0] / canvas.shape[1]
+    return resized.clamp(0, 1), (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+
+
+def _page(panels: dict[str, Tensor], columns: int, gap: int, text: int) -> Tensor:
+    """Pictures under their titles in rows of ``columns``, on white: [3,H,W]."""
+    height, width = (max(panel.shape[axis] for panel in panels.values()) for axis in (1, 2))
+    cells = []
+    for title, panel in panels.items():
+        right, below = width - panel.shape[2], height - panel.shape[1]
+        cell = torch.cat([_line(title, panel.shape[2], text), panel], dim=1)
+        cells.append(pad(cell, (0, right, 0, below), value=255))
+    rows = [side_by_side(*cells[i : i + columns], gap=gap) for i in range(0, 4, columns)]
+    return torch.cat(
+        [pad(row, (0, 0, gap * (i > 0), 0), value=255) for i, row in enumerate(rows)], 1
+    )
+
+
+def _line(text: str, width: int, height: int) -> Tensor:
+    """A line of text with room below, on white: [3,1.6·height,width]; smaller where it is long."""
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
+
+    line = Image.new("RGB", (width, round(1.6 * height)), "white")
+    draw = ImageDraw.Draw(line)
+    room = draw.textlength(text, ImageFont.load_default(height))
+    font = ImageFont.load_default(max(4, min(height, height * width / max(room, 1))))
+    draw.text((0, 0.7 * height), text, _DARK, font, anchor="lm")
+    return torch.from_numpy(np.array(line)).permute(2, 0, 1)
+
+
 def save_png(picture: Tensor, path: str | os.PathLike[str]) -> None:
     """Write ``picture`` [3,H,W] uint8 as a PNG file, wholly or not at all.
 
@@ -329,7 +479,7 @@ def figure(
     evidence = _evidence(explanation, target)
     shown = _strongest(evidence, top, "both")
     pictures = {
-        "image": _picture(_fitting_photo(image, evidence)),
+        "image": _picture(_placed(image, evidence, None)[0]),
         f"evidence for and against {evidence.target}": overlay(explanation, image, target, top),
         f"{len(evidence.coefficients)} segments": boundaries(evidence.segments, image),
     }
@@ -453,9 +603,30 @@ def _unit_range(pixels: Tensor) -> Tensor:
     return ((pixels.double() - low) / (high - low)).nan_to_num(0.5).float()
 
 
-def _fitting_photo(image: Tensor, evidence: _Evidence) -> Tensor:
+def _placed(image: Tensor, evidence: _Evidence, box: Box | None) -> tuple[Tensor, _Evidence]:
+    """The image as a canvas, and the evidence on its pixels: none of it outside of the box."""
     canvas = _photo(image)
+    if box is not None:
+        outside = len(evidence.coefficients)
+        size = (canvas.shape[1], canvas.shape[2])
+        evidence = evidence._replace(
+            segments=on_photo(evidence.segments, size, box, outside),
+            coefficients=pad(evidence.coefficients, (0, 1)),
+            errors=pad(evidence.errors, (0, 1), value=math.nan),
+        )
     _check_size(canvas, evidence.segments)
+    return canvas, evidence
+
+
+def _faded(canvas: Tensor, box: Box | None) -> Tensor:
+    """Fade what lies outside of the box, in place, and draw the box's edge inside of it."""
+    if box is None:
+        return canvas
+    inside = on_photo(torch.ones(1, 1, dtype=torch.int64), (canvas.shape[1], canvas.shape[2]), box)
+    if (inside == 1).all():
+        return canvas
+    canvas.lerp_(torch.ones_like(canvas), _FADING * (inside < 0))
+    _draw_borders(canvas, inside, _WHITE, _line_width(canvas))
     return canvas
 
 
