@@ -789,3 +789,50 @@ def test_a_failed_download_says_how_to_pass_a_file(monkeypatch):
     with pytest.raises(OSError, match=r"weights of resnet18 .*not known.*--weights PATH") as caught:
         load("resnet18")
     assert "\n" not in str(caught.value)
+
+
+# Categories
+
+
+NAMED = Classifier(tiny(), small(), ["tabby, tabby cat", "crane", "Crane", "tiger cat", "cat, x"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        ("tabby", 0),
+        (" TABBY Cat", 0),
+        ("Tabby, tabby cat", 0),
+        ("tiger cat", 3),
+        ("x", 4),
+        ("1", 1),
+    ],
+)
+def test_a_category_is_found(asked, index):
+    assert NAMED.find_category(asked) == index
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ("tigre cat", "unknown category 'tigre cat' .nearest: tiger cat"),
+        ("crane", "several categories are called 'crane': give an index .1, 2"),
+        ("5", "there is no class 5 among 5"),
+        ("-1", "there is no class -1 among 5"),
+        ("", "unknown category ''"),
+    ],
+)
+def test_a_category_is_not_found(asked, reason):
+    with pytest.raises(ValueError, match=reason):
+        NAMED.find_category(asked)
+
+
+def test_categories_without_names():
+    unnamed = Classifier(tiny(), small())
+    assert unnamed.find_category("7") == 7
+    assert unnamed.category(7) == "class 7"
+    assert (NAMED.category(1), NAMED.category(5), NAMED.category(-1)) == (
+        "crane", "class 5", "class -1",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="categories are not known, so 'cat' cannot be found"):
+        unnamed.find_category("cat")

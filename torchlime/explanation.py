@@ -101,7 +101,8 @@ class Explanation:
     def check(self) -> "Explanation":
         """Return self, or raise RuntimeError with the reasons. Reads ``problems`` on the host."""
         bad = [
-            f"image {image}: " + "; ".join(REASONS[problem] for problem in Problem(bits))
+            (f"image {image}: " if len(self) > 1 else "")
+            + "; ".join(REASONS[problem] for problem in Problem(bits))
             for image, bits in enumerate(self.problems.tolist())
             if bits
         ]

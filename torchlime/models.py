@@ -204,6 +204,50 @@ class Classifier(nn.Module):
         """Where ``preprocess`` cuts a photo: see :meth:`Geometry.crop_box`."""
         return self.geometry.crop_box(image_size)
 
+    def category(self, index: int) -> str:
+        """The name of a class; "class 7" where it has none."""
+        names = self.categories or []
+        return names[index] if 0 <= index < len(names) else f"class {index}"
+
+    def find_category(self, name: str) -> int:
+        """The index of the category called ``name``, in upper or lower case; or ``int(name)``.
+
+        Of a name that is a list of synonyms, "tabby, tabby cat", each one will do where no other
+        category has it.
+
+        Raises:
+            ValueError: there is none (the nearest names are offered), or several; or the name
+                is no index and the categories are not known.
+
+        Example:
+            >>> classifier = Classifier(nn.Identity(), categories=["tabby, tabby cat", "Tench"])
+            >>> classifier.find_category("tabby cat"), classifier.find_category("tench")
+            (0, 1)
+        """
+        if re.fullmatch("-?[0-9]{1,9}", name):
+            index, count = int(name), len(self.categories or ())
+            if index < 0 or (count and index >= count):
+                raise ValueError(f"there is no class {name}" + f" among {count}" * bool(count))
+            return index
+        if self.categories is None:
+            raise ValueError(
+                f"the model's categories are not known, so {name!r} cannot be found: give an index"
+            )
+        asked = name.strip().casefold()
+        whole = [category.strip().casefold() for category in self.categories]
+        parts = [[part.strip() for part in category.split(",")] for category in whole]
+        found = [index for index, category in enumerate(whole) if category == asked]
+        found = found or [index for index, names in enumerate(parts) if asked in names]
+        if len(found) > 1:
+            raise ValueError(
+                f"several categories are called {name!r}: give an index "
+                f"({', '.join(map(str, found))})"
+            )
+        if not found:
+            every = [*whole, *(part for names in parts for part in names)]
+            raise ValueError(f"unknown category {name!r}{_nearest(asked, dict.fromkeys(every))}")
+        return found[0]
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores [n,K] of ``pixels`` [n,3,H,W] in [0,1], of any floating dtype."""
         normalised = (pixels - self.mean) / self.std
@@ -719,6 +763,8 @@ def _download(
 
 def _first_line(error: BaseException) -> str:
     line = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, LookupError):  # whose text is no sentence
+        line = f"{type(error).__name__}: {line}"
     return textwrap.shorten(line, 160, placeholder="…")
 
 
