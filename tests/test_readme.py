@@ -41,7 +41,7 @@ def test_the_code_runs_and_makes_the_committed_pictures(tmp_path, monkeypatch):
 
 
 def test_the_two_commands_are_the_issues():
-    first, second = code_blocks("sh")
+    first, _, second = code_blocks("sh")
     assert first.strip() == "pip install '.[demo]' && torchlime explain"
     assert second.strip() == (
         "pip install '.[test]' && pip install --no-build-isolation fast-slic && pytest"

@@ -1,0 +1,62 @@
+"""Small classifiers for the command line: ``--model tests.tiny:bright``."""
+
+import torch
+from torch import nn
+
+from torchlime.models import Classifier, Geometry
+
+SMALL = Geometry(resize=(20, 20), crop=(16, 16), mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+class Bright(nn.Module):
+    """Logits: how red, green and blue the upper left quarter is."""
+
+    def forward(self, images):
+        return 4 * images[:, :, :8, :8].mean(dim=(2, 3))
+
+
+class Nan(nn.Module):
+    """NaN for photos without any red, else fine."""
+
+    def forward(self, images):
+        red = images[:, 0].amax(dim=(1, 2)) > 0
+        return torch.where(red[:, None], images.mean(dim=(2, 3)), torch.nan)
+
+
+class Chatty(Bright):
+    def forward(self, images):
+        print("hello from a model")
+        return super().forward(images)
+
+
+class Broken(nn.Module):
+    def forward(self, images):
+        raise KeyError("head")
+
+
+def bright():
+    return Classifier(Bright(), SMALL, ["Red, crimson", "green", "navy blue, blue"])
+
+
+def uncropped():
+    return Classifier(Bright(), Geometry(resize=None, crop=None), ["red", "green", "blue"])
+
+
+def unnamed():
+    return Classifier(Bright(), SMALL)
+
+
+def nan():
+    return Classifier(Nan(), SMALL, ["red", "green", "blue"])
+
+
+def chatty():
+    return Classifier(Chatty(), SMALL, ["red", "green", "blue"])
+
+
+def broken():
+    return Classifier(Broken(), SMALL, ["red", "green", "blue"])
+
+
+def fails():
+    raise KeyError("no such thing")

@@ -1,0 +1,380 @@
+"""The command line: ``torchlime explain photo.jpg …`` and ``torchlime models``.
+
+What computes and draws is elsewhere. Here words become settings (options.py), results become
+files (outputs.py), and errors one sentence each.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torchlime
+from torchlime.cli.options import (
+    Parser,
+    UsageError,
+    add_options,
+    explainer_of,
+    meaning_of,
+    record_of,
+    words_of,
+)
+from torchlime.cli.outputs import Outputs
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+    from torchlime.explanation import Explanation
+    from torchlime.models import Classifier
+
+PHOTOS_AT_ONCE = 8  # are explained in one call and drawn before more are read
+LISTED_CLASSES = 3
+_SAY_WHAT_IS_WRONG = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; exit code 0, 1 where a photo failed, 2 for any other error."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        arguments = _parser().parse_args(argv)
+        if arguments.command == "models":
+            return _models(arguments.part)
+        with _quiet(arguments.json):
+            document = _explain(arguments)
+        if arguments.json:
+            print(json.dumps(document, indent=1, allow_nan=False))
+        sys.stdout.flush()
+        return 1 if any("error" in photo for photo in document["photos"]) else 0
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # of files, libraries and models that we do not know
+        _complain(error, debug="--debug" in argv)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="torchlime", description=torchlime.__doc__)
+    parser.add_argument("--version", action="version", version=torchlime.__version__)
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
+    explain = commands.add_parser("explain", help="explain what a classifier sees in photos")
+    explain.add_argument("photos", nargs="*", metavar="photo", help="default: scikit-image's cat")
+    add_options(explain)
+    explain.add_argument("--config", help="a TOML file with these options; flags override it")
+    explain.add_argument("--json", action="store_true", help="print one JSON document, no text")
+    models = commands.add_parser("models", help="list names of classifiers")
+    models.add_argument("part", nargs="?", default="", help="only names that contain this")
+    for command in (explain, models):
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+@contextlib.contextmanager
+def _quiet(machine: bool) -> Iterator[None]:
+    """No library writes to a machine's stdout; oversized photos raise instead of warning."""
+    from PIL import Image
+
+    with contextlib.ExitStack() as stack:
+        if machine:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _complain(error: BaseException, photo: Path | None = None, *, debug: bool) -> str:
+    """Print one sentence on stderr, which names the photo, and return it."""
+    if debug:
+        traceback.print_exception(error)
+    sentence = " ".join(str(error).split())
+    if not sentence or not isinstance(error, _SAY_WHAT_IS_WRONG):
+        sentence = f"{type(error).__name__}: {sentence}"
+    if photo is not None and str(photo) not in sentence:
+        sentence = f"{photo}: {sentence}"
+    print(f"torchlime: {sentence}", file=sys.stderr)
+    return sentence
+
+
+def _models(part: str) -> int:
+    from torchlime import models
+
+    found = [name for name in models.names() if part in name]
+    if not found:
+        raise UsageError(f"no name contains {part!r}; timm:NAME and hf:FOLDER are not listed")
+    print("\n".join(found), flush=True)
+    return 0
+
+
+# ---- explain ------------------------------------------------------------------------------------
+
+
+def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Explain all photos; the document that ``--json`` prints."""
+    from torchlime import models
+
+    words = words_of(vars(arguments), arguments.config)
+    asked = meaning_of(words)
+    asked.photos = asked.photos or [_cat()]
+    read = [Path(path) for path in (asked.weights, arguments.config) if path is not None]
+    outputs = Outputs(asked, asked.photos, [*asked.photos, *read])
+    explainer = explainer_of(asked)
+    record = {
+        "torchlime": torchlime.__version__,
+        "settings": record_of(words, asked),
+        "explainer": repr(explainer),
+    }
+    with _importable_here():
+        classifier = models.load(asked.model, asked.weights, asked.device, output=asked.output)
+        targets = _targets(asked, classifier)
+        job = _Job(asked, explainer, classifier, targets, outputs, record, arguments.debug)
+        photos: list[dict[str, Any]] = []
+        for start in range(0, len(asked.photos), PHOTOS_AT_ONCE):
+            some = dict(enumerate(asked.photos[start : start + PHOTOS_AT_ONCE], start))
+            for result in job.run(some):
+                if not arguments.json and "error" not in result:
+                    if len(asked.photos) > 1:
+                        print("\n" * bool(photos) + f"{result['photo']}:")
+                    print(_report(result, classifier))
+                photos.append(result)
+    return {**record, "photos": photos}
+
+
+@contextlib.contextmanager
+def _importable_here() -> Iterator[None]:
+    """The current folder on the import path, for ``--model module:function``."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+
+
+def _cat() -> Path:
+    """scikit-image's photo of a cat, which its package ships."""
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise ImportError(
+            "the default photo comes with scikit-image: pip install 'torchlime[demo]', "
+            "or name a photo of your own"
+        ) from error
+    return Path(skimage.data.__file__).with_name("chelsea.png")
+
+
+def _targets(asked: argparse.Namespace, classifier: "Classifier") -> list[int]:
+    """The indices of the classes that were asked for, each once."""
+    try:
+        targets = [classifier.find_category(word) for word in asked.target]
+    except ValueError as error:
+        raise UsageError(f"--target: {error}") from error
+    classes = classifier.categories
+    if asked.top is not None and classes is not None and asked.top > len(classes):
+        raise UsageError(f"--top: the model has only {len(classes)} classes, not {asked.top}")
+    return list(dict.fromkeys(targets))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """All that the photos of a call have in common."""
+
+    asked: argparse.Namespace
+    explainer: torchlime.Lime
+    classifier: "Classifier"
+    targets: list[int]
+    outputs: Outputs
+    record: Mapping[str, Any]
+    debug: bool
+
+    def run(self, photos: Mapping[int, Path]) -> list[dict[str, Any]]:
+        """A result for each photo, in order: its explanation in numbers, or its error.
+
+        Those of one size are explained in one call.
+        """
+        from torchlime import models
+
+        results: dict[int, dict[str, Any]] = {}
+        opened: dict[int, Image.Image] = {}
+        groups: dict[Any, dict[int, Tensor]] = {}
+        for index, path in photos.items():
+            with self._failing(results, {index: path}):
+                opened[index] = models.read_photo(path)
+                pixels = self.classifier.preprocess(opened[index])
+                groups.setdefault(pixels.shape, {})[index] = pixels
+        for group in groups.values():
+            explained: list[Explanation] = []
+            with self._failing(results, {index: photos[index] for index in group}):
+                explained = list(self._explain(list(group.values())))
+            for index, explanation in zip(group, explained, strict=False):
+                with self._failing(results, {index: photos[index]}):
+                    explanation.check()
+                if index not in results:
+                    results[index] = self._write(index, photos[index], opened[index], explanation)
+        return [results[index] for index in photos]
+
+    @contextlib.contextmanager
+    def _failing(
+        self, results: dict[int, dict[str, Any]], photos: Mapping[int, Path]
+    ) -> Iterator[None]:
+        """An error inside is one of these photos, and does not stop the others."""
+        try:
+            yield
+        except Exception as error:
+            for index, path in photos.items():
+                sentence = _complain(error, path, debug=self.debug)
+                results[index] = {"photo": str(path), "error": sentence}
+
+    def _explain(self, pixels: "list[Tensor]") -> "Iterator[Explanation]":
+        """One explanation for each of the photos [1,3,H,W], on the CPU."""
+        import torch
+
+        images = torch.cat(pixels)
+        targets, top = None, self.asked.top
+        if self.targets:
+            targets = torch.tensor(self.targets, device=images.device).expand(len(images), -1)
+        elif top is None:
+            with torch.no_grad():
+                top = min(LISTED_CLASSES, self.classifier(images[:1]).shape[1])
+        with _progress(len(images)) as progress:
+            explanation = self.explainer.explain(
+                self.classifier, images, targets, top=top or 1, progress=progress
+            ).to("cpu")
+        for place in range(len(images)):
+            yield explanation[place]
+
+    def _write(
+        self, index: int, path: Path, image: "Image.Image", explanation: "Explanation"
+    ) -> dict[str, Any]:
+        """Write the files of a photo; its explanation in numbers."""
+        from torchvision.transforms.functional import pil_to_tensor
+
+        from torchlime import plot
+        from torchlime.files import whole_file
+
+        box = self.classifier.crop_box(image.size)
+        result = {
+            "photo": str(path),
+            "size": list(image.size),
+            "box": list(box),
+            **_numbers(explanation, self.classifier, self.asked.strongest),
+        }
+        saved = self.outputs.saved(index)
+        if saved is not None:
+            settings = {**explanation.settings, "command": json.dumps(self.record["settings"])}
+            dataclasses.replace(explanation, settings=settings).save(self.outputs.take(saved))
+            result["saved"] = str(saved)
+        drawn = len(self.targets) or self.asked.top or 1
+        for target in result["targets"][:drawn]:
+            picture = self.outputs.take(self.outputs.picture(index, target["name"]))
+            beside = self.outputs.take(picture.with_suffix(".json"))
+            sheet = plot.sheet(
+                explanation,
+                pil_to_tensor(image),
+                target["index"],
+                self.asked.strongest,
+                box=box,
+                caption=f"{target['category']}   {_score(target['score'], self.classifier)}",
+                max_side=self.asked.max_side or None,
+            )
+            plot.save_png(sheet, picture)
+            target["picture"] = str(picture)
+            with whole_file(beside) as file:
+                document = {**self.record, **result, "targets": [target]}
+                file.write(json.dumps(document, indent=1, allow_nan=False).encode())
+        return result
+
+
+@contextlib.contextmanager
+def _progress(photos: int) -> "Iterator[Callable[[int, int], object] | None]":
+    """A bar on a terminal, where tqdm is installed."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield None
+        return
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with tqdm(desc=f"{photos} photo{'s' * (photos > 1)}", unit="img", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _score(score: float, classifier: "Classifier") -> str:
+    return f"{score:.1%}" if classifier.output in ("softmax", "sigmoid") else f"{score:.4g}"
+
+
+def _numbers(
+    explanation: "Explanation", classifier: "Classifier", strongest: int
+) -> dict[str, Any]:
+    """An explanation of one photo for JSON, which knows no NaN: None stands for it."""
+    count = int(explanation.segment_count[0])
+    ids = explanation.top(strongest)[0][0].tolist()
+    targets = []
+    for place, index in enumerate(explanation.targets[0].tolist()):
+        category = classifier.category(index)
+        slug = re.sub("[^a-z0-9]+", "-", category.lower()).strip("-")
+        targets.append(
+            {
+                "index": index,
+                "category": category,
+                "name": f"{index}-{slug[:40]}" if classifier.categories else str(index),
+                "score": explanation.scores[0, place].item(),
+                "local_prediction": explanation.local_predictions[0, place].item(),
+                "fidelity": explanation.fidelity[0, place].item(),
+                "intercept": explanation.intercepts[0, place].item(),
+                "strongest": [segment for segment in ids[place] if segment >= 0],
+                "coefficients": explanation.coefficients[0, place, :count].tolist(),
+                "standard_errors": [
+                    error if math.isfinite(error) else None
+                    for error in explanation.standard_errors[0, place, :count].tolist()
+                ],
+            }
+        )
+    return {
+        "segment_count": count,
+        "effective_samples": explanation.effective_samples[0].item(),
+        "targets": targets,
+    }
+
+
+def _report(result: Mapping[str, Any], classifier: "Classifier") -> str:
+    """The classes with their scores, the strongest segments of the drawn ones, and the files."""
+    lines = [
+        f"{_score(target['score'], classifier):>7}  {target['category']}"
+        for target in result["targets"]
+    ]
+    for target in result["targets"]:
+        if "picture" not in target:
+            continue
+        lines.append(
+            f"\nwhat speaks for and against {target['category']!r} ({result['segment_count']} "
+            f"segments, fidelity {target['fidelity']:.2f}):"
+        )
+        for rank, segment in enumerate(target["strongest"], start=1):
+            error = target["standard_errors"][segment]
+            margin = "" if error is None else f" ± {1.96 * error:.4f}"
+            value = target["coefficients"][segment]
+            lines.append(f"{rank:3}. segment {segment:3}  {value:+.4f}{margin}")
+        lines.append(f"wrote {target['picture']}")
+    if "saved" in result:
+        lines.append(f"wrote {result['saved']}")
+    return "\n".join(lines)

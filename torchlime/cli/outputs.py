@@ -1,0 +1,94 @@
+"""Outputs: where results go."""
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from torchlime.cli.options import UsageError
+
+
+class Outputs:
+    """The names of all files of a call: no two of them the same, and none a file that is read.
+
+    ``--out`` and ``--save`` are a file, an existing folder (for files ``{photo}.explanation``), or
+    a pattern, in which {photo} stands for the stem of the photo's name, numbered where two share
+    one, and {target} for the class, as 281-tabby. What a name lacks to tell several files apart
+    is added to it: cat.png becomes cat.281-tabby.png.
+
+    Args:
+        asked: the options.
+        photos: all that will be explained.
+        read: files that must not be overwritten.
+
+    Raises:
+        UsageError: a file that cannot be written.
+    """
+
+    def __init__(self, asked: argparse.Namespace, photos: Sequence[Path], read: Iterable[Path]):
+        photo = ["photo"] if len(photos) > 1 else []
+        target = ["target"] if len(asked.target) > 1 or (asked.top or 1) > 1 else []
+        self._out = _pattern("--out", asked.out, ".png", photo + target)
+        self._save = None if asked.save is None else _pattern("--save", asked.save, ".npz", photo)
+        if self._save is not None and "{target}" in self._save:
+            raise UsageError(
+                "--save: a file holds all targets of its photo, so there is no {target}"
+            )
+        self._stems = distinct([path.stem for path in photos])
+        self._taken = {path.resolve() for path in read}
+        for index in range(len(photos)):
+            picture = self.picture(index, "0")
+            for path in (picture, picture.with_suffix(".json"), self.saved(index)):
+                if path is not None:
+                    self._check(path)
+
+    def picture(self, photo: int, target: str) -> Path:
+        """The picture of a photo, by its place in the call, and a target."""
+        return Path(self._out.replace("{target}", target).replace("{photo}", self._stems[photo]))
+
+    def saved(self, photo: int) -> Path | None:
+        """The explanation of a photo, if it is to be kept."""
+        if self._save is None:
+            return None
+        return Path(self._save.replace("{photo}", self._stems[photo]))
+
+    def take(self, path: Path) -> Path:
+        """``path``, which is written now and by nothing else in this call."""
+        self._check(path)
+        self._taken.add(path.resolve())
+        return path
+
+    def _check(self, path: Path) -> None:
+        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise UsageError(f"cannot write {path}: not a file name in a folder open for writing")
+        if path.resolve() in self._taken:
+            raise UsageError(f"cannot write {path}: this call reads that file, or wrote it already")
+
+
+def _pattern(flag: str, name: str, suffix: str, needed: Sequence[str]) -> str:
+    """``name`` with all ``needed`` placeholders before its suffix."""
+    if Path(name).is_dir():
+        name = os.path.join(name, "{photo}.explanation" + suffix)
+    if not name.lower().endswith(suffix):
+        raise UsageError(
+            f"cannot write {name}: {flag} takes a name that ends in {suffix}, or an existing folder"
+        )
+    stem, ending = name[: -len(suffix)], name[-len(suffix) :]
+    missing = (f".{{{field}}}" for field in needed if f"{{{field}}}" not in stem)
+    return stem + "".join(missing) + ending
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names, numbered from 2 where one is taken already, in upper or lower case.
+
+    >>> distinct(["cat", "Cat", "dog", "cat-2"])
+    ['cat', 'Cat-2', 'dog', 'cat-2-2']
+    """
+    taken: dict[str, str] = {}
+    for name in names:
+        new, number = name, 1
+        while new.casefold() in taken:
+            number += 1
+            new = f"{name}-{number}"
+        taken[new.casefold()] = new
+    return list(taken.values())
