@@ -90,3 +90,10 @@ def test_contract(fill, images, segments, dtype):
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_blur_far_beyond_the_image_is_refused():
+    images = torch.rand(1, 3, 8, 9)
+    assert Blur(90.0)(images, None).shape == images.shape
+    with pytest.raises(ValueError, match="sigma of 1e.09 pixels is far beyond the images' 8×9"):
+        Blur(1e9)(images, None)

@@ -1,6 +1,9 @@
 """What the README says is run: its code, its commands, its pictures, its links."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,8 +43,29 @@ def test_the_code_runs_and_makes_the_committed_pictures(tmp_path, monkeypatch):
     assert torch.isfinite(names["values"]).all()
 
 
+def test_one_command_makes_the_gallery(tmp_path):
+    (tmp_path / ".github/pictures").mkdir(parents=True)
+    names = {"PY": sys.executable, "PYTHONPATH": str(ROOT)}
+    start = 'python() { "$PY" "$@"; }; torchlime() { python -m torchlime "$@"; }\n'
+    command = start + code_blocks("sh")[0]
+    run = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=tmp_path,
+        env=os.environ | names,
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    for name in ("chelsea", "coffee", "astronaut", "rocket"):
+        picture = Path(f".github/pictures/{name}.png")
+        assert picture.name in run.stdout
+        ours, committed = (read_png(folder / picture).float() for folder in (tmp_path, ROOT))
+        assert ours.shape == committed.shape
+        assert (ours - committed).abs().mean() < 8
+
+
 def test_the_two_commands_are_the_issues():
-    first, _, second = code_blocks("sh")
+    _, first, _, second = code_blocks("sh")
     assert first.strip() == "pip install '.[demo]' && torchlime explain"
     assert second.strip() == (
         "pip install '.[test]' && pip install --no-build-isolation fast-slic && pytest"

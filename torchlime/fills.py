@@ -94,7 +94,8 @@ class Blur:
     The kernel is cut at 4 sigma; borders repeat their last pixel.
 
     Raises:
-        ValueError: ``sigma`` is not a finite number above 0.
+        ValueError: ``sigma`` is not a finite number above 0, or over 10 times the longer side of
+            the images (its kernel would fill the memory, and change nothing).
 
     Example:
         >>> Blur(sigma=2.0)(torch.ones(1, 1, 5, 5), None).allclose(torch.ones(()))
@@ -111,6 +112,11 @@ class Blur:
         from kornia.filters import filter2d_separable, get_gaussian_kernel1d
 
         check_images(images)
+        if self.sigma > 10 * max(images.shape[2:]):
+            raise ValueError(
+                f"Blur's sigma of {self.sigma:g} pixels is far beyond the images' "
+                f"{images.shape[2]}×{images.shape[3]}"
+            )
         dtype = torch.promote_types(images.dtype, torch.float32)  # no half-precision sums
         sigma = images.new_full((1, 1), self.sigma, dtype=dtype)
         kernel = get_gaussian_kernel1d(2 * math.floor(4 * self.sigma + 0.5) + 1, sigma)

@@ -133,7 +133,7 @@ def overlay(
     _draw_borders(canvas, ranks, _WHITE, _line_width(canvas))
     _faded(canvas, box)
     if numbers:
-        _draw_numbers(canvas, ranks, len(shown))
+        _draw_numbers(canvas, ranks, [FOR if value > 0 else AGAINST for value in values.tolist()])
     return _picture(canvas)
 
 
@@ -363,7 +363,7 @@ def sheet(
 ) -> Tensor:
     """The whole explanation on one page: photo, overlay, all evidence, bars: [3,H,W].
 
-    In a row, or two by two where the photo is broader than high. A photo whose explained part is
+    Two by two, or in a row where the photo is higher than broad. A photo whose explained part is
     smaller than the pixels that the network saw is enlarged by a whole number, up to 2048 pixels.
 
     Args:
@@ -390,7 +390,7 @@ def sheet(
     }
     gap = max(8, round(math.sqrt(height * width) / 30))
     text = max(11, round(math.sqrt(height * width) / 26))
-    page = _page(panels, 2 if width > height else 4, gap, text)
+    page = _page(panels, 2 if width >= height else 4, gap, text)
     if caption:
         page = torch.cat([_line(caption, page.shape[2], round(1.3 * text)), page], dim=1)
     return pad(page, (gap, gap, gap, gap), value=255)
@@ -698,10 +698,11 @@ def _draw_box(
 # Numbers
 
 
-def _draw_numbers(canvas: Tensor, ranks: Tensor, count: int) -> None:
+def _draw_numbers(canvas: Tensor, ranks: Tensor, hues: list[Color]) -> None:
+    """Ranks, rimmed in the hues of their evidence: a number may hide a small segment."""
     height, width = ranks.shape
     text = max(9, round(math.sqrt(height * width) / 19))
-    for rank in range(1, count + 1):
+    for rank, hue in enumerate(hues, start=1):
         number = str(rank)
         half_height, half_width = text / 2 + 1, _text_width(number, text) / 2 + 1
         if 2 * half_height > height or 2 * half_width > width:
@@ -709,7 +710,8 @@ def _draw_numbers(canvas: Tensor, ranks: Tensor, count: int) -> None:
         row, column = _inner_point(ranks == rank)
         y = min(max(row + 0.5, half_height), height - half_height)
         x = min(max(column + 0.5, half_width), width - half_width)
-        _draw_text(canvas, number, x, y, text, _WHITE, align=0.5, rim=max(1, text // 8))
+        rim = (hue, max(2, text // 6))
+        _draw_text(canvas, number, x, y, text, _WHITE, align=0.5, rim=rim)
 
 
 def _inner_point(inside: Tensor) -> tuple[int, int]:
@@ -782,15 +784,16 @@ def _draw_text(
     color: Color,
     *,
     align: float,
-    rim: int = 0,
+    rim: tuple[Color, int] | None = None,
 ) -> None:
     """Write ``text``, its middle at ``y``, its left (align 0), middle (½) or right (1) at ``x``."""
-    distance = _stroke_distance(text, height, rim)
+    margin = rim[1] if rim else 0
+    distance = _stroke_distance(text, height, margin)
     top = round(y - distance.shape[0] / 2)
-    left = round(x - align * _text_width(text, height)) - rim
+    left = round(x - align * _text_width(text, height)) - margin
     ink = 0.62 * height / 7 + 0.5 - distance
     if rim:
-        _blend(canvas, _DARK, 0.85 * (ink + rim).clamp(0, 1), top, left)
+        _blend(canvas, rim[0], (ink + margin).clamp(0, 1), top, left)
     _blend(canvas, color, ink.clamp(0, 1), top, left)
 
 

@@ -84,13 +84,14 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _quiet(machine: bool) -> Iterator[None]:
-    """No library writes to a machine's stdout; oversized photos raise instead of warning."""
+    """No library writes to a machine's stdout; photos are read or refused, without warnings."""
     from PIL import Image
 
     with contextlib.ExitStack() as stack:
         if machine:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
@@ -371,9 +372,9 @@ def _report(result: Mapping[str, Any], classifier: "Classifier") -> str:
         )
         for rank, segment in enumerate(target["strongest"], start=1):
             error = target["standard_errors"][segment]
-            margin = "" if error is None else f" ± {1.96 * error:.4f}"
+            margin = "" if error is None else f" ± {1.96 * error:.3g}"
             value = target["coefficients"][segment]
-            lines.append(f"{rank:3}. segment {segment:3}  {value:+.4f}{margin}")
+            lines.append(f"{rank:3}. segment {segment:3}  {value:+.3g}{margin}")
         lines.append(f"wrote {target['picture']}")
     if "saved" in result:
         lines.append(f"wrote {result['saved']}")
