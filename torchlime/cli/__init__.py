@@ -84,16 +84,21 @@ def _parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _quiet(machine: bool) -> Iterator[None]:
-    """No library writes to a machine's stdout; photos are read or refused, without warnings."""
+    """No library writes to a machine's stdout; warnings are one line, and none of a photo."""
     from PIL import Image
 
     with contextlib.ExitStack() as stack:
         if machine:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         stack.enter_context(warnings.catch_warnings())
+        warnings.showwarning = _show_warning  # put back by catch_warnings
         warnings.filterwarnings("ignore", module="PIL")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"torchlime: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _complain(error: BaseException, photo: Path | None = None, *, debug: bool) -> str:
@@ -328,7 +333,7 @@ def _numbers(
 ) -> dict[str, Any]:
     """An explanation of one photo for JSON, which knows no NaN: None stands for it."""
     count = int(explanation.segment_count[0])
-    ids = explanation.top(strongest)[0][0].tolist()
+    ids, values = (top[0] for top in explanation.top(strongest))
     targets = []
     for place, index in enumerate(explanation.targets[0].tolist()):
         category = classifier.category(index)
@@ -342,7 +347,7 @@ def _numbers(
                 "local_prediction": explanation.local_predictions[0, place].item(),
                 "fidelity": explanation.fidelity[0, place].item(),
                 "intercept": explanation.intercepts[0, place].item(),
-                "strongest": [segment for segment in ids[place] if segment >= 0],
+                "strongest": ids[place][values[place] != 0].tolist(),
                 "coefficients": explanation.coefficients[0, place, :count].tolist(),
                 "standard_errors": [
                     error if math.isfinite(error) else None
