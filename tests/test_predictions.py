@@ -90,6 +90,9 @@ def test_scores_are_those_of_every_row_alone(net, images, segments, masks, chunk
     columns = expected[:, 0].argsort(1, descending=True)[:, None, :2].expand(-1, SAMPLES, -1)
     assert best.allclose(expected.gather(2, columns), rtol=0, atol=1e-12)
 
+    every = score_masks(net, images, segments, Constant(0.0), masks, "all", **settings)
+    assert every.allclose(expected, rtol=0, atol=1e-12)
+
 
 def test_unmasked_images_come_first_and_progress_counts_rows(images, segments, masks):
     masks[:, 0] = True
@@ -366,6 +369,8 @@ def test_wrong_masks_and_settings(net, images, segments, masks):
         score_masks(*good, masks.tolist())
     with pytest.raises(ValueError, match="masks is on meta, the images are on cpu"):
         score_masks(*good, masks.to("meta"))
+    with pytest.raises(TypeError, match="targets must be None, an int or an int tensor"):
+        score_masks(*good, masks, "best")
     with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
         score_masks(*good, masks, chunk_size=0)
     with pytest.raises(ValueError, match="autocast must be torch.bfloat16, torch.float16 or None"):

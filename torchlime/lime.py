@@ -27,7 +27,7 @@ from torchlime.labelmap import Segments, check_segments, segment_sums, segments_
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.precision import solve_dtype
-from torchlime.predictions import Predictions, module_of, predict
+from torchlime.predictions import Predictions, Targets, module_of, predict
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
 from torchlime.version import __version__
@@ -241,7 +241,7 @@ def score_masks(
     segments: Segments | Tensor,
     fill: Fill | Tensor,
     masks: Tensor,
-    targets: int | Tensor | None = None,
+    targets: Targets = None,
     *,
     top: int = 1,
     max_segments: int | None = None,
@@ -254,7 +254,8 @@ def score_masks(
 
     Args:
         masks: [B,N,S] or [N,S] (for all images) bool, True = kept.
-        targets: as for :meth:`Lime.explain`; None = the ``top`` best classes of each first row.
+        targets: as for :meth:`Lime.explain`; None = the ``top`` best classes of each first row;
+            "all" = every class in its order.
         pad_last: give the last chunk the shape of the others, so that compiled models do not
             recompile; False where the model must see the true rows only.
 
@@ -269,7 +270,8 @@ def score_masks(
     """
     check_images(images)
     check_count(top, "top")
-    check_targets(targets, images)
+    if not (isinstance(targets, str) and targets == "all"):
+        check_targets(targets, images)
     _check_progress(progress)
     _check_forward_settings(chunk_size, autocast)
     autocast = _autocast_dtype(images.device, autocast)
@@ -299,7 +301,7 @@ def _predict(
     segments: Segments,
     fill: Tensor,
     masks: Tensor,
-    targets: int | Tensor | None,
+    targets: Targets,
     *,
     differentiable: bool = False,
     **settings: Any,

@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torchlime.precision import solve_dtype
 
 Block = tuple[slice, slice]  # images, samples
 Synthesize = Callable[[list[Block], int], Tensor]
+Targets = int | Tensor | Literal["all"] | None
 CHUNK_SIZE = {"cpu": 64}
 CHUNK_SIZE_ELSEWHERE = 256
 
@@ -38,7 +39,7 @@ def predict(
     synthesize: Synthesize,
     shape: tuple[int, int],
     device: torch.device,
-    targets: int | Tensor | None = None,
+    targets: Targets = None,
     *,
     top: int = 1,
     chunk_size: int | None = None,
@@ -54,8 +55,8 @@ def predict(
         synthesize: (blocks, rows) → [rows,C,H,W], see :class:`torchlime.perturbed.Perturbed`.
         shape: (B, N).
         device: of the images.
-        targets: None = the ``top`` best classes of each image's row 0, an int, or an int64
-            tensor [B] or [B,T].
+        targets: None = the ``top`` best classes of each image's row 0, an int, an int64
+            tensor [B] or [B,T], or "all": every class in its order.
         top: how many classes, where ``targets`` is None.
         chunk_size: rows of a forward pass at most; None = 64 on a CPU, 256 elsewhere. Evened out
             to ceil(R / ceil(R / chunk_size)), and halved when memory runs out, down to one row.
@@ -203,9 +204,7 @@ def _as_matrix(outputs: Any, chunk: Tensor) -> Tensor:
 class _Collected:
     """Collects the chosen columns of every chunk's outputs."""
 
-    def __init__(
-        self, shape: tuple[int, int], outputs: Tensor, targets: int | Tensor | None, top: int
-    ):
+    def __init__(self, shape: tuple[int, int], outputs: Tensor, targets: Targets, top: int):
         classes = outputs.shape[1]
         self.top = 0 if targets is not None else top
         self.targets = _resolve_targets(targets, top, classes, shape[0], outputs.device)
@@ -228,7 +227,7 @@ class _Collected:
 
 
 def _resolve_targets(
-    targets: int | Tensor | None, top: int, classes: int, batch: int, device: torch.device
+    targets: Targets, top: int, classes: int, batch: int, device: torch.device
 ) -> Tensor:
     """Targets [B,T]; zeros where they are yet to be found."""
     if targets is None:
@@ -237,6 +236,8 @@ def _resolve_targets(
         return torch.zeros(batch, top, dtype=torch.int64, device=device)
     if isinstance(targets, Tensor):
         return targets.reshape(batch, -1).long().clone()
+    if isinstance(targets, str):
+        return torch.arange(classes, device=device).repeat(batch, 1)
     if not 0 <= targets < classes:
         raise IndexError(f"targets={targets}, but the model has {classes} outputs")
     return torch.full((batch, 1), int(targets), dtype=torch.int64, device=device)
