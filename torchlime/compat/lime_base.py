@@ -1,0 +1,358 @@
+"""lime's local linear model, on torchlime's surrogates: what was ``lime.lime_base``."""
+
+import copy
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchlime.precision import solve_dtype
+from torchlime.surrogates import Fit, LeastSquares, Ridge
+from torchlime.surrogates.fit import Samples
+
+Array = np.ndarray[Any, Any]
+METHODS = ("auto", "none", "highest_weights", "forward_selection", "lasso_path")
+
+
+class LimeBase:
+    """Fits a weighted linear model to the neighbourhood of a data point.
+
+    Args:
+        kernel_fn: distances, float64 (n,) → weights (n,).
+        verbose: print the intercept and both predictions of every fit.
+        random_state: None (numpy's global one), an int or a ``RandomState``; kept, not drawn from.
+
+    Example:
+        >>> base = LimeBase(np.ones_like)
+        >>> data, labels = np.array([[1, 1], [0, 1], [1, 0], [0, 0]]), np.array([[5.], [4], [1], [0]])
+        >>> _, weights, _, _ = base.explain_instance_with_data(data, labels, np.zeros(4), 0, 2)
+        >>> [(int(feature), round(float(weight), 6)) for feature, weight in weights]
+        [(1, 2.0), (0, 0.5)]
+    """  # noqa: E501
+
+    def __init__(
+        self,
+        kernel_fn: Callable[[Array], Any],
+        verbose: bool = False,
+        random_state: Any = None,
+    ) -> None:
+        self.kernel_fn = kernel_fn
+        self.verbose = verbose
+        self.random_state = check_random_state(random_state)
+
+    @staticmethod
+    def generate_lars_path(weighted_data: Array, weighted_labels: Array) -> tuple[Array, Array]:
+        """(alphas [a], coefficients [k,a]) of scikit-learn's Lasso path by LARS."""
+        try:
+            from sklearn.linear_model import lars_path
+        except ImportError as error:
+            raise ImportError(
+                "feature_selection='lasso_path' needs scikit-learn: pip install 'torchlime[lime]'"
+            ) from error
+        alphas, _, coefficients = lars_path(weighted_data, weighted_labels, method="lasso")
+        return alphas, coefficients
+
+    def forward_selection(
+        self, data: Array, labels: Array | Tensor, weights: Array, num_features: int
+    ) -> Array:
+        """Add, one at a time, the feature that raises the weighted R² of least squares most.
+
+        Ties go to the lower feature. Every step updates the Gram matrix instead of fitting anew.
+        """
+        count = min(num_features, data.shape[1])
+        if len(data) < 2:  # lime compares R² = NaN, and takes the first feature every time
+            return np.array([0] * count)
+        samples = Samples(*_tensors(data, labels, weights))
+        gram, cross = (_to_numpy(t[0]) for t in (samples.gram, samples.cross[..., 0]))
+        floor = 1e-12 * gram.diagonal()
+        chosen: list[int] = []
+        for _ in range(count):
+            room = gram.diagonal()
+            free = room > floor
+            gain = np.where(free, cross**2 / np.where(free, room, 1.0), 0.0)
+            gain[chosen] = -1.0
+            best = int(gain.argmax())
+            chosen.append(best)
+            if free[best]:
+                share = gram[best] / gram[best, best]
+                cross = cross - share * cross[best]
+                gram = gram - np.outer(share, gram[best])
+        return np.array(chosen)
+
+    def feature_selection(
+        self, data: Array, labels: Array | Tensor, weights: Array, num_features: int, method: str
+    ) -> Array:
+        """Which columns of ``data`` [n,k] the model may use, by lime's name of the method.
+
+        Raises:
+            ValueError: there is no such method.
+        """
+        if method == "auto":
+            method = "forward_selection" if num_features <= 6 else "highest_weights"
+        if method == "forward_selection":
+            return self.forward_selection(data, labels, weights, num_features)
+        if method == "none":
+            return np.arange(data.shape[1])
+        if method == "highest_weights":
+            fit = Ridge(alpha=0.01)(*_tensors(data, labels, weights))
+            strength = np.abs(_to_numpy(fit.coefficients[0, 0]) * data[0])
+            return np.argsort(-strength, kind="stable")[:num_features]
+        if method == "lasso_path":
+            return self._lasso_path(data, _to_numpy(labels), weights, num_features)
+        raise ValueError(f"feature_selection must be one of {', '.join(METHODS)}, got {method!r}")
+
+    def _lasso_path(self, data: Array, labels: Array, weights: Array, num_features: int) -> Array:
+        """The densest support on the Lasso path of at most ``num_features`` features."""
+        root = np.sqrt(weights)
+        x = (data - np.average(data, axis=0, weights=weights)) * root[:, None]
+        y = (labels - np.average(labels, weights=weights)) * root
+        _, path = self.generate_lars_path(x, y)
+        support = np.arange(data.shape[1])  # of a path without a step
+        for coefficients in path.T[:0:-1]:
+            support = coefficients.nonzero()[0]
+            if len(support) <= num_features:
+                break
+        return support
+
+    def explain_instance_with_data(
+        self,
+        neighborhood_data: Array,
+        neighborhood_labels: Array | Tensor,
+        distances: Array,
+        label: int,
+        num_features: int,
+        feature_selection: str = "auto",
+        model_regressor: Any = None,
+    ) -> tuple[Any, list[tuple[Any, Any]], Any, Array]:
+        """Fit the model of one label.
+
+        Args:
+            neighborhood_data: [n,k]; its first row is the data point.
+            neighborhood_labels: [n,classes], an array, or a tensor: then the fit runs on its device.
+            distances: [n], to the data point.
+            label: which column.
+            num_features: at most so many features, by ``feature_selection``.
+            feature_selection: auto (forward_selection up to 6 features, else highest_weights), none,
+                highest_weights, forward_selection or lasso_path.
+            model_regressor: None (Ridge, alpha 1) or any scikit-learn regressor. Ridge, Lasso and
+                LinearRegression are solved by torchlime, others cloned and fitted.
+
+        Returns:
+            intercept, [(feature, weight), …] by decreasing absolute weight, weighted R², and the
+            model's prediction (1,) of the data point.
+
+        Raises:
+            TypeError: the data is sparse.
+            ValueError: labels or weights are not finite, or the method is unknown.
+        """  # noqa: E501
+        if hasattr(neighborhood_data, "toarray"):
+            raise TypeError("sparse data is not supported; pass neighborhood_data.toarray()")
+        target = neighborhood_labels[:, label]
+        weights = _checked(self.kernel_fn(distances), "sample_weight")
+        weights = np.broadcast_to(weights, (len(neighborhood_data),))
+        target = target if isinstance(target, Tensor) else np.asarray(target)
+        _checked(target, "y")
+        used = self.feature_selection(
+            neighborhood_data, target, weights, num_features, feature_selection
+        )
+        data = neighborhood_data[:, used]
+        intercept, coefficients, score, local_pred = _fit(model_regressor, data, target, weights)
+        if self.verbose:
+            print("Intercept", intercept)
+            print("Prediction_local", local_pred)
+            print("Right:", _number(neighborhood_labels[0, label]))
+        ranked = sorted(
+            zip(used, coefficients, strict=True), key=lambda pair: np.abs(pair[1]), reverse=True
+        )
+        return intercept, ranked, score, local_pred
+
+
+@dataclass(frozen=True)
+class CyclicLasso:
+    """The Lasso as scikit-learn leaves it: not the optimum, but where cyclic descent stops.
+
+    The same objective as :class:`torchlime.surrogates.Lasso`. Coordinates are minimised in turn
+    until none moves by more than ``tol`` of the largest and the duality gap is at most ``tol`` Σwy²
+    (Friedman, Hastie & Tibshirani 2010; Fercoq, Gramfort & Salmon 2015), which with the usual
+    1e-4 may be 1e-5 from the optimum. On the host; ``ok`` is False after ``max_iter`` rounds.
+    """
+
+    alpha: float
+    tol: float = 1e-4
+    max_iter: int = 1000
+
+    def __call__(
+        self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
+    ) -> Fit:
+        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
+        samples = Samples(masks, scores, weights, segment_count)
+        share = (samples.weights / samples.total[:, None])[..., None]
+        centred = samples.scores - samples.origin - samples.score_mean
+        energy = _to_numpy((share * centred.square()).sum(dim=1))
+        gram, cross = (
+            _to_numpy(t / samples.total[:, None, None]) for t in (samples.gram, samples.cross)
+        )
+        found = np.zeros_like(cross)
+        converged = np.zeros(energy.shape, dtype=bool)
+        for b, t in np.ndindex(energy.shape):
+            found[b, :, t], converged[b, t] = self._descend(
+                gram[b], cross[b, :, t], float(energy[b, t])
+            )
+        device = masks.device
+        ok = torch.from_numpy(converged.all(axis=1)).to(device)
+        return samples.fit(torch.from_numpy(found).to(device), ok, None)
+
+    def _descend(self, gram: Array, cross: Array, energy: float) -> tuple[Array, bool]:
+        x, gradient, alpha = np.zeros_like(cross), cross.copy(), self.alpha
+        diagonal = gram.diagonal()
+        for _ in range(self.max_iter):
+            moved = 0.0
+            for j in np.flatnonzero(diagonal):
+                pull = gradient[j] + diagonal[j] * x[j]
+                new = math.copysign(max(abs(pull) - alpha, 0.0), pull) / diagonal[j]
+                if new != x[j]:
+                    moved = max(moved, abs(new - x[j]))
+                    gradient -= (new - x[j]) * gram[j]
+                    x[j] = new
+            if moved <= self.tol * np.abs(x).max(initial=0.0):
+                residual = energy - x @ (cross + gradient)
+                steepest = np.abs(gradient).max(initial=0.0)
+                scale = min(1.0, alpha / steepest) if steepest else 1.0
+                primal = residual / 2 + alpha * np.abs(x).sum()
+                dual = scale * (energy - x @ cross) - scale**2 * residual / 2
+                if primal - dual <= self.tol * energy:
+                    return x, True
+        return x, False
+
+
+def native_surrogate(regressor: Any) -> Callable[..., Fit] | None:
+    """The torchlime surrogate that solves what ``regressor`` would; None where there is none.
+
+    >>> native_surrogate(None)
+    Ridge(alpha=1.0)
+    """
+    if regressor is None:
+        return Ridge(alpha=1.0)
+    kind = type(regressor)
+    if not kind.__module__.startswith("sklearn.linear_model."):
+        return None
+    settings = regressor.get_params()
+    if not settings.get("fit_intercept") or settings.get("positive"):
+        return None
+    if kind.__name__ == "LinearRegression":
+        return LeastSquares()
+    alpha = settings.get("alpha")
+    if not isinstance(alpha, float | int | np.number):
+        return None
+    alpha = float(alpha)
+    if kind.__name__ == "Ridge" and settings["solver"] in ("auto", "svd", "cholesky"):
+        return Ridge(alpha) if alpha > 0 else LeastSquares()
+    plain = {"precompute": False, "warm_start": False, "selection": "cyclic"}
+    if kind.__name__ == "Lasso" and alpha > 0 and plain.items() <= settings.items():
+        return CyclicLasso(alpha, settings["tol"], settings["max_iter"])
+    return None
+
+
+def check_random_state(seed: Any) -> np.random.RandomState:
+    """None → numpy's global ``RandomState``, an int → a new one, a ``RandomState`` → itself.
+
+    >>> check_random_state(7).randint(0, 1000)
+    175
+    """
+    if seed is None or seed is np.random:
+        return np.random.mtrand._rand
+    if isinstance(seed, numbers.Integral):
+        return np.random.RandomState(int(seed))
+    if isinstance(seed, np.random.RandomState):
+        return seed
+    raise ValueError(f"{seed!r} cannot be used to seed a numpy.random.RandomState instance")
+
+
+def _fit(
+    regressor: Any, data: Array, labels: Array | Tensor, weights: Array
+) -> tuple[Any, Array, Any, Array]:
+    """Intercept, coefficients [k], weighted R² and prediction (1,) of the first row."""
+    surrogate = native_surrogate(regressor)
+    tensors = _tensors(data, labels, weights)
+    if surrogate is not None and not (surrogate == LeastSquares() and _is_delicate(*tensors)):
+        fit = surrogate(*tensors)
+        if isinstance(surrogate, CyclicLasso):
+            # scikit-learn's draws from its random state, without a use for it; from the global
+            # one, lime's next masks depend on that.
+            check_random_state(regressor.random_state).randint(0, 2**31 - 1)
+        if bool(fit.ok):
+            coefficients = _to_numpy(fit.coefficients[0, 0])
+            intercept = _to_numpy(fit.intercepts)[0, 0]
+            local_pred = np.array([intercept + data[0] @ coefficients])
+            return intercept, coefficients, _score(fit, labels), local_pred
+        if regressor is None:
+            raise ValueError("the linear model could not be solved; are all weights zero?")
+    model, target = _clone(regressor), _to_numpy(labels)
+    model.fit(data, target, sample_weight=weights)
+    score = model.score(data, target, sample_weight=weights)
+    return model.intercept_, model.coef_, score, model.predict(data[:1])
+
+
+def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> bool:
+    """Whether the solution hangs on what least squares takes for zero.
+
+    Weights may span hundreds of orders of magnitude; the normal equations see half of the digits
+    that scikit-learn's factorisation of the data sees.
+    """
+    eigenvalues = np.linalg.eigvalsh(_to_numpy(Samples(masks, scores, weights, count).gram[0]))
+    share = eigenvalues / max(eigenvalues[-1], np.finfo(float).tiny)
+    return bool(((share > 1e-14) & (share < 1e-7)).any())
+
+
+def _clone(regressor: Any) -> Any:
+    """An unfitted copy, so that the caller's own regressor stays as it is."""
+    if not hasattr(regressor, "get_params"):
+        return copy.deepcopy(regressor)
+    from sklearn.base import clone
+
+    return clone(regressor)
+
+
+def _score(fit: Fit, labels: Array | Tensor) -> float:
+    """Scikit-learn's R²: 1 of constant labels, NaN of a single one."""
+    if len(labels) < 2:
+        return math.nan
+    if bool((labels == labels[0]).all()):
+        return 1.0
+    return float(fit.fidelity)
+
+
+def _tensors(
+    data: Array, labels: Array | Tensor, weights: Array
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a surrogate takes, [1,n,k], [1,n,1], [1,n] and [1], where the labels are."""
+    device = labels.device if isinstance(labels, Tensor) else torch.device("cpu")
+    dtype = solve_dtype(device)
+    if not isinstance(labels, Tensor):
+        labels = torch.from_numpy(labels.astype(np.float64))
+    z, w = (torch.from_numpy(a.astype(np.float64)).to(device, dtype) for a in (data, weights))
+    count = torch.full((1,), data.shape[1], device=device)
+    return z[None], labels.to(dtype)[None, :, None], w[None], count
+
+
+def _to_numpy(values: Array | Tensor) -> Array:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def _checked(values: Any, name: str) -> Any:
+    """``values``, if all are finite; the errors are scikit-learn's."""
+    array = torch if isinstance(values, Tensor) else np
+    if array.isfinite(values).all():
+        return values
+    if array.isnan(values).any():
+        raise ValueError(f"Input {name} contains NaN.")
+    raise ValueError(f"Input {name} contains infinity or a value too large for dtype('float64').")
