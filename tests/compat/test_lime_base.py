@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lime.lime_base import LimeBase as Theirs
@@ -143,6 +144,20 @@ def test_which_regressors_have_a_native_twin():
         Lasso(warm_start=True), Lasso(selection="random"), Lasso(alpha=0), object(),
     ):  # fmt: skip
         assert native_surrogate(other) is None
+
+
+def test_the_number_of_threads_comes_back():
+    before = torch.get_num_threads()
+    data, scores, distances = neighbourhood("bits", 20, 4, 0)
+    try:
+        torch.set_num_threads(2)
+        LimeBase(kernel).explain_instance_with_data(data, scores, distances, 0, 9)
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ValueError, match="feature_selection must be one of"):
+            LimeBase(kernel).explain_instance_with_data(data, scores, distances, 0, 9, "best")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_random_states():

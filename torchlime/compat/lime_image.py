@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 import torchlime
 from torchlime.checks import device_of
-from torchlime.compat.lime_base import LimeBase, check_random_state, native_surrogate
+from torchlime.compat.lime_base import (
+    LimeBase,
+    check_random_state,
+    native_surrogate,
+    one_thread,
+)
 from torchlime.compat.scikit_image import SegmentationAlgorithm, has_arg
 from torchlime.explanation import Explanation, fitted
 from torchlime.labelmap import Segments
@@ -704,9 +709,10 @@ class _Masker:
     def __call__(self, start: int, stop: int) -> Array:
         """The rows ``start`` … ``stop``: [b,H,W,C]."""
         rows = self.image.new_empty(stop - start, len(self.image))
-        for row, hidden in zip(rows, self.hidden[start:stop], strict=True):
-            torch.gather(hidden, 0, self.index, out=row)
-            row.bitwise_and_(self.difference).bitwise_xor_(self.image)
+        with one_thread():
+            for row, hidden in zip(rows, self.hidden[start:stop], strict=True):
+                torch.gather(hidden, 0, self.index, out=row)
+                row.bitwise_and_(self.difference).bitwise_xor_(self.image)
         return rows.numpy().view(self.dtype).reshape(stop - start, *self.shape)
 
 
