@@ -112,12 +112,12 @@ def sides(
     return found
 
 
-def run(samples: int, repetitions: int) -> list[dict[str, Any]]:
+def run(samples: int, repetitions: int, size: int = 224) -> list[dict[str, Any]]:
     from skimage.data import chelsea
 
     torch.manual_seed(0)
     classifier = models.load("resnet18", None)
-    pixels = classifier.preprocess(chelsea())
+    pixels = nn.functional.interpolate(classifier.preprocess(chelsea()), (size, size))
     for by_name in sides(classifier, pixels, 20).values():  # warm up
         for explain in by_name.values():
             explain()
@@ -196,9 +196,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compat_lime", description=__doc__)
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--size", type=int, default=224, help="of the image, in pixels")
     parser.add_argument("--out", type=Path, default=RESULTS / "compat_lime.json")
     options = parser.parse_args(arguments)
-    rows = run(options.samples, options.repetitions)
+    rows = run(options.samples, options.repetitions, options.size)
     print(table(rows))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(record(rows), indent=1, ensure_ascii=False) + "\n")

@@ -31,7 +31,12 @@ def test_the_code_runs_and_makes_the_committed_pictures(tmp_path, monkeypatch):
     names = {}
     for block in code_blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["coffee.png", "pictures", "recipe.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "cat.png",
+        "coffee.png",
+        "pictures",
+        "recipe.png",
+    ]
     assert_similar(read_png("recipe.png"), "recipe.png")
     steps = [read_png(path) for path in sorted(Path("pictures").glob("*.png"))]
     between = torch.full_like(steps[0][:, :8], 255)
