@@ -69,7 +69,7 @@ class LimeBase:
         if len(data) < 2:  # lime compares R² = NaN, and takes the first feature every time
             return np.array([0] * count)
         samples = Samples(*_tensors(data, labels, weights))
-        gram, cross = (_to_numpy(t[0]) for t in (samples.gram, samples.cross[..., 0]))
+        gram, cross = (to_numpy(t[0]) for t in (samples.gram, samples.cross[..., 0]))
         floor = 1e-12 * gram.diagonal()
         chosen: list[int] = []
         for _ in range(count):
@@ -101,10 +101,10 @@ class LimeBase:
             return np.arange(data.shape[1])
         if method == "highest_weights":
             fit = Ridge(alpha=0.01)(*_tensors(data, labels, weights))
-            strength = np.abs(_to_numpy(fit.coefficients[0, 0]) * data[0])
+            strength = np.abs(to_numpy(fit.coefficients[0, 0]) * data[0])
             return np.argsort(-strength, kind="stable")[:num_features]
         if method == "lasso_path":
-            return self._lasso_path(data, _to_numpy(labels), weights, num_features)
+            return self._lasso_path(data, to_numpy(labels), weights, num_features)
         raise ValueError(f"feature_selection must be one of {', '.join(METHODS)}, got {method!r}")
 
     def _lasso_path(self, data: Array, labels: Array, weights: Array, num_features: int) -> Array:
@@ -197,9 +197,9 @@ class CyclicLasso:
         samples = Samples(masks, scores, weights, segment_count)
         share = (samples.weights / samples.total[:, None])[..., None]
         centred = samples.scores - samples.origin - samples.score_mean
-        energy = _to_numpy((share * centred.square()).sum(dim=1))
+        energy = to_numpy((share * centred.square()).sum(dim=1))
         gram, cross = (
-            _to_numpy(t / samples.total[:, None, None]) for t in (samples.gram, samples.cross)
+            to_numpy(t / samples.total[:, None, None]) for t in (samples.gram, samples.cross)
         )
         found = np.zeros_like(cross)
         converged = np.zeros(energy.shape, dtype=bool)
@@ -305,13 +305,13 @@ def _fit(
             # one, lime's next masks depend on that.
             check_random_state(regressor.random_state).randint(0, 2**31 - 1)
         if bool(fit.ok):
-            coefficients = _to_numpy(fit.coefficients[0, 0])
-            intercept = _to_numpy(fit.intercepts)[0, 0]
+            coefficients = to_numpy(fit.coefficients[0, 0])
+            intercept = to_numpy(fit.intercepts)[0, 0]
             local_pred = np.array([intercept + data[0] @ coefficients])
             return intercept, coefficients, _score(fit, labels), local_pred
         if regressor is None:
             raise ValueError("the linear model could not be solved; are all weights zero?")
-    model, target = _clone(regressor), _to_numpy(labels)
+    model, target = _clone(regressor), to_numpy(labels)
     model.fit(data, target, sample_weight=weights)
     score = model.score(data, target, sample_weight=weights)
     return model.intercept_, model.coef_, score, model.predict(data[:1])
@@ -323,7 +323,7 @@ def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) 
     Weights may span hundreds of orders of magnitude; the normal equations see half of the digits
     that scikit-learn's factorisation of the data sees.
     """
-    eigenvalues = np.linalg.eigvalsh(_to_numpy(Samples(masks, scores, weights, count).gram[0]))
+    eigenvalues = np.linalg.eigvalsh(to_numpy(Samples(masks, scores, weights, count).gram[0]))
     share = eigenvalues / max(eigenvalues[-1], np.finfo(float).tiny)
     return bool(((share > 1e-14) & (share < 1e-7)).any())
 
@@ -359,8 +359,12 @@ def _tensors(
     return z[None], labels.to(dtype)[None, :, None], w[None], count
 
 
-def _to_numpy(values: Array | Tensor) -> Array:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+def to_numpy(values: Any) -> Any:
+    """An array of a tensor of any device, gradient and precision; others as they are."""
+    if not isinstance(values, Tensor):
+        return values
+    values = values.detach()
+    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
 
 
 def _number(value: Any) -> Any:

@@ -1,11 +1,8 @@
 """lime's image explainer, on torchlime: what was ``lime.lime_image``."""
 
-import contextlib
-import itertools
 import operator
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,20 +13,25 @@ from torch import Tensor, nn
 import torchlime
 from torchlime.checks import device_of
 from torchlime.compat.lime_base import (
+    Array,
     LimeBase,
     check_random_state,
     native_surrogate,
-    one_thread,
+    to_numpy,
 )
-from torchlime.compat.scikit_image import SegmentationAlgorithm, has_arg
+from torchlime.compat.photos import (
+    as_photos,
+    dense,
+    hidden_pixels,
+    is_dense,
+    segmented,
+    segmenter_of,
+    warn_of_renumbering,
+)
+from torchlime.compat.scikit_image import has_arg
+from torchlime.compat.scores import LIME_BATCH_SIZE, Photo, scores_of
 from torchlime.explanation import Explanation, fitted
-from torchlime.labelmap import Segments
-from torchlime.lime import score_masks
-from torchlime.segments import FastSlic, Grid, Slic
 from torchlime.surrogates import Fit
-
-Array = np.ndarray[Any, Any]
-LIME_BATCH_SIZE = 10
 
 
 class PerLabel(dict[Any, Any]):
@@ -197,7 +199,7 @@ class ImageExplanation:
         if samples is None:
             raise ValueError("an explanation that explain_instance made is needed")
         count = samples.masks.shape[1]
-        if not _is_dense(np.unique(self.segments)):
+        if not is_dense(np.unique(self.segments)):
             raise ValueError("the segments are not 0…M−1 (literal_labels=True)")
         coefficients = torch.zeros(1, len(self.local_exp), count, dtype=torch.float64)
         for row, ranked in enumerate(self.local_exp.values()):
@@ -239,15 +241,6 @@ def exponential_kernel(d: Array, kernel_width: float) -> Array:
     array([1.        , 0.60653066])
     """
     return np.exp(-(d**2) / (2 * kernel_width**2))
-
-
-class _Photo(NamedTuple):
-    """One image, ready to be masked."""
-
-    image: Array  # [H,W,C]
-    fudged: Array  # [H,W,C], what hidden segments show
-    segments: Array  # [H,W]
-    data: Array  # [n,M] int64, 1 = kept
 
 
 class LimeImageExplainer:
@@ -343,14 +336,14 @@ class LimeImageExplainer:
             ValueError: scores are not [n,classes] or not finite; a setting is unknown, or does not
                 go with a function.
         """
-        photos, several = _as_photos(image)
+        photos, several = as_photos(image)
         wanted = None if top_labels else list(labels)
         if wanted is None and not (isinstance(labels, tuple) and labels == (1,)):
             warnings.warn(
                 f"labels has no effect beside top_labels={top_labels}; pass top_labels=None",
                 stacklevel=2,
             )
-        segmenter = _segmenter(segmentation_fn, random_seed)
+        segmenter = segmenter_of(segmentation_fn, random_seed)
         device = device_of(classifier_fn) or torch.device("cpu")
         options = {"batch_size": batch_size, "progress_bar": progress_bar, "autocast": autocast}
         hooked = getattr(self.data_labels, "__func__", None) is not LimeImageExplainer.data_labels
@@ -359,10 +352,10 @@ class LimeImageExplainer:
         for photo in photos:
             if random_seed is None:  # lime draws one, whether or not anything uses it
                 self.random_state.randint(0, high=1000)
-            given = _segment(photo, segmenter, device)
-            segments = given if self.literal_labels else _dense(given)
+            given = segmented(photo, segmenter, device)
+            segments = given if self.literal_labels else dense(given)
             renumbered |= segments is not given
-            fudged = _fudged(photo, segments, hide_color)
+            fudged = hidden_pixels(photo, segments, hide_color)
             explained.append(ImageExplanation(photo, segments))
             if hooked:
                 known = _known_options(self.data_labels, options, classifier_fn)
@@ -371,17 +364,17 @@ class LimeImageExplainer:
                 )
             else:
                 data = self._draw(segments, num_samples)
-                prepared.append(_Photo(photo, fudged, segments, data))
+                prepared.append(Photo(photo, fudged, segments, data))
         if renumbered:
-            _warn_of_renumbering(stacklevel=3)
+            warn_of_renumbering(stacklevel=3)
         if not hooked:
-            scores = _scores(prepared, classifier_fn, **options)
+            scores = scores_of(prepared, classifier_fn, **options)
             outcomes = [(photo.data, rows) for photo, rows in zip(prepared, scores, strict=True)]
 
         for explanation, (data, scores_of_all) in zip(explained, outcomes, strict=True):
             chosen = wanted
             if chosen is None:
-                ascending = np.argsort(_to_numpy(scores_of_all[0]))[-top_labels:]  # type: ignore[operator]
+                ascending = np.argsort(to_numpy(scores_of_all[0]))[-top_labels:]  # type: ignore[operator]
                 chosen = list(ascending)
                 explanation.top_labels = chosen[::-1]
             self._fit(
@@ -411,11 +404,11 @@ class LimeImageExplainer:
                 its device.
         """
         given = segments
-        segments = given if self.literal_labels else _dense(given)
+        segments = given if self.literal_labels else dense(given)
         if segments is not given:
-            _warn_of_renumbering(stacklevel=3)
-        photo = _Photo(image, fudged_image, segments, self._draw(segments, num_samples))
-        (labels,) = _scores([photo], classifier_fn, batch_size, progress_bar, autocast)
+            warn_of_renumbering(stacklevel=3)
+        photo = Photo(image, fudged_image, segments, self._draw(segments, num_samples))
+        (labels,) = scores_of([photo], classifier_fn, batch_size, progress_bar, autocast)
         return photo.data, labels
 
     def _draw(self, segments: Array, num_samples: int) -> Array:
@@ -448,7 +441,7 @@ class LimeImageExplainer:
             )  # fmt: skip
         explanation._samples = _Samples(
             masks=data != 0,
-            scores=_to_numpy(scores[:, labels]).astype(np.float64),
+            scores=to_numpy(scores[:, labels]).astype(np.float64),
             weights=np.broadcast_to(self.base.kernel_fn(distances), len(data)).astype(np.float64),
             targets=[int(label) % scores.shape[1] for label in explanation.local_exp],
             surrogate=native_surrogate(regressor),
@@ -464,123 +457,6 @@ class LimeImageExplainer:
         )
 
 
-# ---- Images and segments -------------------------------------------------------------------------
-
-
-def _as_photos(image: Any) -> tuple[list[Array], bool]:
-    """Images [H,W,C], and whether several were given."""
-    if isinstance(image, list | tuple):
-        return [_as_photo(one) for one in image], True
-    if getattr(image, "ndim", 0) == 4:
-        return [_as_photo(one) for one in image], len(image) != 1
-    return [_as_photo(image)], False
-
-
-def _as_photo(image: Any) -> Array:
-    if getattr(image, "ndim", 0) == 4 and len(image) == 1:
-        image = image[0]
-    if isinstance(image, Tensor):
-        image = _to_numpy(image.movedim(0, -1) if image.ndim == 3 else image)
-    elif hasattr(image, "getbands"):  # PIL
-        grey = len(image.getbands()) == 1 and image.mode not in ("1", "P")
-        image = np.array(image if grey or image.mode == "RGB" else image.convert("RGB"))
-    elif not isinstance(image, np.ndarray):
-        image = np.asarray(image)
-    if image.ndim == 2:
-        return np.stack([image] * 3, axis=-1)
-    if image.ndim != 3 or image.dtype.kind not in "buif":
-        raise TypeError(
-            "image must be an array [H,W,C] or [H,W], a tensor [C,H,W], a PIL image or a list of "
-            f"those, got {image.dtype} {list(image.shape)}"
-        )
-    return image
-
-
-def _segmenter(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
-    if given == "slic":
-        return Slic()
-    if callable(given):
-        return given
-    if given is not None:
-        raise ValueError(f"segmentation_fn must be callable, 'slic' or None, got {given!r}")
-    seed = {} if random_seed is None else {"random_seed": random_seed}
-    try:
-        return SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2, **seed)
-    except ImportError:
-        warnings.warn(
-            "without scikit-image the default segmentation is torchlime's Slic, not lime's "
-            "quickshift; pip install 'torchlime[lime]' for lime's numbers",
-            stacklevel=3,
-        )
-        return Slic()
-
-
-def _segment(image: Array, segmenter: Callable[[Any], Any], device: torch.device) -> Array:
-    """Labels [H,W] of an image [H,W,C]."""
-    if isinstance(segmenter, Slic | Grid | FastSlic):
-        pixels = image if image.dtype.kind == "f" else image.astype(np.float32)
-        labels = segmenter(_upload([pixels], device).permute(0, 3, 1, 2))
-    elif isinstance(segmenter, SegmentationAlgorithm):
-        labels = segmenter(_three_channels(image))
-    else:
-        labels = segmenter(image)
-    labels = _to_numpy(labels)
-    if labels.shape != image.shape[:2]:
-        raise IndexError(
-            f"segmentation_fn must return labels {list(image.shape[:2])} as the image, "
-            f"got {list(labels.shape)}"
-        )
-    return labels
-
-
-def _three_channels(image: Array) -> Array:
-    """What scikit-image can take for a colour: the mean of 1 or 2 channels, the first 3 of more."""
-    if image.shape[2] < 3:
-        image = np.repeat(image.mean(axis=2, keepdims=True).astype(image.dtype), 3, axis=2)
-    return image[..., :3] if image.shape[2] > 3 else image
-
-
-def _is_dense(ids: Array) -> bool:
-    return np.array_equal(ids, np.arange(len(ids)))
-
-
-def _dense(segments: Array) -> Array:
-    """Labels 0…M−1 in the same order; ``segments`` itself where they are."""
-    ids, ranks = np.unique(segments, return_inverse=True)
-    return segments if _is_dense(ids) else ranks.reshape(segments.shape)
-
-
-def _warn_of_renumbering(stacklevel: int) -> None:
-    warnings.warn(
-        "the segments' labels are not 0…M-1 and were renumbered; lime would explain them wrongly "
-        "(literal_labels=True does as lime)",
-        stacklevel=stacklevel,
-    )
-
-
-def _fudged(image: Array, segments: Array, hide_color: Any) -> Array:
-    """What hidden segments show [H,W,C], rounded to the image's dtype just as lime does.
-
-    So a mean is NumPy's, over the pixels in raster order, and cut off in integer images.
-    """
-    fudged = image.copy()
-    if hide_color is not None:
-        fudged[:] = hide_color
-        return fudged
-    _, ranks, sizes = np.unique(segments, return_inverse=True, return_counts=True)
-    ranks = ranks.reshape(-1)
-    order, ends = np.argsort(ranks, kind="stable"), np.cumsum(sizes)[:-1]
-    for channel in range(image.shape[2]):
-        parts = np.split(image[..., channel].reshape(-1)[order], ends)
-        means = np.empty(len(sizes), image.dtype)
-        means[:] = [np.mean(part) for part in parts]
-        fudged[..., channel] = means[ranks].reshape(segments.shape)
-    return fudged
-
-
-# ---- Scores of masked images ---------------------------------------------------------------------
-
-
 def _known_options(
     hook: Callable[..., Any], options: dict[str, Any], classifier_fn: Any
 ) -> dict[str, Any]:
@@ -593,198 +469,6 @@ def _known_options(
         name: value for name, value in options.items()
         if name != "progress_bar" or has_arg(hook, name)
     }  # fmt: skip
-
-
-def _scores(
-    photos: list[_Photo],
-    classifier_fn: Any,
-    batch_size: Any,
-    progress_bar: bool,
-    autocast: torch.dtype | None,
-) -> list[Any]:
-    """Scores [n,classes] of every photo; photos of one shape and dtype share batches."""
-    module = isinstance(classifier_fn, nn.Module)
-    if autocast is not None and not module:
-        raise ValueError("autocast goes with an nn.Module; classifier_fn is a function")
-    samples = [len(photo.data) for photo in photos]
-    scores: list[Any] = []
-    with _progress(sum(samples), progress_bar) as advance:
-        for group in _alike(photos):
-            start = sum(samples[: len(scores)])
-            rows = samples[len(scores)]
-            report = partial(lambda start, done, *_: advance(start + done), start)
-            if module:
-                size = None if batch_size == "auto" else _rows_of_a_call(batch_size, rows)
-                scores.extend(_module_scores(group, classifier_fn, size, report, autocast))
-            else:
-                size = LIME_BATCH_SIZE if batch_size == "auto" else batch_size
-                size = _rows_of_a_call(size, rows)
-                scores.extend(_function_scores(group, classifier_fn, size, report))
-    return scores
-
-
-def _rows_of_a_call(batch_size: int | None, samples: int) -> int:
-    """lime takes None, 0 and what is negative for no limit."""
-    return batch_size if batch_size and batch_size > 0 else samples
-
-
-def _alike(photos: list[_Photo]) -> Iterator[list[_Photo]]:
-    """Runs of photos of one shape and dtype."""
-    key = lambda photo: (photo.image.shape, photo.image.dtype.str)  # noqa: E731
-    for _, group in itertools.groupby(photos, key):
-        yield list(group)
-
-
-def _module_scores(
-    photos: list[_Photo],
-    module: nn.Module,
-    chunk_size: int | None,
-    progress: Callable[..., object],
-    autocast: torch.dtype | None,
-) -> list[Tensor]:
-    device = device_of(module) or torch.device("cpu")
-    pairs = [_index_and_masks(photo) for photo in photos]
-    bound = max(masks.shape[1] for _, masks in pairs)
-    labels = [index for index, _ in pairs]
-    masks = [np.pad(masks, ((0, 0), (0, bound - masks.shape[1]))) for _, masks in pairs]
-    counts = torch.full((len(photos),), bound, device=device)
-    segments = Segments(_upload(labels, device), counts, counts > 0, bound)
-    scores = score_masks(
-        module,
-        _pixels([photo.image for photo in photos], device),
-        segments,
-        _pixels([photo.fudged for photo in photos], device),
-        _upload(masks, device),
-        "all",
-        chunk_size=chunk_size,
-        autocast=autocast,
-        progress=progress,
-    )
-    return list(scores)
-
-
-def _function_scores(
-    photos: list[_Photo],
-    function: Callable[[Array], Any],
-    batch_size: int,
-    progress: Callable[[int], object],
-) -> list[Array]:
-    """As lime calls it: a fresh array [b,H,W,C] of the image's dtype each time, the last short."""
-    samples = len(photos[0].data)
-    total = samples * len(photos)
-    maskers = [_Masker(photo) for photo in photos]
-    rows: list[Array] = []
-    for start in range(0, total, batch_size):
-        stop = min(start + batch_size, total)
-        parts = [
-            maskers[i](max(start - i * samples, 0), min(stop - i * samples, samples))
-            for i in range(start // samples, -(-stop // samples))
-        ]
-        batch = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        rows.append(_as_rows(function(batch), stop - start))
-        progress(stop)
-    return np.split(np.concatenate(rows), len(photos))
-
-
-class _Masker:
-    """Masked images of a photo of any dtype.
-
-    On bits: image ^ (hidden & (image ^ fudged)), with hidden all ones or zeros. A row at a time
-    stays in the cache, and unlike ``torch.where`` these operations are vectorised.
-    """
-
-    def __init__(self, photo: _Photo) -> None:
-        self.shape, self.dtype = photo.image.shape, photo.image.dtype
-        labels, masks = _index_and_masks(photo)
-        carrier = f"i{self.dtype.itemsize if self.dtype.itemsize <= 8 else 1}"
-        self.image, fudged = (
-            torch.from_numpy(pixels.copy().reshape(-1).view(carrier))
-            for pixels in (photo.image, photo.fudged)
-        )
-        self.difference = self.image ^ fudged
-        self.hidden = torch.from_numpy(-(~masks).astype(carrier))
-        repeats = len(self.image) // labels.size
-        self.index = torch.from_numpy(np.repeat(labels.reshape(-1), repeats))
-
-    def __call__(self, start: int, stop: int) -> Array:
-        """The rows ``start`` … ``stop``: [b,H,W,C]."""
-        rows = self.image.new_empty(stop - start, len(self.image))
-        with one_thread():
-            for row, hidden in zip(rows, self.hidden[start:stop], strict=True):
-                torch.gather(hidden, 0, self.index, out=row)
-                row.bitwise_and_(self.difference).bitwise_xor_(self.image)
-        return rows.numpy().view(self.dtype).reshape(stop - start, *self.shape)
-
-
-def _index_and_masks(photo: _Photo) -> tuple[Array, Array]:
-    """The mask column of every pixel [H,W] int64, and masks [n,S] bool.
-
-    S is M, and one more that is always kept where labels stand for no column.
-    """
-    masks = photo.data != 0
-    index = photo.segments.astype(np.int64)
-    stands = (index == photo.segments) & (index >= 0) & (index < masks.shape[1])
-    if stands.all():
-        return index, masks
-    kept = np.ones((len(masks), 1), dtype=bool)
-    return np.where(stands, index, masks.shape[1]), np.concatenate([masks, kept], axis=1)
-
-
-def _as_rows(outputs: Any, count: int) -> Array:
-    """A function's outputs as an array [count,classes] of their own dtype."""
-    if not isinstance(outputs, Tensor | np.ndarray):
-        outputs = [_to_numpy(row) for row in outputs]
-    scores = np.asarray(_to_numpy(outputs))
-    scores = scores[:, None] if scores.ndim == 1 else scores
-    if scores.ndim != 2 or len(scores) != count:
-        raise ValueError(
-            f"classifier_fn must return scores [{count},classes] or [{count}] for {count} images, "
-            f"got {list(scores.shape)}"
-        )
-    return scores
-
-
-def _pixels(images: list[Array], device: torch.device) -> Tensor:
-    """What a module takes [B,C,H,W]: 8-bit images in [0,1], floats as they are."""
-    dtype = images[0].dtype
-    if dtype.kind != "f" and dtype.itemsize > 1:
-        raise TypeError(
-            f"a module takes 8-bit images (scaled to [0,1]) or floats (as they are), got {dtype}"
-        )
-    pixels = _upload(images, device).permute(0, 3, 1, 2)
-    if pixels.is_floating_point():
-        return pixels
-    return pixels.float() / (1 if dtype.kind == "b" else 255)
-
-
-def _upload(arrays: Iterable[Array], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.stack(list(arrays))).to(device)
-
-
-def _to_numpy(values: Any) -> Any:
-    """An array of a tensor of any device, gradient and precision; others as they are."""
-    if isinstance(values, Segments):
-        values = values.labels[0]
-    if not isinstance(values, Tensor):
-        return values
-    values = values.detach()
-    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
-
-
-@contextlib.contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    """Yields what to call with the number of rows done."""
-    if not shown:
-        yield lambda done: None
-        return
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        yield lambda done: print(f"\r{done}/{total}", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-        return
-    with tqdm(total=total) as bar:
-        yield lambda done: bar.update(done - bar.n)
 
 
 def _distances(data: Array, metric: Any) -> Array:
