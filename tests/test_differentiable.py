@@ -87,6 +87,18 @@ def test_memory_stays_at_one_chunks_graph():
     assert net.most_alive == 1
 
 
+def test_gradients_of_a_blank_image_beside_another_are_finite():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3, bias=False, dtype=torch.float64))
+    images = torch.cat([torch.zeros(1, 1, 6, 6), IMAGES[:1]]).double()
+    labels = torch.stack([torch.zeros(6, 6), torch.arange(36).view(6, 6) // 5]).long()
+    e = explainer(fill=Constant(0.0)).explain(
+        net, images, 1, segments=labels, max_segments=9, differentiable=True
+    )
+    (1 - e.fidelity).sum().backward()
+    assert e.fidelity[0].item() == 0
+    assert net[1].weight.grad.isfinite().all()
+
+
 def test_values_are_those_without_gradients():
     net = Net().eval()
     plain = explainer().explain(net, IMAGES, top=2)

@@ -507,3 +507,26 @@ def test_dense_labels_are_limes_explanation_of_the_renumbered_map():
         mine = run(ours, segmentation_fn=lambda _: segments, init={"random_state": 7})
     theirs = run(lime, segmentation_fn=lambda _: segments - 1, init={"random_state": 7})
     assert_same(theirs, mine)
+
+
+@pytest.mark.parametrize("width", [0.001, 0.02, 0.03, 0.25])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_kernels_that_underflow(width, metric):
+    arguments = {"segmentation_fn": lambda _: label_map(7), "distance_metric": metric}
+    assert_same(
+        *explain_both(picture(), None, {"kernel_width": width}, num_samples=60, **arguments)
+    )
+
+
+def test_a_kernel_that_takes_roots_meets_no_negative_distance():
+    root = {"kernel": lambda d, kernel_width: np.exp(-np.sqrt(d))}
+    segments = {"segmentation_fn": lambda _: label_map(3)}
+    assert_same(*explain_both(picture(), None, root, num_samples=60, **segments))
+
+
+@pytest.mark.parametrize("regressor", [Ridge(-1), Lasso(-1.0)])
+def test_a_regressor_that_scikit_learn_refuses_is_refused(regressor):
+    arguments = {"segmentation_fn": lambda _: label_map(7), "model_regressor": regressor}
+    for module in (lime, ours):
+        with pytest.raises(ValueError, match="alpha"):
+            explain(module, picture(), Recorder(), {"random_state": 7}, num_samples=60, **arguments)

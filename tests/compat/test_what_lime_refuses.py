@@ -477,3 +477,66 @@ def test_settings_and_saving_of_the_native_object(tmp_path):
     native.save(tmp_path / "explanation.npz")
     loaded = torchlime.Explanation.load(tmp_path / "explanation.npz")
     assert torch.equal(loaded.coefficients, native.coefficients)
+
+
+def test_the_number_of_lime_0_2_0_1_in_all_its_uses():
+    score = lime_image.PerLabel({3: 0.5, 7: 0.75})
+    assert (-score, abs(score), int(score), score.item()) == (-0.75, 0.75, 0, 0.75)
+    assert (score**2, score // 0.5, score % 0.5, 2**score) == (0.5625, 1.0, 0.25, 2**0.75)
+    assert (score[0], score.shape, np.asarray(score).item()) == (0.75, (1,), 0.75)
+    with pytest.raises(KeyError):
+        score[4]
+    with pytest.raises(KeyError):
+        lime_image.PerLabel()[0]
+
+
+def test_a_label_asked_for_twice_keeps_its_numbers():
+    photo, labels = np.random.RandomState(0).rand(20, 24, 3), np.arange(480).reshape(20, 24) // 80
+    e = lime_image.LimeImageExplainer(random_state=7).explain_instance(
+        photo, lambda x: x.mean(axis=(1, 2)), labels=(1, 2, 1), top_labels=None, num_samples=60,
+        segmentation_fn=lambda image: labels, progress_bar=False,
+    )  # fmt: skip
+    native = e.to_torchlime()
+    assert native.targets.tolist() == [list(e.local_exp)]
+    assert native.fidelity[0].tolist() == [e.score[label] for label in e.local_exp]
+    assert native.sample_scores.shape == (1, 60, 2)
+
+
+def test_a_pickled_explainer_still_listens_to_the_global_seed():
+    explainer = pickle.loads(pickle.dumps(lime_image.LimeImageExplainer()))
+    for state in (explainer.random_state, explainer.base.random_state):
+        assert state is np.random.mtrand._rand
+    own = pickle.loads(pickle.dumps(lime_image.LimeImageExplainer(random_state=3)))
+    assert own.random_state is own.base.random_state
+    assert own.random_state.randint(10**6) == np.random.RandomState(3).randint(10**6)
+
+
+class Frame:
+    """A table as pandas has it: an array within, whose columns are what it iterates over."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.values, dtype)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __iter__(self):
+        return iter(range(self.values.shape[1]))
+
+
+@pytest.mark.parametrize("wrap", [Frame, lambda scores: scores.astype(object)])
+@pytest.mark.parametrize("batch_size", [10, 16.0, 2.5])
+def test_tables_objects_and_sizes_that_are_floats(wrap, batch_size):
+    photo, labels = np.random.RandomState(0).rand(20, 24, 3), np.arange(480).reshape(20, 24) // 80
+
+    def explained(function):
+        return lime_image.LimeImageExplainer(random_state=7).explain_instance(
+            photo, function, top_labels=1, num_samples=60, batch_size=batch_size,
+            segmentation_fn=lambda image: labels, progress_bar=False,
+        )  # fmt: skip
+
+    plain = explained(lambda x: x.mean(axis=(1, 2)))
+    assert explained(lambda x: wrap(x.mean(axis=(1, 2)))).local_exp == plain.local_exp

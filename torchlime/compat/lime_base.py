@@ -20,7 +20,20 @@ Array = np.ndarray[Any, Any]
 METHODS = ("auto", "none", "highest_weights", "forward_selection", "lasso_path")
 
 
-class LimeBase:
+class SeededByNumpy:
+    """Pickles numpy's global random state by name, so that seeding it still counts afterwards."""
+
+    random_state: np.random.RandomState
+
+    def __getstate__(self) -> dict[str, Any]:
+        is_global = self.random_state is np.random.mtrand._rand
+        return self.__dict__ | ({"random_state": None} if is_global else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, random_state=check_random_state(state["random_state"]))
+
+
+class LimeBase(SeededByNumpy):
     """Fits a weighted linear model to the neighbourhood of a data point.
 
     Args:
@@ -171,7 +184,9 @@ class LimeBase:
             print("Prediction_local", local_pred)
             print("Right:", _number(neighborhood_labels[0, label]))
         ranked = sorted(
-            zip(used, coefficients, strict=True), key=lambda pair: np.abs(pair[1]), reverse=True
+            zip(used, np.ravel(coefficients), strict=True),
+            key=lambda pair: np.abs(pair[1]),
+            reverse=True,
         )
         return intercept, ranked, score, local_pred
 
@@ -254,6 +269,8 @@ def native_surrogate(regressor: Any) -> Callable[..., Fit] | None:
     if not isinstance(alpha, float | int | np.number):
         return None
     alpha = float(alpha)
+    if not 0 <= alpha < math.inf:
+        return None  # scikit-learn says what is wrong with it
     if kind.__name__ == "Ridge" and settings["solver"] in ("auto", "svd", "cholesky"):
         return Ridge(alpha) if alpha > 0 else LeastSquares()
     plain = {"precompute": False, "warm_start": False, "selection": "cyclic"}
@@ -300,7 +317,7 @@ def _fit(
     tensors = _tensors(data, labels, weights)
     if surrogate is not None and not (surrogate == LeastSquares() and _is_delicate(*tensors)):
         fit = surrogate(*tensors)
-        if isinstance(surrogate, CyclicLasso):
+        if isinstance(surrogate, CyclicLasso) and bool(fit.ok):
             # scikit-learn's draws from its random state, without a use for it; from the global
             # one, lime's next masks depend on that.
             check_random_state(regressor.random_state).randint(0, 2**31 - 1)
@@ -308,7 +325,7 @@ def _fit(
             coefficients = to_numpy(fit.coefficients[0, 0])
             intercept = to_numpy(fit.intercepts)[0, 0]
             local_pred = np.array([intercept + data[0] @ coefficients])
-            return intercept, coefficients, _score(fit, labels), local_pred
+            return intercept, coefficients, _score(fit, labels, weights), local_pred
         if regressor is None:
             raise ValueError("the linear model could not be solved; are all weights zero?")
     model, target = _clone(regressor), to_numpy(labels)
@@ -337,10 +354,11 @@ def _clone(regressor: Any) -> Any:
     return clone(regressor)
 
 
-def _score(fit: Fit, labels: Array | Tensor) -> float:
-    """Scikit-learn's R²: 1 of constant labels, NaN of a single one."""
+def _score(fit: Fit, labels: Array | Tensor, weights: Array) -> float:
+    """Scikit-learn's R²: 1 of labels that are constant where they count, NaN of a single one."""
     if len(labels) < 2:
         return math.nan
+    labels = labels[np.flatnonzero(weights)]
     if bool((labels == labels[0]).all()):
         return 1.0
     return float(fit.fidelity)

@@ -15,6 +15,7 @@ from torchlime.checks import device_of
 from torchlime.compat.lime_base import (
     Array,
     LimeBase,
+    SeededByNumpy,
     check_random_state,
     native_surrogate,
     to_numpy,
@@ -60,8 +61,31 @@ class PerLabel(dict[Any, Any]):
     def __round__(self, digits: int | None = None) -> float:
         return round(float(self), digits)
 
+    def __int__(self) -> int:
+        return int(float(self))
+
+    def __neg__(self) -> float:
+        return -float(self)
+
+    def __abs__(self) -> float:
+        return abs(float(self))
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.asarray(float(self), dtype=dtype)
+
+    def __missing__(self, label: Any) -> Any:
+        if label == 0 and self:  # lime 0.2.0.1's local_pred was an array (1,)
+            return float(self)
+        raise KeyError(label)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(1,), that of lime 0.2.0.1's ``local_pred``."""
+        return (1,)
+
+    def item(self) -> float:
+        """The number."""
+        return float(self)
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) if isinstance(other, dict) else float(self) == other
@@ -77,9 +101,9 @@ def _as_number(function: Callable[[Any, Any], Any], swapped: bool) -> Callable[[
     return method
 
 
-for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv"):
+for _name in ("lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(PerLabel, f"__{_name}__", _as_number(getattr(operator, _name), swapped=False))
-for _name in ("add", "sub", "mul", "truediv"):
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(PerLabel, f"__r{_name}__", _as_number(getattr(operator, _name), swapped=True))
 
 
@@ -217,7 +241,7 @@ class ImageExplanation:
         fit = Fit(
             coefficients,
             _row(self.intercept.values()),
-            _row(self.score.values()),
+            _row(self.score[label] for label in self.local_exp),
             errors,
             torch.tensor([True]),
         )
@@ -235,15 +259,15 @@ class ImageExplanation:
 
 
 def exponential_kernel(d: Array, kernel_width: float) -> Array:
-    """exp(−d²/2·width²): lime's kernel, here where pickle finds it.
+    """√exp(−d²/width²): lime's kernel, which underflows where lime's does, and pickles.
 
     >>> exponential_kernel(np.array([0.0, 0.25]), kernel_width=0.25)
     array([1.        , 0.60653066])
     """
-    return np.exp(-(d**2) / (2 * kernel_width**2))
+    return np.sqrt(np.exp(-(d**2) / kernel_width**2))
 
 
-class LimeImageExplainer:
+class LimeImageExplainer(SeededByNumpy):
     """Explains image classifiers, as lime does.
 
     Args:
@@ -441,7 +465,7 @@ class LimeImageExplainer:
             )  # fmt: skip
         explanation._samples = _Samples(
             masks=data != 0,
-            scores=to_numpy(scores[:, labels]).astype(np.float64),
+            scores=to_numpy(scores[:, list(explanation.local_exp)]).astype(np.float64),
             weights=np.broadcast_to(self.base.kernel_fn(distances), len(data)).astype(np.float64),
             targets=[int(label) % scores.shape[1] for label in explanation.local_exp],
             surrogate=native_surrogate(regressor),
@@ -477,7 +501,7 @@ def _distances(data: Array, metric: Any) -> Array:
     if isinstance(metric, str) and metric == "cosine":
         lengths = np.linalg.norm(rows, axis=1)
         lengths[lengths == 0] = 1
-        return 1 - rows @ rows[0] / (lengths * lengths[0])
+        return (1 - rows @ rows[0] / (lengths * lengths[0])).clip(0, 2)
     if isinstance(metric, str) and metric == "euclidean":
         return np.linalg.norm(rows - rows[0], axis=1)
     try:

@@ -57,9 +57,11 @@ def scores_of(
     return scores
 
 
-def _rows_of_a_call(batch_size: int | None, samples: int) -> int:
-    """lime takes None, 0 and what is negative for no limit."""
-    return batch_size if batch_size and batch_size > 0 else samples
+def _rows_of_a_call(batch_size: float | None, samples: int) -> int:
+    """lime takes None, 0 and what no count of rows ever equals for no limit."""
+    if not batch_size or batch_size < 0 or batch_size != int(batch_size):
+        return samples
+    return int(batch_size)
 
 
 def _alike(photos: list[Photo]) -> Iterator[list[Photo]]:
@@ -166,9 +168,12 @@ def _index_and_masks(photo: Photo) -> tuple[Array, Array]:
 
 def _as_rows(outputs: Any, count: int) -> Array:
     """A function's outputs as an array [count,classes] of their own dtype."""
+    if hasattr(outputs, "__array__") and not isinstance(outputs, Tensor):
+        outputs = np.asarray(outputs)  # a data frame, say, whose rows do not iterate
     if not isinstance(outputs, Tensor | np.ndarray):
         outputs = [to_numpy(row) for row in outputs]
     scores = np.asarray(to_numpy(outputs))
+    scores = scores.astype(np.float64) if scores.dtype.kind == "O" else scores
     scores = scores[:, None] if scores.ndim == 1 else scores
     if scores.ndim != 2 or len(scores) != count:
         raise ValueError(

@@ -92,13 +92,14 @@ class Samples:
         slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
         score_mean = (self.score_mean + self.origin)[:, 0]
         constant = (self.scores == self.origin).all(dim=1) | (variation == 0)
+        variation = torch.where(constant, 1.0, variation)  # its gradient, too, is to be finite
         fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
         intercepts = score_mean - (slopes @ self.mask_mean.mT)[..., 0]
 
         errors = torch.full_like(slopes, torch.nan)
         if inverse is not None:
             enough = self.masks.shape[1] > self.segment_count + 1
-            errors = torch.where(enough[:, None, None], variance.sqrt(), errors)
+            errors = torch.where(enough[:, None, None], variance.detach().sqrt(), errors)
         errors = errors.masked_fill(~self.present[:, None], 0.0)
         return Fit(slopes, intercepts, fidelity, errors, ok)
 
