@@ -131,6 +131,9 @@ def test_what_cannot_be_honoured_raises(tmp_path):
         wrapped = DistributedDataParallel(Net())
         with pytest.raises(ValueError, match=r"DistributedDataParallel.*pass model.module"):
             explainer().explain(wrapped, IMAGES, differentiable=True)
+        for holds in (nn.Sequential(wrapped, nn.Softmax(1)), lambda x: wrapped(x), wrapped.forward):
+            with pytest.raises(ValueError, match=r"would wait for the other ranks.*ddp.module"):
+                explainer().explain(holds, IMAGES, 1)
         inner = explainer().explain(wrapped.module, IMAGES, 1)
         assert torch.equal(explainer().explain(wrapped, IMAGES, 1).coefficients, inner.coefficients)
     finally:

@@ -1,3 +1,4 @@
+import functools
 import random
 import warnings
 
@@ -298,6 +299,35 @@ def test_exported_frozen_and_bound_models(net, images, segments, masks):
     assert score_masks(net.forward, *arguments).allclose(expected, rtol=0, atol=1e-12)
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
     assert net.training
+
+
+class Holder:
+    def __init__(self, net):
+        self.net = net
+
+    def __call__(self, x):
+        return self.net(x)
+
+
+WRAPPED = {
+    "a lambda": lambda net: lambda x: net(x).softmax(1),
+    "a partial": functools.partial,
+    "a partial of a lambda": lambda net: functools.partial(lambda x: net(x)),
+    "an object": Holder,
+    "a decorated function": lambda net: functools.wraps(net.forward)(lambda *x: net(*x)),
+}
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_networks_that_a_callable_holds_are_in_eval_mode_and_come_back(
+    net, images, segments, masks, how
+):
+    net.train()
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    score_masks(WRAPPED[how](net), images, segments, Constant(0.0), masks, 2)
+    assert not any(chunk[3] for chunk in net.chunks)
+    assert all(module.training for module in net.modules())
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
 
 
 def test_autocast_is_ours_or_the_callers_or_none(images, segments, masks):

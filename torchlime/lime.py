@@ -27,7 +27,7 @@ from torchlime.labelmap import Segments, check_segments, segment_sums, segments_
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.precision import solve_dtype
-from torchlime.predictions import Predictions, Targets, module_of, predict
+from torchlime.predictions import Predictions, Targets, module_of, networks_of, predict
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
 from torchlime.version import __version__
@@ -322,7 +322,14 @@ def _predict(
 def _unwrapped(model: Model) -> Model:
     """The network within DistributedDataParallel: its wrapper waits for all ranks."""
     inner = getattr(model, "_orig_mod", model)  # torch.compile around it
-    return inner.module if isinstance(inner, DistributedDataParallel) else model
+    model = inner.module if isinstance(inner, DistributedDataParallel) else model
+    modules = (module for network in networks_of(model) for module in network.modules())
+    if any(isinstance(module, DistributedDataParallel) for module in modules):
+        raise ValueError(
+            "the model holds a DistributedDataParallel, which would wait for the other ranks; "
+            "build it around ddp.module instead"
+        )
+    return model
 
 
 def _input_dtype(model: Model, images: Tensor) -> torch.dtype:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count
+from torchlime.checks import check_count, is_integer
 from torchlime.explanation import Explanation
 from torchlime.labelmap import Segments, segment_sizes, segment_sums
 from torchlime.lime import Fill, Lime, Model, score_masks
@@ -95,22 +95,22 @@ def fidelity(
     """Weighted R² of the surrogate on masks that it was not fitted to: [B,T].
 
     1 − Σ w (y − g(z))² / Σ w (y − ȳ)² over fresh samples of the explanation's own sampler, fill
-    and kernel, with the surrogate g and the weighted mean ȳ. ``explanation.fidelity`` is the same
-    on the samples of the fit, which flatters.
+    and kernel, without the whole image, with the surrogate g and the weighted mean ȳ.
+    ``explanation.fidelity`` is the same on the samples of the fit, which flatters.
 
     Convention:
         At most 1; below 0 where a constant would do better; 0 where the scores do not vary.
 
     Args:
         model, images, explanation: as for :func:`deletion`.
-        seed: of the fresh masks; another than the explanation's.
+        seed: of the fresh masks; another than the explanation's (of tensors the caller's care).
         num_samples: how many; None = as many as the explanation had.
 
     Raises:
         ValueError: ``seed`` is the explanation's own, or the explanation comes from a file, which
             holds no strategies.
     """
-    if isinstance(seed, int) and seed == explanation.settings["seed"]:
+    if is_integer(seed) and seed == explanation.settings["seed"]:
         raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
     explainer = _explainer(explanation)
     if num_samples is not None:
@@ -122,8 +122,9 @@ def fidelity(
     assert fresh.masks is not None  # keep_samples
     assert fresh.sample_scores is not None
     assert fresh.weights is not None
-    scores, weights = fresh.sample_scores, fresh.weights[..., None]
-    kept = fresh.masks.to(scores.dtype)
+    # The first row, the whole image, was in the fit too.
+    scores, weights = fresh.sample_scores[:, 1:], fresh.weights[:, 1:, None]
+    kept = fresh.masks[:, 1:].to(scores.dtype)
     predicted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
     mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
     unexplained = (weights * (scores - predicted).square()).sum(1)

@@ -6,6 +6,7 @@ Convention:
 """
 
 import contextlib
+import inspect
 import math
 import random
 from collections.abc import Callable, Iterator
@@ -103,17 +104,16 @@ def predict(
 def evaluating(model: object, device: torch.device) -> Iterator[None]:
     """Eval mode inside; every submodule's own mode and all global RNG states come back after.
 
-    A module and a bound method of one are put in eval mode. Any other callable is left as it is:
-    put the network that it wraps in eval mode yourself.
+    Of a callable that is no module itself, that holds for the networks that it is seen to hold.
     """
-    network = module_of(model)
-    modules = [] if network is None else list(network.modules())
+    networks = networks_of(model)
+    modules = [module for network in networks for module in network.modules()]
     modes = [getattr(module, "training", False) for module in modules]
     on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  a model may draw there
     with torch.random.fork_rng(devices=[device] if on_cuda else []):
         try:
-            if network is not None and any(modes):
+            for network in networks if any(modes) else ():
                 with contextlib.suppress(NotImplementedError):  # exported programs have one mode
                     network.eval()
             yield
@@ -129,6 +129,20 @@ def module_of(model: object) -> torch.nn.Module | None:
         if isinstance(candidate, torch.nn.Module):
             return candidate
     return None
+
+
+def networks_of(model: object) -> list[torch.nn.Module]:
+    """The networks that a callable is, is bound to, wraps, closes over or has as attributes."""
+    if isinstance(model, torch.nn.Module):
+        return [model]
+    inner = [getattr(model, name, None) for name in ("__self__", "func", "__wrapped__")]
+    found = [network for one in inner if one is not None for network in networks_of(one)]
+    if inspect.isfunction(model):
+        seen = inspect.getclosurevars(model)
+        held = [*seen.nonlocals.values(), *seen.globals.values()]
+    else:
+        held = [] if isinstance(model, type) else list(getattr(model, "__dict__", {}).values())
+    return found + [one for one in held if isinstance(one, torch.nn.Module)]
 
 
 def _restore_modes(modules: list[torch.nn.Module], modes: list[bool]) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import json
 import math
+import operator
 import os
 import sys
 import warnings
@@ -22,6 +23,7 @@ from torchlime import metrics, plot
 from torchlime.checks import check_count, check_images, check_targets, device_of
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, Model
+from torchlime.predictions import module_of
 
 Write = Callable[[int, Tensor, dict[str, float]], object]  # step, picture, numbers
 
@@ -96,8 +98,8 @@ class ExplanationLogger:
                 f"got {objects.dtype} {list(objects.shape)}"
             )
         self.explainer = explainer
-        self.images = images.detach()
-        self.targets = targets
+        self.images = images.detach().clone()  # the caller may fill their buffer anew
+        self.targets = targets.clone() if isinstance(targets, Tensor) else targets
         self.objects = objects
         self.every = every
         self._write = _writer(sink, name)
@@ -109,10 +111,10 @@ class ExplanationLogger:
         A sink's error is reported once, as a RuntimeWarning, and stops nothing; an error of the
         explanation itself raises.
         """
-        rank = _rank()
+        step, rank = operator.index(step), _rank()
         if step % self.every or (rank and not _needs_every_rank(model)):
             return None
-        device = device_of(model) or self.images.device
+        device = device_of(module_of(model)) or self.images.device
         targets = self.targets
         explanation = self.explainer.explain(
             model,
