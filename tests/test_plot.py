@@ -600,6 +600,31 @@ def test_figure_shows_photo_overlay_segments_and_bars():
     figure.canvas.draw()
 
 
+def test_figure_on_the_photo_with_a_caption():
+    pytest.importorskip("matplotlib")
+    explanation = one([1.0, -2.0, 0, 0, 0, 0], SIX)
+    figure = plot.figure(explanation, WIDE, box=BOX, caption="tabby")
+    shown = [
+        torch.from_numpy(axes.images[0].get_array().data).permute(2, 0, 1)
+        for axes in figure.axes[:3]
+    ]
+    assert torch.equal(shown[0], WIDE)
+    assert torch.equal(shown[1], plot.overlay(explanation, WIDE, 7, box=BOX))
+    assert torch.equal(shown[2], plot.boundaries(SIX, WIDE, box=BOX))
+    assert figure.get_suptitle() == "tabby"
+
+
+def test_bytes_and_unit_floats_need_no_search_for_their_range(monkeypatch):
+    monkeypatch.delattr(plot, "_stretched")
+    pixels = torch.randint(0, 256, (3, 5, 4), dtype=torch.uint8)
+    given = pixels.float() / 255
+    assert plot._photo(pixels).equal(given)
+    canvas = plot._photo(given)
+    assert canvas.equal(given)
+    canvas.zero_()
+    assert given.any()  # it was copied
+
+
 def test_figure_leaves_pyplot_alone():
     pytest.importorskip("matplotlib")
     loaded = "matplotlib.pyplot" in sys.modules
@@ -786,6 +811,22 @@ def test_the_size_of_a_sheet(size, seen, max_side, expected):
     assert box == (0, 0, *expected)
     sheet = plot.sheet(explanation, photo, box=(0, 0, width, height), max_side=max_side)
     assert sheet.shape[1] > expected[1]
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "title"),
+    [
+        ([0, 0, 0, 0, 0, 0], "no segment has any evidence"),
+        ([0, 1, 0, 0, 0, 0], "the strongest segment"),
+        ([0, 1, 2, 0, -1, 0], "the 3 strongest segments"),
+    ],
+)
+def test_a_sheet_says_how_many_segments_it_shows(monkeypatch, coefficients, title):
+    titles = []
+    line = plot._line
+    monkeypatch.setattr(plot, "_line", lambda text, *a: titles.append(text) or line(text, *a))
+    plot.sheet(one(coefficients, SIX), GREY)
+    assert titles[1] == title
 
 
 def test_long_captions_fit():

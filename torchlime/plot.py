@@ -378,9 +378,13 @@ def sheet(
         image, box = _resized(image, box, tuple(explanation.segments.shape[1:]), max_side)
     original = photo(image)
     height, width = original.shape[1:]
+    shown = len(_strongest(_evidence(explanation, target), top, "both"))
+    titles = {0: "no segment has any evidence", 1: "the strongest segment"}
     panels = {
         "photo": original,
-        f"the {top} strongest segments": overlay(explanation, image, target, top, box=box),
+        titles.get(shown, f"the {shown} strongest segments"): overlay(
+            explanation, image, target, top, box=box
+        ),
         "evidence for (blue) and against (orange)": heatmap_picture(
             explanation, image, target, box=box
         ),
@@ -458,11 +462,20 @@ def save_png(picture: Tensor, path: str | os.PathLike[str]) -> None:
 
 
 def figure(
-    explanation: "Explanation", image: Tensor, target: int | None = None, top: int = 5
+    explanation: "Explanation",
+    image: Tensor,
+    target: int | None = None,
+    top: int = 5,
+    *,
+    box: Box | None = None,
+    caption: str = "",
 ) -> "Figure":
     """Photo, overlay, segments and bars as a matplotlib Figure, for papers and notebooks.
 
     The Figure belongs to no window and no pyplot state: ``figure(…).savefig("cat.pdf")``.
+
+    Args:
+        explanation, image, target, top, box, caption: as for :func:`sheet`.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -479,12 +492,16 @@ def figure(
     evidence = _evidence(explanation, target)
     shown = _strongest(evidence, top, "both")
     pictures = {
-        "image": _picture(_placed(image, evidence, None)[0]),
-        f"evidence for and against {evidence.target}": overlay(explanation, image, target, top),
-        f"{len(evidence.coefficients)} segments": boundaries(evidence.segments, image),
+        "image": _picture(_placed(image, evidence, box)[0]),
+        f"evidence for and against {evidence.target}": overlay(
+            explanation, image, target, top, box=box
+        ),
+        f"{len(evidence.coefficients)} segments": boundaries(evidence.segments, image, box=box),
     }
     aspect = image.shape[-2] / image.shape[-1]
     result = Figure(figsize=(13, min(max(3.1 * aspect, 1.5), 8) + 0.5), layout="constrained")
+    if caption:
+        result.suptitle(caption)
     *photos, chart = result.subplots(1, 4)
     for axes, (title, picture) in zip(photos, pictures.items(), strict=True):
         axes.imshow(picture.permute(1, 2, 0).numpy())
@@ -582,24 +599,33 @@ def _photo(image: Tensor) -> Tensor:
             f"got {list(image.shape)}"
         )
     if pixels.dtype == torch.uint8:
-        pixels = pixels.float() / 255
-    elif not pixels.is_floating_point():
+        return _rgb_of(pixels.float() / 255)
+    if not pixels.is_floating_point():
         raise TypeError(f"image must be uint8 or floating point, got {pixels.dtype}")
+    if _in_unit_range(pixels):
+        return _rgb_of(pixels.to(torch.float32, copy=True))
     broken = ~pixels.isfinite().all(dim=0)
-    pixels = _unit_range(pixels)
+    return _rgb_of(_stretched(pixels)).masked_fill(broken, 0.5)
+
+
+def _rgb_of(pixels: Tensor) -> Tensor:
+    """[3,H,W] of grey, RGB or RGBA pixels in [0,1]; transparency is laid on white."""
     if len(pixels) == 4:
         pixels = 1 - pixels[3:] * (1 - pixels[:3])
-    return pixels.masked_fill(broken, 0.5).expand(3, -1, -1).contiguous()
+    return pixels.expand(3, -1, -1).contiguous()
 
 
-def _unit_range(pixels: Tensor) -> Tensor:
-    """Float32 in [0,1]: as they are if they are, else stretched by their finite extremes."""
-    finite = pixels[pixels.isfinite()].double()
-    if not len(finite):
+def _in_unit_range(pixels: Tensor) -> bool:
+    low, high = pixels.aminmax()  # both NaN where any pixel is
+    return bool((low >= 0) & (high <= 1))
+
+
+def _stretched(pixels: Tensor) -> Tensor:
+    """Float32 in [0,1], by their finite extremes if those lie outside of it."""
+    finite = pixels[pixels.isfinite()]
+    if not len(finite) or _in_unit_range(finite):
         return pixels.float()
-    low, high = finite.min(), finite.max()
-    if low >= 0 and high <= 1:
-        return pixels.float()
+    low, high = (extreme.double() for extreme in finite.aminmax())
     return ((pixels.double() - low) / (high - low)).nan_to_num(0.5).float()
 
 
