@@ -500,11 +500,16 @@ def _call(name: str) -> nn.Module:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise ImportError(f"cannot import {module_name!r} of model {name!r}: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"{module_name} ended the program when imported ({error!r})") from error
     function = getattr(module, function_name, None)
     if not callable(function):
         near = _nearest(function_name, dir(module))
         raise ValueError(f"module {module_name} has no function {function_name!r}{near}")
-    network = function()
+    try:
+        network = function()
+    except SystemExit as error:
+        raise ValueError(f"{name} ended the program when called ({error!r})") from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
     return network
