@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import torchlime
+from tests import tiny
 from tests.pictures import read_png
 from torchlime import Explanation, cli
 from torchlime.cli.options import OPTIONS
@@ -306,6 +307,8 @@ def test_models_lists_names(capsys):
     assert capsys.readouterr().out.split() == [
         "resnet101", "resnet152", "resnet18", "wide_resnet101_2",
     ]  # fmt: skip
+    assert cli.main(["models", "RESNET18"]) == 0
+    assert capsys.readouterr().out.split() == ["resnet18"]
     assert cli.main(["models", "nothing-like-it"]) == 2
     assert capsys.readouterr().err.startswith("torchlime: no name contains")
 
@@ -339,6 +342,88 @@ def test_a_reader_that_has_had_enough():
         cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert (process.stdout, process.stderr) == ("alexnet\n", "")
+
+
+def test_photos_on_both_sides_of_a_flag(capsys):
+    a, b, c = (save_photo(name) for name in ("a.png", "b.png", "-c.png"))
+    assert run(a, "--top", "1", b, "--json", "--", c) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [photo["photo"] for photo in document["photos"]] == [a, b, c]
+
+
+def test_the_output_of_an_own_classifier_is_recorded(capsys):
+    Path("own.py").write_text(
+        "from tests.tiny import *\ndef build():\n"
+        "    return Classifier(Bright(), SMALL, output='logit')\n"
+    )
+    photo = save_photo("a.png")
+    for flags in ([], ["--output", "logit"]):
+        assert run("--model", "own:build", photo, *flags, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["settings"]["output"] == "logit"
+    del sys.modules["own"]
+
+
+def test_a_terminal_that_knows_few_letters():
+    command = [sys.executable, "-m", "torchlime", "explain", *FAST]
+    root = str(Path(__file__).parents[1])
+    process = subprocess.run(
+        [*command, save_photo("日本.png"), "gone-é.png"], capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": root, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert process.returncode == 1, process.stderr
+    assert "\\u65e5\\u672c.png:" in process.stdout
+    assert process.stderr == "torchlime: there is no image gone-\\xe9.png\n"
+
+
+def test_a_photo_that_fails_does_not_fail_its_group(capsys):
+    photos = [save_photo("a.png"), "black.png", save_photo("b.png")]
+    Image.new("RGB", (30, 20)).save("black.png")
+    assert run("--model", "tests.tiny:picky", "--fill", "0.5", *photos, "--json") == 1
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)["photos"]
+    assert [photo.get("error") for photo in found] == [None, "black.png: no red", None]
+    assert captured.err == "torchlime: black.png: no red\n"
+
+
+def test_a_network_that_ends_the_program(capsys):
+    assert run("--model", "tests.tiny:leaving", save_photo("a.png"), save_photo("b.png")) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "torchlime: a.png: SystemExit: 0",
+        "torchlime: b.png: SystemExit: 0",
+    ]
+
+
+@pytest.mark.parametrize("model", ["resnet18", "timm:resnet18", "hf:folder", "own:build"])
+def test_the_current_folder_is_importable_for_own_models_only(monkeypatch, here, model):
+    seen = []
+
+    def load(*_, **__):
+        seen.extend(sys.path)
+        return tiny.bright()
+
+    monkeypatch.setattr(torchlime.models, "load", load)
+    assert run("--model", model, save_photo("a.png")) == 0
+    assert [path for path in seen if path == str(here)] == [str(here)] * (model == "own:build")
+    assert seen[0] != str(here)
+
+
+def test_classes_are_counted_once(monkeypatch):
+    calls = []
+    forward = tiny.Bright.forward
+    monkeypatch.setattr(tiny.Bright, "forward", lambda *a: calls.append(len(a[1])) or forward(*a))
+    assert run(*(save_photo(f"{i}.png") for i in range(9))) == 0
+    images = sum(calls)
+    calls.clear()
+    assert run(*(f"{i}.png" for i in range(9)), "--top", "1") == 0
+    assert images == sum(calls) + 1
+
+
+def test_a_folder_with_a_slash_is_made():
+    assert run(save_photo("a.png"), "--out", "new/pictures/", "--save", "kept/") == 0
+    assert sorted(os.listdir("new/pictures")) == ["a.explanation.json", "a.explanation.png"]
+    assert os.listdir("kept") == ["a.explanation.npz"]
+    assert run("gone.png", "--out", "unused/") == 1
+    assert not Path("unused").exists()
 
 
 # Bad input: what was given, what is printed
@@ -414,7 +499,10 @@ BAD_COMMANDS = {
     "--device cuda": "--device: there is no cuda device here (",
     "--device gpu": "--device: 'gpu' is none of auto, cpu, cuda, cuda:1, mps, xpu",
     "--dtype fp8": "--dtype: 'fp8' is none of fp32, bf16, fp16",
-    "--out no/such.png": "cannot write no/such.png: not a file name in a folder open for writing",
+    "--out no/such.png": "cannot write no/such.png: there is no folder no",
+    "--out good.png/": "cannot write good.png/good.explanation.png: there is no folder good.png",
+    "--model tests.tiny:leaves": "tests.tiny:leaves ended the program when called (SystemExit(0))",
+    "--output logit": "--output: tests.tiny:bright is a Classifier whose own output is softmax",
     "--out picture.jpg": "cannot write picture.jpg: --out takes a name that ends in .png, or an",
     "--out good.png": "cannot write good.png: this call reads that file, or wrote it already",
     "--save all.npy": "cannot write all.npy: --save takes a name that ends in .npz, or an",
@@ -423,8 +511,8 @@ BAD_COMMANDS = {
     "--config unknown.toml": "the configuration unknown.toml has an unknown key 'smaples'; did you",
     "--config broken.toml": "the configuration broken.toml is not TOML: ",
     "--config typed.toml": "the configuration typed.toml: samples cannot be [3]",
-    "--colour red": "unrecognized arguments: --colour red (torchlime --help tells more)",
-    "--samp 16": "unrecognized arguments: --samp 16 (torchlime --help tells more)",
+    "--colour red": "unrecognized arguments: --colour red (torchlime explain --help tells more)",
+    "--samp 16": "unrecognized arguments: --samp 16 (torchlime explain --help tells more)",
     "--seed": "argument --seed: expected one argument (torchlime explain --help tells more)",
 }
 
@@ -455,6 +543,19 @@ def test_bad_commands(capsys, monkeypatch, command):
     assert captured.err.startswith(f"torchlime: {BAD_COMMANDS[command]}")
     assert len(captured.err.splitlines()) == 1
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "flag", ["model", "weights", "out", "save", "config", "output", "target", "seed"]
+)
+@pytest.mark.parametrize("value", ["", "="])
+def test_empty_values(capsys, flag, value):
+    photo = save_photo("a.png")
+    assert run(photo, *([f"--{flag}="] if value else [f"--{flag}", ""])) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"torchlime: --{flag}: it needs a ")
+    assert len(error.splitlines()) == 1
+    assert os.listdir() == ["a.png"]
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "I;16", "P", "LA", "1"])

@@ -58,5 +58,31 @@ def broken():
     return Classifier(Broken(), SMALL, ["red", "green", "blue"])
 
 
+class Picky(Bright):
+    """Fails on photos without any red."""
+
+    def forward(self, images):
+        if (images[:, 0].amax(dim=(1, 2)) == 0).any():
+            raise ValueError("no red")
+        return super().forward(images)
+
+
+class Leaving(nn.Module):
+    def forward(self, images):
+        raise SystemExit(0)
+
+
+def picky():
+    return Classifier(Picky(), SMALL, ["red", "green", "blue"])
+
+
+def leaving():
+    return Classifier(Leaving(), SMALL, ["red", "green", "blue"])
+
+
+def leaves():
+    raise SystemExit(0)
+
+
 def fails():
     raise KeyError("no such thing")

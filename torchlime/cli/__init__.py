@@ -7,6 +7,7 @@ files (outputs.py), and errors one sentence each.
 import argparse
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import os
@@ -46,8 +47,11 @@ _SAY_WHAT_IS_WRONG = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; exit code 0, 1 where a photo failed, 2 for any other error."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # it may know fewer letters than names have
+            stream.reconfigure(errors="backslashreplace")
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _arguments(argv)
         if arguments.command == "models":
             return _models(arguments.part)
         with _quiet(arguments.json):
@@ -66,7 +70,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    """What was typed; photos may stand on both sides of a flag."""
+    parser, explain = _parsers()
+    if argv[:1] != ["explain"]:
+        return parser.parse_args(argv)
+    return explain.parse_intermixed_args(argv[1:], argparse.Namespace(command="explain"))
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The program's parser, and that of ``torchlime explain``."""
     parser = Parser(prog="torchlime", description=torchlime.__doc__)
     parser.add_argument("--version", action="version", version=torchlime.__version__)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
@@ -79,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
     for command in (explain, models):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
+    return parser, explain
 
 
 @contextlib.contextmanager
@@ -117,7 +130,7 @@ def _complain(error: BaseException, photo: Path | None = None, *, debug: bool) -
 def _models(part: str) -> int:
     from torchlime import models
 
-    found = [name for name in models.names() if part in name]
+    found = [name for name in models.names() if part.casefold() in name.casefold()]
     if not found:
         raise UsageError(f"no name contains {part!r}; timm:NAME and hf:FOLDER are not listed")
     print("\n".join(found), flush=True)
@@ -137,13 +150,21 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
     read = [Path(path) for path in (asked.weights, arguments.config) if path is not None]
     outputs = Outputs(asked, asked.photos, [*asked.photos, *read])
     explainer = explainer_of(asked)
-    record = {
+    record: dict[str, Any] = {
         "torchlime": torchlime.__version__,
         "settings": record_of(words, asked),
         "explainer": repr(explainer),
     }
-    with _importable_here():
-        classifier = models.load(asked.model, asked.weights, asked.device, output=asked.output)
+    with _importable_here(asked.model):
+        classifier = models.load(
+            asked.model, asked.weights, asked.device, output=asked.output or "softmax"
+        )
+        if asked.output not in (None, classifier.output):
+            raise UsageError(
+                f"--output: {asked.model} is a Classifier whose own output is "
+                f"{classifier.output}, not {asked.output}"
+            )
+        record["settings"]["output"] = classifier.output
         targets = _targets(asked, classifier)
         job = _Job(asked, explainer, classifier, targets, outputs, record, arguments.debug)
         photos: list[dict[str, Any]] = []
@@ -159,10 +180,14 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _importable_here() -> Iterator[None]:
-    """The current folder on the import path, for ``--model module:function``."""
+def _importable_here(model: str) -> Iterator[None]:
+    """The current folder at the end of the import path, if the model is a module:function."""
     here = os.getcwd()
-    sys.path.insert(0, here)
+    own = ":" in model and not model.startswith(("timm:", "hf:"))
+    if not own or here in sys.path:
+        yield
+        return
+    sys.path.append(here)
     try:
         yield
     finally:
@@ -194,7 +219,7 @@ def _targets(asked: argparse.Namespace, classifier: "Classifier") -> list[int]:
     return list(dict.fromkeys(targets))
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Job:
     """All that the photos of a call have in common."""
 
@@ -205,6 +230,7 @@ class _Job:
     outputs: Outputs
     record: Mapping[str, Any]
     debug: bool
+    listed: int | None = None  # classes where none was asked for, known after the first photo
 
     def run(self, photos: Mapping[int, Path]) -> list[dict[str, Any]]:
         """A result for each photo, in order: its explanation in numbers, or its error.
@@ -217,16 +243,13 @@ class _Job:
         opened: dict[int, Image.Image] = {}
         groups: dict[Any, dict[int, Tensor]] = {}
         for index, path in photos.items():
-            with self._failing(results, {index: path}):
+            with self._failing(results, index, path):
                 opened[index] = models.read_photo(path)
                 pixels = self.classifier.preprocess(opened[index])
                 groups.setdefault(pixels.shape, {})[index] = pixels
         for group in groups.values():
-            explained: list[Explanation] = []
-            with self._failing(results, {index: photos[index] for index in group}):
-                explained = list(self._explain(list(group.values())))
-            for index, explanation in zip(group, explained, strict=False):
-                with self._failing(results, {index: photos[index]}):
+            for index, explanation in self._explained(group, results, photos).items():
+                with self._failing(results, index, photos[index]):
                     explanation.check()
                 if index not in results:
                     results[index] = self._write(index, photos[index], opened[index], explanation)
@@ -234,15 +257,30 @@ class _Job:
 
     @contextlib.contextmanager
     def _failing(
-        self, results: dict[int, dict[str, Any]], photos: Mapping[int, Path]
+        self, results: dict[int, dict[str, Any]], index: int, path: Path
     ) -> Iterator[None]:
-        """An error inside is one of these photos, and does not stop the others."""
+        """An error inside is this photo's, and does not stop the others."""
         try:
             yield
-        except Exception as error:
-            for index, path in photos.items():
-                sentence = _complain(error, path, debug=self.debug)
-                results[index] = {"photo": str(path), "error": sentence}
+        except (Exception, SystemExit) as error:
+            sentence = _complain(error, path, debug=self.debug)
+            results[index] = {"photo": str(path), "error": sentence}
+
+    def _explained(
+        self,
+        group: "Mapping[int, Tensor]",
+        results: dict[int, dict[str, Any]],
+        photos: Mapping[int, Path],
+    ) -> "dict[int, Explanation]":
+        """The explanations of a group; where one fails, of those that can be explained alone."""
+        if len(group) > 1:
+            with contextlib.suppress(Exception, SystemExit):
+                return dict(zip(group, self._explain(list(group.values())), strict=True))
+        explained = {}
+        for index, pixels in group.items():
+            with self._failing(results, index, photos[index]):
+                (explained[index],) = self._explain([pixels])
+        return explained
 
     def _explain(self, pixels: "list[Tensor]") -> "Iterator[Explanation]":
         """One explanation for each of the photos [1,3,H,W], on the CPU."""
@@ -253,8 +291,10 @@ class _Job:
         if self.targets:
             targets = torch.tensor(self.targets, device=images.device).expand(len(images), -1)
         elif top is None:
-            with torch.no_grad():
-                top = min(LISTED_CLASSES, self.classifier(images[:1]).shape[1])
+            if self.listed is None:
+                with torch.no_grad():
+                    self.listed = min(LISTED_CLASSES, self.classifier(images[:1]).shape[1])
+            top = self.listed
         with _progress(len(images)) as progress:
             explanation = self.explainer.explain(
                 self.classifier, images, targets, top=top or 1, progress=progress

@@ -148,8 +148,9 @@ OPTIONS = {
         "one of torchlime models, timm:NAME, hf:FOLDER, or module:function of your own"),
     "weights": Option("DEFAULT", _weights,
         "a file with a state dict, torchvision's name for one, or none for random ones"),
-    "output": Option("softmax", _choice("softmax", "logit", "sigmoid", "none"),
-        "what is explained: softmax, logit, sigmoid, or none (what the network gives)"),
+    "output": Option(None, _choice("softmax", "logit", "sigmoid", "none"),
+        "what is explained: softmax, logit, sigmoid, or none (what the network gives); "
+        "default: softmax, or the output of your own Classifier"),
     "top": Option(None, _count(1),
         "explain and draw the TOP best classes (default: list three and draw the best)"),
     "target": Option([], str,
@@ -170,9 +171,9 @@ OPTIONS = {
     "device": Option("auto", _device, "auto, cpu, cuda, cuda:1, …"),
     "dtype": Option("fp32", _choice(*DTYPES), "of the forward passes: fp32, bf16 or fp16"),
     "out": Option("explanation.png", str,
-        "the pictures: a .png, an existing folder, or a pattern with {photo} and {target}"),
+        "the pictures: a .png, a folder/, or a pattern with {photo} and {target}"),
     "save": Option(None, str,
-        "keep the explanations too: an .npz, an existing folder, or a pattern with {photo}"),
+        "keep the explanations too: an .npz, a folder/, or a pattern with {photo}"),
     "max-side": Option(2000, _count(0),
         "the longer side of a drawn photo at most; 0 keeps every photo's own size"),
 }  # fmt: skip
@@ -209,9 +210,11 @@ def words_of(flags: Mapping[str, Any], config: str | None) -> dict[str, Any]:
     """What was asked, in words: the defaults, then the configuration file, then the flags."""
     words: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
     words["photos"] = []
+    if config == "":
+        raise UsageError("--config: it needs a file's name, and got an empty one")
     if config is not None:
         words |= _read_config(Path(config))
-    given = {name.replace("_", "-"): value for name, value in flags.items() if value}
+    given = {name.replace("_", "-"): value for name, value in flags.items() if value != []}
     return {name: given.get(name, value) for name, value in words.items()}
 
 
@@ -243,9 +246,9 @@ def meaning_of(words: Mapping[str, Any]) -> argparse.Namespace:
         try:
             value: Any = None
             if option.many:
-                value = [option.read(str(word)) for word in words[name]]
+                value = [option.read(_filled(word)) for word in words[name]]
             elif words[name] is not None:
-                value = option.read(str(words[name]))
+                value = option.read(_filled(words[name]))
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"--{name}: {error}") from error
         setattr(asked, name.replace("-", "_"), value)
@@ -257,6 +260,12 @@ def meaning_of(words: Mapping[str, Any]) -> argparse.Namespace:
             "a fit needs more samples than segments"
         )
     return asked
+
+
+def _filled(word: object) -> str:
+    if not str(word).strip():
+        raise ValueError("it needs a value, and got an empty one")
+    return str(word)
 
 
 def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:

@@ -11,10 +11,11 @@ from torchlime.cli.options import UsageError
 class Outputs:
     """The names of all files of a call: no two of them the same, and none a file that is read.
 
-    ``--out`` and ``--save`` are a file, an existing folder (for files ``{photo}.explanation``), or
-    a pattern, in which {photo} stands for the stem of the photo's name, numbered where two share
-    one, and {target} for the class, as 281-tabby. What a name lacks to tell several files apart
-    is added to it: cat.png becomes cat.281-tabby.png.
+    ``--out`` and ``--save`` are a file, a folder (for files ``{photo}.explanation``; it exists,
+    or its name ends in a slash and it is made), or a pattern, in which {photo} stands for the
+    stem of the photo's name, numbered where two share one, and {target} for the class, as
+    281-tabby. What a name lacks to tell several files apart is added to it: cat.png becomes
+    cat.281-tabby.png.
 
     Args:
         asked: the options.
@@ -35,6 +36,8 @@ class Outputs:
                 "--save: a file holds all targets of its photo, so there is no {target}"
             )
         self._stems = distinct([path.stem for path in photos])
+        names = (asked.out, asked.save or "")
+        self._new = {Path(name) for name in names if _is_folder(name) and not Path(name).exists()}
         self._taken = {path.resolve() for path in read}
         for index in range(len(photos)):
             picture = self.picture(index, "0")
@@ -55,11 +58,16 @@ class Outputs:
     def take(self, path: Path) -> Path:
         """``path``, which is written now and by nothing else in this call."""
         self._check(path)
+        if path.parent in self._new:
+            path.parent.mkdir(parents=True, exist_ok=True)
         self._taken.add(path.resolve())
         return path
 
     def _check(self, path: Path) -> None:
-        if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        folder = path.parent
+        if folder not in self._new and not folder.is_dir():
+            raise UsageError(f"cannot write {path}: there is no folder {folder}")
+        if path.is_dir() or (folder.is_dir() and not os.access(folder, os.W_OK)):
             raise UsageError(f"cannot write {path}: not a file name in a folder open for writing")
         if path.resolve() in self._taken:
             raise UsageError(f"cannot write {path}: this call reads that file, or wrote it already")
@@ -67,7 +75,7 @@ class Outputs:
 
 def _pattern(flag: str, name: str, suffix: str, needed: Sequence[str]) -> str:
     """``name`` with all ``needed`` placeholders before its suffix."""
-    if Path(name).is_dir():
+    if _is_folder(name):
         name = os.path.join(name, "{photo}.explanation" + suffix)
     if not name.lower().endswith(suffix):
         raise UsageError(
@@ -76,6 +84,10 @@ def _pattern(flag: str, name: str, suffix: str, needed: Sequence[str]) -> str:
     stem, ending = name[: -len(suffix)], name[-len(suffix) :]
     missing = (f".{{{field}}}" for field in needed if f"{{{field}}}" not in stem)
     return stem + "".join(missing) + ending
+
+
+def _is_folder(name: str) -> bool:
+    return name.endswith(("/", os.sep)) or Path(name).is_dir()
 
 
 def distinct(names: Sequence[str]) -> list[str]:
