@@ -103,7 +103,7 @@ class Explanation:
         bad = [
             (f"image {image}: " if len(self) > 1 else "")
             + "; ".join(REASONS[problem] for problem in Problem(bits))
-            for image, bits in enumerate(self.problems.tolist())
+            for image, bits in enumerate(self.problems.tolist())  # read back: the caller asks
             if bits
         ]
         if bad:
@@ -204,6 +204,7 @@ class Explanation:
         """
         import numpy as np
 
+        # A file is on the host, and so is all that goes into it.
         arrays = {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
         settings = {
             name: value if isinstance(value, str | int | float | None) else repr(value)
