@@ -64,6 +64,13 @@ def literal(net, images, segments, masks, value=0.0):
     return torch.cat(outputs).view(BATCH, SAMPLES, -1)
 
 
+@pytest.mark.parametrize(("threads", "rows"), [(1, 8), (2, 8), (3, 12), (16, 64), (128, 64)])
+def test_default_chunks_keep_the_threads_of_a_cpu_busy(monkeypatch, threads, rows):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert predictions.default_chunk_size(torch.device("cpu")) == rows
+    assert predictions.default_chunk_size(torch.device("cuda")) == 256
+
+
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 21, 62, 63, 64, None])
 @pytest.mark.parametrize("pad_last", [True, False])
 def test_scores_are_those_of_every_row_alone(net, images, segments, masks, chunk_size, pad_last):
@@ -80,7 +87,9 @@ def test_scores_are_those_of_every_row_alone(net, images, segments, masks, chunk
     else:
         assert rows == BATCH * SAMPLES
     assert rows - BATCH * SAMPLES < len(net.chunks)
-    assert max(shape[0] for shape in shapes) <= (chunk_size or 64)
+    assert max(shape[0] for shape in shapes) <= (
+        chunk_size or predictions.default_chunk_size(images.device)
+    )
 
     own = torch.tensor([[4, 0], [1, 1], [2, 3]])
     many = score_masks(net, images, segments, Constant(0.0), masks, own, **settings)
@@ -339,14 +348,16 @@ def test_autocast_is_ours_or_the_callers_or_none(images, segments, masks):
         dtypes.append(outputs.dtype)
         return outputs
 
-    arguments = (model, images, segments, Constant(0.0), masks, 0)
-    score_masks(*arguments)
-    score_masks(*arguments, autocast=torch.bfloat16)
+    score = functools.partial(
+        score_masks, model, images, segments, Constant(0.0), masks, 0, chunk_size=BATCH * SAMPLES
+    )
+    score()
+    score(autocast=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        scores = score_masks(*arguments)
+        scores = score()
         assert torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", torch.float16):
-        score_masks(*arguments, autocast=torch.bfloat16)
+        score(autocast=torch.bfloat16)
     assert dtypes == [torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
     assert scores.dtype == torch.float64
 
@@ -381,7 +392,7 @@ def test_outputs_of_one_number_or_with_logits(net, images, segments, masks):
 )  # fmt: skip
 def test_wrong_outputs(images, segments, masks, model, error, message):
     with pytest.raises(error, match=message):
-        score_masks(model, images, segments, Constant(0.0), masks)
+        score_masks(model, images, segments, Constant(0.0), masks, chunk_size=BATCH * SAMPLES)
 
 
 def test_wrong_masks_and_settings(net, images, segments, masks):

@@ -52,7 +52,8 @@ class Lime:
             to the images.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
-        chunk_size: images of one forward pass at most; None = 64 on a CPU, 256 elsewhere.
+        chunk_size: images of one forward pass at most; None = 256, or on a CPU
+            8 to 64 by its threads.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 

@@ -47,6 +47,7 @@ class Perturbed:
         self.masks = masks
         self._keep = torch.empty(0, 0, dtype=torch.uint8, device=images.device)
         self._pixels = self.images.new_empty(0, 0)
+        self._indexed: tuple[slice, Tensor] | None = None
 
     def __call__(self, blocks: list[tuple[slice, slice]], rows: int) -> Tensor:
         """The perturbed images of ``blocks``: [rows,C,H,W].
@@ -81,8 +82,15 @@ class Perturbed:
         return (tensor.permute(0, 2, 3, 1) if self.channels_last else tensor).flatten(1)
 
     def _index(self, images: slice) -> Tensor:
-        """The segment of every value of an image, laid out as the images are: [b,P]."""
-        return self._flat(self.labels[images, None].expand(-1, *self.shape))
+        """The segment of every value of an image, laid out as the images are: [b,P].
+
+        The last one stays: chunk after chunk is of the same image.
+        """
+        if self._indexed is None or self._indexed[0] != images:
+            self._indexed = None  # release it before taking a new one
+            index = self._flat(self.labels[images, None].expand(-1, *self.shape))
+            self._indexed = (images, index)
+        return self._indexed[1]
 
 
 def perturb(
