@@ -17,7 +17,7 @@ PACKAGE = ROOT / "torchlime"
 
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
-    {"precision", "checks", "blocks", "files", "context", "version"},
+    {"precision", "checks", "blocks", "files", "folders", "context", "version"},
     {"labelmap"},
     {"segments", "masks", "fills", "perturbed", "predictions", "weights", "surrogates"},
     {"explanation"},

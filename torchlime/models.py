@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from torchlime.checks import device_of
+from torchlime.folders import meant_by
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,10 +211,8 @@ class Classifier(nn.Module):
         return names[index] if 0 <= index < len(names) else f"class {index}"
 
     def find_category(self, name: str) -> int:
-        """The index of the category called ``name``, in upper or lower case; or ``int(name)``.
-
-        Of a name that is a list of synonyms, "tabby, tabby cat", each one will do where no other
-        category has it.
+        """The index of the category that ``name`` means to :func:`folders.meant_by`; or
+        ``int(name)``.
 
         Raises:
             ValueError: there is none (the nearest names are offered), or several; or the name
@@ -233,19 +232,17 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"the model's categories are not known, so {name!r} cannot be found: give an index"
             )
-        asked = name.strip().casefold()
-        whole = [category.strip().casefold() for category in self.categories]
-        parts = [[part.strip() for part in category.split(",")] for category in whole]
-        found = [index for index, category in enumerate(whole) if category == asked]
-        found = found or [index for index, names in enumerate(parts) if asked in names]
+        found = meant_by(name, self.categories)
         if len(found) > 1:
             raise ValueError(
                 f"several categories are called {name!r}: give an index "
                 f"({', '.join(map(str, found))})"
             )
         if not found:
-            every = [*whole, *(part for names in parts for part in names)]
-            raise ValueError(f"unknown category {name!r}{_nearest(asked, dict.fromkeys(every))}")
+            whole = [category.strip().casefold() for category in self.categories]
+            every = [*whole, *(part.strip() for names in whole for part in names.split(","))]
+            near = _nearest(name.strip().casefold(), dict.fromkeys(every))
+            raise ValueError(f"unknown category {name!r}{near}")
         return found[0]
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -1,0 +1,107 @@
+"""Folders of photos: root/<class>/…, or all in one; and which class a name means."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif",
+    ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
+
+
+class Photo(NamedTuple):
+    """A file that is a photo by its name.
+
+    Convention:
+        id: the path relative to the folder that was listed, its bytes percent-encoded and ``/``
+            between its parts: ASCII, and the same wherever the folder lies.
+        class_name: the folder of the first level that it is in; None where it is in none.
+    """
+
+    path: Path
+    id: str
+    class_name: str | None
+
+
+def photos_in(root: str | os.PathLike[str]) -> list[Photo]:
+    """The photos in a folder and all folders below it, in the order of their ids.
+
+    A photo is what has one of :data:`SUFFIXES`, in upper or lower case; whether it can be read,
+    its reader finds out. Hidden files and folders are no photos. Links are followed, but not back
+    into a folder that they are in.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+    root = Path(root)
+    found = []
+    for path in _files(root, (root.resolve(),)):
+        if path.suffix.lower() in SUFFIXES:
+            relative = path.relative_to(root)
+            class_name = relative.parts[0] if len(relative.parts) > 1 else None
+            found.append(Photo(path, id_of(relative), class_name))
+    return sorted(found, key=lambda photo: photo.id)
+
+
+def _files(folder: Path, inside: tuple[Path, ...]) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                yield path
+            elif (real := path.resolve()) not in inside:
+                yield from _files(path, (*inside, real))
+
+
+def id_of(relative: Path) -> str:
+    """The id of a path that is relative to the listed folder.
+
+    >>> id_of(Path("tabby cat/1.jpg"))
+    'tabby%20cat/1.jpg'
+    """
+    return quote_from_bytes(os.fsencode(relative.as_posix()))
+
+
+def path_of(root: str | os.PathLike[str], photo_id: str) -> Path:
+    """Where the photo with this id lies.
+
+    >>> path_of("photos", "tabby%20cat/1.jpg").as_posix()
+    'photos/tabby cat/1.jpg'
+    """
+    return Path(root, os.fsdecode(unquote_to_bytes(photo_id)))
+
+
+def class_names(photos: Iterable[Photo]) -> list[str]:
+    """The classes of the photos, each once, in their order."""
+    return list(dict.fromkeys(p.class_name for p in photos if p.class_name is not None))
+
+
+def meant_by(name: str, known: Sequence[str]) -> list[int]:
+    """Which of the ``known`` names ``name`` means: their indices, none if there are none.
+
+    Those equal to it but for case, for space and for underscores instead of spaces; else those that
+    share a synonym with it, of names that list several: "tabby, tabby cat".
+
+    >>> meant_by("tabby_cat", ["tabby, tabby cat", "Tench"]), meant_by("tench", ["Tench"])
+    ([0], [0])
+    >>> meant_by("crane", ["crane", "tench", "crane"])
+    [0, 2]
+    """
+    plain = [_plain(other) for other in known]
+    asked = _plain(name)
+    same = [index for index, other in enumerate(plain) if other == asked]
+    return same or [index for index, other in enumerate(plain) if _synonyms(asked, other)]
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _synonyms(one: str, other: str) -> bool:
+    first, second = ({part.strip() for part in name.split(",")} for name in (one, other))
+    return not first.isdisjoint(second - {""})
