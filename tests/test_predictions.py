@@ -64,11 +64,14 @@ def literal(net, images, segments, masks, value=0.0):
     return torch.cat(outputs).view(BATCH, SAMPLES, -1)
 
 
-@pytest.mark.parametrize(("threads", "rows"), [(1, 8), (2, 8), (3, 12), (16, 64), (128, 64)])
-def test_default_chunks_keep_the_threads_of_a_cpu_busy(monkeypatch, threads, rows):
+@pytest.mark.parametrize(
+    ("threads", "side", "rows"),
+    [(1, 224, 8), (2, 224, 8), (3, 224, 12), (128, 224, 64), (2, 112, 32), (2, 8, 64), (2, 999, 1)],
+)
+def test_default_chunks_fit_a_cpu(monkeypatch, threads, side, rows):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert predictions.default_chunk_size(torch.device("cpu")) == rows
-    assert predictions.default_chunk_size(torch.device("cuda")) == 256
+    assert predictions.default_chunk_size(torch.device("cpu"), side * side) == rows
+    assert predictions.default_chunk_size(torch.device("cuda"), side * side) == 256
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 21, 62, 63, 64, None])
@@ -87,9 +90,7 @@ def test_scores_are_those_of_every_row_alone(net, images, segments, masks, chunk
     else:
         assert rows == BATCH * SAMPLES
     assert rows - BATCH * SAMPLES < len(net.chunks)
-    assert max(shape[0] for shape in shapes) <= (
-        chunk_size or predictions.default_chunk_size(images.device)
-    )
+    assert max(shape[0] for shape in shapes) <= (chunk_size or 64)
 
     own = torch.tensor([[4, 0], [1, 1], [2, 3]])
     many = score_masks(net, images, segments, Constant(0.0), masks, own, **settings)
@@ -125,7 +126,7 @@ def test_ties_go_to_the_lower_class(images, segments, masks):
     targets = predictions.predict(
         lambda x: scores.expand(len(x), -1),
         lambda blocks, rows: images[:1].expand(rows, -1, -1, -1),
-        (BATCH, SAMPLES), images.device, top=4,
+        (BATCH, SAMPLES), images.device, top=4, chunk_size=16,
     ).targets  # fmt: skip
     assert targets.tolist() == [[1, 2, 4, 3]] * BATCH
 
@@ -348,16 +349,14 @@ def test_autocast_is_ours_or_the_callers_or_none(images, segments, masks):
         dtypes.append(outputs.dtype)
         return outputs
 
-    score = functools.partial(
-        score_masks, model, images, segments, Constant(0.0), masks, 0, chunk_size=BATCH * SAMPLES
-    )
-    score()
-    score(autocast=torch.bfloat16)
+    arguments = (model, images, segments, Constant(0.0), masks, 0)
+    score_masks(*arguments)
+    score_masks(*arguments, autocast=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
-        scores = score()
+        scores = score_masks(*arguments)
         assert torch.is_autocast_enabled("cpu")
     with torch.autocast("cpu", torch.float16):
-        score(autocast=torch.bfloat16)
+        score_masks(*arguments, autocast=torch.bfloat16)
     assert dtypes == [torch.float32, torch.bfloat16, torch.bfloat16, torch.bfloat16]
     assert scores.dtype == torch.float64
 
@@ -392,7 +391,7 @@ def test_outputs_of_one_number_or_with_logits(net, images, segments, masks):
 )  # fmt: skip
 def test_wrong_outputs(images, segments, masks, model, error, message):
     with pytest.raises(error, match=message):
-        score_masks(model, images, segments, Constant(0.0), masks, chunk_size=BATCH * SAMPLES)
+        score_masks(model, images, segments, Constant(0.0), masks)
 
 
 def test_wrong_masks_and_settings(net, images, segments, masks):

@@ -27,7 +27,14 @@ from torchlime.labelmap import Segments, check_segments, segment_sums, segments_
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.precision import solve_dtype
-from torchlime.predictions import Predictions, Targets, module_of, networks_of, predict
+from torchlime.predictions import (
+    Predictions,
+    Targets,
+    default_chunk_size,
+    module_of,
+    networks_of,
+    predict,
+)
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
 from torchlime.version import __version__
@@ -53,7 +60,7 @@ class Lime:
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         chunk_size: images of one forward pass at most; None = 256, or on a CPU
-            8 to 64 by its threads.
+            8 of 224×224 pixels, more of smaller ones or where there are more threads.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -304,6 +311,7 @@ def _predict(
     masks: Tensor,
     targets: Targets,
     *,
+    chunk_size: int | None,
     differentiable: bool = False,
     **settings: Any,
 ) -> Predictions:
@@ -316,6 +324,7 @@ def _predict(
     with torch.set_grad_enabled(differentiable):
         return predict(
             model, perturbed, shape, images.device, targets,
+            chunk_size=chunk_size or default_chunk_size(images.device, images[0, 0].numel()),
             differentiable=differentiable, **settings,
         )  # fmt: skip
 

@@ -41,7 +41,7 @@ def predict(
     targets: Targets = None,
     *,
     top: int = 1,
-    chunk_size: int | None = None,
+    chunk_size: int,
     autocast: torch.dtype | None = None,
     pad_last: bool = True,
     differentiable: bool = False,
@@ -57,8 +57,8 @@ def predict(
         targets: None = the ``top`` best classes of each image's row 0, an int, an int64
             tensor [B] or [B,T], or "all": every class in its order.
         top: how many classes, where ``targets`` is None.
-        chunk_size: rows of a forward pass at most; None = :func:`default_chunk_size`. Evened out
-            to ceil(R / ceil(R / chunk_size)), and halved when memory runs out, down to one row.
+        chunk_size: rows of a forward pass at most. Evened out to ceil(R / ceil(R / chunk_size)),
+            and halved when memory runs out, down to one row.
         autocast: a 16-bit dtype for the forward passes; None switches autocast off.
         pad_last: fill the last chunk up to the shape of the others (no recompilation).
         differentiable: let gradients flow from the scores to the model's parameters. Every chunk is
@@ -72,7 +72,7 @@ def predict(
     """
     batch, samples = shape
     total = batch * samples
-    rows = _even(total, chunk_size or default_chunk_size(device))
+    rows = _even(total, chunk_size)
     score: Callable[[list[Block], int], Tensor] = _Forward(model, synthesize, device, autocast)
     if differentiable:
         score = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
@@ -98,13 +98,16 @@ def predict(
     return Predictions(collected.scores, collected.targets, collected.in_range)
 
 
-def default_chunk_size(device: torch.device) -> int:
-    """256 on an accelerator; on a CPU 8 for up to two threads, 4 a thread beyond, 64 at most.
+def default_chunk_size(device: torch.device, pixels: int) -> int:
+    """Images of a forward pass, of so many pixels each: 256 on an accelerator, 1 to 64 on a CPU.
 
-    A CPU is fastest while a layer's activations stay in its caches, and slow once they are so large
-    that each is mapped anew: there 8 rows cost a half to a quarter of the time of 64.
+    On a CPU as many pixels as 8 images of 224×224 have, or 4 a thread. A layer's activations should
+    stay in its caches, and below the 32 MiB from which glibc's allocator maps every tensor anew.
     """
-    return min(max(8, 4 * torch.get_num_threads()), 64) if device.type == "cpu" else 256
+    if device.type != "cpu":
+        return 256
+    rows = max(8, 4 * torch.get_num_threads()) * 224**2 // max(pixels, 1)
+    return min(max(rows, 1), 64)
 
 
 @contextlib.contextmanager
