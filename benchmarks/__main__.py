@@ -6,15 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-NAMES = (
-    "stages",
-    "superpixels",
-    "samples",
-    "overhead",
-    "versus",
-    "compat",
-    "scale",
-)  # versus uses samples
+NAMES = (  # versus uses samples
+    "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "scale",
+)  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a timing")
     parser.add_argument("--threads", type=int, help="of torch, on the CPU")
     parser.add_argument("--out", type=Path, help="where results go instead of benchmarks/results")
-    parser.add_argument("--models", nargs="+", help="of overhead, versus and compat")
+    parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus and compat")
     parser.add_argument("--photos", type=int, help="how many, of superpixels and samples")
     parser.add_argument("--reference", type=int, help="masks of the reference of samples")
     parser.add_argument(
