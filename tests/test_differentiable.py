@@ -1,7 +1,9 @@
 """Gradients through scores and the closed-form solve to the model's parameters."""
 
+import random
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -87,6 +89,24 @@ def test_memory_stays_at_one_chunks_graph():
     assert net.most_alive == 1
 
 
+def test_a_model_that_is_random_in_eval_mode_draws_the_same_in_backward():
+    """The score is a parameter times a draw: the gradient is that draw, whenever it is computed."""
+    parameter = torch.ones(3, dtype=torch.float64, requires_grad=True)
+
+    def model(x):
+        draws = torch.rand(len(x), 1).double(), random.random(), np.random.rand()  # noqa: NPY002
+        return sum(draws) * parameter * x.mean((1, 2, 3))[:, None]
+
+    e = explainer().explain(model, IMAGES, 1, differentiable=True)
+    torch.rand(7), random.random(), np.random.rand()  # noqa: NPY002  as training does in between
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    e.coefficients.sum().backward()
+    assert parameter.grad[1].item() == pytest.approx(e.coefficients.sum().item(), rel=1e-9)
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert torch.equal(states[0], after[0])
+    assert states[1:] == after[1:]
+
+
 def test_gradients_of_a_blank_image_beside_another_are_finite():
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3, bias=False, dtype=torch.float64))
     images = torch.cat([torch.zeros(1, 1, 6, 6), IMAGES[:1]]).double()
@@ -114,11 +134,17 @@ def test_values_are_those_without_gradients():
 
 
 def test_under_the_callers_no_grad_and_autocast():
+    """The gradient is float32's, as far as the 8 bits of bfloat16 tell."""
     net = Net().eval().float()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        e = explainer().explain(net, IMAGES.float(), 1, differentiable=True)
-    e.coefficients.sum().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    found = []
+    for autocast in (False, True):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            e = explainer().explain(net, IMAGES.float(), 1, differentiable=True)
+        net.zero_grad()
+        e.coefficients.abs().sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    exact, rounded = found
+    assert 0 < (rounded - exact).norm() / exact.norm() < 2**-5
 
 
 def test_what_cannot_be_honoured_raises(tmp_path):

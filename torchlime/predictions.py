@@ -75,7 +75,7 @@ def predict(
     rows = _even(total, chunk_size)
     score: Callable[[list[Block], int], Tensor] = _Forward(model, synthesize, device, autocast)
     if differentiable:
-        score = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
+        score = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)  # we do
     collected: _Collected | None = None
     done = 0
     while done < total:
@@ -119,18 +119,31 @@ def evaluating(model: object, device: torch.device) -> Iterator[None]:
     networks = networks_of(model)
     modules = [module for network in networks for module in network.modules()]
     modes = [getattr(module, "training", False) for module in modules]
+    rewind = random_states(device)
+    try:
+        for network in networks if any(modes) else ():
+            with contextlib.suppress(NotImplementedError):  # exported programs have one mode
+                network.eval()
+        yield
+    finally:
+        _restore_modes(modules, modes)
+        rewind()
+
+
+def random_states(device: torch.device) -> Callable[[], None]:
+    """The global generators that a model may draw from: the result sets them back to now."""
     on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  a model may draw there
-    with torch.random.fork_rng(devices=[device] if on_cuda else []):
-        try:
-            for network in networks if any(modes) else ():
-                with contextlib.suppress(NotImplementedError):  # exported programs have one mode
-                    network.eval()
-            yield
-        finally:
-            _restore_modes(modules, modes)
-            random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002
+    python, numpy, host = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    cuda = torch.cuda.get_rng_state(device) if on_cuda else None
+
+    def rewind() -> None:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(host)
+        if cuda is not None:
+            torch.cuda.set_rng_state(cuda, device)
+
+    return rewind
 
 
 def module_of(model: object) -> torch.nn.Module | None:
@@ -169,8 +182,9 @@ def _restore_modes(modules: list[torch.nn.Module], modes: list[bool]) -> None:
 class _Forward:
     """Makes a chunk and passes it through the model: outputs [rows,K].
 
-    It sets eval mode and autocast itself, because a backward pass calls it again, when everything
-    around it is over.
+    It sets eval mode, autocast and the random states itself, because a backward pass calls it
+    again, when everything around it is over. So a model that draws in eval mode draws the same
+    again, and the same in every chunk.
     """
 
     def __init__(
@@ -184,6 +198,7 @@ class _Forward:
         self.synthesize = synthesize
         self.device = device
         self.autocast = autocast
+        self.rewind = random_states(device)
         self.contiguous = False
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
@@ -192,6 +207,7 @@ class _Forward:
             chunk = chunk.contiguous()
         try:
             with evaluating(self.model, self.device):
+                self.rewind()
                 return _as_matrix(self._call(chunk), chunk)
         except RuntimeError as error:
             # A model that calls .view on its features cannot take channels_last: give it NCHW.
