@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from torchlime import Lime
+from torchlime import Lime, metrics
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.segments import Grid, Slic
@@ -95,3 +95,14 @@ def test_segments_masks_and_fill_capture_in_a_graph(images):
     torch.cuda.synchronize()
     for ours, theirs in zip(captured, expected, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("metric", [metrics.rank_correlation, metrics.overlap])
+def test_explanations_of_other_targets_are_not_compared(model, images, metric, no_sync):
+    explainer = Lime(Grid(4, 4), num_samples=100)
+    targets = torch.arange(4, device="cuda")
+    one = explainer.explain(model, images, targets)
+    two = explainer.explain(model, images, targets.clamp(max=2), seed=1)
+    numbers = metric([one, two])
+    torch.cuda.set_sync_debug_mode("default")
+    assert numbers.isnan().flatten().tolist() == [False, False, False, True]

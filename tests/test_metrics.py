@@ -126,6 +126,18 @@ def test_fidelity_is_the_literal_one_and_at_most_that_of_the_fit():
     assert (many < e.fidelity).all()
 
 
+def test_fidelity_fits_nothing():
+    fits = []
+
+    def counting(*samples):
+        fits.append(samples)
+        return LeastSquares()(*samples)
+
+    e = dataclasses.replace(EXPLAINER, surrogate=counting).explain(total, FOUR)
+    metrics.fidelity(total, FOUR, e, seed=3)
+    assert len(fits) == 1
+
+
 def test_fidelity_of_linear_and_of_constant_models():
     e = EXPLAINER.explain(total, FOUR)
     assert metrics.fidelity(total, FOUR, e, seed=3).item() == pytest.approx(1.0)
@@ -249,6 +261,25 @@ def test_batched_is_one_by_one_and_nothing_is_modified():
     assert torch.equal(runs[0].coefficients, before[1])
 
 
+@pytest.mark.parametrize("metric", [metrics.rank_correlation, metrics.overlap])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"targets": torch.tensor([[0, 1], [2, 3]])},
+        {"segment_count": torch.tensor([3, 6])},
+        {"segments": torch.zeros(2, 7, 6, dtype=torch.int64)},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_only_explanations_of_the_same_are_compared(metric, other):
+    net, images, _, explainer, settings = ragged()
+    targets = torch.tensor([[0, 1], [2, 4]])
+    one, two = (explainer.explain(net, images, targets, seed=s, **settings) for s in range(2))
+    assert metric([one, two]).isfinite().all()
+    with pytest.raises(ValueError, match=r"images \[(0, )?1\] differ in their segments or targets"):
+        metric([one, dataclasses.replace(two, **other)])
+
+
 def test_bad_input(tmp_path):
     e = EXPLAINER.explain(total, FOUR)
     e.save(tmp_path / "e.npz")
@@ -266,12 +297,19 @@ def test_bad_input(tmp_path):
         (lambda: metrics.rank_correlation([e]), "two or more .* got 1"),
         (lambda: metrics.overlap([e, with_coefficients([1.0])]), "of the same images"),
         (lambda: metrics.overlap([e, e], top=0), "top must be at least 1"),
+        (lambda: metrics.overlap([e, e.to("meta")]), "got 2 with .* and device .* meta"),
+        (
+            lambda: metrics.share_inside(e, inside.to("meta")),
+            "inside is on meta, the images are on",
+        ),
         (lambda: metrics.share_inside(e, inside.float()), "inside must be bool"),
         (lambda: metrics.share_inside(e, inside[:, :1]), r"\[1, 2, 2\], got torch.bool \[1, 1, 2"),
     ]
     for call, message in calls:
         with pytest.raises(ValueError, match=message):
             call()
+    with pytest.raises(TypeError, match=r"inside must be bool \[B,H,W\] .*, got list"):
+        metrics.share_inside(e, [1])
 
 
 def test_settings_of_the_explanation_are_used():

@@ -50,6 +50,15 @@ def check_targets(targets: Any, images: Tensor) -> None:
     check_same_device(targets, images, "targets")
 
 
+def check_object(pixels: Any, shape: tuple[int, ...], name: str) -> None:
+    """Raise unless ``pixels`` are bool [B,H,W] or [H,W] for images of ``shape`` (B, H, W)."""
+    expected = f"{name} must be bool [B,H,W] or [H,W] with B, H, W = {list(shape)}"
+    if not isinstance(pixels, Tensor):
+        raise TypeError(f"{expected}, got {type(pixels).__name__}")
+    if pixels.dtype != torch.bool or pixels.shape not in (shape, shape[1:]):
+        raise ValueError(f"{expected}, got {pixels.dtype} {list(pixels.shape)}")
+
+
 def check_real(value: Any, name: str) -> None:
     """Raise unless ``value`` is a number."""
     if not isinstance(value, Real) or isinstance(value, bool):

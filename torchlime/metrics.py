@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count, is_integer
+from torchlime.checks import check_count, check_object, check_same_device, is_integer
 from torchlime.explanation import Explanation
 from torchlime.labelmap import Segments, segment_sizes, segment_sums
 from torchlime.lime import Fill, Lime, Model, score_masks
+from torchlime.surrogates import Fit
 
 
 def deletion(
@@ -112,25 +113,29 @@ def fidelity(
     """
     if is_integer(seed) and seed == explanation.settings["seed"]:
         raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
-    explainer = _explainer(explanation)
+
+    def judge(masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor) -> Fit:
+        """The explanation's surrogate in place of one fitted to these samples."""
+        # The first row, the whole image, was in the fit too.
+        scores, weights = scores[:, 1:], weights[:, 1:, None]
+        kept = masks[:, 1:].to(scores.dtype)
+        predicted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
+        mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+        unexplained = (weights * (scores - predicted).square()).sum(1)
+        variation = (weights * (scores - mean).square()).sum(1)
+        constant = (scores == scores[:, :1]).all(1) | (variation == 0)
+        r2 = torch.where(constant, 0.0, 1 - unexplained / variation)
+        return Fit(
+            explanation.coefficients, explanation.intercepts, r2, explanation.standard_errors,
+            explanation.ok,
+        )  # fmt: skip
+
+    explainer = dataclasses.replace(_explainer(explanation), surrogate=judge)
     if num_samples is not None:
         explainer = dataclasses.replace(explainer, num_samples=num_samples)
-    fresh = explainer.explain(
-        model, images, explanation.targets, segments=_segments(explanation), seed=seed,
-        keep_samples=True,
-    )  # fmt: skip
-    assert fresh.masks is not None  # keep_samples
-    assert fresh.sample_scores is not None
-    assert fresh.weights is not None
-    # The first row, the whole image, was in the fit too.
-    scores, weights = fresh.sample_scores[:, 1:], fresh.weights[:, 1:, None]
-    kept = fresh.masks[:, 1:].to(scores.dtype)
-    predicted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
-    mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
-    unexplained = (weights * (scores - predicted).square()).sum(1)
-    variation = (weights * (scores - mean).square()).sum(1)
-    constant = (scores == scores[:, :1]).all(1) | (variation == 0)
-    return torch.where(constant, 0.0, 1 - unexplained / variation)
+    return explainer.explain(
+        model, images, explanation.targets, segments=_segments(explanation), seed=seed
+    ).fidelity
 
 
 def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
@@ -147,7 +152,8 @@ def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
             different seeds.
 
     Raises:
-        ValueError: fewer than two, or of different shapes.
+        ValueError: fewer than two, or of different shapes, devices, segments or targets. Segments
+            and targets on a GPU are not read back: where they differ, the result is NaN.
 
     Example:
         >>> from torchlime import explain, segments
@@ -175,7 +181,7 @@ def overlap(explanations: Sequence[Explanation], top: int = 5) -> Tensor:
         top: the size of the sets, where an image has as many segments.
 
     Raises:
-        ValueError: fewer than two explanations, of different shapes, or ``top`` below 1.
+        ValueError: as :func:`rank_correlation`, or ``top`` below 1.
     """
     check_count(top, "top")
     return _mean_over_pairs(explanations, lambda e: _strongest(e, top), _jaccard)
@@ -196,7 +202,8 @@ def share_inside(explanation: Explanation, inside: Tensor) -> Tensor:
         inside: the object's pixels M, [B,H,W] or [H,W] bool, on the explanation's device.
 
     Raises:
-        ValueError: ``inside`` is not bool, or does not fit the segments.
+        TypeError, ValueError: ``inside`` is not bool, does not fit the segments, or lies on another
+            device.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -208,11 +215,8 @@ def share_inside(explanation: Explanation, inside: Tensor) -> Tensor:
         0.75
     """
     shape = explanation.segments.shape
-    if inside.dtype != torch.bool or inside.shape not in (shape, shape[1:]):
-        raise ValueError(
-            f"inside must be bool [B,H,W] or [H,W] with B, H, W = {list(shape)}, "
-            f"got {inside.dtype} {list(inside.shape)}"
-        )
+    check_object(inside, shape, "inside")
+    check_same_device(inside, explanation.segments, "inside")
     segments = _segments(explanation)
     pixels = inside.expand(shape)[:, None].to(explanation.coefficients.dtype)
     sizes = segment_sizes(segments)[:, None].clamp(min=1)
@@ -255,15 +259,33 @@ def _mean_over_pairs(
     describe: Callable[[Explanation], Tensor],
     compare: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    shapes = {tuple(e.coefficients.shape) for e in explanations}
-    if len(explanations) < 2 or len(shapes) != 1:
+    kinds = {
+        f"{list(e.coefficients.shape)} {list(e.segments.shape)} {e.segments.device}"
+        for e in explanations
+    }
+    if len(explanations) < 2 or len(kinds) != 1:
         raise ValueError(
-            "two or more explanations of the same images, segments and targets are compared, "
-            f"got {len(explanations)} of shapes {sorted(shapes)}"
+            "two or more explanations of the same images, segments and targets are compared, got "
+            f"{len(explanations)} with coefficients, segments and device {sorted(kinds)}"
         )
+    alike = _alike(explanations)
     described = [describe(e) for e in explanations]
     pairs = [compare(a, b) for a, b in itertools.combinations(described, 2)]
-    return torch.stack(pairs).mean(0)
+    return torch.where(alike, torch.stack(pairs).mean(0), torch.nan)
+
+
+def _alike(explanations: Sequence[Explanation]) -> Tensor:
+    """Where all explain the same segments and targets: [B,T] bool. On a CPU that is everywhere."""
+    first, *others = explanations
+    alike = torch.ones_like(first.targets, dtype=torch.bool)
+    for e in others:
+        segments = (e.segments == first.segments).flatten(1).all(1)
+        alike &= (segments & (e.segment_count == first.segment_count))[:, None]
+        alike &= e.targets == first.targets
+    if alike.device.type == "cpu" and not alike.all():
+        images = (~alike).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"the explanations of images {images} differ in their segments or targets")
+    return alike
 
 
 def _centred_ranks(explanation: Explanation) -> Tensor:
