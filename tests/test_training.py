@@ -2,7 +2,9 @@
 
 import contextlib
 import copy
+import dataclasses
 import json
+import math
 import pickle
 import random
 import subprocess
@@ -19,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.pictures import read_png
-from torchlime import Lime, explain, training
+from torchlime import Lime, explain, plot, training
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid, Slic
 from torchlime.training import ExplanationLogger, ignite_handler
@@ -297,6 +299,8 @@ def _sharded(rank, folder):
     logger = ExplanationLogger(EXPLAINER, images, labels, folder / f"log-{rank}")
     explanation = logger.step(net, 0)
     assert explanation.coefficients.allclose(expected, atol=1e-5)
+    assert logger.step(lambda x: net(x), 1) is not None
+    assert training._needs_every_rank(net.forward)
     net(images).sum().backward()
 
 
@@ -308,6 +312,18 @@ def test_two_processes(worker, tmp_path):
 
 
 # ---- the logger ----------------------------------------------------------------------------------
+
+
+NUMBERS = ("score", "fidelity", "unwell")
+
+
+class Entries(list):
+    def __call__(self, step, picture, numbers):
+        self.append((step, picture, numbers))
+
+
+def logged(images, targets, sink=print, **settings):
+    return ExplanationLogger(EXPLAINER, images, targets, sink, **settings)
 
 
 @pytest.fixture
@@ -340,13 +356,53 @@ def test_cadence_seed_and_contents(net):
     assert numbers["inside"] == pytest.approx(share)
 
 
-def test_unwell_explanations_are_counted(net):
+def test_unwell_explanations_are_counted_and_left_out(net):
     images, labels = data(4)
-    images[1, 0, 0, 0] = float("nan")
-    entries = []
-    logger = ExplanationLogger(EXPLAINER, images, labels, lambda *entry: entries.append(entry))
-    logger.step(net, 0)
-    assert entries[0][2]["unwell"] == 0.25
+    broken = images.clone()
+    broken[1, 0, 0, 0] = float("nan")
+    entries, inside = Entries(), torch.ones(12, 12, dtype=torch.bool)
+    explanation = logged(broken, labels, entries, objects=inside).step(net, 0)
+    _, _, numbers = entries[0]
+    assert numbers["unwell"] == 0.25
+    well = [0, 2, 3]
+    assert numbers["score"] == explanation.scores[well].mean().item()
+    assert numbers["fidelity"] == explanation.fidelity[well].mean().item()
+    assert numbers["inside"] == pytest.approx(1)
+
+
+def test_numbers_of_no_image_are_null(net, tmp_path):
+    images, labels = data(2)
+    logged(images * math.nan, labels, tmp_path).step(net, 0)
+    line = (tmp_path / "numbers.jsonl").read_text()
+    numbers = json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert numbers == {"step": 0, "score": None, "fidelity": None, "unwell": 1.0}
+    assert (tmp_path / "00000000.png").exists()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_any_number_of_channels(channels):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    images = torch.rand(2, channels, 12, 12)
+    entries = Entries()
+    explanation = logged(images, torch.tensor([0, 1]), entries).step(net, 0)
+    _, picture, numbers = entries[0]
+    assert numbers["score"] == explanation.scores.mean().item()
+    shown = images if channels in (1, 3, 4) else images.mean(1, keepdim=True)
+    large = [
+        t.repeat_interleave(10, -2).repeat_interleave(10, -1) for t in (explanation.segments, shown)
+    ]
+    first = dataclasses.replace(explanation, segments=large[0])[0]
+    assert torch.equal(picture[:, :, :120], plot.overlay(first, large[1][0]))
+
+
+def test_an_error_of_ours_is_not_taken_for_the_sinks(net, monkeypatch):
+    def broken(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(plot, "overlay", broken)
+    with pytest.raises(ZeroDivisionError):
+        logged(*data(2), sink=lambda *entry: None).step(net, 0)
 
 
 def test_a_folder(net, tmp_path):
@@ -360,7 +416,20 @@ def test_a_folder(net, tmp_path):
     assert read_png(folder / names[0]).shape == (3, 2 * 120 + 8, 8 * 120 + 7 * 8)
     lines = [json.loads(line) for line in (folder / "numbers.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 4]
-    assert lines[0].keys() == {"step", "score", "fidelity", "unwell"}
+    assert lines[0].keys() == {"step", *NUMBERS}
+
+
+def test_a_resumed_run_replaces_what_it_logs_again(net, tmp_path):
+    images, labels = data(2)
+    for start in (0, 2):
+        for step in range(start, 5 - start):
+            logged(images, labels, tmp_path).step(net, step)
+        with torch.no_grad():
+            net.head.bias += 1
+    lines = [json.loads(line) for line in (tmp_path / "numbers.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    scores = [line["score"] - lines[0]["score"] for line in lines]
+    assert scores == pytest.approx([0, 0, 1, 0, 0], abs=1e-5)
 
 
 def test_an_object_with_log(net):
@@ -377,8 +446,35 @@ def test_an_object_with_log(net):
     ExplanationLogger(EXPLAINER, images, labels, run, name="why").step(net, 7)
     [(step, entries)] = run.entries
     assert step == 7
-    assert entries.keys() == {"why/overlay", "why/score", "why/fidelity", "why/unwell"}
+    assert entries.keys() == {f"why/{key}" for key in ("overlay", "step", *NUMBERS)}
+    assert entries["why/step"] == 7
     assert entries["why/overlay"].size == (120, 120)  # an image of PIL's, as wandb.Image takes it
+
+
+def test_a_run_that_drops_steps_behind_its_own_drops_nothing(net):
+    """W&B's rule; its other callers count otherwise, or move its step on with each entry."""
+
+    class Run:
+        step = 0
+
+        def __init__(self):
+            self.metrics, self.entries = set(), []
+
+        def define_metric(self, name, step_metric):
+            self.metrics.add((name, step_metric))
+
+        def log(self, entries, step):
+            if step >= self.step:
+                self.step = step
+                self.entries.append(entries)
+
+    run = Run()
+    logger = logged(*data(1), sink=run)
+    logger.step(net, 4)
+    run.step = 100
+    logger.step(net, 5)
+    assert [entries["explanations/step"] for entries in run.entries] == [4, 5]
+    assert run.metrics == {("explanations/*", "explanations/step")}
 
 
 def test_tensorboard(net, tmp_path):
@@ -437,6 +533,7 @@ class Tuple(Net):
         (lambda x, y: logged(x[0], y), ValueError, "add the batch axis"),
         (lambda x, y: logged(x, y, sink=3), TypeError, "sink must be a folder, .* got int"),
         (lambda x, y: logged(x, y, every=0), ValueError, "every must be at least 1"),
+        (lambda x, y: logged(x, y, objects=[1]), TypeError, "objects must be bool .* got list"),
         (lambda x, y: logged(x, y, objects=x[:, 0]), ValueError, "objects must be bool"),
         (lambda x, y: logged(x, y, objects=x[:, 0, 1:] > 0), ValueError, r"got torch.bool \[3, 11"),
         (lambda x, y: training.Keras, AttributeError, "has no attribute 'Keras'"),
@@ -445,10 +542,6 @@ class Tuple(Net):
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call(*data(3))
-
-
-def logged(images, targets, sink=print, **settings):
-    return ExplanationLogger(EXPLAINER, images, targets, sink, **settings)
 
 
 def test_one_image_a_smaller_batch_and_images_with_requires_grad(net):
@@ -476,14 +569,11 @@ def test_rows_forwarded_are_what_the_docs_state(net):
 # ---- adapters, each with the real library --------------------------------------------------------
 
 
-class Entries(list):
-    def __call__(self, step, picture, numbers):
-        self.append((step, picture, numbers))
-
-
-def test_lightning(net, tmp_path):
+@pytest.fixture
+def lightning_fit(net, tmp_path):
+    """Fit 4 epochs of 2 steps with some callbacks, and return the weights."""
     lightning = pytest.importorskip("lightning.pytorch", reason="pip install lightning")
-    images, labels = data()
+    images, labels = data(16)
 
     class Module(lightning.LightningModule):
         def __init__(self):
@@ -501,31 +591,44 @@ def test_lightning(net, tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    def run(callbacks):
+    def run(callbacks, validate=False, **settings):
         lightning.seed_everything(0, verbose=False)
         loader = torch.utils.data.DataLoader(
             torch.utils.data.TensorDataset(images, labels), batch_size=8, shuffle=True
         )
         module = Module()
         trainer = lightning.Trainer(
-            max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
+            max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, callbacks=callbacks,
-            default_root_dir=str(tmp_path), num_sanity_val_steps=2,
+            default_root_dir=str(tmp_path), num_sanity_val_steps=2, **settings,
         )  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer.fit(module, loader, loader)
             weights = copy.deepcopy(module.state_dict())
-            trainer.validate(module, loader, verbose=False)  # under inference_mode
+            if validate:
+                trainer.validate(module, loader, verbose=False)
         return weights
 
+    return run
+
+
+@pytest.mark.parametrize(
+    ("settings", "every", "steps"),
+    [
+        ({}, 1, [2, 4, 6, 8]),  # not the sanity check
+        ({}, 3, [2, 8]),
+        ({"validate": True}, 2, [2, 6, 8]),  # under inference_mode
+        ({"check_val_every_n_epoch": 2}, 2, [4]),
+        ({"val_check_interval": 0.5}, 1, [1, 2, 3, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_lightning(lightning_fit, settings, every, steps):
+    images, labels = data(2)
     entries = Entries()
-    logger = ExplanationLogger(EXPLAINER, images[:2], labels[:2], entries, every=2)
-    callback = training.LightningCallback(logger)
-    assert isinstance(callback, lightning.Callback)
-    assert_identical(run([callback]), run([]))
-    assert [step for step, *_ in entries][:2] == [0, 2]  # once an epoch, not in the sanity check
-    assert pickle.loads(pickle.dumps(training.LightningCallback)) is type(callback)
+    callback = training.LightningCallback(logged(images, labels, entries, every=every))
+    assert_identical(lightning_fit([callback], **settings), lightning_fit([], **settings))
+    assert [step for step, *_ in entries] == steps
 
 
 def test_transformers(tmp_path):
@@ -537,7 +640,7 @@ def test_transformers(tmp_path):
         for image, label in zip(images, labels, strict=True)
     ]
     entries = Entries()
-    logger = ExplanationLogger(EXPLAINER, images[:2], labels[:2], entries)
+    logger = logged(images[:2], labels[:2], entries, every=2)
 
     def run(callbacks):
         transformers.set_seed(0)
@@ -547,7 +650,7 @@ def test_transformers(tmp_path):
         )  # fmt: skip
         model = transformers.ViTForImageClassification(config)
         arguments = transformers.TrainingArguments(
-            str(tmp_path), num_train_epochs=2, per_device_train_batch_size=8, use_cpu=True,
+            str(tmp_path), num_train_epochs=3, per_device_train_batch_size=8, use_cpu=True,
             eval_strategy="epoch", save_strategy="no", report_to=[], disable_tqdm=True, seed=0,
         )  # fmt: skip
         trainer = transformers.Trainer(
@@ -557,9 +660,8 @@ def test_transformers(tmp_path):
         return model.state_dict()
 
     callback = training.TransformersCallback(logger)
-    assert isinstance(callback, transformers.TrainerCallback)
     assert_identical(run([callback]), run([]))
-    assert [step for step, *_ in entries] == [3, 6]  # global steps, at the end of each epoch
+    assert [step for step, *_ in entries] == [3, 9]  # of three steps an epoch, every other epoch
 
 
 def test_ignite(net):
@@ -583,9 +685,20 @@ def test_ignite(net):
         return model.state_dict()
 
     entries = Entries()
-    logger = ExplanationLogger(EXPLAINER, images[:2], labels[:2], entries, every=2)
+    logger = logged(images[:2], labels[:2], entries, every=2)
     assert_identical(run(lambda model: ignite_handler(logger, model)), run())
-    assert [step for step, *_ in entries] == [2, 4]
+    assert [step for step, *_ in entries] == [2, 6]  # of two iterations an epoch, every other epoch
+
+
+@pytest.mark.parametrize("name", ["LightningCallback", "TransformersCallback"])
+def test_adapters_are_callbacks_and_pickle(name, net, tmp_path):
+    """Lightning's strategies that spawn send them to their processes."""
+    _, module, base = training._ADAPTERS[name]
+    library = pytest.importorskip(module)
+    callback = getattr(training, name)(logged(*data(2), sink=tmp_path))
+    assert isinstance(callback, getattr(library, base))
+    pickle.loads(pickle.dumps(callback)).logger.step(net, 0)
+    assert (tmp_path / "00000000.png").exists()
 
 
 def test_the_adapters_libraries_are_imported_lazily():

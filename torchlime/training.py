@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import torch
 from torch import Tensor
 
 from torchlime import metrics, plot
-from torchlime.checks import check_count, check_images, check_targets, device_of
+from torchlime.checks import check_count, check_images, check_object, check_targets, device_of
 from torchlime.explanation import Explanation
+from torchlime.files import whole_file
 from torchlime.lime import Lime, Model
-from torchlime.predictions import module_of
+from torchlime.predictions import module_of, networks_of
 
 Write = Callable[[int, Tensor, dict[str, float]], object]  # step, picture, numbers
 
@@ -39,10 +41,12 @@ class ExplanationLogger:
 
     Convention:
         A picture holds the overlay of every image and target, eight in a row; images of less than
-        112 pixels height are enlarged. Numbers are means over images and targets:
-        ``score`` (the model on the unmasked image), ``fidelity`` (weighted R² of the surrogate),
-        ``inside`` (share of the positive evidence on the object, with ``objects``) and ``unwell``
-        (share of images whose explanation has ``problems``).
+        112 pixels height are enlarged, and those of other than 1, 3 or 4 channels shown as the
+        mean of their channels. Numbers are ``unwell`` (share of images whose explanation has
+        ``problems``) and, over the other images and their targets, the means of ``score`` (the
+        model on the unmasked image), ``fidelity`` (weighted R² of the surrogate) and, with
+        ``objects``, ``inside`` (share of the positive evidence on the object); NaN where no image
+        is left.
 
         Under ``torch.distributed`` rank 0 alone explains and writes. A model sharded by FSDP needs
         all its ranks in every forward pass: call ``step`` on each; all explain, rank 0 writes.
@@ -53,7 +57,8 @@ class ExplanationLogger:
         targets: as for :meth:`torchlime.Lime.explain`; None = the best class at that step.
         sink: an object with ``add_image`` and ``add_scalar`` (TensorBoard's SummaryWriter), an
             object with ``log`` (a W&B run), a folder (it gets ``00000042.png`` and a line of
-            ``numbers.jsonl`` for each step), or a callable (step, picture [3,h,w] uint8, numbers).
+            ``numbers.jsonl`` for each step, in place of what it had for that step), or a callable
+            (step, picture [3,h,w] uint8, numbers).
         every: explain at steps that this number divides.
         objects: the pixels of the object in each image, [B,H,W] or [H,W] bool, for ``inside``.
         name: what the entries are called in TensorBoard and W&B.
@@ -89,14 +94,9 @@ class ExplanationLogger:
         check_images(images)
         check_targets(targets, images)
         check_count(every, "every")
-        size = images.shape[-2:]
-        if objects is not None and (
-            objects.dtype != torch.bool or objects.shape not in (size, (len(images), *size))
-        ):
-            raise ValueError(
-                f"objects must be bool [B,H,W] or [H,W] with B, H, W = {[len(images), *size]}, "
-                f"got {objects.dtype} {list(objects.shape)}"
-            )
+        if objects is not None:
+            check_object(objects, (len(images), *images.shape[-2:]), "objects")
+            objects = objects.clone()
         self.explainer = explainer
         self.images = images.detach().clone()  # the caller may fill their buffer anew
         self.targets = targets.clone() if isinstance(targets, Tensor) else targets
@@ -106,13 +106,17 @@ class ExplanationLogger:
         self._reported = False
 
     def step(self, model: Model, step: int) -> Explanation | None:
-        """Explain ``model`` and log it, if ``every`` divides ``step``; else None.
+        """:meth:`log`, if ``every`` divides ``step``; else None."""
+        return None if operator.index(step) % self.every else self.log(model, step)
+
+    def log(self, model: Model, step: int) -> Explanation | None:
+        """Explain ``model`` and log it as of ``step``; None on a rank that is not needed.
 
         A sink's error is reported once, as a RuntimeWarning, and stops nothing; an error of the
         explanation itself raises.
         """
         step, rank = operator.index(step), _rank()
-        if step % self.every or (rank and not _needs_every_rank(model)):
+        if rank and not _needs_every_rank(model):
             return None
         device = device_of(module_of(model)) or self.images.device
         targets = self.targets
@@ -122,30 +126,31 @@ class ExplanationLogger:
             targets.to(device) if isinstance(targets, Tensor) else targets,
         )
         if rank == 0:
+            picture, numbers = self._picture(explanation), self._numbers(explanation)
             try:
-                self._write(step, self._picture(explanation), self._numbers(explanation))
+                self._write(step, picture, numbers)
             except Exception as error:
                 self._report(error, step)
         return explanation
 
     def _numbers(self, explanation: Explanation) -> dict[str, float]:
-        numbers = {
-            "score": explanation.scores,
-            "fidelity": explanation.fidelity,
-            "unwell": (~explanation.ok).double(),
-        }
+        values = {"score": explanation.scores, "fidelity": explanation.fidelity}
         if self.objects is not None:
             inside = self.objects.to(explanation.segments.device)
-            numbers["inside"] = metrics.share_inside(explanation, inside)
-        return {name: values.mean().item() for name, values in numbers.items()}
+            values["inside"] = metrics.share_inside(explanation, inside)
+        numbers = {name: value[explanation.ok].mean().item() for name, value in values.items()}
+        return numbers | {"unwell": (~explanation.ok).double().mean().item()}
 
     def _picture(self, explanation: Explanation) -> Tensor:
-        factor = math.ceil(_LEAST_HEIGHT / self.images.shape[2])
+        images = self.images.cpu()
+        if images.shape[1] not in (1, 3, 4):  # neither grey, RGB nor RGBA
+            images = images.mean(1, keepdim=True)
+        factor = math.ceil(_LEAST_HEIGHT / images.shape[2])
+        explanation = explanation.to("cpu")
         large = dataclasses.replace(explanation, segments=_enlarged(explanation.segments, factor))
-        images = _enlarged(self.images, factor)
         pictures = [
             plot.overlay(large[i], image, target)
-            for i, image in enumerate(images)
+            for i, image in enumerate(_enlarged(images, factor))
             for target in explanation.targets[i].tolist()
         ]
         return _rows(pictures)
@@ -157,47 +162,64 @@ class ExplanationLogger:
                 f"the explanation of step {step} could not be logged ({type(error).__name__}: "
                 f"{error}); training goes on, and later errors of this sink are not reported",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 
-def ignite_handler(logger: ExplanationLogger, model: Model) -> Callable[[Any], None]:
-    """A handler of PyTorch-Ignite's events; ``every`` counts epochs.
+class _Hook:
+    """Logs at every ``every``-th of its calls, the first included.
 
-    ``trainer.add_event_handler(Events.EPOCH_COMPLETED, ignite_handler(logger, model))``
+    A library's epochs and steps, which ``every`` might never divide, are not what it counts.
     """
 
-    def explain(engine: Any) -> None:
-        logger.step(model, engine.state.epoch)
-
-    return explain
-
-
-class _Callback:
     def __init__(self, logger: ExplanationLogger):
         super().__init__()
         self.logger = logger
+        self.calls = 0
+
+    def _called(self, model: Model, step: int) -> None:
+        self.calls += 1
+        if (self.calls - 1) % self.logger.every == 0:
+            self.logger.log(model, step)
 
 
-class _Lightning(_Callback):
-    """A Lightning Callback that logs after validation; ``every`` counts epochs.
+def ignite_handler(logger: ExplanationLogger, model: Model) -> Callable[[Any], None]:
+    """A handler of events of PyTorch-Ignite's trainer.
 
-    The sanity check before the fit is skipped. The module is called as it is: its ``forward``
-    takes images and returns scores.
+    ``trainer.add_event_handler(Events.EPOCH_COMPLETED, ignite_handler(logger, model))``
+
+    Convention:
+        ``every`` counts its calls, from the first; it logs at the trainer's iteration.
+    """
+    hook = _Hook(logger)
+    return lambda engine: hook._called(model, engine.state.iteration)
+
+
+class _Lightning(_Hook):
+    """A Lightning Callback that logs after validation, the sanity check excepted.
+
+    The module is called as it is: its ``forward`` takes images and returns scores.
+
+    Convention:
+        ``every`` counts validations, from the first; it logs at the trainer's global step.
     """
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Log, at the trainer's epoch."""
+        """Log, if it is time."""
         if not trainer.sanity_checking:
-            self.logger.step(pl_module, trainer.current_epoch)
+            self._called(pl_module, trainer.global_step)
 
 
-class _Transformers(_Callback):
-    """A transformers TrainerCallback that logs after evaluation; ``every`` counts global steps."""
+class _Transformers(_Hook):
+    """A transformers TrainerCallback that logs after evaluation.
+
+    Convention:
+        ``every`` counts evaluations, from the first; it logs at the trainer's global step.
+    """
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log, at the trainer's global step."""
-        self.logger.step(kwargs["model"], state.global_step)
+        """Log, if it is time."""
+        self._called(kwargs["model"], state.global_step)
 
 
 _ADAPTERS: dict[str, tuple[type, str, str]] = {
@@ -225,22 +247,11 @@ def __getattr__(name: str) -> Any:
 def _writer(sink: Any, name: str) -> Write:
     """What to call with (step, picture, numbers)."""
     if isinstance(sink, str | os.PathLike):
-        return _folder(Path(sink))
+        return partial(_to_folder, Path(sink))
     if hasattr(sink, "add_image") and hasattr(sink, "add_scalar"):
-
-        def write(step: int, picture: Tensor, numbers: dict[str, float]) -> None:
-            sink.add_image(f"{name}/overlay", picture, step)
-            for key, value in numbers.items():
-                sink.add_scalar(f"{name}/{key}", value, step)
-
-        return write
+        return partial(_to_summary, sink, name)
     if callable(getattr(sink, "log", None)):
-
-        def log(step: int, picture: Tensor, numbers: dict[str, float]) -> None:
-            entries = {f"{name}/{key}": value for key, value in numbers.items()}
-            sink.log({f"{name}/overlay": _image(picture), **entries}, step=step)
-
-        return log
+        return partial(_to_run, sink, name)
     if callable(sink):
         return sink
     raise TypeError(
@@ -249,14 +260,33 @@ def _writer(sink: Any, name: str) -> Write:
     )
 
 
-def _folder(path: Path) -> Write:
-    def write(step: int, picture: Tensor, numbers: dict[str, float]) -> None:
-        path.mkdir(parents=True, exist_ok=True)
-        plot.save_png(picture, path / f"{step:08}.png")
-        with (path / "numbers.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **numbers}) + "\n")
+def _to_folder(path: Path, step: int, picture: Tensor, numbers: dict[str, float]) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    plot.save_png(picture, path / f"{step:08}.png")
+    file = path / "numbers.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    steps = {json.loads(line)["step"]: line for line in lines}
+    finite = {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    steps[step] = json.dumps({"step": step, **finite})
+    with whole_file(file) as new:
+        new.write("".join(f"{steps[each]}\n" for each in sorted(steps)).encode())
 
-    return write
+
+def _to_summary(
+    writer: Any, name: str, step: int, picture: Tensor, numbers: dict[str, float]
+) -> None:
+    writer.add_image(f"{name}/overlay", picture, step)
+    for key, value in numbers.items():
+        writer.add_scalar(f"{name}/{key}", value, step)
+
+
+def _to_run(run: Any, name: str, step: int, picture: Tensor, numbers: dict[str, float]) -> None:
+    entries = {"overlay": _image(picture), "step": step, **numbers}
+    at = step
+    if hasattr(run, "define_metric"):  # W&B drops what lies before the run's own step
+        run.define_metric(f"{name}/*", step_metric=f"{name}/step")
+        at = max(step, getattr(run, "step", step))
+    run.log({f"{name}/{key}": value for key, value in entries.items()}, step=at)
 
 
 def _image(picture: Tensor) -> Any:
@@ -298,6 +328,5 @@ def _needs_every_rank(model: object) -> bool:
     from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 
     sharded = (FSDPModule, FullyShardedDataParallel)
-    return isinstance(model, torch.nn.Module) and any(
-        isinstance(module, sharded) for module in model.modules()
-    )
+    modules = (module for network in networks_of(model) for module in network.modules())
+    return any(isinstance(module, sharded) for module in modules)
