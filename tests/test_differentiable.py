@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from torchlime import Lime, explain
+from torchlime import Explanation, Lime, explain, plot
 from torchlime.fills import Constant
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
@@ -145,6 +145,15 @@ def test_under_the_callers_no_grad_and_autocast():
         found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
     exact, rounded = found
     assert 0 < (rounded - exact).norm() / exact.norm() < 2**-5
+
+
+def test_what_is_done_with_explanations_is_done_with_these(tmp_path):
+    net = Net().eval()
+    e, plain = (explainer().explain(net, IMAGES, 1, differentiable=d) for d in (True, False))
+    e.save(tmp_path / "e.npz")
+    assert torch.equal(Explanation.load(tmp_path / "e.npz").coefficients, plain.coefficients)
+    assert torch.equal(plot.overlay(e[0], IMAGES[0]), plot.overlay(plain[0], IMAGES[0]))
+    assert torch.equal(e.heatmap().detach(), plain.heatmap())
 
 
 def test_what_cannot_be_honoured_raises(tmp_path):

@@ -205,7 +205,7 @@ class Explanation:
         import numpy as np
 
         # A file is on the host, and so is all that goes into it.
-        arrays = {name: tensor.cpu().numpy() for name, tensor in self._tensors().items()}
+        arrays = {name: t.detach().cpu().numpy() for name, t in self._tensors().items()}
         settings = {
             name: value if isinstance(value, str | int | float | None) else repr(value)
             for name, value in self.settings.items()
