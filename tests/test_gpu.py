@@ -97,6 +97,24 @@ def test_segments_masks_and_fill_capture_in_a_graph(images):
         assert torch.equal(ours, theirs)
 
 
+def test_what_a_model_draws_on_the_gpu_comes_again_in_backward(images):
+    """As on a CPU in tests/test_differentiable.py; and the generator is left where it was."""
+    parameter = torch.ones(3, device="cuda", requires_grad=True)
+
+    def model(x):
+        return torch.rand(len(x), 1, device="cuda") * parameter * x.mean((1, 2, 3))[:, None]
+
+    explainer = Lime(Grid(4, 4), num_samples=100, chunk_size=64)
+    before = torch.cuda.get_rng_state()
+    e = explainer.explain(model, images, 1, differentiable=True)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+    torch.rand(7, device="cuda")
+    before = torch.cuda.get_rng_state()
+    e.coefficients.sum().backward()
+    assert parameter.grad[1].item() == pytest.approx(e.coefficients.sum().item(), rel=1e-3)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("metric", [metrics.rank_correlation, metrics.overlap])
 def test_explanations_of_other_targets_are_not_compared(model, images, metric, no_sync):
     explainer = Lime(Grid(4, 4), num_samples=100)
