@@ -92,15 +92,20 @@ def test_memory_stays_at_one_chunks_graph():
 def test_a_model_that_is_random_in_eval_mode_draws_the_same_in_backward():
     """The score is a parameter times a draw: the gradient is that draw, whenever it is computed."""
     parameter = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    drawn = []
 
     def model(x):
         draws = torch.rand(len(x), 1).double(), random.random(), np.random.rand()  # noqa: NPY002
+        drawn.append((draws[0].sum().item(), *draws[1:]))
         return sum(draws) * parameter * x.mean((1, 2, 3))[:, None]
 
     e = explainer().explain(model, IMAGES, 1, differentiable=True)
+    chunks = list(drawn)
+    assert all(len(set(draws)) == len(chunks) > 1 for draws in zip(*chunks, strict=True))  # all new
     torch.rand(7), random.random(), np.random.rand()  # noqa: NPY002  as training does in between
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     e.coefficients.sum().backward()
+    assert sorted(drawn[len(chunks) :]) == sorted(chunks)
     assert parameter.grad[1].item() == pytest.approx(e.coefficients.sum().item(), rel=1e-9)
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     assert torch.equal(states[0], after[0])

@@ -22,6 +22,7 @@ from torchlime.precision import solve_dtype
 
 Block = tuple[slice, slice]  # images, samples
 Synthesize = Callable[[list[Block], int], Tensor]
+Rewind = Callable[[], None]
 Targets = int | Tensor | Literal["all"] | None
 
 
@@ -73,9 +74,10 @@ def predict(
     batch, samples = shape
     total = batch * samples
     rows = _even(total, chunk_size)
-    score: Callable[[list[Block], int], Tensor] = _Forward(model, synthesize, device, autocast)
+    forward = _Forward(model, synthesize, device, autocast)
+    score: Callable[[list[Block], int, Rewind], Tensor] = forward
     if differentiable:
-        score = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)  # we do
+        score = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)  # we do
     collected: _Collected | None = None
     done = 0
     while done < total:
@@ -83,7 +85,7 @@ def predict(
         filled = min(rows, total - done)
         outputs = None
         with _tolerate_out_of_memory(rows):
-            outputs = score(blocks, rows if pad_last else filled)
+            outputs = score(blocks, rows if pad_last else filled, forward.onward)
         if outputs is None:
             _release_memory(device)
             rows = _even(total - done, rows // 2)
@@ -130,7 +132,7 @@ def evaluating(model: object, device: torch.device) -> Iterator[None]:
         rewind()
 
 
-def random_states(device: torch.device) -> Callable[[], None]:
+def random_states(device: torch.device) -> Rewind:
     """The global generators that a model may draw from: the result sets them back to now."""
     on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
     python, numpy, host = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -183,8 +185,8 @@ class _Forward:
     """Makes a chunk and passes it through the model: outputs [rows,K].
 
     It sets eval mode, autocast and the random states itself, because a backward pass calls it
-    again, when everything around it is over. So a model that draws in eval mode draws the same
-    again, and the same in every chunk.
+    again, when everything around it is over. A model that draws in eval mode draws on from chunk to
+    chunk (``onward``), and the same again in a backward pass.
     """
 
     def __init__(
@@ -198,23 +200,25 @@ class _Forward:
         self.synthesize = synthesize
         self.device = device
         self.autocast = autocast
-        self.rewind = random_states(device)
+        self.onward = random_states(device)
         self.contiguous = False
 
-    def __call__(self, blocks: list[Block], rows: int) -> Tensor:
+    def __call__(self, blocks: list[Block], rows: int, rewind: Rewind) -> Tensor:
         chunk = self.synthesize(blocks, rows)
         if self.contiguous:
             chunk = chunk.contiguous()
         try:
             with evaluating(self.model, self.device):
-                self.rewind()
-                return _as_matrix(self._call(chunk), chunk)
+                rewind()
+                outputs = _as_matrix(self._call(chunk), chunk)
+                self.onward = random_states(self.device)
+                return outputs
         except RuntimeError as error:
             # A model that calls .view on its features cannot take channels_last: give it NCHW.
             if chunk.is_contiguous() or "view size is not compatible" not in str(error):
                 raise
         self.contiguous = True
-        return self(blocks, rows)  # from the masks on: the model may have changed the chunk
+        return self(blocks, rows, rewind)  # from the masks on: the model may have changed the chunk
 
     def _call(self, chunk: Tensor) -> Any:
         if self.autocast is None:
