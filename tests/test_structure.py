@@ -18,15 +18,17 @@ PACKAGE = ROOT / "torchlime"
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
     {"precision", "checks", "blocks", "files", "folders", "context", "version"},
-    {"labelmap"},
-    {"segments", "masks", "fills", "perturbed", "predictions", "weights", "surrogates"},
+    {"labelmap", "counter"},
+    {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
     {"explanation"},
-    {"lime"},
+    {"pipeline"},
+    {"lime", "vector"},
     {"metrics", "plot", "models"},
     {"cli", "app", "jobs", "training", "compat", "examples"},
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
+PUBLIC |= {"explain_vector": "vector"}
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from torchlime.blocks import row_blocks
-from torchlime.checks import check_count, check_fraction, is_integer
+from torchlime.checks import check_count, check_fraction
+from torchlime.counter import hash64, numbers, seeds_of, shift_right
 from torchlime.precision import solve_dtype
 
 
@@ -46,11 +47,11 @@ class Bernoulli:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_count(num_samples, "num_samples", 2)
-        seeds = _seeds(seed, segment_count)[:, None, None]
-        columns = _numbers(max_segments, segment_count)
+        seeds = seeds_of(seed, segment_count)[:, None, None]
+        columns = numbers(max_segments, segment_count)
 
         def draw(samples: Tensor) -> Tensor:
-            bits = _shift_right(_hash(seeds, samples[:, None], columns), 11)  # 53 uniform bits
+            bits = shift_right(hash64(seeds, samples[:, None], columns), 11)  # 53 uniform bits
             return bits < int(self.keep * 2**53)
 
         masks = _in_blocks(draw, num_samples, len(seeds) * max_segments, segment_count)
@@ -100,12 +101,12 @@ class Orthogonal:
             order += 1
         pairs = 1 << order
         blocks = math.ceil(num_samples / (2 * pairs))
-        seeds = _seeds(seed, segment_count)[:, None, None]
-        columns = _numbers(max_segments, segment_count)
+        seeds = seeds_of(seed, segment_count)[:, None, None]
+        columns = numbers(max_segments, segment_count)
 
         def draw(block: Tensor) -> Tensor:
             codes = pairs + _permutations(seeds, 1, block, pairs)[..., :max_segments]
-            signs = (_hash(seeds, 2, block[:, None], columns) & 1).bool()
+            signs = (hash64(seeds, 2, block[:, None], columns) & 1).bool()
             first = _permutations(seeds, 3, block, pairs)
             rows = torch.stack([first, first + pairs], dim=-1).flatten(-2)  # [b, blocks, 2·pairs]
             return _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
@@ -141,8 +142,8 @@ class FixedCount:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_count(num_samples, "num_samples", 2)
-        seeds = _seeds(seed, segment_count)[:, None, None]
-        columns = _numbers(max_segments, segment_count)
+        seeds = seeds_of(seed, segment_count)[:, None, None]
+        columns = numbers(max_segments, segment_count)
         present = _present(segment_count, max_segments)
         share = segment_count.to(solve_dtype(segment_count.device)) * self.remove
         hidden = (share + 0.5).floor().long().clamp(min=1).minimum(segment_count)
@@ -151,8 +152,8 @@ class FixedCount:
 
         def draw(samples: Tensor) -> Tensor:
             # The smallest keys are hidden; the column in the low bits makes every key distinct.
-            bits = _hash(seeds, samples[:, None], columns)
-            keys = (_shift_right(bits, width + 1) << width) | columns
+            bits = hash64(seeds, samples[:, None], columns)
+            keys = (shift_right(bits, width + 1) << width) | columns
             keys = torch.where(present, keys, torch.iinfo(torch.int64).max)
             return keys > keys.sort().values.gather(2, last.expand(-1, len(samples), 1))
 
@@ -196,19 +197,14 @@ class Exhaustive:
                     f"Exhaustive needs every image to have exactly {max_segments} segments, "
                     f"got one with {fewest}; {advice}"
                 )
-        rows = _numbers(1 << max_segments, segment_count)[:, None]
-        masks = ((rows >> _numbers(max_segments, segment_count)) & 1) == 0
+        rows = numbers(1 << max_segments, segment_count)[:, None]
+        masks = ((rows >> numbers(max_segments, segment_count)) & 1) == 0
         return masks & _present(segment_count, max_segments)
-
-
-def _numbers(count: int, like: Tensor) -> Tensor:
-    """0…count−1 on the device of ``like``."""
-    return torch.arange(count, device=like.device)
 
 
 def _present(segment_count: Tensor, max_segments: int) -> Tensor:
     """[B,1,S] bool: the columns that stand for a segment."""
-    return _numbers(max_segments, segment_count) < segment_count[:, None, None]
+    return numbers(max_segments, segment_count) < segment_count[:, None, None]
 
 
 def _in_blocks(
@@ -218,60 +214,13 @@ def _in_blocks(
 
     A draw takes 8 bytes and more for every bit that it gives.
     """
-    numbers = _numbers(rows, like)
-    return torch.cat([draw(numbers[block]) for block in row_blocks(rows, elements_per_row)], dim=1)
-
-
-def _seeds(seed: int | Tensor, segment_count: Tensor) -> Tensor:
-    """The seeds as int64 [B], or [1] where all images share one."""
-    if isinstance(seed, Tensor):
-        if seed.dtype != torch.int64 or seed.shape != segment_count.shape:
-            raise ValueError(
-                f"seed must be an int or an int64 tensor of shape {list(segment_count.shape)}, "
-                f"got {seed.dtype} {list(seed.shape)}"
-            )
-        if seed.device != segment_count.device:
-            raise ValueError(f"seed is on {seed.device}, the images are on {segment_count.device}")
-        return seed
-    if not is_integer(seed):
-        raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
-    return torch.full((1,), _signed(int(seed)), dtype=torch.int64, device=segment_count.device)
-
-
-def _signed(value: int) -> int:
-    """``value`` modulo 2^64, as a signed 64-bit integer."""
-    return (value + 2**63) % 2**64 - 2**63
-
-
-def _shift_right(bits: Tensor, by: int) -> Tensor:
-    """Logical right shift of int64 (torch's own is arithmetic)."""
-    return (bits >> by) & ((1 << (64 - by)) - 1)
-
-
-_GOLDEN = _signed(0x9E3779B97F4A7C15)
-_MIX_1 = _signed(0xBF58476D1CE4E5B9)
-_MIX_2 = _signed(0x94D049BB133111EB)
-
-
-def _mix(bits: Tensor) -> Tensor:
-    """One step of SplitMix64 (Steele, Lea & Flood 2014)."""
-    bits = bits + _GOLDEN
-    bits = (bits ^ _shift_right(bits, 30)) * _MIX_1
-    bits = (bits ^ _shift_right(bits, 27)) * _MIX_2
-    return bits ^ _shift_right(bits, 31)
-
-
-def _hash(seeds: Tensor, *counters: Tensor | int) -> Tensor:
-    """64 pseudo-random bits for every combination of seed and counters, by broadcasting."""
-    bits = _mix(seeds)
-    for counter in counters:
-        bits = _mix(bits ^ counter)
-    return bits
+    every = numbers(rows, like)
+    return torch.cat([draw(every[block]) for block in row_blocks(rows, elements_per_row)], dim=1)
 
 
 def _permutations(seeds: Tensor, stream: int, block: Tensor, size: int) -> Tensor:
     """A random permutation of 0…size−1 for every number in ``block``: [b, blocks, size]."""
-    keys = _hash(seeds, stream, block[:, None], _numbers(size, block))
+    keys = hash64(seeds, stream, block[:, None], numbers(size, block))
     return keys.argsort(dim=-1, stable=True)
 
 

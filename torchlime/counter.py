@@ -1,0 +1,62 @@
+"""Random bits from counters: what a seed draws is the same on any device and in any batch.
+
+SplitMix64 (Steele, Lea & Flood 2014) hashes the seed and the numbers of what is drawn, so no
+global generator is read or moved. Integers are int64, read as unsigned.
+"""
+
+import torch
+from torch import Tensor
+
+from torchlime.checks import is_integer
+
+
+def numbers(count: int, like: Tensor) -> Tensor:
+    """0…count−1 on the device of ``like``."""
+    return torch.arange(count, device=like.device)
+
+
+def seeds_of(seed: int | Tensor, segment_count: Tensor) -> Tensor:
+    """The seeds as int64 [B], or [1] where all images share one."""
+    if isinstance(seed, Tensor):
+        if seed.dtype != torch.int64 or seed.shape != segment_count.shape:
+            raise ValueError(
+                f"seed must be an int or an int64 tensor of shape {list(segment_count.shape)}, "
+                f"got {seed.dtype} {list(seed.shape)}"
+            )
+        if seed.device != segment_count.device:
+            raise ValueError(f"seed is on {seed.device}, the images are on {segment_count.device}")
+        return seed
+    if not is_integer(seed):
+        raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
+    return torch.full((1,), _signed(int(seed)), dtype=torch.int64, device=segment_count.device)
+
+
+def _signed(value: int) -> int:
+    """``value`` modulo 2^64, as a signed 64-bit integer."""
+    return (value + 2**63) % 2**64 - 2**63
+
+
+def shift_right(bits: Tensor, by: int) -> Tensor:
+    """Logical right shift of int64 (torch's own is arithmetic)."""
+    return (bits >> by) & ((1 << (64 - by)) - 1)
+
+
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_MIX_1 = _signed(0xBF58476D1CE4E5B9)
+_MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    """One step of SplitMix64 (Steele, Lea & Flood 2014)."""
+    bits = bits + _GOLDEN
+    bits = (bits ^ shift_right(bits, 30)) * _MIX_1
+    bits = (bits ^ shift_right(bits, 27)) * _MIX_2
+    return bits ^ shift_right(bits, 31)
+
+
+def hash64(seeds: Tensor, *counters: Tensor | int) -> Tensor:
+    """64 pseudo-random bits for every combination of seed and counters, by broadcasting."""
+    bits = _mix(seeds)
+    for counter in counters:
+        bits = _mix(bits ^ counter)
+    return bits
