@@ -229,6 +229,48 @@ def test_blocks_change_nothing(surrogate, monkeypatch):
         assert ours.double().allclose(theirs.double(), rtol=1e-9, equal_nan=True)
 
 
+def noisy_problem(features, num_samples, batch=2, targets=3):
+    """A problem with one draw of noise for all, as an expanded view."""
+    g = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, num_samples, features, generator=g)
+    scores = torch.randn(batch, num_samples, targets, generator=g, dtype=torch.float64)
+    weights = torch.rand(1, num_samples, generator=g, dtype=torch.float64)
+    count = torch.tensor([features])
+    return noise.expand(batch, -1, -1), scores, weights.expand(batch, -1), count.expand(batch)
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), Ridge(1e-3), LeastSquares()], ids=repr)
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_dual_form_of_fewer_samples_than_features(surrogate, paired, monkeypatch):
+    noise, *rest = noisy_problem(40, 30)
+    if paired:
+        noise = torch.stack([noise[:, :15], -noise[:, :15]], 2).flatten(1, 2)
+    dual = surrogate(noise, *rest)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 100)
+    in_blocks = surrogate(noise, *rest)
+    for module in ("ridge", "least_squares"):
+        monkeypatch.setattr(f"torchlime.surrogates.{module}.has_fewer_rows", lambda design: False)
+    primal = surrogate(noise, *rest)
+    for fit in (dual, in_blocks):
+        for ours, theirs in zip(fit, primal, strict=True):
+            assert ours.double().allclose(theirs.double(), rtol=0, atol=1e-9, equal_nan=True)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+@pytest.mark.parametrize("num_samples", [80, 7])
+def test_one_design_for_all_is_every_images_own(surrogate, num_samples):
+    shared = noisy_problem(12, num_samples, batch=3)
+    shared[1][1, 0, 2] = math.nan
+    together = surrogate(*shared)
+    own = surrogate(*[tensor.clone() for tensor in shared])
+    assert own.ok.shape == together.ok.shape == (3,)
+    assert torch.equal(own.ok, together.ok)
+    for ours, theirs in zip(together, own, strict=True):
+        assert ours.shape == theirs.shape
+        assert ours.double().allclose(theirs.double(), rtol=1e-8, atol=1e-9, equal_nan=True)
+    assert together.coefficients[[0, 2]].isfinite().all()
+
+
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 def test_the_definition_on_few_data(surrogate):
     masks, _, weights, count = problem(10, 6, width=12)

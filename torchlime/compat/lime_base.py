@@ -223,7 +223,7 @@ class CyclicLasso:
                 gram[b], cross[b, :, t], float(energy[b, t])
             )
         device = masks.device
-        ok = torch.from_numpy(converged.all(axis=1)).to(device)
+        ok = torch.from_numpy(converged).to(device)
         return samples.fit(torch.from_numpy(found).to(device), ok, None)
 
     def _descend(self, gram: Array, cross: Array, energy: float) -> tuple[Array, bool]:

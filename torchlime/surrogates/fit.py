@@ -28,19 +28,40 @@ class Fit(NamedTuple):
 
 
 class Samples:
-    """Masks, scores and weights of a batch, centred by their weighted means.
+    """Masks (or noise), scores and weights of a batch, centred by their weighted means.
 
     Scores are measured from each image's first row, so that constant scores are exactly 0. All
-    sums run over blocks of rows.
+    sums run over blocks of rows. Where masks, weights and counts are expanded views, one for all
+    images, the images are further targets of a single one: B is 1 below, and T is B·T.
+
+    With A the rows √w (z−z̄) and c the column √w (y−ȳ), the slopes solve the normal equations
+    AᵀA β = Aᵀc. In the dual form they are β = Aᵀu, where AAᵀ u = c: the same β, also with a penalty
+    on the diagonal and for the minimum norm, of N unknowns instead of S.
+
+    Args:
+        dual: use that form; for designs without padding.
 
     Attributes:
         total: [B], the sum of the weights.
-        gram: [B,S,S], Σ w (z−z̄)(z−z̄)ᵀ.
-        cross: [B,S,T], Σ w (z−z̄)(y−ȳ).
-        present: [B,S] bool, the columns that stand for a segment.
+        gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ.
+        cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
+        padding: bool, the rows of ``gram`` that stand for no unknown.
     """
 
-    def __init__(self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor):
+    def __init__(
+        self,
+        masks: Tensor,
+        scores: Tensor,
+        weights: Tensor,
+        segment_count: Tensor,
+        *,
+        dual: bool = False,
+    ):
+        self.images = len(scores)
+        if all(given.stride(0) == 0 for given in (masks, weights, segment_count)):
+            masks, weights, segment_count = masks[:1], weights[:1], segment_count[:1]
+            scores = scores.transpose(0, 1).flatten(1)[None]
+        self.dual = dual
         self.dtype = solve_dtype(masks.device)
         self.masks = masks
         self.scores = scores.to(self.dtype)
@@ -59,21 +80,35 @@ class Samples:
             self.score_mean = self.score_mean + share[:, :, rows] @ y
 
         self.gram = self.cross = torch.zeros((), dtype=self.dtype, device=masks.device)
+        if dual:
+            self.padding = torch.zeros_like(self.weights, dtype=torch.bool)
+            self.cross = self._root * (self.scores - self.origin - self.score_mean)
+            for block in self._column_blocks():
+                a = self._root_columns(block)
+                self.gram = self.gram + a @ a.mT
+            return
+        self.padding = ~self.present
         for rows in self._blocks():
             z, y = self._centred(rows)
-            root = self.weights[:, rows, None].sqrt()
+            root = self._root[:, rows]
             z, y = z * root, y * root
             self.gram = self.gram + z.mT @ z
             self.cross = self.cross + z.mT @ y
 
-    def fit(self, coefficients: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
-        """The :class:`Fit` of slopes [B,S,T].
+    def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
+        """The :class:`Fit` of slopes [B,S,T] (of u [B,N,T] in the dual form).
+
+        ``ok`` is [B,1] or [B,T], for an image's targets all or one by one.
 
         Standard errors are heteroscedastic (HC3, MacKinnon & White 1985): with X = [1, Z],
         M = (XᵀWX + diag(0, α))⁻¹, h = w xᵀMx and residuals e, the variances are the diagonal of
         M (Σ w² e² / (1−h)² x xᵀ) M. Rows with 1 − h < 1e-8 contribute nothing; all are NaN where
         N ≤ count + 1 or without ``inverse`` [B,S,S], the slopes' block of M.
         """
+        coefficients = solution
+        if self.dual:
+            columns = [self._root_columns(block).mT @ solution for block in self._column_blocks()]
+            coefficients, inverse = torch.cat(columns, dim=1), None
         unexplained = variation = variance = torch.zeros(
             (), dtype=self.dtype, device=self.masks.device
         )
@@ -101,7 +136,23 @@ class Samples:
             enough = self.masks.shape[1] > self.segment_count + 1
             errors = torch.where(enough[:, None, None], variance.detach().sqrt(), errors)
         errors = errors.masked_fill(~self.present[:, None], 0.0)
-        return Fit(slopes, intercepts, fidelity, errors, ok)
+        slopes, intercepts, fidelity, errors, ok = (
+            value.reshape(self.images, -1, *value.shape[2:])  # images of one design: their targets
+            for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
+        )
+        return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
+
+    @property
+    def _root(self) -> Tensor:
+        return self.weights[..., None].sqrt()
+
+    def _column_blocks(self) -> Iterator[slice]:
+        return row_blocks(self.masks.shape[2], self.weights.numel())
+
+    def _root_columns(self, columns: slice) -> Tensor:
+        """Columns of A: [B,N,s]."""
+        z = self.masks[:, :, columns].to(self.dtype)
+        return self._root * (z - self.mask_mean[:, :, columns])
 
     def _blocks(self) -> Iterator[slice]:
         batch, samples, width = self.masks.shape
@@ -113,6 +164,11 @@ class Samples:
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
         z, y = self._rows(rows)
         return z - self.mask_mean, y - self.score_mean
+
+
+def has_fewer_rows(design: Tensor) -> bool:
+    """Whether the dual form is smaller, of a design that has no padding: noise."""
+    return design.is_floating_point() and design.shape[1] <= design.shape[2]
 
 
 def identity_like(gram: Tensor) -> Tensor:

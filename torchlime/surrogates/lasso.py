@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from torchlime.blocks import row_blocks
 from torchlime.checks import check_positive, check_real
 from torchlime.surrogates.fit import Fit, Samples, factorise, solve, with_diagonal
 
@@ -60,12 +61,16 @@ class Lasso:
         else:
             alpha = torch.full_like(largest, self.alpha or 0.0)
         found = _fista(gram, cross, alpha)
-        exact = _on_support(gram, cross, alpha, found)
+        batch, width, targets = found.shape
+        blocks = row_blocks(targets, batch * width**2)
+        exact = torch.cat(
+            [_on_support(gram, *(x[..., t] for x in (cross, alpha, found))) for t in blocks], dim=2
+        )
         gap, exact_gap = (_optimality_gap(gram, cross, alpha, x) for x in (found, exact))
         coefficients = torch.where(exact_gap < gap, exact, found)
         tolerance = torch.finfo(samples.dtype).eps ** 0.5
         converged = torch.where(exact_gap < gap, exact_gap, gap) <= tolerance * largest
-        return samples.fit(coefficients, converged.all(dim=(1, 2)), None)
+        return samples.fit(coefficients, converged[:, 0], None)
 
 
 def _fista(gram: Tensor, cross: Tensor, alpha: Tensor) -> Tensor:

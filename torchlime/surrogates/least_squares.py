@@ -5,7 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.surrogates.fit import Fit, Samples, factorise, identity_like, solve, with_diagonal
+from torchlime.surrogates.fit import (
+    Fit,
+    Samples,
+    factorise,
+    has_fewer_rows,
+    identity_like,
+    solve,
+    with_diagonal,
+)
 
 SHIFT = 1e-9
 STEPS = 4
@@ -33,14 +41,14 @@ class LeastSquares:
         self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
     ) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = Samples(masks, scores, weights, segment_count)
+        samples = Samples(masks, scores, weights, segment_count, dual=has_fewer_rows(masks))
         largest = samples.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         scale = torch.where(largest > 0, largest, 1.0)[:, None, None]
-        padding = (~samples.present).to(samples.dtype)
+        padding = samples.padding.to(samples.dtype)
         gram = with_diagonal(samples.gram / scale, padding)
         direct, full_rank = factorise(gram)
         shifted, ok = factorise(with_diagonal(gram, torch.full_like(padding, SHIFT)))
-        full_rank = full_rank[:, None, None]
+        full_rank = full_rank[:, None, None] & (not samples.dual)  # AAᵀ √w = 0
         factor = torch.where(full_rank, direct, shifted)
 
         def refined(right: Tensor) -> Tensor:
@@ -53,7 +61,10 @@ class LeastSquares:
             once = refined(right)
             return torch.where(full_rank, once, gram @ refined(once))
 
-        coefficients = minimum_norm(samples.cross / scale)
+        right = samples.cross / scale
+        if samples.dual:  # from AAᵀc, which has no part in the directions that are not reached
+            return samples.fit(refined(refined(gram @ right)), ok[:, None], None)
+        solution = minimum_norm(right)
         identity = identity_like(gram).expand_as(gram)
         reached = torch.where(full_rank, identity, minimum_norm(gram))
-        return samples.fit(coefficients, ok, minimum_norm(reached) / scale)
+        return samples.fit(solution, ok[:, None], minimum_norm(reached) / scale)

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 
 from torchlime.checks import check_real
-from torchlime.surrogates.fit import Fit, Samples, factorise, identity_like, solve, with_diagonal
+from torchlime.surrogates.fit import (
+    Fit,
+    Samples,
+    factorise,
+    has_fewer_rows,
+    identity_like,
+    solve,
+    with_diagonal,
+)
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,11 @@ class Ridge:
         self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
     ) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = Samples(masks, scores, weights, segment_count)
-        penalty = samples.total.new_full(samples.present.shape, self.alpha)
-        diagonal = penalty.masked_fill(~samples.present, 1.0)
+        samples = Samples(masks, scores, weights, segment_count, dual=has_fewer_rows(masks))
+        penalty = samples.total.new_full(samples.padding.shape, self.alpha)
+        diagonal = penalty.masked_fill(samples.padding, 1.0)
         factor, ok = factorise(with_diagonal(samples.gram, diagonal))
         identity = identity_like(samples.gram).expand_as(samples.gram)
         solution = solve(factor, torch.cat([samples.cross, identity], dim=2))
         targets = samples.cross.shape[2]
-        return samples.fit(solution[:, :, :targets], ok, solution[:, :, targets:])
+        return samples.fit(solution[:, :, :targets], ok[:, None], solution[:, :, targets:])
