@@ -7,28 +7,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-IMAGE_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def check_images(images: Any, name: str = "images") -> None:
     """Raise unless ``images`` is a non-empty float tensor [B,C,H,W]."""
-    if not isinstance(images, Tensor):
+    _check_input(
+        images, name, "[B,C,H,W]", range(4, 5), "image, channel and pixel",
+        make="torchvision.transforms.functional.to_tensor(photo)[None] makes one",
+        convert=f"for 8-bit pixels pass {name}.float() / 255",
+    )  # fmt: skip
+
+
+def check_vectors(x: Any) -> None:
+    """Raise unless ``x`` is a non-empty float tensor [B,F] or [B,…]."""
+    _check_input(
+        x, "x", "[B,F] or [B,…]", range(2, 65), "vector and feature",
+        make="torch.as_tensor(x) makes one", convert="pass x.float()",
+    )  # fmt: skip
+
+
+def _check_input(
+    value: Any, name: str, shape: str, ranks: range, one: str, *, make: str, convert: str
+) -> None:
+    if not isinstance(value, Tensor):
         raise TypeError(
-            f"{name} must be a float tensor [B,C,H,W], got {type(images).__name__}; "
-            "torchvision.transforms.functional.to_tensor(photo)[None] makes one"
+            f"{name} must be a float tensor {shape}, got {type(value).__name__}; {make}"
         )
-    if images.dim() != 4:
-        hint = f"; add the batch axis: {name}[None]" if images.dim() == 3 else ""
-        raise ValueError(f"{name} must have shape [B,C,H,W], got {list(images.shape)}{hint}")
-    if images.dtype not in IMAGE_DTYPES:
+    if value.dim() not in ranks:
+        hint = f"; add the batch axis: {name}[None]" if value.dim() + 1 in ranks else ""
+        raise ValueError(f"{name} must have shape {shape}, got {list(value.shape)}{hint}")
+    if value.dtype not in FLOATS:
         raise TypeError(
-            f"{name} must be floating point (16, 32 or 64 bits), got {images.dtype}; "
-            f"for 8-bit pixels pass {name}.float() / 255"
+            f"{name} must be floating point (16, 32 or 64 bits), got {value.dtype}; {convert}"
         )
-    if 0 in images.shape:
-        raise ValueError(
-            f"{name} must hold at least one image, channel and pixel, got {list(images.shape)}"
-        )
+    if 0 in value.shape:
+        raise ValueError(f"{name} must hold at least one {one}, got {list(value.shape)}")
 
 
 def is_integer(value: Any) -> bool:
@@ -36,7 +50,7 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_targets(targets: Any, images: Tensor) -> None:
+def check_targets(targets: Any, inputs: Tensor, these: str = "the images are") -> None:
     """Raise unless ``targets`` are None, an int, or an int tensor [B] or [B,T] on their device."""
     if targets is None or is_integer(targets):
         return
@@ -45,9 +59,9 @@ def check_targets(targets: Any, images: Tensor) -> None:
         raise TypeError(f"{expected}, got {type(targets).__name__}")
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise TypeError(f"{expected}, got {targets.dtype}")
-    if targets.dim() not in (1, 2) or targets.shape[0] != images.shape[0] or 0 in targets.shape:
-        raise ValueError(f"{expected} with B = {images.shape[0]}, got {list(targets.shape)}")
-    check_same_device(targets, images, "targets")
+    if targets.dim() not in (1, 2) or targets.shape[0] != inputs.shape[0] or 0 in targets.shape:
+        raise ValueError(f"{expected} with B = {inputs.shape[0]}, got {list(targets.shape)}")
+    check_same_device(targets, inputs, "targets", these)
 
 
 def check_object(pixels: Any, shape: tuple[int, ...], name: str) -> None:
@@ -87,11 +101,13 @@ def check_count(value: Any, name: str, least: int = 1) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
-def check_same_device(tensor: Tensor, images: Tensor, name: str) -> None:
-    """Raise unless ``tensor`` lies where the images do."""
-    if tensor.device != images.device:
+def check_same_device(
+    tensor: Tensor, inputs: Tensor, name: str, these: str = "the images are"
+) -> None:
+    """Raise unless ``tensor`` lies where the inputs do."""
+    if tensor.device != inputs.device:
         raise ValueError(
-            f"{name} is on {tensor.device}, the images are on {images.device}; "
+            f"{name} is on {tensor.device}, {these} on {inputs.device}; "
             "move one of them with .to(device)"
         )
 

@@ -1,10 +1,14 @@
-"""The frozen result of an explanation: values, diagnostics and provenance."""
+"""The frozen result of an explanation: values, diagnostics and provenance.
+
+It is of images, by their segments, or of vectors, by their features; what a kernel and a surrogate
+do for them is here, too, because :meth:`Explanation.refit` does it again.
+"""
 
 import dataclasses
 import enum
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,7 +24,7 @@ Sign = Literal["positive", "negative", "both"]
 
 
 class Problem(enum.IntFlag):
-    """What can be wrong with an image's explanation; the bits of ``Explanation.problems``."""
+    """What can be wrong with an explanation of one input; the bits of ``Explanation.problems``."""
 
     NON_FINITE_IMAGE = 1
     SEGMENTS_NOT_CONVERGED = 2
@@ -29,10 +33,11 @@ class Problem(enum.IntFlag):
     SOLVE_FAILED = 16
     TOO_FEW_EFFECTIVE_SAMPLES = 32
     FIRST_ROW_MASKED = 64
+    BAD_SCALE = 128
 
 
 REASONS = {
-    Problem.NON_FINITE_IMAGE: "the image holds NaN or infinite values",
+    Problem.NON_FINITE_IMAGE: "the {input} holds NaN or infinite values",
     Problem.SEGMENTS_NOT_CONVERGED: (
         "the segmentation did not converge, or has more segments than max_segments"
     ),
@@ -40,40 +45,44 @@ REASONS = {
     Problem.TARGET_OUT_OF_RANGE: "a target is not a class of the model",
     Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
     Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
-        "the effective samples are fewer than the segments plus one: "
-        "raise num_samples, use fewer segments or a wider kernel"
+        "the effective samples are fewer than the {parts} plus one: "
+        "raise num_samples, use fewer {parts} or a wider kernel"
     ),
     Problem.FIRST_ROW_MASKED: (
         "the sampler's first row hides a segment, so its scores are not those of the whole image"
     ),
+    Problem.BAD_SCALE: "the scale of a feature is not a finite number above 0",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which segments of each image spoke for and against each target.
+    """Which segments of each image spoke for and against each target; or features of a vector.
 
     Convention:
         B images, T targets, S the bound of the segment count, N samples. Coefficients and all that
         follows from the fit are in the solve's dtype (float64). A positive coefficient speaks for
         the target: hiding the segment lowers its score by about that much.
+        Of vectors, B of them, features stand for segments, S is F, in the order of the flattened
+        vector, and a coefficient is the change of the score per unit of the feature.
 
     Attributes:
         coefficients: [B,T,S], the surrogate's slope of each segment; 0 beyond the count.
         standard_errors: [B,T,S], heteroscedastic (HC3); 0 beyond the count, NaN where undefined.
-        intercepts: [B,T], the surrogate where everything is hidden.
+        intercepts: [B,T], the surrogate where everything is hidden; where every feature is 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
         scores: [B,T], the model on the unmasked image.
         local_predictions: [B,T], the surrogate on the unmasked image.
-        segments: [B,H,W] int64, ids 0…count−1.
+        segments: [B,H,W] int64, ids 0…count−1; [B,0,0] of vectors, which have none.
         segment_count: [B] int64.
         effective_samples: [B], (Σw)²/Σw².
         problems: [B] int64, bits of :class:`Problem`; 0 is well.
         settings: how it was made: the explainer's fields (strategies as objects; as their repr once
             loaded from a file), the seed and versions.
-        masks, sample_scores, weights, energy: [B,N,S] bool, [B,N,T], [B,N], [B,S] with
-            ``keep_samples=True``, else None.
+        masks, sample_scores, weights, energy: [B,N,S] bool (of vectors the noise, float32),
+            [B,N,T], [B,N], [B,S] (not of vectors) with ``keep_samples=True``, else None.
+        vectors, scale: [B,F], of vectors; else None.
     """
 
     coefficients: Tensor
@@ -92,6 +101,8 @@ class Explanation:
     sample_scores: Tensor | None = None
     weights: Tensor | None = None
     energy: Tensor | None = None
+    vectors: Tensor | None = None
+    scale: Tensor | None = None
 
     @property
     def ok(self) -> Tensor:
@@ -100,10 +111,13 @@ class Explanation:
 
     def check(self) -> "Explanation":
         """Return self, or raise RuntimeError with the reasons. Reads ``problems`` on the host."""
+        words = {"input": "image", "parts": "segments"}
+        if self.vectors is not None:
+            words = {"input": "vector", "parts": "features"}
         bad = [
-            (f"image {image}: " if len(self) > 1 else "")
-            + "; ".join(REASONS[problem] for problem in Problem(bits))
-            for image, bits in enumerate(self.problems.tolist())  # read back: the caller asks
+            (f"{words['input']} {number}: " if len(self) > 1 else "")
+            + "; ".join(REASONS[problem].format(**words) for problem in Problem(bits))
+            for number, bits in enumerate(self.problems.tolist())  # read back: the caller asks
             if bits
         ]
         if bad:
@@ -111,7 +125,11 @@ class Explanation:
         return self
 
     def heatmap(self) -> Tensor:
-        """Each pixel's coefficient: [B,T,H,W] float32."""
+        """Each pixel's coefficient: [B,T,H,W] float32.
+
+        Raises:
+            ValueError: of vectors, as for :meth:`mask`.
+        """
         return self._on_pixels(self.coefficients.float())
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
@@ -131,10 +149,35 @@ class Explanation:
             torch.nn.functional.pad(values, padding),
         )
 
+    def as_list(
+        self, feature_names: Sequence[str] | None = None, target: int | None = None
+    ) -> list[tuple[str, float]]:
+        """(name, coefficient) of every feature of one vector, or segment of one image.
+
+        In the order of :meth:`top`. Reads the coefficients on the host.
+
+        Args:
+            feature_names: in the order of the coefficients; None = their numbers.
+            target: one of ``targets``; None is the first.
+
+        Raises:
+            ValueError: several inputs (index first: ``explanation[i]``), another number of names,
+                or a target that was not explained.
+        """
+        row, count = row_of(self, target), int(self.segment_count[0])  # read back: the caller asks
+        names = [str(i) for i in range(count)] if feature_names is None else feature_names
+        if len(names) != count:
+            raise ValueError(f"feature_names must be {count} names, got {len(names)}")
+        ids, values = (strongest[0, row].tolist() for strongest in self.top(count))
+        return [(names[i], value) for i, value in zip(ids, values, strict=True)]
+
     def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
 
         A coefficient of 0 has no sign and is never among them.
+
+        Raises:
+            ValueError: an argument out of range; or of vectors, which have no pixels.
         """
         check_count(top, "top")
         strengths = {
@@ -170,9 +213,10 @@ class Explanation:
         with undisturbed(self.masks.device):
             weights = self.weights
             if kernel is not None:
-                weights = kernel(self.masks, self.segment_count, self.energy).to(weights.dtype)
+                weights = weigh(kernel, self.masks, self.segment_count, self.energy)
+                weights = weights.to(self.weights.dtype)
             fit = surrogate(self.masks, self.sample_scores, weights, self.segment_count)
-            changes = fitted(fit, weights, self.segment_count)
+            changes = fitted(fit, weights, self.segment_count, self.vectors, self.scale)
         before = self.problems & ~(Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES)
         changes["problems"] = changes["problems"] | before
         used = {"kernel": kernel or self.settings["kernel"], "surrogate": surrogate}
@@ -247,6 +291,8 @@ class Explanation:
             **dict.fromkeys(("intercepts", "fidelity", "targets", "scores"), (batch, targets)),
             "local_predictions": (batch, targets),
         }
+        if self.vectors is not None:
+            expected |= dict.fromkeys(("vectors", "scale"), (batch, width))
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} is not of shape {list(shape)}")
@@ -259,6 +305,7 @@ class Explanation:
 
     def _on_pixels(self, values: Tensor) -> Tensor:
         """[B,T,S] → [B,T,H,W]."""
+        check_pixels(self)
         index = self.segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
         return values.gather(2, index).unflatten(2, self.segments.shape[1:])
 
@@ -271,8 +318,61 @@ class Explanation:
         return dataclasses.replace(self, **changed)
 
 
-def fitted(fit: Any, weights: Tensor, segment_count: Tensor) -> dict[str, Tensor]:
-    """The fields of an :class:`Explanation` that follow from a surrogate's Fit and the weights."""
+def row_of(explanation: Explanation, target: int | None) -> int:
+    """The place of ``target`` among the targets of one input; None is the first. On the host.
+
+    Raises:
+        ValueError: several inputs, or a target that was not explained.
+    """
+    inputs = len(explanation.coefficients)
+    if inputs != 1:
+        raise ValueError(
+            f"the explanation holds {inputs} images or vectors; index one first: explanation[i]"
+        )
+    explained = explanation.targets[0].tolist()
+    if target is None:
+        return 0
+    if target not in explained:
+        raise ValueError(f"target {target!r} was not explained; the explained ones are {explained}")
+    return explained.index(target)
+
+
+def check_pixels(explanation: Explanation) -> None:
+    """Raise where it is of vectors."""
+    if not explanation.segments.numel():
+        raise ValueError(
+            "an explanation of vectors has no pixels and no segments; "
+            "top(), as_list() and plot.bars() show it"
+        )
+
+
+def weigh(
+    kernel: Callable[..., Tensor], masks: Tensor, segment_count: Tensor, energy: Tensor | None
+) -> Tensor:
+    """The kernel's weights [B,N] of masks or noise [B,N,S]: of one design for all, one for all."""
+    if energy is None and masks.stride(0) == segment_count.stride(0) == 0:
+        return kernel(masks[:1], segment_count[:1], None).expand(len(masks), -1)
+    return kernel(masks, segment_count, energy)
+
+
+def fitted(
+    fit: Any,
+    weights: Tensor,
+    segment_count: Tensor,
+    vectors: Tensor | None = None,
+    scale: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The fields of an :class:`Explanation` that follow from a surrogate's Fit and the weights.
+
+    A Fit to noise is in units of ``scale`` from ``vectors``; the fields are in units of these.
+    """
+    if vectors is None or scale is None:
+        local_predictions = fit.intercepts + fit.coefficients.sum(dim=2)
+    else:
+        local_predictions = fit.intercepts
+        slopes, errors = (v / scale[:, None] for v in (fit.coefficients, fit.standard_errors))
+        intercepts = fit.intercepts - (slopes * vectors[:, None]).sum(dim=2)
+        fit = fit._replace(coefficients=slopes, standard_errors=errors, intercepts=intercepts)
     effective = weights.sum(dim=1).square() / weights.square().sum(dim=1)
     too_few = ~(effective >= segment_count + 1 - 1e-9)  # NaN is too few
     problems = flag(~fit.ok, Problem.SOLVE_FAILED)
@@ -282,7 +382,7 @@ def fitted(fit: Any, weights: Tensor, segment_count: Tensor) -> dict[str, Tensor
         "standard_errors": fit.standard_errors,
         "intercepts": fit.intercepts,
         "fidelity": fit.fidelity,
-        "local_predictions": fit.intercepts + fit.coefficients.sum(dim=2),
+        "local_predictions": local_predictions,
         "effective_samples": effective,
         "problems": problems,
     }

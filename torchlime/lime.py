@@ -1,47 +1,48 @@
-"""The pipeline: image → segments → masks → perturbed images → predictions → weights → explanation.
+"""LIME of images: image → segments → masks → perturbed images → explanation.
 
-This module alone composes the stages. Nothing in it reads a tensor back to the host.
+What follows from the perturbed images on is :mod:`torchlime.pipeline`'s. Nothing in it reads a
+tensor back to the host.
 """
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from torchlime.checks import (
     check_count,
     check_images,
     check_same_device,
     check_targets,
-    device_of,
     is_integer,
 )
 from torchlime.context import undisturbed
-from torchlime.explanation import Explanation, Problem, fitted, flag
+from torchlime.explanation import Explanation, Problem, flag
 from torchlime.fills import SegmentMean
 from torchlime.labelmap import Segments, check_segments, segment_sums, segments_from_labels
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
-from torchlime.precision import solve_dtype
-from torchlime.predictions import (
-    Predictions,
-    Targets,
-    default_chunk_size,
-    module_of,
-    networks_of,
-    predict,
+from torchlime.pipeline import Model as Model
+from torchlime.pipeline import (
+    Progress,
+    autocast_dtype,
+    check_call,
+    check_forward_settings,
+    check_strategies,
+    explained,
+    input_dtype,
+    predicted,
+    recorded,
+    unwrapped,
 )
+from torchlime.precision import solve_dtype
+from torchlime.predictions import Predictions, Targets, default_chunk_size, module_of
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
-from torchlime.version import __version__
 from torchlime.weights import Exponential
 
-Model = Callable[[Tensor], Any]
-Progress = Callable[[int, int], object]
 Fill = Callable[[Tensor, Segments], Tensor]
 
 
@@ -85,15 +86,18 @@ class Lime:
 
     def __post_init__(self) -> None:
         check_count(self.num_samples, "num_samples", 2)
-        _check_forward_settings(self.chunk_size, self.autocast)
+        check_forward_settings(self.chunk_size, self.autocast)
         if not is_integer(self.seed):
             raise TypeError(
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each image go to explain(seed=)"
             )
-        for name in ("segmenter", "sampler", "kernel", "surrogate"):
-            if not callable(getattr(self, name)):
-                raise TypeError(f"{name} must be callable, got {getattr(self, name)!r}")
+        check_strategies(
+            segmenter=self.segmenter,
+            sampler=self.sampler,
+            kernel=self.kernel,
+            surrogate=self.surrogate,
+        )
         if not (callable(self.fill) or isinstance(self.fill, Tensor)):
             raise TypeError(f"fill must be callable or a tensor, got {self.fill!r}")
 
@@ -149,12 +153,9 @@ class Lime:
             torch.OutOfMemoryError: not even a single image fits into a forward pass.
         """
         check_images(images)
-        check_count(top, "top")
         check_targets(targets, images)
-        _check_progress(progress)
-        if differentiable:
-            _check_differentiable(model)
-        autocast = _autocast_dtype(images.device, self.autocast)
+        check_call(model, top=top, progress=progress, differentiable=differentiable)
+        autocast = autocast_dtype(images.device, self.autocast)
         with undisturbed(images.device):
             images = images.detach()
             settings = self._settings(segments, seed)
@@ -169,22 +170,13 @@ class Lime:
             energy = None
             if keep_samples or getattr(self.kernel, "needs_energy", False):
                 energy = _energy(images, fill, segments)
-            weights = self.kernel(masks, segments.count, energy).to(predictions.scores.dtype)
-            with torch.set_grad_enabled(differentiable):
-                fit = self.surrogate(masks, predictions.scores, weights, segments.count)
-                fields = fitted(fit, weights, segments.count)
-                fields["scores"] = predictions.scores[:, 0]
-            fields["problems"] |= _problems(images, segments, masks, predictions)
-            if energy is not None and keep_samples:
-                fields |= {"masks": masks, "weights": weights, "energy": energy}
-                fields["sample_scores"] = predictions.scores
-            return Explanation(
-                targets=predictions.targets,
+            return explained(
+                predictions, masks, segments.count,
+                kernel=self.kernel, surrogate=self.surrogate, energy=energy,
+                differentiable=differentiable, keep_samples=keep_samples,
+                problems=_problems(images, segments, masks), settings=settings,
                 segments=segments.labels,
-                segment_count=segments.count,
-                settings=settings,
-                **fields,
-            )
+            )  # fmt: skip
 
     def _segments(
         self, images: Tensor, given: Segments | Tensor | None, max_segments: int | None
@@ -203,13 +195,10 @@ class Lime:
     def _settings(
         self, segments: Segments | Tensor | None, seed: int | Tensor | None
     ) -> dict[str, Any]:
-        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changes: dict[str, Any] = {} if seed is None else {"seed": seed}
         if segments is not None:
-            settings["segmenter"] = "given by the caller"
-        if seed is not None:
-            settings["seed"] = "one for each image" if isinstance(seed, Tensor) else seed
-        versions = {"torchlime": __version__, "torch": str(torch.__version__)}
-        return settings | versions
+            changes["segmenter"] = "given by the caller"
+        return recorded(vars(self), **changes)
 
 
 def explain(
@@ -277,12 +266,11 @@ def score_masks(
         [[[1.0], [0.5], [0.0]]]
     """
     check_images(images)
-    check_count(top, "top")
     if not (isinstance(targets, str) and targets == "all"):
         check_targets(targets, images)
-    _check_progress(progress)
-    _check_forward_settings(chunk_size, autocast)
-    autocast = _autocast_dtype(images.device, autocast)
+    check_call(model, top=top, progress=progress)
+    check_forward_settings(chunk_size, autocast)
+    autocast = autocast_dtype(images.device, autocast)
     with undisturbed(images.device):
         images = images.detach()
         segments = _as_segments(segments, images, max_segments)
@@ -294,13 +282,6 @@ def score_masks(
             top=top, chunk_size=chunk_size, autocast=autocast, pad_last=pad_last, progress=progress,
         )  # fmt: skip
         return predictions.scores
-
-
-def _autocast_dtype(device: torch.device, own: torch.dtype | None) -> torch.dtype | None:
-    """The dtype of autocast in the forward passes: our own setting, else the caller's or None."""
-    if own is None and torch.is_autocast_enabled(device.type):
-        return torch.get_autocast_dtype(device.type)
-    return own
 
 
 def _predict(
@@ -315,44 +296,17 @@ def _predict(
     differentiable: bool = False,
     **settings: Any,
 ) -> Predictions:
-    model = _unwrapped(model)
+    model = unwrapped(model)
     perturbed = Perturbed(
-        images, fill, segments, masks, dtype=_input_dtype(model, images),
+        images, fill, segments, masks, dtype=input_dtype(model, images),
         channels_last=_wants_channels_last(model, images.device), reuse=not differentiable,
     )  # fmt: skip
     shape = (masks.shape[0], masks.shape[1])
-    with torch.set_grad_enabled(differentiable):
-        return predict(
-            model, perturbed, shape, images.device, targets,
-            chunk_size=chunk_size or default_chunk_size(images.device, images[0, 0].numel()),
-            differentiable=differentiable, **settings,
-        )  # fmt: skip
-
-
-def _unwrapped(model: Model) -> Model:
-    """The network within DistributedDataParallel: its wrapper waits for all ranks."""
-    inner = getattr(model, "_orig_mod", model)  # torch.compile around it
-    model = inner.module if isinstance(inner, DistributedDataParallel) else model
-    modules = (module for network in networks_of(model) for module in network.modules())
-    if any(isinstance(module, DistributedDataParallel) for module in modules):
-        raise ValueError(
-            "the model holds a DistributedDataParallel, which would wait for the other ranks; "
-            "build it around ddp.module instead"
-        )
-    return model
-
-
-def _input_dtype(model: Model, images: Tensor) -> torch.dtype:
-    """The dtype of the model's first floating parameter, else the images'."""
-    network = module_of(model)
-    device = device_of(network)
-    if device not in (None, images.device):
-        raise ValueError(
-            f"the model is on {device}, the images are on {images.device}; "
-            "move one of them with .to(device)"
-        )
-    parameters = () if network is None else network.parameters()
-    return next((p.dtype for p in parameters if p.is_floating_point()), images.dtype)
+    return predicted(
+        model, perturbed, shape, images.device, targets,
+        chunk_size=chunk_size or default_chunk_size(images.device, images[0, 0].numel()),
+        differentiable=differentiable, **settings,
+    )  # fmt: skip
 
 
 def _wants_channels_last(model: Model, device: torch.device) -> bool:
@@ -418,42 +372,11 @@ def _energy(images: Tensor, fill: Tensor, segments: Segments) -> Tensor:
     return segment_sums(squares, segments)[:, 0]
 
 
-def _problems(
-    images: Tensor, segments: Segments, masks: Tensor, predictions: Predictions
-) -> Tensor:
-    """What only the device knows: [B] int64."""
-    finite_images = images.isfinite().flatten(1).all(dim=1)
-    finite_scores = predictions.scores.isfinite().flatten(1).all(dim=1)
+def _problems(images: Tensor, segments: Segments, masks: Tensor) -> Tensor:
+    """What only the device knows of the images: [B] int64."""
+    finite = images.isfinite().flatten(1).all(dim=1)
     return (
-        flag(~finite_images, Problem.NON_FINITE_IMAGE)
+        flag(~finite, Problem.NON_FINITE_IMAGE)
         | flag(~segments.ok, Problem.SEGMENTS_NOT_CONVERGED)
-        | flag(~finite_scores, Problem.NON_FINITE_SCORES)
-        | flag(~predictions.in_range, Problem.TARGET_OUT_OF_RANGE)
         | flag(masks[:, 0].sum(dim=1) != segments.count, Problem.FIRST_ROW_MASKED)
     )
-
-
-def _check_progress(progress: Progress | None) -> None:
-    if progress is not None and not callable(progress):
-        raise TypeError(f"progress must be callable, got {type(progress).__name__}")
-
-
-def _check_differentiable(model: Model) -> None:
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError(
-            "differentiable=True needs gradients, which inference_mode rules out; "
-            "leave it, or use torch.no_grad() around the rest"
-        )
-    if _unwrapped(model) is not model:
-        raise ValueError(
-            "differentiable=True does not take a DistributedDataParallel model: explaining its "
-            "inner module would skip the reduction of gradients; pass model.module and reduce "
-            "them yourself"
-        )
-
-
-def _check_forward_settings(chunk_size: int | None, autocast: torch.dtype | None) -> None:
-    if chunk_size is not None:
-        check_count(chunk_size, "chunk_size")
-    if autocast not in (None, torch.bfloat16, torch.float16):
-        raise ValueError(f"autocast must be torch.bfloat16, torch.float16 or None, got {autocast}")

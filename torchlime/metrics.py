@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from torchlime.checks import check_count, check_object, check_same_device, is_integer
-from torchlime.explanation import Explanation
+from torchlime.explanation import Explanation, check_pixels
 from torchlime.labelmap import Segments, segment_sizes, segment_sums
 from torchlime.lime import Fill, Lime, Model, score_masks
 from torchlime.surrogates import Fit
@@ -214,10 +214,10 @@ def share_inside(explanation: Explanation, inside: Tensor) -> Tensor:
         >>> round(share_inside(explanation, torch.tensor([[True, False]])).item(), 2)
         0.75
     """
-    shape = explanation.segments.shape
-    check_object(inside, shape, "inside")
-    check_same_device(inside, explanation.segments, "inside")
     segments = _segments(explanation)
+    shape = segments.labels.shape
+    check_object(inside, shape, "inside")
+    check_same_device(inside, segments.labels, "inside")
     pixels = inside.expand(shape)[:, None].to(explanation.coefficients.dtype)
     sizes = segment_sizes(segments)[:, None].clamp(min=1)
     evidence = explanation.coefficients.clamp(min=0)
@@ -325,6 +325,7 @@ def _present(explanation: Explanation) -> Tensor:
 
 
 def _segments(explanation: Explanation) -> Segments:
+    check_pixels(explanation)
     labels, count = explanation.segments, explanation.segment_count
     ok = torch.ones_like(count, dtype=torch.bool)
     return Segments(labels, count, ok, explanation.coefficients.shape[2])
@@ -332,6 +333,7 @@ def _segments(explanation: Explanation) -> Segments:
 
 def _explainer(explanation: Explanation) -> Lime:
     """The explainer that made it; its segments are given, and the seed is the caller's."""
+    check_pixels(explanation)
     names = [field.name for field in dataclasses.fields(Lime)]
     settings = {
         name: explanation.settings[name] for name in names if name not in ("segmenter", "seed")

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d, pad
 
 from torchlime.checks import check_count
+from torchlime.explanation import check_pixels, row_of
 from torchlime.files import whole_file
 from torchlime.labelmap import Segments
 
@@ -265,14 +266,14 @@ def bars(
     top: int = 10,
     size: tuple[int, int] = (480, 320),
 ) -> Tensor:
-    """The strongest segments as horizontal bars with 95 % error bars: [3,h,w].
+    """The strongest segments (or features) as horizontal bars with 95 % error bars: [3,h,w].
 
     A row is labelled with its rank (the number that :func:`overlay` draws) and ``#`` segment id;
     the axis counts the model's output. Error bars are ±1.96 standard errors; a segment without
     a finite standard error has none.
 
     Args:
-        explanation: of one image.
+        explanation: of one image, or of one vector, whose features stand for segments.
         target: one of ``explanation.targets``; None is the first.
         top: how many segments at most, ranked as :func:`overlay` does.
         size: (w, h) of the chart in pixels.
@@ -280,7 +281,7 @@ def bars(
     Raises:
         ValueError: more than one image, an unknown target, ``top`` or a size below 1.
     """
-    evidence = _evidence(explanation, target)
+    evidence = _evidence(explanation, target, pixels=False)
     shown = _strongest(evidence, top, "both")
     width, height = size
     check_count(width, "size[0]")
@@ -541,24 +542,16 @@ class _Evidence(NamedTuple):
     errors: Tensor
 
 
-def _evidence(explanation: "Explanation", target: int | None) -> _Evidence:
-    images = len(explanation.coefficients)
-    if images != 1:
-        raise ValueError(
-            f"the explanation holds {images} images; index the one to draw first: explanation[i]"
-        )
-    explained = explanation.targets[0].tolist()
-    if target is None:
-        target = explained[0]
-    if target not in explained:
-        raise ValueError(f"target {target!r} was not explained; the explained ones are {explained}")
-    row, count = explained.index(target), int(explanation.segment_count[0])
+def _evidence(explanation: "Explanation", target: int | None, *, pixels: bool = True) -> _Evidence:
+    if pixels:
+        check_pixels(explanation)
+    row, count = row_of(explanation, target), int(explanation.segment_count[0])
     coefficients, errors = (
         values[0, row, :count].detach().cpu().double()
         for values in (explanation.coefficients, explanation.standard_errors)
     )
     return _Evidence(
-        explained[row],
+        int(explanation.targets[0, row]),
         explanation.segments[0].cpu(),
         coefficients.nan_to_num(0, 0, 0),
         errors.where(errors.isfinite(), math.nan),
