@@ -69,6 +69,19 @@ def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarra
     return masks
 
 
+def gaussian(count: int, num_samples: int, seed: int, antithetic: bool) -> np.ndarray:
+    def normal(sample: int, feature: int) -> float:
+        bits = hash64(seed, sample, feature)
+        radius = math.sqrt(-2 * math.log(((bits >> 32) + 0.5) / 2**32))
+        return radius * math.cos(2 * math.pi * (bits & (2**32 - 1)) / 2**32)
+
+    noise = np.zeros((num_samples, count))
+    for i in range(num_samples if not antithetic else num_samples // 2 * 2):
+        for j in range(count):
+            noise[i, j] = (-1) ** i * normal(i // 2, j) if antithetic else normal(i, j)
+    return noise
+
+
 def all_masks(count: int) -> np.ndarray:
     return np.array(list(itertools.product([False, True], repeat=count)))[::-1]
 

@@ -15,10 +15,11 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from torchlime import Lime, metrics
+from torchlime import Lime, explain_vector, metrics
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
+from torchlime.noise import Gaussian
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform
@@ -137,6 +138,26 @@ def test_metrics(kernel):
             metrics.share_inside(runs[0], inside),
         ]
     assert all(n.shape == (2, 3) and n.device.type == "cuda" for n in numbers)
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)
+@pytest.mark.parametrize("num_samples", [101, 9])
+@pytest.mark.parametrize("own_seeds", [False, True])
+@pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_vectors(surrogate, num_samples, own_seeds):
+    with torch.device("cuda"):
+        model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(20, 5))
+        x, scale = torch.empty(3, 4, 5), torch.empty(4, 5)
+        seed = torch.zeros(3, dtype=torch.int64) if own_seeds else 0
+    settings = {"scale": scale, "num_samples": num_samples, "seed": seed, "keep_samples": True}
+    with RefuseWaiting():
+        e = explain_vector(model, x, surrogate=surrogate, top=2, **settings)
+        again = e.refit(kernel=InverseDistance("euclidean"), surrogate=Ridge())
+        iid = explain_vector(model, x, 1, sampler=Gaussian(antithetic=False), kernel=Uniform())
+        derived = (*e.top(5), e.ok, e[1].vectors, again.coefficients, iid.coefficients)
+    assert e.coefficients.shape == (3, 2, 20)
+    assert {tensor.device.type for tensor in (e.coefficients, *derived)} == {"cuda"}
 
 
 REFUSED = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from torchlime import Lime, metrics
+from torchlime import Lime, explain_vector, metrics
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.segments import Grid, Slic
@@ -124,3 +124,22 @@ def test_explanations_of_other_targets_are_not_compared(model, images, metric, n
     numbers = metric([one, two])
     torch.cuda.set_sync_debug_mode("default")
     assert numbers.isnan().flatten().tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)
+@pytest.mark.parametrize("num_samples", [1000, 50])
+@pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")
+def test_vectors(surrogate, num_samples, no_sync):
+    with torch.device("cuda"):
+        model = torch.nn.Sequential(
+            torch.nn.Linear(64, 32), torch.nn.Tanh(), torch.nn.Linear(32, 4)
+        )
+        x = torch.zeros(5, 64)
+    settings = {"num_samples": num_samples, "surrogate": surrogate, "keep_samples": True}
+    first, again = (explain_vector(model, x, 1, **settings) for _ in range(2))
+    torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(first.coefficients, again.coefficients)
+    cpu = explain_vector(model.cpu(), x.cpu(), 1, **settings)
+    assert (first.masks.cpu() - cpu.masks).abs().max() < 1e-6
+    limit = 1e-3 * cpu.coefficients.abs().max()
+    assert (first.coefficients.cpu() - cpu.coefficients).abs().max() < limit

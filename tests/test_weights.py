@@ -100,3 +100,21 @@ def test_bad_arguments(masks):
             kind(distance="cosinus")
     with pytest.raises(ValueError, match=r"needs energy \[B,S\]"):
         InverseDistance()(masks, COUNTS)
+
+
+def test_of_noise_the_distance_is_its_length(monkeypatch):
+    noise = torch.randn(2, 30, 7, generator=torch.Generator().manual_seed(0))
+    noise[:, 3] = 0
+    count = torch.tensor([7, 7])
+    d = noise.double().norm(dim=2)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 50)
+    weights = Exponential(2.0, "euclidean")(noise, count)
+    assert weights.allclose((-d.square() / 8).exp(), rtol=1e-12)
+    assert (weights[:, 3] == 1).all()
+    nearest = torch.where(d > 0, d, torch.inf).amin(1, keepdim=True)
+    inverse = InverseDistance("euclidean")(noise, count)
+    assert inverse.allclose(1 / d.maximum(nearest), rtol=1e-12)
+    assert (Uniform()(noise, count) == 1).all()
+    for distance in ("cosine", "pixel_euclidean"):
+        with pytest.raises(ValueError, match=f"'{distance}' is one of masks; vectors take 'eucl"):
+            Exponential(1.0, distance)(noise, count, torch.ones(2, 7))

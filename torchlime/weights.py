@@ -1,8 +1,9 @@
-"""masks → proximity weights [B,N]: how much a sample counts in the fit.
+"""masks or noise → proximity weights [B,N]: how much a sample counts in the fit.
 
 Distances:
     cosine: 1 − √(kept / count), the cosine distance to the all-kept mask; 1 where all is hidden.
-    euclidean: √(hidden), the euclidean distance between masks.
+    euclidean: √(hidden), the euclidean distance between masks; of noise its euclidean length, and
+        the only distance that it has.
     pixel_euclidean: √(Σ energy of hidden segments / Σ energy) in [0,1], with energy [B,S] = Σ over
         the segment of (x − fill)²: exactly ‖x − perturbed‖ / ‖x − fill‖, without making an image.
         0 where the fill equals the image.
@@ -116,8 +117,16 @@ def _check_distance(distance: str) -> None:
 def _distances(
     name: Distance, masks: Tensor, segment_count: Tensor, energy: Tensor | None
 ) -> Tensor:
-    """Distance [B,N] of each sample to the unmasked image."""
+    """Distance [B,N] of each sample to what is explained."""
     dtype = solve_dtype(masks.device)
+    batch, samples, width = masks.shape
+    if masks.is_floating_point():
+        if name != "euclidean":
+            raise ValueError(f"distance={name!r} is one of masks; vectors take 'euclidean'")
+        lengths = masks.new_empty(batch, samples, dtype=dtype)
+        for rows in row_blocks(samples, batch * width):
+            lengths[:, rows] = masks[:, rows].to(dtype).norm(dim=2)
+        return lengths
     if name == "pixel_euclidean":
         if energy is None:
             raise ValueError(
