@@ -8,6 +8,7 @@ from pathlib import Path
 
 NAMES = (  # versus uses samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "scale",
+    "vectors",
 )  # fmt: skip
 
 

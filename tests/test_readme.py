@@ -34,6 +34,7 @@ def test_the_code_runs_and_makes_the_committed_pictures(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "cat.png",
         "coffee.png",
+        "patient.png",
         "pictures",
         "recipe.png",
     ]
@@ -46,6 +47,11 @@ def test_the_code_runs_and_makes_the_committed_pictures(tmp_path, monkeypatch):
     assert explanation.coefficients.shape[:2] == (1, 3)
     assert names["segments"].shape == (1, 3, 7)
     assert torch.isfinite(names["values"]).all()
+    strongest = names["patients"][81].as_list(names["cancer"].feature_names)[:2]
+    assert [(name, round(value, 2)) for name, value in strongest] == [
+        ("worst texture", -0.29),
+        ("radius error", -0.28),
+    ]
 
 
 def test_one_command_makes_the_gallery(tmp_path):

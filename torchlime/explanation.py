@@ -165,11 +165,11 @@ class Explanation:
                 or a target that was not explained.
         """
         row, count = row_of(self, target), int(self.segment_count[0])  # read back: the caller asks
-        names = [str(i) for i in range(count)] if feature_names is None else feature_names
+        names = range(count) if feature_names is None else feature_names
         if len(names) != count:
             raise ValueError(f"feature_names must be {count} names, got {len(names)}")
         ids, values = (strongest[0, row].tolist() for strongest in self.top(count))
-        return [(names[i], value) for i, value in zip(ids, values, strict=True)]
+        return [(str(names[i]), value) for i, value in zip(ids, values, strict=True)]
 
     def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
