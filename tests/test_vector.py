@@ -1,5 +1,6 @@
 """Vectors through the same pipeline, against known answers and scikit-learn."""
 
+import dataclasses
 import math
 import pickle
 import warnings
@@ -375,6 +376,9 @@ def test_save_load_move_and_pickle(explanation, tmp_path):
         )
         assert other[2].as_list() == explanation[2].as_list()
     assert loaded.settings["sampler"] == "Gaussian(antithetic=True)"
+    dataclasses.replace(explanation, scale=torch.ones(6)).save(tmp_path / "wrong.npz")
+    with pytest.raises(ValueError, match="is not a saved explanation: scale is not of shape"):
+        Explanation.load(tmp_path / "wrong.npz")
 
 
 # ---- models and strategies -----------------------------------------------------------------------

@@ -25,8 +25,8 @@ from torchlime.labelmap import Segments, check_segments, segment_sums, segments_
 from torchlime.masks import Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.pipeline import Model as Model
+from torchlime.pipeline import Progress as Progress
 from torchlime.pipeline import (
-    Progress,
     autocast_dtype,
     check_call,
     check_forward_settings,

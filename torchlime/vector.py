@@ -69,11 +69,11 @@ def explain_vector(
         A feature is an entry of a vector of any shape, counted as ``x[b].flatten()`` does; F of
         them. ``coefficients[b, t, i]`` is the change of the score per unit of feature i;
         ``intercepts`` is b, g where every feature is 0; ``local_predictions`` is g(x).
-        All N samples are in the fit; x is scored beside them, B·(N + 1) rows in all. So one of the
-        source documents' recipes, plain least squares on 100 samples of σ = 0.1, is ::
+        All N samples are in the fit; x is scored beside them, B·(N + 1) rows in all. So the plain
+        recipe, least squares without weights on 100 samples of σ = 0.1, is ::
 
-            explain_vector(model, x, num_samples=100, sampler=Gaussian(antithetic=False),
-                           kernel=Uniform(), surrogate=LeastSquares())
+            explain_vector(model, x, scale=0.1, num_samples=100, kernel=Uniform(),
+                           sampler=Gaussian(antithetic=False), surrogate=LeastSquares())
 
         Antithetic pairs keep even parts of the model, such as curvature at x, out of the
         coefficients: to rounding, some 1e-16 of the scores' spread over the scale.
@@ -101,9 +101,9 @@ def explain_vector(
         Explanation: without segments; on the device of ``x``.
 
     Memory:
-        4·N·F bytes hold the noise (times B, if ``seed`` is a tensor), some 8·F² float64 the
-        solve (N² instead of F² for least squares and ridge where N ≤ F); times B, if the seed is a
-        tensor or the sampler's noise is not one expanded view.
+        The noise takes 4·N·F bytes, the solve some 64·F² (for least squares and ridge 64·N² where
+        N ≤ F); both times B where vectors have their own noise: where ``seed`` is a tensor, or a
+        sampler's noise is no expanded view. Chunks and sums over blocks are beside that.
 
     Raises:
         TypeError, ValueError, IndexError: an argument, or the model's output, is of the wrong

@@ -39,7 +39,7 @@ class Samples:
     on the diagonal and for the minimum norm, of N unknowns instead of S.
 
     Args:
-        dual: use that form; for designs without padding.
+        dual: use that form; for designs without padding, and of no standard errors.
 
     Attributes:
         total: [B], the sum of the weights.
@@ -66,6 +66,7 @@ class Samples:
         self.masks = masks
         self.scores = scores.to(self.dtype)
         self.weights = weights.to(self.dtype)
+        self.root = self.weights[..., None].sqrt()
         self.segment_count = segment_count
         self.origin = self.scores[:, :1]
         columns = torch.arange(masks.shape[2], device=masks.device)
@@ -82,7 +83,7 @@ class Samples:
         self.gram = self.cross = torch.zeros((), dtype=self.dtype, device=masks.device)
         if dual:
             self.padding = torch.zeros_like(self.weights, dtype=torch.bool)
-            self.cross = self._root * (self.scores - self.origin - self.score_mean)
+            self.cross = self.root * (self.scores - self.origin - self.score_mean)
             for block in self._column_blocks():
                 a = self._root_columns(block)
                 self.gram = self.gram + a @ a.mT
@@ -90,8 +91,7 @@ class Samples:
         self.padding = ~self.present
         for rows in self._blocks():
             z, y = self._centred(rows)
-            root = self._root[:, rows]
-            z, y = z * root, y * root
+            z, y = z * self.root[:, rows], y * self.root[:, rows]
             self.gram = self.gram + z.mT @ z
             self.cross = self.cross + z.mT @ y
 
@@ -142,17 +142,13 @@ class Samples:
         )
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
 
-    @property
-    def _root(self) -> Tensor:
-        return self.weights[..., None].sqrt()
-
     def _column_blocks(self) -> Iterator[slice]:
         return row_blocks(self.masks.shape[2], self.weights.numel())
 
     def _root_columns(self, columns: slice) -> Tensor:
         """Columns of A: [B,N,s]."""
         z = self.masks[:, :, columns].to(self.dtype)
-        return self._root * (z - self.mask_mean[:, :, columns])
+        return self.root * (z - self.mask_mean[:, :, columns])
 
     def _blocks(self) -> Iterator[slice]:
         batch, samples, width = self.masks.shape
