@@ -112,6 +112,28 @@ def test_a_model_that_is_random_in_eval_mode_draws_the_same_in_backward():
     assert states[1:] == after[1:]
 
 
+def test_a_network_that_calls_view_has_the_gradients_of_one_that_calls_reshape():
+    """Convolutions of a CPU get channels_last, whose features have no such view."""
+
+    class Flat(nn.Module):
+        def __init__(self, how):
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv, self.linear = nn.Conv2d(1, 4, 3), nn.Linear(64, 3)
+            self.how = how
+
+        def forward(self, x):
+            features = self.conv(x).relu()
+            return self.linear(getattr(features, self.how)(len(x), -1))
+
+    gradients = []
+    for how in ("view", "reshape"):
+        net = Flat(how).double()
+        explainer().explain(net, IMAGES, 1, differentiable=True).coefficients.sum().backward()
+        gradients.append(net.conv.weight.grad)
+    assert gradients[0].allclose(gradients[1], rtol=0, atol=1e-12)
+
+
 def test_gradients_of_a_blank_image_beside_another_are_finite():
     net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3, bias=False, dtype=torch.float64))
     images = torch.cat([torch.zeros(1, 1, 6, 6), IMAGES[:1]]).double()

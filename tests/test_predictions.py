@@ -1,6 +1,8 @@
 import functools
 import random
 import warnings
+from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from torchlime import predictions
 from torchlime.fills import Constant
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli
+from torchlime.networks import networks_of
 from torchlime.segments import Grid
 
 BATCH, SAMPLES = 3, 21
@@ -319,12 +322,56 @@ class Holder:
         return self.net(x)
 
 
+class Trainer:
+    def __init__(self, net):
+        self._net = net
+        self.other = nn.Linear(2, 2).train()
+
+    @property
+    def model(self):
+        return self._net
+
+    def score(self, x):
+        return self._scaled(x) / 2
+
+    def _scaled(self, x):
+        return next(self._net(part) for part in (x,)) * 2
+
+
+class Slotted:
+    __slots__ = ("model",)
+
+    def __init__(self, net):
+        self.model = net
+
+
+def with_model(holder):
+    return lambda x: holder.model(x)
+
+
+def with_trainer(trainer):
+    return lambda x: trainer.score(x)
+
+
 WRAPPED = {
     "a lambda": lambda net: lambda x: net(x).softmax(1),
     "a partial": functools.partial,
     "a partial of a lambda": lambda net: functools.partial(lambda x: net(x)),
     "an object": Holder,
     "a decorated function": lambda net: functools.wraps(net.forward)(lambda *x: net(*x)),
+    "a partial with the network": lambda net: functools.partial(lambda m, x: m(x), net),
+    "a partial with its keyword": lambda net: functools.partial(lambda x, m: m(x), m=net),
+    "a default": lambda net: lambda x, m=net: m(x),
+    "a list": lambda net: lambda x, nets=[net]: nets[0](x),
+    "a dict": lambda net: lambda x, nets={"net": net}: nets["net"](x),
+    "a lambda that calls one": lambda net: lambda x, inner=lambda x: net(x): inner(x),
+    "a bound method in a closure": lambda net: lambda x, call=net.forward: call(x),
+    "a trainer's attribute": lambda net: with_model(SimpleNamespace(model=net)),
+    "an attribute's attribute": lambda net: with_model(SimpleNamespace(model=Holder(net))),
+    "a trainer's method": lambda net: Trainer(net).score,
+    "a lambda of a trainer's method": lambda net: with_trainer(Trainer(net)),
+    "a property of a trainer": lambda net: with_model(Trainer(net)),
+    "a slot": lambda net: with_model(Slotted(net)),
 }
 
 
@@ -338,6 +385,27 @@ def test_networks_that_a_callable_holds_are_in_eval_mode_and_come_back(
     assert not any(chunk[3] for chunk in net.chunks)
     assert all(module.training for module in net.modules())
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+
+
+def test_only_networks_that_the_code_names_are_found():
+    trainer = Trainer(nn.Identity())
+    assert networks_of(trainer.score) == [trainer._net]
+    assert networks_of(lambda x: trainer.other(x)) == [trainer.other]
+    assert networks_of(lambda x: trainer) == []
+
+
+def test_odd_callables_are_looked_through_without_running_them():
+    def early(x):
+        return late(x)  # a cell that is empty for now
+
+    assert networks_of(early) == []
+    assert networks_of(mock.Mock(side_effect=AssertionError)) == []
+    assert networks_of(torch.relu) == networks_of(print) == networks_of(None) == []
+    knot = SimpleNamespace()
+    knot.knot = knot
+    assert networks_of(lambda x: knot.knot.knot(x)) == []
+    late = nn.Identity()
+    assert networks_of(early) == [late]
 
 
 def test_autocast_is_ours_or_the_callers_or_none(images, segments, masks):

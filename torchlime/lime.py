@@ -23,6 +23,7 @@ from torchlime.explanation import Explanation, Problem, flag
 from torchlime.fills import SegmentMean
 from torchlime.labelmap import Segments, check_segments, segment_sums, segments_from_labels
 from torchlime.masks import Orthogonal
+from torchlime.networks import module_of
 from torchlime.perturbed import Perturbed
 from torchlime.pipeline import Model as Model
 from torchlime.pipeline import Progress as Progress
@@ -38,7 +39,7 @@ from torchlime.pipeline import (
     unwrapped,
 )
 from torchlime.precision import solve_dtype
-from torchlime.predictions import Predictions, Targets, default_chunk_size, module_of
+from torchlime.predictions import Predictions, Targets, default_chunk_size
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge
 from torchlime.weights import Exponential

@@ -14,14 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torchlime.checks import check_count, device_of
 from torchlime.explanation import Explanation, Problem, fitted, flag, weigh
-from torchlime.predictions import (
-    Predictions,
-    Synthesize,
-    Targets,
-    module_of,
-    networks_of,
-    predict,
-)
+from torchlime.networks import module_of, networks_of
+from torchlime.predictions import Predictions, Synthesize, Targets, predict
 from torchlime.surrogates import Fit
 from torchlime.version import __version__
 

@@ -6,23 +6,20 @@ Convention:
 """
 
 import contextlib
-import inspect
 import math
-import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from torchlime.networks import Rewind, evaluating, networks_of, random_states
 from torchlime.precision import solve_dtype
 
 Block = tuple[slice, slice]  # images, samples
 Synthesize = Callable[[list[Block], int], Tensor]
-Rewind = Callable[[], None]
 Targets = int | Tensor | Literal["all"] | None
 
 
@@ -83,9 +80,11 @@ def predict(
     while done < total:
         blocks = list(_blocks(done, min(done + rows, total), batch, samples))
         filled = min(rows, total - done)
-        outputs = None
-        with _tolerate_out_of_memory(rows):
+        outputs, contiguous = None, forward.contiguous
+        with _tolerate_out_of_memory(rows), forward.tolerate_view():
             outputs = score(blocks, rows if pad_last else filled, forward.onward)
+        if forward.contiguous != contiguous:
+            continue  # the same in NCHW, and as a checkpoint of its own
         if outputs is None:
             _release_memory(device)
             rows = _even(total - done, rows // 2)
@@ -112,75 +111,6 @@ def default_chunk_size(device: torch.device, pixels: int) -> int:
     return min(max(rows, 1), 64)
 
 
-@contextlib.contextmanager
-def evaluating(model: object, device: torch.device) -> Iterator[None]:
-    """Eval mode inside; every submodule's own mode and all global RNG states come back after.
-
-    Of a callable that is no module itself, that holds for the networks that it is seen to hold.
-    """
-    networks = networks_of(model)
-    modules = [module for network in networks for module in network.modules()]
-    modes = [getattr(module, "training", False) for module in modules]
-    rewind = random_states(device)
-    try:
-        for network in networks if any(modes) else ():
-            with contextlib.suppress(NotImplementedError):  # exported programs have one mode
-                network.eval()
-        yield
-    finally:
-        _restore_modes(modules, modes)
-        rewind()
-
-
-def random_states(device: torch.device) -> Rewind:
-    """The global generators that a model may draw from: the result sets them back to now."""
-    on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
-    python, numpy, host = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state(device) if on_cuda else None
-
-    def rewind() -> None:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(host)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, device)
-
-    return rewind
-
-
-def module_of(model: object) -> torch.nn.Module | None:
-    """The network behind a callable, where that can be seen."""
-    for candidate in (model, getattr(model, "__self__", None)):
-        if isinstance(candidate, torch.nn.Module):
-            return candidate
-    return None
-
-
-def networks_of(model: object) -> list[torch.nn.Module]:
-    """The networks that a callable is, is bound to, wraps, closes over or has as attributes."""
-    if isinstance(model, torch.nn.Module):
-        return [model]
-    inner = [getattr(model, name, None) for name in ("__self__", "func", "__wrapped__")]
-    found = [network for one in inner if one is not None for network in networks_of(one)]
-    if inspect.isfunction(model):
-        seen = inspect.getclosurevars(model)
-        held = [*seen.nonlocals.values(), *seen.globals.values()]
-    else:
-        held = [] if isinstance(model, type) else list(getattr(model, "__dict__", {}).values())
-    return found + [one for one in held if isinstance(one, torch.nn.Module)]
-
-
-def _restore_modes(modules: list[torch.nn.Module], modes: list[bool]) -> None:
-    """By ``train()``, parents first, since layers may act on it; where that resists, by force."""
-    for module, mode in zip(modules, modes, strict=True):
-        if getattr(module, "training", mode) != mode:
-            with contextlib.suppress(NotImplementedError):
-                module.train(mode)
-    for module, mode in zip(modules, modes, strict=True):
-        if getattr(module, "training", mode) != mode:
-            module.training = mode
-
-
 class _Forward:
     """Makes a chunk and passes it through the model: outputs [rows,K].
 
@@ -197,6 +127,7 @@ class _Forward:
         autocast: torch.dtype | None,
     ):
         self.model = model
+        self.networks = networks_of(model)
         self.synthesize = synthesize
         self.device = device
         self.autocast = autocast
@@ -206,19 +137,24 @@ class _Forward:
     def __call__(self, blocks: list[Block], rows: int, rewind: Rewind) -> Tensor:
         chunk = self.synthesize(blocks, rows)
         if self.contiguous:
-            chunk = chunk.contiguous()
+            chunk = (
+                chunk.contiguous().view(-1).view(chunk.shape)
+            )  # strides, too, of a single channel
+        with evaluating(self.networks, self.device):
+            rewind()
+            outputs = _as_matrix(self._call(chunk), chunk)
+            self.onward = random_states(self.device)
+            return outputs
+
+    @contextlib.contextmanager
+    def tolerate_view(self) -> Iterator[None]:
+        """A model that calls .view on its features cannot take channels_last: next time NCHW."""
         try:
-            with evaluating(self.model, self.device):
-                rewind()
-                outputs = _as_matrix(self._call(chunk), chunk)
-                self.onward = random_states(self.device)
-                return outputs
+            yield
         except RuntimeError as error:
-            # A model that calls .view on its features cannot take channels_last: give it NCHW.
-            if chunk.is_contiguous() or "view size is not compatible" not in str(error):
+            if self.contiguous or "view size is not compatible" not in str(error):
                 raise
-        self.contiguous = True
-        return self(blocks, rows, rewind)  # from the masks on: the model may have changed the chunk
+            self.contiguous = True
 
     def _call(self, chunk: Tensor) -> Any:
         if self.autocast is None:

@@ -25,7 +25,7 @@ from torchlime.checks import check_count, check_images, check_object, check_targ
 from torchlime.explanation import Explanation
 from torchlime.files import whole_file
 from torchlime.lime import Lime, Model
-from torchlime.predictions import module_of, networks_of
+from torchlime.networks import networks_of
 
 Write = Callable[[int, Tensor, dict[str, float]], object]  # step, picture, numbers
 
@@ -118,7 +118,8 @@ class ExplanationLogger:
         step, rank = operator.index(step), _rank()
         if rank and not _needs_every_rank(model):
             return None
-        device = device_of(module_of(model)) or self.images.device
+        devices = [device_of(network) for network in networks_of(model)]
+        device = next((d for d in devices if d is not None), self.images.device)
         targets = self.targets
         explanation = self.explainer.explain(
             model,
