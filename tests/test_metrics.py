@@ -333,3 +333,35 @@ def test_settings_of_the_explanation_are_used():
     assert torch.equal(metrics.deletion(model, FOUR, given), metrics.deletion(model, FOUR, e))
     black = metrics.deletion(model, FOUR, e, fill=SegmentMean())
     assert not torch.equal(black, metrics.deletion(model, FOUR, e))
+
+
+def test_what_says_nothing_is_nan_and_leaves_the_others_alone():
+    images = torch.rand(3, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    images[1] = torch.nan
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    targets = torch.tensor([0, 1, 7])  # of three classes
+    explainer = Lime(Grid(3, 3), num_samples=64, fill=Constant(0.0))
+    first, second = (explainer.explain(model, images, targets, seed=seed) for seed in (1, 2))
+    for values in (
+        metrics.deletion(model, images, first),
+        metrics.insertion(model, images, first),
+        metrics.fidelity(model, images, first, seed=9),
+        metrics.share_inside(first, torch.ones(6, 6, dtype=torch.bool)),
+        metrics.rank_correlation([first, second]),
+        metrics.overlap([first, second], 2),
+    ):
+        assert values[:, 0].isfinite().tolist() == [True, False, False]
+
+
+def test_bad_arguments_of_metrics():
+    images = torch.rand(1, 1, 6, 6)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    e = Lime(Grid(3, 3), num_samples=64).explain(model, images)
+    with pytest.raises(TypeError, match="images"):
+        metrics.deletion(model, [1], e)
+    with pytest.raises(ValueError, match="the explanation is on cpu, the images are on meta"):
+        metrics.deletion(model, images.to("meta"), e)
+    with pytest.raises(TypeError, match="seed must be an int or an int64 tensor"):
+        metrics.fidelity(model, images, e, seed=None)
+    with pytest.raises(ValueError, match="num_samples must be"):
+        metrics.fidelity(model, images, e, seed=3, num_samples=2)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -304,6 +305,35 @@ def _sharded(rank, folder):
     net(images).sum().backward()
 
 
+def _penalised(rank, folder):
+    """DDP: a penalty on the inner module is reduced along with a loss through the wrapper."""
+    images, labels = data(3)
+
+    def loss(net, inner, shift):
+        e = EXPLAINER.explain(inner, images + shift, labels, differentiable=True)
+        scores = net(images + shift)
+        return torch.nn.functional.cross_entropy(scores, labels) + e.coefficients.square().sum()
+
+    torch.manual_seed(0)
+    net = Net().eval()
+    alone = copy.deepcopy(net)
+    sum(loss(alone, alone, shift) / 2 for shift in range(2)).backward()
+    ddp = DistributedDataParallel(net, find_unused_parameters=True)
+    loss(ddp, ddp.module, rank).backward()
+    trained = [(a.grad, b.grad) for a, b in zip(net.parameters(), alone.parameters(), strict=True)]
+    trained = [pair for pair in trained if pair[1] is not None]
+    assert len(trained) == 8
+    assert all(ours.allclose(expected, rtol=1e-3, atol=1e-5) for ours, expected in trained)
+
+    holder = SimpleNamespace(model=ddp)
+    with pytest.raises(ValueError, match="would wait for the other ranks"):
+        EXPLAINER.explain(lambda x: holder.model(x), images, labels)
+
+
+def test_a_penalty_in_two_processes(tmp_path):
+    in_two_processes(_penalised, tmp_path)
+
+
 @pytest.mark.parametrize("worker", [_distributed, _sharded])
 def test_two_processes(worker, tmp_path):
     in_two_processes(worker, tmp_path)
@@ -463,17 +493,19 @@ def test_a_run_that_drops_steps_behind_its_own_drops_nothing(net):
         def define_metric(self, name, step_metric):
             self.metrics.add((name, step_metric))
 
-        def log(self, entries, step):
+        def log(self, entries, step=None):
+            step = self.step if step is None else step
             if step >= self.step:
-                self.step = step
+                self.step = step + 1
                 self.entries.append(entries)
 
     run = Run()
     logger = logged(*data(1), sink=run)
-    logger.step(net, 4)
-    run.step = 100
-    logger.step(net, 5)
-    assert [entries["explanations/step"] for entries in run.entries] == [4, 5]
+    for epoch in (1, 2, 3):  # the caller counts epochs, the logger steps
+        run.log({"loss": epoch}, step=2 * epoch)
+        logger.step(net, 400 * epoch)
+    steps = [e.get("explanations/step", e.get("loss")) for e in run.entries]
+    assert steps == [1, 400, 2, 800, 3, 1200]
     assert run.metrics == {("explanations/*", "explanations/step")}
 
 
@@ -720,3 +752,9 @@ def test_a_missing_library_is_named(name, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=rf"{name} needs {package}: pip install {package}"):
         getattr(training, name)
+
+
+@pytest.mark.parametrize("explainer", [None, Lime], ids=["None", "the class"])
+def test_what_is_no_explainer(explainer):
+    with pytest.raises(TypeError, match=r"explainer must be a Lime\(\.\.\.\)"):
+        ExplanationLogger(explainer, *data(1), sink=print)

@@ -119,8 +119,9 @@ class Lime:
         """Explain what ``model`` sees in each of ``images``.
 
         The model runs in eval mode and without gradients; its modes and the global RNG come back
-        as they were. Nothing is read back to the host, so the call returns before a GPU is done.
-        It forwards B·N rows, whatever the number of targets.
+        as they were (of a function, those of the networks that its code names). Nothing is read
+        back to the host, so the call returns before a GPU is done. It forwards B·N rows, whatever
+        the number of targets.
 
         Of a model wrapped by DistributedDataParallel the inner network is called, so one rank may
         explain alone. A model sharded by FSDP needs every rank to make the same call.
@@ -140,7 +141,8 @@ class Lime:
             differentiable: let gradients flow from scores, coefficients, intercepts and fidelity to
                 the model's parameters; masks and segments are fixed. The model still runs in eval
                 mode. Memory stays at one chunk's graph, at the price of a second forward pass
-                in backward. Draw new masks every training step: ``seed=step``.
+                in backward, so leave the weights as they are until then. Draw new masks every
+                training step: ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
             progress: called with (rows forwarded, rows in all) after each chunk.
 

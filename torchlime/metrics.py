@@ -13,8 +13,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count, check_object, check_same_device, is_integer
-from torchlime.explanation import Explanation, check_pixels
+from torchlime.checks import (
+    check_count,
+    check_images,
+    check_object,
+    check_same_device,
+    is_integer,
+)
+from torchlime.explanation import Explanation, Problem, check_pixels
 from torchlime.labelmap import Segments, segment_sizes, segment_sums
 from torchlime.lime import Fill, Lime, Model, score_masks
 from torchlime.surrogates import Fit
@@ -100,17 +106,22 @@ def fidelity(
     ``explanation.fidelity`` is the same on the samples of the fit, which flatters.
 
     Convention:
-        At most 1; below 0 where a constant would do better; 0 where the scores do not vary.
+        At most 1; below 0 where a constant would do better; 0 where the scores do not vary. Of
+        ``Exhaustive`` there are no fresh masks: its seeds all draw the same.
 
     Args:
         model, images, explanation: as for :func:`deletion`.
         seed: of the fresh masks; another than the explanation's (of tensors the caller's care).
-        num_samples: how many; None = as many as the explanation had.
+        num_samples: how many, 3 at least; None = as many as the explanation had.
 
     Raises:
         ValueError: ``seed`` is the explanation's own, or the explanation comes from a file, which
             holds no strategies.
     """
+    if not (is_integer(seed) or isinstance(seed, Tensor)):
+        raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
+    if num_samples is not None:
+        check_count(num_samples, "num_samples", 3)
     if is_integer(seed) and seed == explanation.settings["seed"]:
         raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
 
@@ -133,9 +144,10 @@ def fidelity(
     explainer = dataclasses.replace(_explainer(explanation), surrogate=judge)
     if num_samples is not None:
         explainer = dataclasses.replace(explainer, num_samples=num_samples)
-    return explainer.explain(
+    fresh = explainer.explain(
         model, images, explanation.targets, segments=_segments(explanation), seed=seed
-    ).fidelity
+    )
+    return _unless_broken(fresh.fidelity, explanation)
 
 
 def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
@@ -223,7 +235,7 @@ def share_inside(explanation: Explanation, inside: Tensor) -> Tensor:
     evidence = explanation.coefficients.clamp(min=0)
     total = evidence.sum(2)
     hit = (evidence * (segment_sums(pixels, segments) / sizes)).sum(2)
-    return torch.where(total > 0, hit / total, 0.0)
+    return _unless_broken(torch.where(total > 0, hit / total, 0.0), explanation)
 
 
 def _area(
@@ -234,6 +246,8 @@ def _area(
     shown: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
+    check_images(images)
+    check_same_device(explanation.segments, images, "the explanation")
     settings = explanation.settings
     if fill is None:
         fill = _explainer(explanation).fill
@@ -251,7 +265,18 @@ def _area(
     own = scores.unflatten(1, (targets, bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
     count = explanation.segment_count[:, None, None]
     weights = (step <= count).to(own.dtype) - ((step == 0) | (step == count)).to(own.dtype) / 2
-    return torch.where(step <= count, weights * own, 0.0).sum(1) / count[:, 0]
+    return _unless_broken(
+        torch.where(step <= count, weights * own, 0.0).sum(1) / count[:, 0], explanation
+    )
+
+
+def _unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
+    """``values`` [B,T], NaN where an explanation says nothing."""
+    for e in explanations:
+        in_range = (e.problems & Problem.TARGET_OUT_OF_RANGE) == 0
+        sound = e.coefficients.isfinite().all(2) & in_range[:, None]
+        values = torch.where(sound, values, torch.nan)
+    return values
 
 
 def _mean_over_pairs(
@@ -271,7 +296,7 @@ def _mean_over_pairs(
     alike = _alike(explanations)
     described = [describe(e) for e in explanations]
     pairs = [compare(a, b) for a, b in itertools.combinations(described, 2)]
-    return torch.where(alike, torch.stack(pairs).mean(0), torch.nan)
+    return _unless_broken(torch.where(alike, torch.stack(pairs).mean(0), torch.nan), *explanations)
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:

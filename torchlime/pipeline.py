@@ -149,9 +149,9 @@ def check_call(
         )
     if differentiable and unwrapped(model) is not model:
         raise ValueError(
-            "differentiable=True does not take a DistributedDataParallel model: explaining its "
-            "inner module would skip the reduction of gradients; pass model.module and reduce "
-            "them yourself"
+            "differentiable=True does not take a DistributedDataParallel model, whose reduction of "
+            "gradients it would skip; pass model.module: in one backward() with a loss through the "
+            "wrapper its gradients are reduced along with that loss's, else reduce them yourself"
         )
 
 

@@ -91,6 +91,8 @@ class ExplanationLogger:
         objects: Tensor | None = None,
         name: str = "explanations",
     ):
+        if not isinstance(explainer, Lime):
+            raise TypeError(f"explainer must be a Lime(...), got {explainer!r}")
         check_images(images)
         check_targets(targets, images)
         check_count(every, "every")
@@ -283,11 +285,11 @@ def _to_summary(
 
 def _to_run(run: Any, name: str, step: int, picture: Tensor, numbers: dict[str, float]) -> None:
     entries = {"overlay": _image(picture), "step": step, **numbers}
-    at = step
-    if hasattr(run, "define_metric"):  # W&B drops what lies before the run's own step
+    axis: dict[str, int] = {"step": step}
+    if hasattr(run, "define_metric"):  # W&B drops what lies before the run's step, ours or others'
         run.define_metric(f"{name}/*", step_metric=f"{name}/step")
-        at = max(step, getattr(run, "step", step))
-    run.log({f"{name}/{key}": value for key, value in entries.items()}, step=at)
+        axis = {}
+    run.log({f"{name}/{key}": value for key, value in entries.items()}, **axis)
 
 
 def _image(picture: Tensor) -> Any:
