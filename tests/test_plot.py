@@ -806,7 +806,7 @@ def test_the_size_of_a_sheet(size, seen, max_side, expected):
     explanation = one([1.0, 0.5], blocks(1, 2, seen // 2).repeat(2, 1))
     width, height = size
     photo = torch.zeros(3, height, width, dtype=torch.uint8)
-    resized, box = plot._resized(plot._photo(photo), (0, 0, width, height), (seen, seen), max_side)
+    resized, box = plot.resized(plot._photo(photo), (0, 0, width, height), (seen, seen), max_side)
     assert tuple(resized.shape[:0:-1]) == expected
     assert box == (0, 0, *expected)
     sheet = plot.sheet(explanation, photo, box=(0, 0, width, height), max_side=max_side)

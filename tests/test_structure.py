@@ -17,14 +17,15 @@ PACKAGE = ROOT / "torchlime"
 
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
-    {"precision", "checks", "blocks", "files", "folders", "context", "version"},
+    {"precision", "checks", "blocks", "files", "folders", "context", "sentences", "version"},
     {"labelmap", "counter", "networks"},
     {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
     {"explanation"},
     {"pipeline"},
     {"lime", "vector"},
     {"metrics", "plot", "models"},
-    {"cli", "app", "jobs", "training", "compat", "examples"},
+    {"jobs", "training", "compat", "examples"},
+    {"cli", "app"},
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")

@@ -1,5 +1,7 @@
 """Small classifiers for the command line: ``--model tests.tiny:bright``."""
 
+import time
+
 import torch
 from torch import nn
 
@@ -67,6 +69,12 @@ class Picky(Bright):
         return super().forward(images)
 
 
+class Slow(Bright):
+    def forward(self, images):
+        time.sleep(0.05)
+        return super().forward(images)
+
+
 class Leaving(nn.Module):
     def forward(self, images):
         raise SystemExit(0)
@@ -74,6 +82,10 @@ class Leaving(nn.Module):
 
 def picky():
     return Classifier(Picky(), SMALL, ["red", "green", "blue"])
+
+
+def slow():
+    return Classifier(Slow(), SMALL, ["red", "green", "blue"])
 
 
 def leaving():

@@ -18,6 +18,7 @@ import os
 import pickle
 import re
 import textwrap
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -197,9 +198,8 @@ class Classifier(nn.Module):
         Takes what :func:`read_photo` takes, and raises what it raises.
         """
         image = read_photo(photo)
-        width, height = self.geometry.resized(image.size)
-        _check_size(width, height, f"{_name(photo)} resized for the network")
-        return self.cut(image)[None].to(self.mean.device)
+        pixels = cut_photo(image, self.geometry, self.cut, _name(photo))
+        return pixels[None].to(self.mean.device)
 
     def crop_box(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Where ``preprocess`` cuts a photo: see :meth:`Geometry.crop_box`."""
@@ -318,6 +318,30 @@ def read_photo(photo: "Photo") -> "Image.Image":
     if isinstance(photo, Image.Image):
         return _upright_rgb(photo, _name(photo))
     return _upright_rgb(_from_array(photo), _name(photo))
+
+
+def cut_photo(
+    image: "Image.Image",
+    geometry: Geometry,
+    cut: "Callable[[Image.Image], Tensor]",
+    name: str = "the photo",
+) -> Tensor:
+    """The pixels [3,H,W] of an upright RGB photo, on the CPU: the second half of ``preprocess``.
+
+    Raises:
+        ValueError: resized for the network, ``name`` is larger than ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    width, height = geometry.resized(image.size)
+    _check_size(width, height, f"{name} resized for the network")
+    return cut(image)
+
+
+def refuse_bombs() -> None:
+    """Make Pillow's warning of a decompression bomb an error; its other warnings are not shown."""
+    from PIL import Image
+
+    warnings.filterwarnings("ignore", module="PIL")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 def _name(photo: "Photo") -> str:

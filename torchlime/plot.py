@@ -376,7 +376,7 @@ def sheet(
         ValueError: as :func:`overlay` does; or ``max_side`` below 1.
     """
     if box is not None:
-        image, box = _resized(image, box, tuple(explanation.segments.shape[1:]), max_side)
+        image, box = resized(image, box, tuple(explanation.segments.shape[1:]), max_side)
     original = photo(image)
     height, width = original.shape[1:]
     shown = len(_strongest(_evidence(explanation, target), top, "both"))
@@ -401,10 +401,17 @@ def sheet(
     return pad(page, (gap, gap, gap, gap), value=255)
 
 
-def _resized(
+def resized(
     image: Tensor, box: Box, seen: tuple[int, ...], max_side: int | None
 ) -> tuple[Tensor, Box]:
-    """The photo and its box, of a size that is good to look at."""
+    """A photo and the box in it, of a size that is good to look at.
+
+    Args:
+        image: as the module describes it.
+        box: where the explained pixels lie in it.
+        seen: (H, W) of those pixels: a photo whose part is smaller is enlarged, up to 2048 pixels.
+        max_side: the longer side at most; None keeps the photo's size.
+    """
     canvas = _photo(image)
     longest = max(canvas.shape[1:])
     enough = max(seen[0] / (box[3] - box[1]), seen[1] / (box[2] - box[0]))

@@ -1,7 +1,7 @@
-"""The command line: ``torchlime explain photo.jpg …`` and ``torchlime models``.
+"""The command line: ``torchlime explain photo.jpg …``, ``job`` and ``models``.
 
 What computes and draws is elsewhere. Here words become settings (options.py), results become
-files (outputs.py), and errors one sentence each.
+files (outputs.py), folders jobs (job.py), and errors one sentence each.
 """
 
 import argparse
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torchlime
+from torchlime.cli import job
+from torchlime.cli.loading import loaded, targets_of
 from torchlime.cli.options import (
     Parser,
     UsageError,
@@ -31,6 +33,7 @@ from torchlime.cli.options import (
     words_of,
 )
 from torchlime.cli.outputs import Outputs
+from torchlime.sentences import sentence_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
 
 PHOTOS_AT_ONCE = 8  # are explained in one call and drawn before more are read
 LISTED_CLASSES = 3
-_SAY_WHAT_IS_WRONG = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _arguments(argv)
         if arguments.command == "models":
             return _models(arguments.part)
+        if arguments.command == "job":
+            with _quiet(machine=False):
+                return job.run(arguments)
         with _quiet(arguments.json):
             document = _explain(arguments)
         if arguments.json:
@@ -90,7 +95,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     explain.add_argument("--json", action="store_true", help="print one JSON document, no text")
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
-    for command in (explain, models):
+    for command in (explain, models, *job.add_parsers(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser, explain
 
@@ -98,15 +103,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 @contextlib.contextmanager
 def _quiet(machine: bool) -> Iterator[None]:
     """No library writes to a machine's stdout; warnings are one line, and none of a photo."""
-    from PIL import Image
+    from torchlime import models
 
     with contextlib.ExitStack() as stack:
         if machine:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         stack.enter_context(warnings.catch_warnings())
         warnings.showwarning = _show_warning  # put back by catch_warnings
-        warnings.filterwarnings("ignore", module="PIL")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        models.refuse_bombs()
         yield
 
 
@@ -118,9 +122,7 @@ def _complain(error: BaseException, photo: Path | None = None, *, debug: bool) -
     """Print one sentence on stderr, which names the photo, and return it."""
     if debug:
         traceback.print_exception(error)
-    sentence = " ".join(str(error).split())
-    if not sentence or not isinstance(error, _SAY_WHAT_IS_WRONG):
-        sentence = f"{type(error).__name__}: {sentence}"
+    sentence = sentence_of(error)
     if photo is not None and str(photo) not in sentence:
         sentence = f"{photo}: {sentence}"
     print(f"torchlime: {sentence}", file=sys.stderr)
@@ -142,8 +144,6 @@ def _models(part: str) -> int:
 
 def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
     """Explain all photos; the document that ``--json`` prints."""
-    from torchlime import models
-
     words = words_of(vars(arguments), arguments.config)
     asked = meaning_of(words)
     asked.photos = asked.photos or [_cat()]
@@ -155,17 +155,9 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": record_of(words, asked),
         "explainer": repr(explainer),
     }
-    with _importable_here(asked.model):
-        classifier = models.load(
-            asked.model, asked.weights, asked.device, output=asked.output or "softmax"
-        )
-        if asked.output not in (None, classifier.output):
-            raise UsageError(
-                f"--output: {asked.model} is a Classifier whose own output is "
-                f"{classifier.output}, not {asked.output}"
-            )
+    with loaded(asked) as classifier:
         record["settings"]["output"] = classifier.output
-        targets = _targets(asked, classifier)
+        targets = targets_of(asked, classifier)
         job = _Job(asked, explainer, classifier, targets, outputs, record, arguments.debug)
         photos: list[dict[str, Any]] = []
         for start in range(0, len(asked.photos), PHOTOS_AT_ONCE):
@@ -179,22 +171,6 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**record, "photos": photos}
 
 
-@contextlib.contextmanager
-def _importable_here(model: str) -> Iterator[None]:
-    """The current folder at the end of the import path, if the model is a module:function."""
-    here = os.getcwd()
-    own = ":" in model and not model.startswith(("timm:", "hf:"))
-    if not own or here in sys.path:
-        yield
-        return
-    sys.path.append(here)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(here)
-
-
 def _cat() -> Path:
     """scikit-image's photo of a cat, which its package ships."""
     try:
@@ -205,18 +181,6 @@ def _cat() -> Path:
             "or name a photo of your own"
         ) from error
     return Path(skimage.data.__file__).with_name("chelsea.png")
-
-
-def _targets(asked: argparse.Namespace, classifier: "Classifier") -> list[int]:
-    """The indices of the classes that were asked for, each once."""
-    try:
-        targets = [classifier.find_category(word) for word in asked.target]
-    except ValueError as error:
-        raise UsageError(f"--target: {error}") from error
-    classes = classifier.categories
-    if asked.top is not None and classes is not None and asked.top > len(classes):
-        raise UsageError(f"--top: the model has only {len(classes)} classes, not {asked.top}")
-    return list(dict.fromkeys(targets))
 
 
 @dataclass

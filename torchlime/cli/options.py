@@ -59,7 +59,7 @@ def _strategy(table: Table) -> Callable[[str], Any]:
 
     def read(word: str) -> Any:
         name, colon, number = word.partition(":")
-        _choice(*table)(name)
+        choice(*table)(name)
         if not colon:
             return table[name]()
         if name not in WITH_NUMBER:
@@ -87,7 +87,9 @@ def _number(word: str) -> float:
         raise ValueError(f"{word!r} is not a number") from None
 
 
-def _count(least: int) -> Callable[[str], int]:
+def count(least: int) -> Callable[[str], int]:
+    """Of a whole number that is not too small."""
+
     def read(word: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", word) or int(word) < least:
             raise ValueError(f"{word!r} is not a whole number of at least {least}")
@@ -96,7 +98,9 @@ def _count(least: int) -> Callable[[str], int]:
     return read
 
 
-def _choice(*choices: str) -> Callable[[str], str]:
+def choice(*choices: str) -> Callable[[str], str]:
+    """Of one of some words."""
+
     def read(word: str) -> str:
         if word not in choices:
             raise ValueError(f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}")
@@ -148,16 +152,16 @@ OPTIONS = {
         "one of torchlime models, timm:NAME, hf:FOLDER, or module:function of your own"),
     "weights": Option("DEFAULT", _weights,
         "a file with a state dict, torchvision's name for one, or none for random ones"),
-    "output": Option(None, _choice("softmax", "logit", "sigmoid", "none"),
+    "output": Option(None, choice("softmax", "logit", "sigmoid", "none"),
         "what is explained: softmax, logit, sigmoid, or none (what the network gives); "
         "default: softmax, or the output of your own Classifier"),
-    "top": Option(None, _count(1),
+    "top": Option(None, count(1),
         "explain and draw the TOP best classes (default: list three and draw the best)"),
     "target": Option([], str,
         "explain and draw this class, an index or a category's name; repeatable", many=True),
-    "samples": Option(512, _count(2), "perturbed copies of each photo"),
-    "segments": Option(50, _count(1), "superpixels of each photo, about"),
-    "segmenter": Option("slic", _choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
+    "samples": Option(512, count(2), "perturbed copies of each photo"),
+    "segments": Option(50, count(1), "superpixels of each photo, about"),
+    "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
     "sampler": Option("orthogonal", _strategy(SAMPLERS),
         "orthogonal, bernoulli[:KEPT SHARE] or fixed-count[:HIDDEN SHARE]"),
     "fill": Option("mean", _fill,
@@ -166,15 +170,15 @@ OPTIONS = {
         "exponential[:WIDTH], inverse-distance or uniform"),
     "surrogate": Option("ridge", _strategy(SURROGATES),
         "ridge[:ALPHA], lasso[:FRACTION] or least-squares"),
-    "strongest": Option(5, _count(1), "segments that are numbered and listed"),
-    "seed": Option(0, _count(-10**17), "of the masks"),
+    "strongest": Option(5, count(1), "segments that are numbered and listed"),
+    "seed": Option(0, count(-10**17), "of the masks"),
     "device": Option("auto", _device, "auto, cpu, cuda, cuda:1, …"),
-    "dtype": Option("fp32", _choice(*DTYPES), "of the forward passes: fp32, bf16 or fp16"),
+    "dtype": Option("fp32", choice(*DTYPES), "of the forward passes: fp32, bf16 or fp16"),
     "out": Option("explanation.png", str,
         "the pictures: a .png, a folder/, or a pattern with {photo} and {target}"),
     "save": Option(None, str,
         "keep the explanations too: an .npz, a folder/, or a pattern with {photo}"),
-    "max-side": Option(2000, _count(0),
+    "max-side": Option(2000, count(0),
         "the longer side of a drawn photo at most; 0 keeps every photo's own size"),
 }  # fmt: skip
 
@@ -193,9 +197,9 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} ({self.prog} --help tells more)")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, options: Mapping[str, Option] = OPTIONS) -> None:
     """A flag for each option; one that is not given leaves no trace in the result."""
-    for name, option in OPTIONS.items():
+    for name, option in options.items():
         default = "" if option.default in (None, []) else f" (default: {option.default})"
         parser.add_argument(
             f"--{name}",
@@ -206,19 +210,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def words_of(flags: Mapping[str, Any], config: str | None) -> dict[str, Any]:
+def words_of(
+    flags: Mapping[str, Any], config: str | None, options: Mapping[str, Option] = OPTIONS
+) -> dict[str, Any]:
     """What was asked, in words: the defaults, then the configuration file, then the flags."""
-    words: dict[str, Any] = {name: option.default for name, option in OPTIONS.items()}
-    words["photos"] = []
+    words: dict[str, Any] = {name: option.default for name, option in options.items()}
+    if "photos" in flags:
+        words["photos"] = []
     if config == "":
         raise UsageError("--config: it needs a file's name, and got an empty one")
     if config is not None:
-        words |= _read_config(Path(config))
+        words |= _read_config(Path(config), words)
     given = {name.replace("_", "-"): value for name, value in flags.items() if value != []}
     return {name: given.get(name, value) for name, value in words.items()}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The words in a file, of the ``known`` names; those that are lists there may be lists."""
     import tomllib
 
     try:
@@ -228,10 +236,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are kinds of it
         raise UsageError(f"the configuration {path} is not TOML: {error}") from error
     for name, value in config.items():
-        if name not in ("photos", *OPTIONS):
-            near = nearest(name, ["photos", *OPTIONS])
+        if name not in known:
+            near = nearest(name, known)
             raise UsageError(f"the configuration {path} has an unknown key {name!r}{near}")
-        many = name == "photos" or OPTIONS[name].many
+        many = isinstance(known[name], list)
         given = value if many and isinstance(value, list) else [value]
         if not all(isinstance(one, str | int | float) for one in given):
             raise UsageError(f"the configuration {path}: {name} cannot be {value!r}")
@@ -239,10 +247,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def meaning_of(words: Mapping[str, Any]) -> argparse.Namespace:
+def meaning_of(
+    words: Mapping[str, Any], options: Mapping[str, Option] = OPTIONS
+) -> argparse.Namespace:
     """What the words of all options mean."""
-    asked = argparse.Namespace(photos=[Path(str(photo)) for photo in words["photos"]])
-    for name, option in OPTIONS.items():
+    asked = argparse.Namespace(photos=[Path(str(photo)) for photo in words.get("photos", [])])
+    for name, option in options.items():
         try:
             value: Any = None
             if option.many:

@@ -1,0 +1,58 @@
+"""Loading: the classifier that was asked for, and its classes."""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from torchlime.cli.options import UsageError
+
+if TYPE_CHECKING:
+    from torchlime.models import Classifier
+
+
+@contextlib.contextmanager
+def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
+    """The classifier; the modules of an own one stay importable inside."""
+    from torchlime import models
+
+    with _importable_here(asked.model):
+        classifier = models.load(
+            asked.model, asked.weights, asked.device, output=asked.output or "softmax"
+        )
+        if asked.output not in (None, classifier.output):
+            raise UsageError(
+                f"--output: {asked.model} is a Classifier whose own output is "
+                f"{classifier.output}, not {asked.output}"
+            )
+        yield classifier
+
+
+@contextlib.contextmanager
+def _importable_here(model: str) -> Iterator[None]:
+    """The current folder at the end of the import path, if the model is a module:function."""
+    here = os.getcwd()
+    own = ":" in model and not model.startswith(("timm:", "hf:"))
+    if not own or here in sys.path:
+        yield
+        return
+    sys.path.append(here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(here)
+
+
+def targets_of(asked: argparse.Namespace, classifier: "Classifier") -> list[int]:
+    """The indices of the classes that were asked for, each once."""
+    try:
+        targets = [classifier.find_category(word) for word in asked.target]
+    except ValueError as error:
+        raise UsageError(f"--target: {error}") from error
+    classes = classifier.categories
+    if asked.top is not None and classes is not None and asked.top > len(classes):
+        raise UsageError(f"--top: the model has only {len(classes)} classes, not {asked.top}")
+    return list(dict.fromkeys(targets))

@@ -1,0 +1,181 @@
+"""Jobs: every photo of a folder explained, restartable, on one machine or many.
+
+    classifier = models.load("resnet34")
+    jobs.run("photos", "cats", classifier, model="resnet34", label="tabby cat")
+    for photo, explanation in jobs.read("cats").items():
+        ...
+
+A photo's explanation depends on its pixels, the settings and the seed alone: its own seed is a hash
+of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` says what is in them.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torchlime.checks import check_count
+from torchlime.folders import Photo, class_names, id_of, meant_by, photos_in
+from torchlime.jobs.identity import identity
+from torchlime.jobs.local import Local
+from torchlime.jobs.rows import Row
+from torchlime.jobs.store import Explanations, Store
+from torchlime.jobs.worker import Work
+from torchlime.lime import Lime
+from torchlime.models import Classifier, refuse_bombs
+
+__all__ = ["Local", "Summary", "read", "run"]
+
+Engine = Callable[[Work, Sequence[Photo]], Iterator[list[Row]]]
+
+
+class Summary(NamedTuple):
+    """How many of the photos were explained or failed in this run, or had a row before it.
+
+    ``failures`` of the photos asked for have a row that is an error, whichever run wrote it.
+    """
+
+    explained: int
+    failed: int
+    before: int
+    failures: int
+
+
+def run(
+    photos: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    classifier: Classifier,
+    explainer: Lime | None = None,
+    *,
+    model: str = "a model of the caller's",
+    label: str | None = None,
+    targets: Sequence[int] = (),
+    top: int = 1,
+    engine: Engine | None = None,
+    pictures: bool = False,
+    overwrite: bool = False,
+    retry: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+    say: Callable[[str], object] | None = None,
+) -> Summary:
+    """Explain the photos in a folder that have no row in ``out`` yet.
+
+    Args:
+        photos: root/<class>/… or a flat folder; see :func:`torchlime.folders.photos_in`.
+        out: the folder of the rows.
+        classifier: as :func:`torchlime.models.load` gives it.
+        explainer: the settings; None = ``Lime()``.
+        model: what the rows call the classifier.
+        label: only photos of the class of that name; explained is the category of that name, else,
+            where the model has none, the best class.
+        targets: the classes to explain instead.
+        top: how many of the best classes, where neither says which.
+        engine: what takes the photos to the rows, such as :class:`Local` (the default).
+        pictures: draw the overlays too.
+        overwrite: begin anew, whatever there is.
+        retry: try again the photos whose row is an error.
+        progress: called with (photos done in this run, photos of this run).
+        say: called with a sentence on which photos and classes were chosen.
+
+    Raises:
+        ValueError: there are no such photos; ``out`` was made with other settings, which are named,
+            or holds other things.
+        OSError: a folder cannot be read or written, or the disk is full; what was done is kept.
+        torch.OutOfMemoryError: not even one image fits into a forward pass.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from torch import nn
+        >>> from torchlime.models import Geometry
+        >>> from torchlime.segments import Grid
+        >>> root = Path(tempfile.mkdtemp())
+        >>> Image.new("RGB", (8, 8), "red").save(root / "red.png")
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
+        >>> classifier = Classifier(network, Geometry(resize=None, crop=None))
+        >>> explainer = Lime(Grid(2, 2), num_samples=16)
+        >>> run(root, root / "out", classifier, explainer, engine=Local(workers=0))
+        Summary(explained=1, failed=0, before=0, failures=0)
+        >>> read(root / "out")["red.png"].coefficients.shape
+        torch.Size([1, 1, 4])
+    """
+    check_count(top, "top")
+    explainer, engine = explainer or Lime(), engine or Local()
+    chosen = _chosen(Path(photos), Path(out), label)
+    targets = tuple(targets) or _category(classifier, label, chosen)
+    if say is not None:
+        say(_choice(chosen, label, targets, top, classifier))
+    with Store(out) as store, warnings.catch_warnings():
+        refuse_bombs()
+        settings = identity(classifier, model, targets, top, explainer)
+        store.begin(settings, photos, overwrite=overwrite, retry=retry)
+        missing = [photo for photo in chosen if photo.id not in store.status]
+        work = Work(classifier, model, settings["weights"], explainer, targets, top, pictures)
+        counts = {"ok": 0, "error": 0}
+        for rows in engine(work, missing) if missing else ():
+            for row in store.add(rows):
+                counts[row["status"]] += 1
+            if progress is not None:
+                progress(sum(counts.values()), len(missing))
+        failures = sum(store.status[photo.id] == "error" for photo in chosen)
+    return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
+
+
+def read(out: str | os.PathLike[str]) -> Explanations:
+    """A job's explanations by the ids of their photos; each is read when it is asked for.
+
+    Raises:
+        ValueError: ``out`` is no job's folder.
+    """
+    return Explanations(out)
+
+
+def _chosen(root: Path, out: Path, label: str | None) -> list[Photo]:
+    """The photos that are not our own pictures, of one class if it is asked for."""
+    found = photos_in(root)
+    if out.resolve().is_relative_to(root.resolve()):
+        own = id_of(out.resolve().relative_to(root.resolve())) + "/"
+        found = [photo for photo in found if not photo.id.startswith(own)]
+    if not found:
+        raise ValueError(f"there are no photos in {root}")
+    if label is None:
+        return found
+    known = class_names(found)
+    names = [label] if label in known else [known[i] for i in meant_by(label, known)]
+    if len(names) != 1:
+        told = f"several folders in {root} are" if names else f"no folder in {root} is"
+        listed = ", ".join(repr(name) for name in (names or known)[:10])
+        raise ValueError(f"{told} called {label!r}" + f" ({listed})" * bool(listed))
+    return [photo for photo in found if photo.class_name == names[0]]
+
+
+def _category(
+    classifier: Classifier, label: str | None, photos: Sequence[Photo]
+) -> tuple[int, ...]:
+    """The category that a label, or the name of the folder that it chose, means to the model."""
+    for name in [] if label is None else [label, photos[0].class_name or ""]:
+        found = meant_by(name, classifier.categories or [])
+        if len(found) > 1:
+            raise ValueError(
+                f"the model has several categories called {name!r}: give an index as target "
+                f"({', '.join(map(str, found))})"
+            )
+        if found:
+            return tuple(found)
+    return ()
+
+
+def _choice(
+    photos: Sequence[Photo],
+    label: str | None,
+    targets: Sequence[int],
+    top: int,
+    classifier: Classifier,
+) -> str:
+    count = f"{len(photos)} photo{'s' * (len(photos) > 1)}"
+    of = "" if label is None else f" of {photos[0].class_name!r}"
+    best = "the best class" if top == 1 else f"the {top} best classes"
+    named = ", ".join(f"{classifier.category(target)!r} ({target})" for target in targets)
+    why = "" if label is None or targets else ", since the model has no category of that name"
+    return f"{count}{of}; explained is {named or best}{why}"

@@ -1,0 +1,83 @@
+"""Identity: what has to agree so that two runs give the same rows."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchlime.lime import Lime
+from torchlime.models import Classifier
+
+
+def seed_of(seed: int, photo_id: str) -> int:
+    """The seed of a photo: 64 bits, the same wherever and with whatever it is explained.
+
+    >>> seed_of(0, "cats/1.jpg") == seed_of(0, "cats/1.jpg") != seed_of(0, "cats/2.jpg")
+    True
+    """
+    digest = hashlib.blake2b(f"{seed} {photo_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def weights_hash(network: nn.Module) -> str:
+    """16 hexadecimal digits of a network's parameters and buffers, by name."""
+    total = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(network.state_dict().items()):
+        if isinstance(value, Tensor):
+            total.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+            total.update(_bytes(value))
+    return total.hexdigest()
+
+
+def identity(
+    classifier: Classifier, name: str, targets: Sequence[int], top: int, explainer: Lime
+) -> dict[str, str]:
+    """The settings that the rows depend on, in words.
+
+    Not among them: the device and the size of a forward pass, which change a coefficient's last
+    digits, and which photos were asked for.
+    """
+    settings = {
+        field.name: described(getattr(explainer, field.name))
+        for field in fields(explainer)
+        if field.name != "chunk_size"
+    }
+    return {
+        "model": name,
+        "weights": weights_hash(classifier.network),
+        "output": classifier.output,
+        "geometry": repr(classifier.geometry),
+        "targets": ", ".join(map(str, targets)) or ("the best" if top == 1 else f"the {top} best"),
+        **settings,
+    }
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """A phrase for each setting that is not what it was.
+
+    >>> differences({"seed": "0", "model": "a"}, {"seed": "1", "model": "a"})
+    ['seed: 0, not 1']
+    """
+    names = dict.fromkeys([*before, *now])
+    return [
+        f"{name}: {before.get(name, 'unknown')}, not {now.get(name, 'given')}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def described(value: Any) -> str:
+    """A setting in words that say the same in every process."""
+    if isinstance(value, Tensor):
+        digest = hashlib.blake2b(_bytes(value), digest_size=8).hexdigest()
+        return f"a tensor {list(value.shape)} {value.dtype} {digest}"
+    if hasattr(value, "__qualname__"):  # a function, whose repr is where it lies in memory
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)
+
+
+def _bytes(tensor: Tensor) -> Any:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

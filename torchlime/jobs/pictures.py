@@ -1,0 +1,40 @@
+"""Pictures: an explanation on its photo, as the bytes of a file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchlime import models, plot
+from torchlime.explanation import Explanation
+
+LONGER_SIDE = 1024  # pixels of a photo's picture at most
+
+
+def overlays(
+    explanation: Explanation, photo: Path, box: Any, longer_side: int = LONGER_SIDE
+) -> Tensor:
+    """The overlay of each target on the whole photo, side by side: [3,h,w].
+
+    Where the photo can no longer be read, the coefficients alone, as colours.
+    """
+    from torchvision.transforms.functional import pil_to_tensor
+
+    targets = explanation.targets[0].tolist()
+    try:
+        image = pil_to_tensor(models.read_photo(photo))
+    except (OSError, ValueError):
+        return plot.side_by_side(*(plot.heatmap_picture(explanation, None, t) for t in targets))
+    seen = tuple(explanation.segments.shape[1:])
+    image, box = plot.resized(image, box, seen, longer_side)
+    return plot.side_by_side(*(plot.overlay(explanation, image, t, box=box) for t in targets))
+
+
+def encoded(picture: Tensor, kind: str) -> bytes:
+    """The bytes of a "PNG" or "JPEG" file of a picture [3,h,w]."""
+    from torchvision.transforms.functional import to_pil_image
+
+    buffer = io.BytesIO()
+    to_pil_image(picture).save(buffer, kind, quality=85)
+    return buffer.getvalue()

@@ -1,0 +1,147 @@
+"""Rows: an explained photo as a line of a table, and back."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import torchlime
+from torchlime.explanation import Explanation
+from torchlime.folders import Photo
+
+Row = dict[str, Any]
+FORMAT = 1  # of the rows
+
+
+def schema() -> Any:
+    """The columns, a ``pyarrow.Schema``.
+
+    Convention:
+        T targets, S the photo's own number of segments. What an explanation would have given is
+        null where ``status`` is "error". ``predicted``, ``probability``: the best of all classes
+        on the whole photo, whatever was explained. ``segments``: the label map [H,W] as a PNG of
+        8 or 16 bits. ``width``, ``height``: of the upright photo; ``box``: where the explained
+        pixels lie in it (:meth:`torchlime.models.Geometry.crop_box`).
+    """
+    import pyarrow as pa
+
+    integer, number, text = pa.int64(), pa.float64(), pa.string()
+    columns = {
+        "id": text,
+        "class": text,
+        "status": text,  # "ok" or "error"
+        "error": text,
+        "predicted": integer,
+        "predicted_name": text,
+        "probability": number,
+        "targets": pa.list_(integer),  # [T], as are the next five
+        "target_names": pa.list_(text),
+        "scores": pa.list_(number),
+        "coefficients": pa.list_(pa.list_(number)),  # [T,S]
+        "standard_errors": pa.list_(pa.list_(number)),  # [T,S], NaN where undefined
+        "intercepts": pa.list_(number),
+        "fidelity": pa.list_(number),
+        "effective_samples": number,
+        "segments": pa.binary(),
+        "width": integer,
+        "height": integer,
+        "box": pa.list_(integer),
+        "seed": integer,
+        "settings": text,  # JSON
+        "model": text,
+        "weights": text,
+        "torchlime": text,
+        "torch": text,
+    }
+    return pa.schema(list(columns.items()), metadata={"torchlime.jobs": str(FORMAT)})
+
+
+def failed(photo: Photo, reason: str) -> Row:
+    """The row of a photo without an explanation."""
+    return _of(photo) | {"status": "error", "error": reason}
+
+
+def explained(photo: Photo, explanation: Explanation, **known: Any) -> Row:
+    """The row of a photo's explanation, on the CPU; ``known`` are columns that it does not tell."""
+    count = int(explanation.segment_count[0])
+    listed = ("targets", "scores", "intercepts", "fidelity")
+    return (
+        _of(photo)
+        | {"status": "ok", "effective_samples": explanation.effective_samples.item()}
+        | {name: getattr(explanation, name)[0].tolist() for name in listed}
+        | {
+            name: getattr(explanation, name)[0, :, :count].tolist()
+            for name in ("coefficients", "standard_errors")
+        }
+        | {"segments": png_of(explanation.segments[0])}
+        | known
+    )
+
+
+def _of(photo: Photo) -> Row:
+    name = photo.class_name
+    versions = {"torchlime": torchlime.__version__, "torch": str(torch.__version__)}
+    return {"id": photo.id, "class": None if name is None else printable(name)} | versions
+
+
+def explanation_of(row: Mapping[str, Any]) -> Explanation:
+    """The explanation in a row, on the CPU.
+
+    Raises:
+        ValueError: the row has none.
+    """
+    if row["status"] != "ok":
+        raise ValueError(f"{row['id']} was not explained: {row['error']}")
+    coefficients = torch.tensor([row["coefficients"]], dtype=torch.float64)
+    intercepts = torch.tensor([row["intercepts"]], dtype=torch.float64)
+    versions = {name: row[name] for name in ("seed", "torchlime", "torch")}
+    return Explanation(
+        coefficients=coefficients,
+        standard_errors=torch.tensor([row["standard_errors"]], dtype=torch.float64),
+        intercepts=intercepts,
+        fidelity=torch.tensor([row["fidelity"]], dtype=torch.float64),
+        targets=torch.tensor([row["targets"]]),
+        scores=torch.tensor([row["scores"]], dtype=torch.float64),
+        local_predictions=intercepts + coefficients.sum(dim=2),
+        segments=labels_of(row["segments"])[None],
+        segment_count=torch.tensor([coefficients.shape[2]]),
+        effective_samples=torch.tensor([row["effective_samples"]], dtype=torch.float64),
+        problems=torch.zeros(1, dtype=torch.int64),
+        settings=json.loads(row["settings"]) | versions,
+    )
+
+
+def png_of(labels: Tensor) -> bytes:
+    """A label map [H,W] of ids below 2¹⁶ as a PNG: one byte a pixel where that is enough."""
+    from PIL import Image
+
+    small = int(labels.max()) < 2**8
+    buffer = io.BytesIO()
+    Image.fromarray(labels.numpy().astype(np.uint8 if small else np.uint16)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def labels_of(png: bytes) -> Tensor:
+    """The label map [H,W] int64 in a PNG.
+
+    >>> labels_of(png_of(torch.tensor([[0, 255], [256, 65535]]))).tolist()
+    [[0, 255], [256, 65535]]
+    """
+    from PIL import Image
+
+    with Image.open(io.BytesIO(png)) as image:
+        return torch.from_numpy(np.asarray(image).astype(np.int64))
+
+
+def printable(name: str) -> str:
+    r"""A name for people and for UTF-8: what cannot be printed is escaped.
+
+    >>> print(printable("tabby\ncat \udcff"))
+    tabby\ncat \udcff
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return "".join(shown)

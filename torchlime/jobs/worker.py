@@ -1,0 +1,181 @@
+"""Worker: photos → rows, wherever it runs."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from torchlime import models
+from torchlime.explanation import Explanation
+from torchlime.fills import Constant
+from torchlime.folders import Photo
+from torchlime.jobs import pictures
+from torchlime.jobs.identity import described, seed_of
+from torchlime.jobs.rows import Row, explained, failed
+from torchlime.lime import Lime, score_masks
+from torchlime.sentences import sentence_of
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# Not a photo's own fault: it would be every photo's.
+_OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+
+
+class Decoded(NamedTuple):
+    """A photo's pixels [3,H,W] float32 in [0,1] and its (width, height); or why it has none."""
+
+    photo: Photo
+    pixels: np.ndarray[Any, Any] | None
+    size: tuple[int, int]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Decode:
+    """A photo → its pixels as the network sees them, on the CPU; no error of a photo's leaves it.
+
+    The pixels are an array, since tensors on their way between processes take a file descriptor or
+    shared memory each.
+    """
+
+    geometry: models.Geometry
+    cut: "Callable[[Image.Image], Tensor]"
+
+    def __call__(self, photo: Photo) -> Decoded:
+        """Read and cut the photo."""
+        try:
+            image = models.read_photo(photo.path)
+            pixels = models.cut_photo(image, self.geometry, self.cut, photo.id).numpy()
+            return Decoded(photo, pixels, image.size, None)
+        except MemoryError:
+            raise
+        except Exception as error:  # of a photo, which may be anything
+            return Decoded(photo, None, (0, 0), reason_of(error, photo))
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker has to know; it pickles.
+
+    Args:
+        classifier: from pixels in [0,1] to scores; its device is the worker's.
+        model: what the rows call it.
+        weights: its hash in the rows.
+        explainer: the settings.
+        targets: the classes to explain; none = the ``top`` best of each photo.
+        top: how many.
+        pictures: whether rows come with a picture, the bytes of a PNG.
+    """
+
+    classifier: models.Classifier
+    model: str
+    weights: str
+    explainer: Lime
+    targets: tuple[int, ...] = ()
+    top: int = 1
+    pictures: bool = False
+
+    @property
+    def decode(self) -> Decode:
+        """Reads photos for this classifier."""
+        return Decode(self.classifier.geometry, self.classifier.cut)
+
+    def rows(self, decoded: Sequence[Decoded]) -> list[Row]:
+        """A row for each photo, in order; those of one size are explained in one call."""
+        found = {d.photo.id: failed(d.photo, d.error) for d in decoded if d.error is not None}
+        groups: dict[Any, list[Decoded]] = {}
+        for one in decoded:
+            if one.pixels is not None:
+                groups.setdefault(one.pixels.shape, []).append(one)
+        for group in groups.values():
+            found |= {row["id"]: row for row in self._explained(group)}
+        return [found[d.photo.id] for d in decoded]
+
+    def _explained(self, group: Sequence[Decoded]) -> list[Row]:
+        """The rows of a group; where it fails, of each photo alone."""
+        try:
+            return list(self._explain(group))
+        except _OF_THE_MACHINE:
+            raise
+        except (Exception, SystemExit) as error:  # of a model that we do not know
+            if len(group) == 1:
+                return [failed(group[0].photo, reason_of(error, group[0].photo))]
+        return [row for one in group for row in self._explained([one])]
+
+    def _explain(self, group: Sequence[Decoded]) -> Iterator[Row]:
+        device = self.classifier.mean.device
+        images = torch.from_numpy(np.stack([one.pixels for one in group])).to(device)  # type: ignore[misc]
+        outputs = self._outputs(images)
+        best = outputs.sort(dim=1, descending=True, stable=True).indices
+        targets = best[:, : self.top]
+        if self.targets:
+            targets = torch.tensor(self.targets, device=device).expand(len(images), -1)
+        seeds = [seed_of(self.explainer.seed, one.photo.id) for one in group]
+        explanation = self.explainer.explain(
+            self.classifier, images, targets, seed=torch.tensor(seeds, device=device)
+        ).to("cpu")
+        known = zip(best[:, 0].tolist(), outputs.cpu(), seeds, strict=True)
+        for place, (one, (predicted, scores, seed)) in enumerate(zip(group, known, strict=True)):
+            try:
+                own = explanation[place].check()
+            except RuntimeError as error:
+                yield failed(one.photo, reason_of(error, one.photo))
+                continue
+            yield self._row(one, own, predicted, scores) | {"seed": seed}
+
+    def _row(self, one: Decoded, explanation: Explanation, predicted: int, outputs: Tensor) -> Row:
+        name = self.classifier.category
+        box = self.classifier.crop_box(one.size)
+        row = explained(
+            one.photo,
+            explanation,
+            predicted=predicted,
+            predicted_name=name(predicted),
+            probability=self._probability(outputs, predicted),
+            target_names=[name(target) for target in explanation.targets[0].tolist()],
+            width=one.size[0],
+            height=one.size[1],
+            box=list(box),
+            settings=json.dumps(self._settings()),
+            model=self.model,
+            weights=self.weights,
+        )
+        if self.pictures:
+            drawn = pictures.overlays(explanation, one.photo.path, box)
+            row["picture"] = pictures.encoded(drawn, "PNG")
+        return row
+
+    def _outputs(self, images: Tensor) -> Tensor:
+        """The scores [B,K] of all classes, from one more forward pass per photo."""
+        nothing = torch.zeros(images.shape[2:], dtype=torch.int64, device=images.device)
+        whole = torch.ones(1, 1, dtype=torch.bool, device=images.device)
+        autocast = self.explainer.autocast
+        return score_masks(
+            self.classifier, images, nothing, Constant(0.0), whole, "all",
+            max_segments=1, autocast=autocast,
+        )[:, 0]  # fmt: skip
+
+    def _probability(self, outputs: Tensor, best: int) -> float | None:
+        """Of the best class; None where the outputs are not known to tell."""
+        if self.classifier.output == "none":
+            return None
+        if self.classifier.output == "logit":
+            outputs = outputs.softmax(0) if len(outputs) > 1 else outputs.sigmoid()
+        return outputs[best].item()
+
+    def _settings(self) -> dict[str, str]:
+        fielded = {f.name: described(getattr(self.explainer, f.name)) for f in fields(Lime)}
+        return fielded | {"output": self.classifier.output}
+
+
+def reason_of(error: BaseException, photo: Photo) -> str:
+    """What an error says about a photo, its id for its path, in letters that UTF-8 knows."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    path = " ".join(str(photo.path).split())
+    return sentence_of(error).replace(path, photo.id).encode("utf-8", "backslashreplace").decode()
