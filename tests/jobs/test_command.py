@@ -62,7 +62,9 @@ def test_exit_codes(capsys):
 
 
 BAD_COMMANDS = {
+    "--engine spark": "--engine: 'spark' is none of local, ray",
     "--workers -1": "--workers: '-1' is not a whole number of at least 0",
+    "--address ray://head:1": "--address: goes with --engine ray",
     "--label yellow": "no folder in photos is called 'yellow' ('blue', 'green', 'red')",
     "--target yellow": "--target: unknown category 'yellow'",
     "--top 4": "--top: the model has only 3 classes, not 4",

@@ -1,4 +1,4 @@
-"""The command line: ``torchlime explain photo.jpg …``, ``job`` and ``models``.
+"""The command line: ``torchlime explain photo.jpg …``, ``job``, ``report`` and ``models``.
 
 What computes and draws is elsewhere. Here words become settings (options.py), results become
 files (outputs.py), folders jobs (job.py), and errors one sentence each.
@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "job":
             with _quiet(machine=False):
                 return job.run(arguments)
+        if arguments.command == "report":
+            return job.report(arguments)
         with _quiet(arguments.json):
             document = _explain(arguments)
         if arguments.json:

@@ -1,4 +1,4 @@
-"""Jobs: ``torchlime job photos/ --out cats/``."""
+"""Jobs: ``torchlime job photos/ --out cats/`` and ``torchlime report cats/ --out cats.html``."""
 
 import argparse
 import sys
@@ -15,6 +15,7 @@ from torchlime.cli.options import (
     Option,
     UsageError,
     add_options,
+    choice,
     count,
     explainer_of,
     meaning_of,
@@ -22,7 +23,7 @@ from torchlime.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from torchlime.jobs import Summary
+    from torchlime.jobs import Engine, Summary
 
 _OF_ONE_PHOTO = ("strongest", "out", "save", "max-side")
 
@@ -34,7 +35,11 @@ JOB_OPTIONS = {
         "explain this class, an index or a category's name; repeatable", many=True),
     "top": Option(None, count(1), "explain the TOP best classes (default: the best)"),
     "out": Option(None, str, "the folder of the results, parquet files; taken up where it stands"),
-    "workers": Option(None, count(0), "processes that decode (default: one for two cores)"),
+    "engine": Option("local", choice("local", "ray"), "local, or ray: on many machines"),
+    "workers": Option(None, count(0),
+        "processes: of local those that decode (default: one for two cores), of ray those that "
+        "explain (default: one for each GPU, or for four cores)"),
+    "address": Option(None, str, "of a Ray cluster (default: one on this machine alone)"),
 }  # fmt: skip
 _SWITCHES = {
     "pictures": "draw the overlays too, as PNG files",
@@ -45,14 +50,18 @@ _SWITCHES = {
 
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
-    """The parser of the command."""
+    """The parsers of both commands."""
     job = commands.add_parser("job", help="explain a folder of photos, restartable")
     job.add_argument("folder", help="photos/<class>/…, or photos/… flat")
     add_options(job, JOB_OPTIONS)
     for name, tells in _SWITCHES.items():
         job.add_argument(f"--{name}", action="store_true", help=tells)
     job.add_argument("--config", help="a TOML file with these options; flags override it")
-    return [job]
+    page = commands.add_parser("report", help="one page with the pictures of a job")
+    page.add_argument("folder", help="that a job wrote")
+    page.add_argument("--out", required=True, help="the page, an .html file")
+    page.add_argument("--most", default="50", help="pictures of a class (default: 50)")
+    return [job, page]
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     asked = meaning_of(words, JOB_OPTIONS)
     if asked.out is None:
         raise UsageError("--out: name a folder for the results")
+    if asked.address is not None and asked.engine != "ray":
+        raise UsageError("--address: goes with --engine ray")
     torch.manual_seed(asked.seed)  # so that random weights are the same in every run
     with loaded(asked) as classifier:
         meter = Meter()
@@ -76,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
                 label=asked.label,
                 targets=targets_of(asked, classifier),
                 top=asked.top or 1,
-                engine=jobs.Local(asked.workers),
+                engine=_engine(asked),
                 **{name: getattr(arguments, name) for name in ("pictures", "overwrite", "retry")},
                 progress=meter,
                 say=lambda sentence: print(sentence, flush=True),
@@ -90,10 +101,33 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if arguments.strict and summary.failures else 0
 
 
+def _engine(asked: argparse.Namespace) -> "Engine":
+    from torchlime import jobs
+
+    if asked.engine == "local":
+        return jobs.Local(asked.workers)
+    from torchlime.jobs.cluster import Ray
+
+    return Ray(asked.workers, address=asked.address)
+
+
 def _told(summary: "Summary", out: str) -> str:
     there = f"; {summary.before} were there already" if summary.before else ""
     failed = f"; {summary.failures} could not be explained, their rows say why"
     return f"{summary.explained} explained{there}{failed * bool(summary.failures)}; wrote {out}"
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """``torchlime report``."""
+    from torchlime.jobs.report import write
+
+    try:
+        most = count(1)(arguments.most)
+    except ValueError as error:
+        raise UsageError(f"--most: {error}") from error
+    write(arguments.folder, arguments.out, most)
+    print(f"wrote {arguments.out}")
+    return 0
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torchlime.fills import Constant
 from torchlime.folders import Photo
 from torchlime.jobs import pictures
 from torchlime.jobs.identity import described, seed_of
-from torchlime.jobs.rows import Row, explained, failed
+from torchlime.jobs.rows import Row, explained, failed, printable
 from torchlime.lime import Lime, score_masks
 from torchlime.sentences import sentence_of
 
@@ -129,7 +129,9 @@ class Work:
             yield self._row(one, own, predicted, scores) | {"seed": seed}
 
     def _row(self, one: Decoded, explanation: Explanation, predicted: int, outputs: Tensor) -> Row:
-        name = self.classifier.category
+        def name(category: int) -> str:
+            return printable(self.classifier.category(category))
+
         box = self.classifier.crop_box(one.size)
         row = explained(
             one.photo,

@@ -1,0 +1,128 @@
+"""The Ray engine, on a real Ray of this machine: the same rows, whatever happens to its actors."""
+
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+from tests.jobs.folder import SETTINGS, assert_same_rows, bomb, good, photo, rows, run
+from torchlime import jobs
+from torchlime.jobs.cluster import Ray, _connected
+
+pytestmark = [
+    pytest.mark.ray,  # and not yet imported, since a Ray that is may listen to other machines
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs Ray"),
+]
+
+
+@pytest.fixture(scope="module")
+def ray():
+    with _connected(None) as connected:
+        yield connected
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = good(tmp_path / "photos", 30)
+    (root / "red/bomb.png").write_bytes(bomb())
+    (root / "red/text.png").write_text("no image")
+    (root / "truncated.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    photo(50, size=(90, 40)).save(root / "0.png")
+    odd = os.path.join(os.fsencode(root), b"a\n\xff")
+    os.mkdir(odd)
+    os.rename(root / "0.png", os.path.join(odd, b"\xfe.png"))
+    return root
+
+
+def processes(name):
+    """Ids of the processes whose command line holds ``name``, Linux alone."""
+    if not Path("/proc/self/cmdline").exists():
+        pytest.skip("needs /proc")
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if name in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+class Stop(Exception):
+    pass
+
+
+def test_the_same_rows_everywhere(ray, root, tmp_path):
+    """By the local engine, by one actor, and by both: stopped, then finished with one killed."""
+    run(root, tmp_path / "local")
+    expected = rows(tmp_path / "local")
+    assert sum(row["status"] == "error" for row in expected.values()) == 3
+
+    run(root, tmp_path / "one", Ray(1), pictures=True)
+    assert_same_rows(rows(tmp_path / "one"), expected)
+    assert len(list((tmp_path / "one/_pictures/green").iterdir())) == 10
+
+    def stop(done, total):
+        raise Stop
+
+    killed = []
+
+    def kill(done, total):
+        if not killed:
+            killed.extend([p for p in processes("ray::MapWorker") if p not in earlier][:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    with pytest.raises(Stop):
+        run(root, tmp_path / "two", jobs.Local(workers=0, at_once=4), progress=stop)
+    earlier = processes("ray::MapWorker")
+    engine = Ray(2, at_once=2)
+    assert run(root, tmp_path / "two", engine, progress=kill).before == 4
+    assert len(killed) == 1
+    assert_same_rows(rows(tmp_path / "two"), expected)
+
+
+def test_a_worker_that_fails_stops_the_job_in_a_sentence(ray, root, tmp_path):
+    classifier = tiny.bright()
+    classifier.network = OutOfMemory()
+    with pytest.raises(RuntimeError, match="a Ray worker failed: .*no room at all") as raised:
+        jobs.run(root, tmp_path / "out", classifier, SETTINGS, engine=Ray(1))
+    assert len(str(raised.value).splitlines()) == 1
+
+
+class OutOfMemory(torch.nn.Module):
+    def forward(self, images):
+        raise MemoryError("no room at all")
+
+
+def test_nobody_listens_beyond_this_machine_and_nothing_is_reported(ray):
+    psutil = pytest.importorskip("psutil")
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+    family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [
+        connection.laddr.ip
+        for process in family
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 3
+    assert all(ip.removeprefix("::ffff:").startswith("127.") for ip in listening), listening
+
+
+def test_without_ray(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'torchlime\[ray\]'"):
+        run(root, tmp_path / "out", Ray())
+
+
+def test_arguments():
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        Ray(0)
+    with pytest.raises(ValueError, match="at_once must be at least 1"):
+        Ray(at_once=0)

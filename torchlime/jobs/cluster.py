@@ -1,0 +1,170 @@
+"""The Ray engine: an actor per GPU, or per some CPU cores, on one machine or many.
+
+Tested: one node, one and two actors on a CPU, actors killed in the middle of a job. Not tested:
+several nodes, GPUs, a node that is lost. The photos' path must be the same on every machine. Ray
+starts an actor again as often as it dies, so a photo that kills its process would never end.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchlime.checks import check_count
+from torchlime.folders import Photo
+from torchlime.jobs.rows import Row, schema
+from torchlime.jobs.worker import Work
+from torchlime.models import refuse_bombs
+
+_CORES_OF_AN_ACTOR = 4  # where no GPU says how many actors there are
+_DECODING_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Ray:
+    """Explain in actors that each hold the model, by Ray Data over the list of photos.
+
+    The rows come back to this process, which alone writes: so a batch that was explained twice,
+    because its actor died, is written once. An actor that dies is started again.
+
+    Args:
+        workers: actors; None = one for each GPU, or for four CPU cores.
+        address: of a cluster; None starts Ray on this machine, reachable from nowhere else. Where
+            Ray was initialised before, that one is used.
+        at_once: photos of a batch.
+    """
+
+    workers: int | None = None
+    address: str | None = None
+    at_once: int = 8
+
+    def __post_init__(self) -> None:
+        check_count(self.at_once, "at_once")
+        if self.workers is not None:
+            check_count(self.workers, "workers")
+
+    def __call__(self, work: Work, photos: Sequence[Photo]) -> Iterator[list[Row]]:
+        """The rows of the photos, a batch at a time, in any order."""
+        device = work.classifier.mean.device
+        work = dataclasses.replace(work, classifier=work.classifier.cpu())
+        with _connected(self.address) as ray:
+            resources = ray.cluster_resources()
+            cores, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+            workers = self.workers or int(
+                gpus if device.type == "cuda" else max(1, (cores - 1) // _CORES_OF_AN_ACTOR)
+            )
+            # A core is left for Ray's own tasks: without one they would wait for ever.
+            share = max(0.1, (cores - 1) / max(workers, 1))
+            batches = ray.data.from_arrow(list(_tables(photos, self.at_once))).map_batches(
+                _Actor,
+                fn_constructor_args=(work, device.type, max(1, int(share))),
+                batch_size=self.at_once,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=max(workers, 1)),
+                num_cpus=int(share) if share >= 1 else share,
+                num_gpus=1 if device.type == "cuda" else 0,
+            )
+            with _in_a_sentence(ray):
+                for table in batches.iter_batches(
+                    batch_size=None, batch_format="pyarrow", prefetch_batches=0
+                ):
+                    yield table.to_pylist()
+
+
+class _Actor:
+    """Holds the model on its device, and turns photos into rows."""
+
+    def __init__(self, work: Work, device: str, threads: int) -> None:
+        refuse_bombs()
+        torch.set_num_threads(threads)
+        self.work = dataclasses.replace(work, classifier=work.classifier.to(device))
+        self.pool = ThreadPoolExecutor(_DECODING_THREADS)
+
+    def __call__(self, table: Any) -> Any:
+        import pyarrow as pa
+
+        decoded = self.pool.map(self.work.decode, _photos(table))
+        rows = self.work.rows(list(decoded))
+        return pa.Table.from_pylist(rows, schema().append(pa.field("picture", pa.binary())))
+
+
+def _tables(photos: Sequence[Photo], size: int) -> Iterator[Any]:
+    """The photos in tables of ``size`` rows; what is no text in every name goes as bytes."""
+    import pyarrow as pa
+
+    for start in range(0, len(photos), size):
+        some = photos[start : start + size]
+        names = [None if p.class_name is None else os.fsencode(p.class_name) for p in some]
+        columns = {
+            "id": [photo.id for photo in some],
+            "path": [os.fsencode(os.path.abspath(photo.path)) for photo in some],
+            "class": pa.array(names, pa.binary()),
+        }
+        yield pa.table(columns)
+
+
+def _photos(table: Any) -> Iterator[Photo]:
+    for row in table.to_pylist():
+        name = row["class"]
+        path = Path(os.fsdecode(row["path"]))
+        yield Photo(path, row["id"], None if name is None else os.fsdecode(name))
+
+
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[Any]:
+    """Ray, quiet; one that was started here ends here."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if address is None:  # Ray's name for "listen on 127.0.0.1 alone", on any system
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError("the Ray engine needs Ray: pip install 'torchlime[ray]'") from error
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    if ours and address is None and ray.util.get_node_ip_address() != "127.0.0.1":
+        ray.shutdown()
+        raise RuntimeError(
+            "Ray would listen to other machines, because it was imported before the job began; "
+            "call ray.init() yourself if they may reach it"
+        )
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
+    bars, level = context.enable_progress_bars, logger.level
+    context.enable_progress_bars = False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield ray
+    finally:
+        context.enable_progress_bars = bars
+        logger.setLevel(level)
+        if ours:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _in_a_sentence(ray: Any) -> Iterator[None]:
+    """What an actor raised, without the traces of all processes that it came through."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        raised = re.findall(r"^\w+(?:Error|Exception): .*", str(error), re.MULTILINE)
+        reason = raised[-1] if raised else " ".join(str(error).split())
+        raise RuntimeError(
+            f"a Ray worker failed: {textwrap.shorten(reason, 300, placeholder='…')}"
+        ) from error

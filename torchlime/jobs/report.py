@@ -1,0 +1,177 @@
+"""Report: one static page with the pictures of a job, by class, its failures last."""
+
+import base64
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from urllib.parse import unquote_to_bytes
+
+from torchlime.checks import check_count
+from torchlime.files import whole_file
+from torchlime.folders import path_of
+from torchlime.jobs.pictures import encoded, overlays
+from torchlime.jobs.rows import Row, explanation_of, printable
+from torchlime.jobs.store import Explanations, record_of
+from torchlime.plot import AGAINST, FOR
+
+_LONGER_SIDE = 480  # pixels of a picture at most
+_STYLE = f"""
+:root {{ color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif }}
+body {{ margin: 0 auto; max-width: 1400px; padding: 1rem; overflow-wrap: anywhere }}
+h1 {{ margin: 0 0 .25rem; font-size: 1.6rem }}
+h2 {{ margin: 2.5rem 0 .75rem; font-size: 1.25rem }}
+p, ul, dl {{ margin: .5rem 0 }}
+small, figcaption, dl {{ font-size: .875rem }}
+small, .note {{ color: GrayText }}
+nav ul {{ display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; list-style: none }}
+.for, .against {{ display: inline-block; width: .9em; height: .9em; border-radius: 2px }}
+.for {{ background: rgb{FOR} }}
+.against {{ background: rgb{AGAINST} }}
+.grid {{ display: grid; gap: 1.25rem 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)) }}
+figure {{ margin: 0 }}
+img {{ display: block; width: 100%; height: auto; border-radius: 4px }}
+figcaption {{ padding-top: .35rem }}
+figcaption b {{ font-weight: 600 }}
+figcaption span {{ display: block }}
+.scroll {{ overflow-x: auto }}
+table {{ border-collapse: collapse; width: 100%; font-size: .875rem }}
+th, td {{ padding: .35rem .75rem .35rem 0; border-top: 1px solid GrayText; text-align: left;
+  vertical-align: top }}
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }}
+dd {{ margin: 0 }}
+"""
+
+
+def write(folder: str | os.PathLike[str], page: str | os.PathLike[str], most: int = 50) -> None:
+    """Write the page of a job, with all its pictures inside: it needs no other file and no host.
+
+    Args:
+        folder: of the job's results.
+        page: the .html file.
+        most: pictures of a class at most.
+
+    Raises:
+        ValueError: ``folder`` is no job's, or ``most`` is below 1.
+        OSError: the page cannot be written.
+    """
+    check_count(most, "most")
+    found = Explanations(folder)
+    with whole_file(page) as file:
+        for part in _parts(found, most):
+            file.write(part.encode())
+
+
+def _parts(found: Explanations, most: int) -> Iterator[str]:
+    classes = _classes(found)
+    record = record_of(found.folder)
+    title = escape(printable(found.folder.resolve().name))
+    yield (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
+        f"<title>{title}: explanations</title>\n<style>{_STYLE}</style>\n"
+    )
+    yield _head(title, found, record["settings"], classes)
+    for number, (name, ids) in enumerate(classes.items()):
+        shown = f"the first {most} of " if len(ids) > most else ""
+        yield (
+            f'<section id="class-{number}">\n<h2>{_class(name)} '
+            f"<small>{shown}{_count(len(ids), 'photo')}</small></h2>\n"
+            '<div class="grid">\n'
+        )
+        yield from (_figure(found, photo_id) for photo_id in ids[:most])
+        yield "</div>\n</section>\n"
+    if found.failures:
+        yield _failures(found.failures)
+
+
+def _classes(found: Explanations) -> dict[str | None, list[str]]:
+    """The ids of the explained photos by class, both in order; those of no class come first."""
+    classes: dict[str | None, list[str]] = {}
+    for photo_id, name, status in found.rows("id", "class", "status"):
+        if status == "ok":
+            classes.setdefault(name, []).append(photo_id)
+    ordered = sorted(classes, key=lambda name: (name is not None, name))
+    return {name: sorted(classes[name]) for name in ordered}
+
+
+def _head(
+    title: str,
+    found: Explanations,
+    settings: Mapping[str, str],
+    classes: Mapping[str | None, Sequence[str]],
+) -> str:
+    failed = f", {len(found.failures)} could not be" if found.failures else ""
+    links = [
+        f'<li><a href="#class-{number}">{_class(name)}</a> <small>{len(ids)}</small>'
+        for number, (name, ids) in enumerate(classes.items())
+    ]
+    if found.failures:
+        links.append(f'<li><a href="#failures">failures</a> <small>{len(found.failures)}</small>')
+    gone = "" if found.photos.is_dir() else (
+        '<p class="note">The photos are no longer where they were, so only the evidence is '
+        "shown.</p>\n"
+    )  # fmt: skip
+    listed = "".join(
+        f"<dt>{escape(key)}<dd>{escape(printable(value))}\n" for key, value in settings.items()
+    )
+    return (
+        f"<header>\n<h1>{title}</h1>\n"
+        f"<p>{_count(len(found), 'photo')} explained{failed}, by "
+        f"<b>{escape(printable(settings['model']))}</b>.</p>\n"
+        '<p><span class="for"></span> speaks for the explained class, '
+        '<span class="against"></span> against it; the numbers rank the segments. What is faded at '
+        "the edges, the network did not see.</p>\n"
+        f"{gone}<details><summary>Settings</summary>\n<dl>\n{listed}</dl>\n</details>\n"
+        f"</header>\n<nav><ul>\n{''.join(links)}\n</ul></nav>\n"
+    )
+
+
+def _figure(found: Explanations, photo_id: str) -> str:
+    row = found.row(photo_id)
+    path = path_of(found.photos, photo_id)
+    picture = overlays(explanation_of(row), path, tuple(row["box"]), _LONGER_SIDE)
+    height, width = picture.shape[1:]
+    data = base64.b64encode(encoded(picture, "JPEG")).decode()
+    explained = ", ".join(
+        f"{escape(name)} (fidelity {fidelity:.2f})"
+        for name, fidelity in zip(row["target_names"], row["fidelity"], strict=True)
+    )
+    name = _name(photo_id)
+    return (
+        f'<figure>\n<img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" '
+        f'loading="lazy" alt="{name}: evidence for and against {explained}">\n'
+        f"<figcaption><b>{name}</b><span>{_prediction(row)}</span>"
+        f"<span>explained: {explained}</span></figcaption>\n</figure>\n"
+    )
+
+
+def _prediction(row: Row) -> str:
+    share = "" if row["probability"] is None else f", {row['probability']:.1%}"
+    return f"predicted: {escape(row['predicted_name'])}{share}"
+
+
+def _failures(failures: Mapping[str, str]) -> str:
+    lines = "".join(
+        f"<tr><td>{_name(photo_id)}<td>{escape(printable(reason))}\n"
+        for photo_id, reason in sorted(failures.items())
+    )
+    return (
+        f'<section id="failures">\n<h2>Could not be explained <small>{len(failures)}</small></h2>\n'
+        f'<div class="scroll"><table>\n<tr><th>photo<th>reason\n{lines}</table></div>\n</section>\n'
+    )
+
+
+def _class(name: str | None) -> str:
+    return "<i>no class</i>" if name is None else escape(name)
+
+
+def _name(photo_id: str) -> str:
+    """The path that an id stands for, to be read."""
+    return escape(printable(os.fsdecode(unquote_to_bytes(photo_id))))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
