@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 NAMES = (  # versus uses samples
-    "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "scale",
-    "vectors",
+    "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
+    "scale", "vectors",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a timing")
     parser.add_argument("--threads", type=int, help="of torch, on the CPU")
     parser.add_argument("--out", type=Path, help="where results go instead of benchmarks/results")
-    parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus and compat")
+    parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat and jobs")
     parser.add_argument("--photos", type=int, help="how many, of superpixels and samples")
     parser.add_argument("--reference", type=int, help="masks of the reference of samples")
     parser.add_argument(

@@ -40,9 +40,14 @@ def _on_cpu(threads: int, prepare: Prepare) -> int:
     torch.set_num_threads(threads)
     warm_up, call = prepare()
     warm_up()
-    before = _status("VmRSS")
+    before = resident()
     call()
     return _peak() - before
+
+
+def resident() -> int:
+    """Bytes that this process holds now; without /proc, the most that it ever held."""
+    return _status("VmRSS")
 
 
 def _peak() -> int:

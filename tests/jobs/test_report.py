@@ -91,7 +91,7 @@ def test_names_are_text_and_nothing_else(root):
     report.write("out", "page.html")
     page = Page("page.html")
     known = {"html", "meta", "title", "style", "header", "h1", "h2", "p", "b", "span", "details",
-             "summary", "dl", "dt", "dd", "nav", "ul", "li", "a", "small", "section", "div",
+             "summary", "main", "dl", "dt", "dd", "nav", "ul", "li", "a", "small", "section", "div",
              "figure", "img", "figcaption", "table", "tr", "th", "td"}  # fmt: skip
     assert {tag for tag, _ in page.tags} <= known
     names = {name for _, attributes in page.tags for name in attributes}

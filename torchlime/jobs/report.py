@@ -19,7 +19,7 @@ _STYLE = f"""
 :root {{ color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif }}
 body {{ margin: 0 auto; max-width: 1400px; padding: 1rem; overflow-wrap: anywhere }}
 h1 {{ margin: 0 0 .25rem; font-size: 1.6rem }}
-h2 {{ margin: 2.5rem 0 .75rem; font-size: 1.25rem }}
+h2 {{ margin: 2rem 0 .75rem; font-size: 1.25rem }}
 p, ul, dl {{ margin: .5rem 0 }}
 small, figcaption, dl {{ font-size: .875rem }}
 small, .note {{ color: GrayText }}
@@ -27,10 +27,14 @@ nav ul {{ display: flex; flex-wrap: wrap; gap: .25rem 1rem; padding: 0; list-sty
 .for, .against {{ display: inline-block; width: .9em; height: .9em; border-radius: 2px }}
 .for {{ background: rgb{FOR} }}
 .against {{ background: rgb{AGAINST} }}
+main {{ display: flex; flex-wrap: wrap; column-gap: 2.5rem }}
+.class {{ flex: 0 1 calc(var(--photos) * 276px); min-width: min(100%, 260px) }}
+@media (max-width: 640px) {{ .class {{ flex-basis: 100% }} }}
 .grid {{ display: grid; gap: 1.25rem 1rem; align-items: start;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)) }}
 figure {{ margin: 0 }}
-img {{ display: block; width: 100%; height: auto; border-radius: 4px }}
+img {{ display: block; width: 100%; height: auto; max-height: 26rem; object-fit: contain;
+  object-position: left top; border-radius: 4px }}
 figcaption {{ padding-top: .35rem }}
 figcaption b {{ font-weight: 600 }}
 figcaption span {{ display: block }}
@@ -38,6 +42,7 @@ figcaption span {{ display: block }}
 table {{ border-collapse: collapse; width: 100%; font-size: .875rem }}
 th, td {{ padding: .35rem .75rem .35rem 0; border-top: 1px solid GrayText; text-align: left;
   vertical-align: top }}
+td:first-child {{ min-width: 9rem }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }}
 dd {{ margin: 0 }}
 """
@@ -74,15 +79,18 @@ def _parts(found: Explanations, most: int) -> Iterator[str]:
         f"<title>{title}: explanations</title>\n<style>{_STYLE}</style>\n"
     )
     yield _head(title, found, record["settings"], classes)
+    yield "<main>\n"
     for number, (name, ids) in enumerate(classes.items()):
         shown = f"the first {most} of " if len(ids) > most else ""
         yield (
-            f'<section id="class-{number}">\n<h2>{_class(name)} '
+            f'<section class="class" id="class-{number}" style="--photos: {min(len(ids), most)}">\n'
+            f"<h2>{_class(name)} "
             f"<small>{shown}{_count(len(ids), 'photo')}</small></h2>\n"
             '<div class="grid">\n'
         )
         yield from (_figure(found, photo_id) for photo_id in ids[:most])
         yield "</div>\n</section>\n"
+    yield "</main>\n"
     if found.failures:
         yield _failures(found.failures)
 
