@@ -2,6 +2,8 @@
 
 import io
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 from tests.jobs.folder import alive, assert_same_rows, children, good, rows
 from torchlime import cli, jobs
 from torchlime.cli.job import JOB_OPTIONS, Meter
-from torchlime.cli.options import OPTIONS
+from torchlime.cli.options import OPTIONS, meaning_of, words_of
 
 pytest.importorskip("pyarrow")
 FAST = ["--samples", "16", "--segments", "4", "--segmenter", "grid", "--workers", "0"]
@@ -67,6 +69,7 @@ BAD_COMMANDS = {
     "--address ray://head:1": "--address: goes with --engine ray",
     "--label yellow": "no folder in photos is called 'yellow' ('blue', 'green', 'red')",
     "--target yellow": "--target: unknown category 'yellow'",
+    "--top 2 --label red": "--top and --label exclude each other",
     "--top 4": "--top: the model has only 3 classes, not 4",
     "--strongest 3": "unrecognized arguments: --strongest 3",
     "--out=": "--out: it needs a value, and got an empty one",
@@ -116,6 +119,21 @@ def test_random_weights_are_the_same_again(capsys):
     for _ in range(2):
         assert cli.main(["job", "photos", "--out", "out", *flags]) == 0
     assert "1 were there already" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_readme_can_be_given(monkeypatch):
+    (block,) = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert [words[:2] for words in lines] == [["torchlime", c] for c in ("job", "job", "report")]
+    called = []
+    monkeypatch.setattr(cli.job, "run", lambda a: called.append(a) or 0)
+    monkeypatch.setattr(cli.job, "report", lambda a: called.append(a) or 0)
+    assert [cli.main(words[1:]) for words in lines] == [0, 0, 0]
+    asked = [meaning_of(words_of(vars(a), None, JOB_OPTIONS), JOB_OPTIONS) for a in called[:2]]
+    assert [(a.label, a.model, a.engine) for a in asked] == [
+        ("tabby cat", "resnet34", "local"),
+        (None, "efficientnet_lite0", "ray"),
+    ]
 
 
 def test_every_option_of_one_photo_is_kept_or_left_out_on_purpose():
@@ -175,7 +193,6 @@ def test_a_stopped_process_loses_eight_photos_at_most_and_goes_on(how, here):
     error = process.communicate(timeout=60)[1]
     before = rows("out")
     assert seen <= len(before) < 60
-    assert len(before) % 8 == 0  # whole batches of eight: what was under way is all that is lost
     if how == signal.SIGINT:
         assert process.returncode == 130
         assert error == "torchlime: stopped; the same command goes on from here\n"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ from torchlime.fills import Constant
 from torchlime.jobs.identity import described, seed_of, weights_hash
 from torchlime.jobs.rows import explanation_of, schema
 from torchlime.jobs.store import ROWS_IN_A_FILE, Store, picture_path
-from torchlime.segments import Grid
+from torchlime.segments import Grid, Slic
 
 pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq
@@ -136,6 +137,25 @@ def test_batches_change_nothing(root, out, tmp_path):
     for at_once, workers in ((1, 0), (3, 2)):
         run(root, tmp_path / "other", jobs.Local(workers, at_once), overwrite=True)
         assert_same_rows(rows(tmp_path / "other"), expected)
+
+
+def test_real_photos_by_a_real_network(tmp_path, out):
+    """Photos that foolbox ships, their class in their names, through trained weights."""
+    spec = importlib.util.find_spec("foolbox")
+    if spec is None:
+        pytest.skip("needs foolbox")
+    classifier = models.load("efficientnet_lite0")
+    for path in sorted(Path(spec.origin).parent.glob("data/imagenet_*.jpg"))[5:8]:
+        folder = tmp_path / "photos" / classifier.category(int(path.stem.split("_")[2]))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / path.name).symlink_to(path)
+    explainer = Lime(Slic(8), num_samples=32)
+    for folder, at_once in ((out, 1), (tmp_path / "other", 8)):
+        engine = jobs.Local(workers=0, at_once=at_once)
+        jobs.run(tmp_path / "photos", folder, classifier, explainer, engine=engine)
+    assert_same_rows(rows(tmp_path / "other"), rows(out))
+    assert [row["class"] for row in rows(out).values()] == ["jeep", "jeep", "thatch"]
+    assert rows(out)["thatch/imagenet_05_853.jpg"]["predicted_name"] == "thatch"
 
 
 def test_photos_of_different_sizes_go_together(tmp_path, out):
@@ -551,6 +571,14 @@ def test_an_explanation_that_is_not_to_be_trusted(root, out):
         explanation_of(rows(out)["red/black.png"])
 
 
+@pytest.mark.parametrize("asked", [{"targets": (0, 3)}, {"top": 4}])
+def test_classes_that_the_model_does_not_have(root, out, asked):
+    classifier = models.Classifier(tiny.Bright(), tiny.SMALL)  # its categories are not known
+    with pytest.raises(ValueError, match="the model has only 3 classes, asked were t"):
+        jobs.run(root, out, classifier, SETTINGS, engine=jobs.Local(workers=0), **asked)
+    assert rows(out) == {}
+
+
 @pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("no memory")])
 def test_what_is_no_photos_fault_stops_the_job(root, out, monkeypatch, error):
     def forward(*_):
@@ -601,5 +629,25 @@ def test_arguments(root, out):
 def test_progress(root, out):
     seen = []
     run(root, out, jobs.Local(workers=0, at_once=4), progress=lambda *now: seen.append(now))
-    assert seen == [(4, 10), (8, 10), (10, 10)]
-    assert Path(out, "_lock").exists()
+    assert seen == [(1, 10), (4, 10), (8, 10), (10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [(0.01, [1, 7, 8, 4]), (1.0, [1, 5, 2, 5, 3, 4]), (60.0, [1] * 20)],
+)
+def test_a_call_takes_some_seconds_at_most(monkeypatch, seconds, calls):
+    class Work:
+        now, calls = 0.0, []
+        decode = staticmethod(lambda photo: photo)
+
+        def rows(self, decoded):
+            self.now += seconds * len(decoded)
+            self.calls.append(len(decoded))
+            return list(decoded)
+
+    work = Work()
+    monkeypatch.setattr("torchlime.jobs.local.time.monotonic", lambda: work.now)
+    engine = jobs.Local(workers=0, at_once=8)
+    assert [row for rows in engine(work, range(20)) for row in rows] == list(range(20))
+    assert work.calls == calls

@@ -74,6 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--out: name a folder for the results")
     if asked.address is not None and asked.engine != "ray":
         raise UsageError("--address: goes with --engine ray")
+    if asked.top is not None and asked.label is not None:
+        raise UsageError("--top and --label exclude each other: a label's category is explained")
     torch.manual_seed(asked.seed)  # so that random weights are the same in every run
     with loaded(asked) as classifier:
         meter = Meter()

@@ -9,9 +9,10 @@ A photo's explanation depends on its pixels, the settings and the seed alone: it
 of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` says what is in them.
 """
 
+import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from torchlime.models import Classifier, refuse_bombs
 
 __all__ = ["Local", "Summary", "read", "run"]
 
-Engine = Callable[[Work, Sequence[Photo]], Iterator[list[Row]]]
+Engine = Callable[[Work, Sequence[Photo]], Generator[list[Row]]]
 
 
 class Summary(NamedTuple):
@@ -80,7 +81,7 @@ def run(
 
     Raises:
         ValueError: there are no such photos; ``out`` was made with other settings, which are named,
-            or holds other things.
+            or holds other things; or a target is no class of the model.
         OSError: a folder cannot be read or written, or the disk is full; what was done is kept.
         torch.OutOfMemoryError: not even one image fits into a forward pass.
 
@@ -113,11 +114,12 @@ def run(
         missing = [photo for photo in chosen if photo.id not in store.status]
         work = Work(classifier, model, settings["weights"], explainer, targets, top, pictures)
         counts = {"ok": 0, "error": 0}
-        for rows in engine(work, missing) if missing else ():
-            for row in store.add(rows):
-                counts[row["status"]] += 1
-            if progress is not None:
-                progress(sum(counts.values()), len(missing))
+        with contextlib.closing(engine(work, missing)) as batches:
+            for rows in batches if missing else ():
+                for row in store.add(rows):
+                    counts[row["status"]] += 1
+                if progress is not None:
+                    progress(sum(counts.values()), len(missing))
         failures = sum(store.status[photo.id] == "error" for photo in chosen)
     return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
 

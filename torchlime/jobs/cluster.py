@@ -6,12 +6,13 @@ starts an actor again as often as it dies, so a photo that kills its process wou
 """
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import os
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,32 +53,50 @@ class Ray:
         if self.workers is not None:
             check_count(self.workers, "workers")
 
-    def __call__(self, work: Work, photos: Sequence[Photo]) -> Iterator[list[Row]]:
+    def __call__(self, work: Work, photos: Sequence[Photo]) -> Generator[list[Row]]:
         """The rows of the photos, a batch at a time, in any order."""
         device = work.classifier.mean.device
-        work = dataclasses.replace(work, classifier=work.classifier.cpu())
+        if device.type != "cpu":  # a machine of the cluster may have no such device
+            work = dataclasses.replace(work, classifier=copy.deepcopy(work.classifier).cpu())
         with _connected(self.address) as ray:
-            resources = ray.cluster_resources()
-            cores, gpus = resources.get("CPU", 1.0), resources.get("GPU", 0.0)
-            workers = self.workers or int(
-                gpus if device.type == "cuda" else max(1, (cores - 1) // _CORES_OF_AN_ACTOR)
-            )
-            # A core is left for Ray's own tasks: without one they would wait for ever.
-            share = max(0.1, (cores - 1) / max(workers, 1))
+            total = ray.cluster_resources()
+            gpus = int(total.get("GPU", 0)) if device.type == "cuda" else None
+            if gpus == 0:
+                raise RuntimeError("Ray sees no GPU; explain on the CPU instead")
+            largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes())
+            workers, cores = shares(total.get("CPU", 0.0), largest, gpus, self.workers)
             batches = ray.data.from_arrow(list(_tables(photos, self.at_once))).map_batches(
                 _Actor,
-                fn_constructor_args=(work, device.type, max(1, int(share))),
+                fn_constructor_args=(work, device.type, max(1, int(cores))),
                 batch_size=self.at_once,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=max(workers, 1)),
-                num_cpus=int(share) if share >= 1 else share,
-                num_gpus=1 if device.type == "cuda" else 0,
+                compute=ray.data.ActorPoolStrategy(size=workers),
+                num_cpus=cores,
+                num_gpus=1 if gpus else 0,
             )
             with _in_a_sentence(ray):
                 for table in batches.iter_batches(
                     batch_size=None, batch_format="pyarrow", prefetch_batches=0
                 ):
                     yield table.to_pylist()
+
+
+def shares(
+    cores: float, largest: float, gpus: int | None, workers: int | None
+) -> tuple[int, float]:
+    """How many actors, and how many cores each asks for.
+
+    A core is left for Ray's own tasks, which would wait for it for ever, and no actor asks for more
+    than the largest machine has.
+
+    >>> shares(2, 2, None, 2), shares(16, 16, None, None), shares(64, 16, None, 2)
+    ((2, 0.5), (3, 5), (2, 16))
+    >>> shares(32, 16, gpus=4, workers=None)
+    (4, 7)
+    """
+    workers = workers or gpus or max(1, int(cores - 1) // _CORES_OF_AN_ACTOR)
+    share = min(largest, (cores - 1) / workers)
+    return workers, int(share) if share >= 1 else max(share, 0.1)
 
 
 class _Actor:

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from torchlime.jobs.rows import Row
 from torchlime.jobs.worker import Decode, Decoded, Work
 from torchlime.models import refuse_bombs
 
+_SECONDS_OF_A_CALL = 5.0
+
 
 @dataclass(frozen=True)
 class Local:
@@ -22,7 +25,8 @@ class Local:
 
     Args:
         workers: processes that decode; 0 = this one; None = one for two cores, at most 8.
-        at_once: photos that are explained in one call, and lost if the process is killed.
+        at_once: photos that are explained in one call at most; fewer where that would take more
+            than some five seconds. They are lost if the process is killed.
     """
 
     workers: int | None = None
@@ -33,8 +37,8 @@ class Local:
         if self.workers is not None:
             check_count(self.workers, "workers", least=0)
 
-    def __call__(self, work: Work, photos: Sequence[Photo]) -> Iterator[list[Row]]:
-        """The rows of the photos in their order, ``at_once`` at a time."""
+    def __call__(self, work: Work, photos: Sequence[Photo]) -> Generator[list[Row]]:
+        """The rows of the photos in their order, a call's at a time."""
         workers = self.workers
         if workers is None:
             workers = min(8, max(1, (os.cpu_count() or 1) // 2), len(photos))
@@ -46,8 +50,15 @@ class Local:
             worker_init_fn=_settle,
             generator=torch.Generator(),  # else it would draw from the global one
         )
+        size = 1  # of a call, until it is known how long one takes
         for decoded in loader:
-            yield work.rows(decoded)
+            while decoded:
+                start = time.monotonic()
+                rows = work.rows(decoded[:size])
+                seconds = (time.monotonic() - start) / len(rows)
+                yield rows
+                decoded = decoded[size:]
+                size = max(1, min(self.at_once, int(_SECONDS_OF_A_CALL / max(seconds, 1e-9))))
 
 
 class _Photos(Dataset[Decoded]):

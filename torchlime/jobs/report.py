@@ -11,7 +11,7 @@ from torchlime.files import whole_file
 from torchlime.folders import path_of
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of, printable
-from torchlime.jobs.store import Explanations, record_of
+from torchlime.jobs.store import Explanations
 from torchlime.plot import AGAINST, FOR
 
 _LONGER_SIDE = 480  # pixels of a picture at most
@@ -69,7 +69,6 @@ def write(folder: str | os.PathLike[str], page: str | os.PathLike[str], most: in
 
 def _parts(found: Explanations, most: int) -> Iterator[str]:
     classes = _classes(found)
-    record = record_of(found.folder)
     title = escape(printable(found.folder.resolve().name))
     yield (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
@@ -78,7 +77,7 @@ def _parts(found: Explanations, most: int) -> Iterator[str]:
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
         f"<title>{title}: explanations</title>\n<style>{_STYLE}</style>\n"
     )
-    yield _head(title, found, record["settings"], classes)
+    yield _head(title, found, classes)
     yield "<main>\n"
     for number, (name, ids) in enumerate(classes.items()):
         shown = f"the first {most} of " if len(ids) > most else ""
@@ -108,7 +107,6 @@ def _classes(found: Explanations) -> dict[str | None, list[str]]:
 def _head(
     title: str,
     found: Explanations,
-    settings: Mapping[str, str],
     classes: Mapping[str | None, Sequence[str]],
 ) -> str:
     failed = f", {len(found.failures)} could not be" if found.failures else ""
@@ -123,12 +121,13 @@ def _head(
         "shown.</p>\n"
     )  # fmt: skip
     listed = "".join(
-        f"<dt>{escape(key)}<dd>{escape(printable(value))}\n" for key, value in settings.items()
+        f"<dt>{escape(key)}<dd>{escape(printable(value))}\n"
+        for key, value in found.settings.items()
     )
     return (
         f"<header>\n<h1>{title}</h1>\n"
         f"<p>{_count(len(found), 'photo')} explained{failed}, by "
-        f"<b>{escape(printable(settings['model']))}</b>.</p>\n"
+        f"<b>{escape(printable(found.settings['model']))}</b>.</p>\n"
         '<p><span class="for"></span> speaks for the explained class, '
         '<span class="against"></span> against it; the numbers rank the segments. What is faded at '
         "the edges, the network did not see.</p>\n"

@@ -147,7 +147,8 @@ class Store:
 class Explanations(Mapping[str, Explanation]):
     """The explanations of a job by the ids of their photos, read when they are asked for.
 
-    ``failures`` are the reasons of the photos that have none, by id.
+    ``failures`` are the reasons of the photos that have none, by id; ``settings`` are the job's, in
+    words; ``photos`` is the folder that it read.
 
     Args:
         folder: of a job's results, perhaps of one that is running.
@@ -158,7 +159,9 @@ class Explanations(Mapping[str, Explanation]):
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self.photos = Path(record_of(self.folder)["photos"])
+        record = record_of(self.folder)
+        self.settings: dict[str, str] = record["settings"]
+        self.photos = Path(record["photos"])
         self.failures: dict[str, str] = {}
         self._places: dict[str, tuple[Path, int]] = {}
         for path in _files(self.folder):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,13 @@ from torchlime.sentences import sentence_of
 if TYPE_CHECKING:
     from PIL import Image
 
+
+class Misfit(ValueError):
+    """What was asked does not fit the model."""
+
+
 # Not a photo's own fault: it would be every photo's.
-_OF_THE_MACHINE = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+_OF_ALL = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, Misfit)
 
 
 class Decoded(NamedTuple):
@@ -100,7 +106,7 @@ class Work:
         """The rows of a group; where it fails, of each photo alone."""
         try:
             return list(self._explain(group))
-        except _OF_THE_MACHINE:
+        except _OF_ALL:
             raise
         except (Exception, SystemExit) as error:  # of a model that we do not know
             if len(group) == 1:
@@ -112,6 +118,10 @@ class Work:
         images = torch.from_numpy(np.stack([one.pixels for one in group])).to(device)  # type: ignore[misc]
         outputs = self._outputs(images)
         best = outputs.sort(dim=1, descending=True, stable=True).indices
+        classes = outputs.shape[1]
+        if self.top > classes or any(target >= classes for target in self.targets):
+            asked = f"targets {list(self.targets)}" if self.targets else f"the {self.top} best"
+            raise Misfit(f"the model has only {classes} classes, asked were {asked}")
         targets = best[:, : self.top]
         if self.targets:
             targets = torch.tensor(self.targets, device=device).expand(len(images), -1)
@@ -143,7 +153,7 @@ class Work:
             width=one.size[0],
             height=one.size[1],
             box=list(box),
-            settings=json.dumps(self._settings()),
+            settings=self._settings,
             model=self.model,
             weights=self.weights,
         )
@@ -170,9 +180,11 @@ class Work:
             outputs = outputs.softmax(0) if len(outputs) > 1 else outputs.sigmoid()
         return outputs[best].item()
 
-    def _settings(self) -> dict[str, str]:
+    @cached_property
+    def _settings(self) -> str:
+        """The explainer's settings as JSON."""
         fielded = {f.name: described(getattr(self.explainer, f.name)) for f in fields(Lime)}
-        return fielded | {"output": self.classifier.output}
+        return json.dumps(fielded | {"output": self.classifier.output})
 
 
 def reason_of(error: BaseException, photo: Photo) -> str:
