@@ -210,6 +210,10 @@ class Classifier(nn.Module):
         names = self.categories or []
         return names[index] if 0 <= index < len(names) else f"class {index}"
 
+    def spell(self, score: float) -> str:
+        """A score in words: "38.3%" of a probability, else four digits."""
+        return f"{score:.1%}" if self.output in ("softmax", "sigmoid") else f"{score:.4g}"
+
     def find_category(self, name: str) -> int:
         """The index of the category that ``name`` means to :func:`folders.meant_by`; or
         ``int(name)``.
@@ -342,6 +346,22 @@ def refuse_bombs() -> None:
 
     warnings.filterwarnings("ignore", module="PIL")
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def sample_photo() -> Path:
+    """scikit-image's photo of a cat, which its package ships.
+
+    Raises:
+        ImportError: scikit-image is not installed.
+    """
+    try:
+        import skimage.data
+    except ImportError as error:
+        raise ImportError(
+            "the default photo comes with scikit-image: pip install 'torchlime[demo]', "
+            "or name a photo of your own"
+        ) from error
+    return Path(skimage.data.__file__).with_name("chelsea.png")
 
 
 def _name(photo: "Photo") -> str:

@@ -402,15 +402,26 @@ def sheet(
 
 
 def resized(
-    image: Tensor, box: Box, seen: tuple[int, ...], max_side: int | None
+    image: Tensor, box: Box, seen: tuple[int, ...], max_side: int | None = None
 ) -> tuple[Tensor, Box]:
-    """A photo and the box in it, of a size that is good to look at.
+    """The photo and its box, of a size that is good to look at.
+
+    A photo whose explained part is smaller than the pixels that the network saw is enlarged by a
+    whole number, up to 2048 pixels; then it is made no larger than ``max_side``.
 
     Args:
-        image: as the module describes it.
-        box: where the explained pixels lie in it.
-        seen: (H, W) of those pixels: a photo whose part is smaller is enlarged, up to 2048 pixels.
-        max_side: the longer side at most; None keeps the photo's size.
+        image: the photo, as the module describes it.
+        box: the explained part.
+        seen: (h, w) of the network's picture of it.
+        max_side: the longer side at most; None keeps what a photo has.
+
+    Returns:
+        The photo (``image`` itself where its size is good, else [3,H,W] float32 in [0,1]), its box.
+
+    Example:
+        >>> picture, box = resized(torch.rand(3, 60, 80), (10, 0, 70, 60), (224, 224))
+        >>> list(picture.shape), box
+        ([3, 240, 320], (40.0, 0.0, 280.0, 240.0))
     """
     canvas = _photo(image)
     longest = max(canvas.shape[1:])

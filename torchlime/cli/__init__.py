@@ -146,9 +146,11 @@ def _models(part: str) -> int:
 
 def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
     """Explain all photos; the document that ``--json`` prints."""
+    from torchlime import models
+
     words = words_of(vars(arguments), arguments.config)
     asked = meaning_of(words)
-    asked.photos = asked.photos or [_cat()]
+    asked.photos = asked.photos or [models.sample_photo()]
     read = [Path(path) for path in (asked.weights, arguments.config) if path is not None]
     outputs = Outputs(asked, asked.photos, [*asked.photos, *read])
     explainer = explainer_of(asked)
@@ -171,18 +173,6 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
                     print(_report(result, classifier))
                 photos.append(result)
     return {**record, "photos": photos}
-
-
-def _cat() -> Path:
-    """scikit-image's photo of a cat, which its package ships."""
-    try:
-        import skimage.data
-    except ImportError as error:
-        raise ImportError(
-            "the default photo comes with scikit-image: pip install 'torchlime[demo]', "
-            "or name a photo of your own"
-        ) from error
-    return Path(skimage.data.__file__).with_name("chelsea.png")
 
 
 @dataclass
@@ -299,7 +289,7 @@ class _Job:
                 target["index"],
                 self.asked.strongest,
                 box=box,
-                caption=f"{target['category']}   {_score(target['score'], self.classifier)}",
+                caption=f"{target['category']}   {self.classifier.spell(target['score'])}",
                 max_side=self.asked.max_side or None,
             )
             plot.save_png(sheet, picture)
@@ -328,10 +318,6 @@ def _progress(photos: int) -> "Iterator[Callable[[int, int], object] | None]":
             bar.update(done - bar.n)
 
         yield show
-
-
-def _score(score: float, classifier: "Classifier") -> str:
-    return f"{score:.1%}" if classifier.output in ("softmax", "sigmoid") else f"{score:.4g}"
 
 
 def _numbers(
@@ -371,7 +357,7 @@ def _numbers(
 def _report(result: Mapping[str, Any], classifier: "Classifier") -> str:
     """The classes with their scores, the strongest segments of the drawn ones, and the files."""
     lines = [
-        f"{_score(target['score'], classifier):>7}  {target['category']}"
+        f"{classifier.spell(target['score']):>7}  {target['category']}"
         for target in result["targets"]
     ]
     for target in result["targets"]:
