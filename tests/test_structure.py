@@ -25,7 +25,8 @@ LAYERS = [
     {"lime", "vector"},
     {"metrics", "plot", "models"},
     {"jobs", "training", "compat", "examples"},
-    {"cli", "app"},
+    {"cli"},
+    {"app"},
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")

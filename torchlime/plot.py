@@ -416,7 +416,7 @@ def resized(
         max_side: the longer side at most; None keeps what a photo has.
 
     Returns:
-        The photo (``image`` itself where its size is good, else [3,H,W] float32 in [0,1]), its box.
+        The photo (``image`` itself where its size is good, else [3,H,W] uint8), and its box.
 
     Example:
         >>> picture, box = resized(torch.rand(3, 60, 80), (10, 0, 70, 60), (224, 224))
@@ -435,7 +435,7 @@ def resized(
     size = [max(1, round(side * scale)) for side in canvas.shape[1:]]
     resized = interpolate(canvas[None], size, mode="bilinear", antialias=True)[0]
     x, y = size[1] / canvas.shape[2], size[0] / canvas.shape[1]
-    return resized.clamp(0, 1), (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
+    return _picture(resized.clamp(0, 1)), (box[0] * x, box[1] * y, box[2] * x, box[3] * y)
 
 
 def _page(panels: dict[str, Tensor], columns: int, gap: int, text: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""The command line: ``torchlime explain photo.jpg …``, ``job``, ``report`` and ``models``.
+"""The command line: ``torchlime explain photo.jpg …``, ``job``, ``report``, ``app`` and ``models``.
 
 What computes and draws is elsewhere. Here words become settings (options.py), results become
-files (outputs.py), folders jobs (job.py), and errors one sentence each.
+files (outputs.py), folders jobs (job.py) or a page (serving.py), and errors one sentence each.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torchlime
 from torchlime.cli import job
-from torchlime.cli.loading import loaded, targets_of
+from torchlime.cli.loading import importable_here, loaded, targets_of
 from torchlime.cli.options import (
     Parser,
     UsageError,
@@ -33,6 +33,8 @@ from torchlime.cli.options import (
     words_of,
 )
 from torchlime.cli.outputs import Outputs
+from torchlime.cli.serving import add_options as add_app_options
+from torchlime.cli.serving import serve
 from torchlime.sentences import sentence_of
 
 if TYPE_CHECKING:
@@ -61,6 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return job.run(arguments)
         if arguments.command == "report":
             return job.report(arguments)
+        if arguments.command == "app":
+            with importable_here(*arguments.model):
+                serve(arguments)
+            return 0
         with _quiet(arguments.json):
             document = _explain(arguments)
         if arguments.json:
@@ -97,7 +103,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     explain.add_argument("--json", action="store_true", help="print one JSON document, no text")
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
-    for command in (explain, models, *job.add_parsers(commands)):
+    app = commands.add_parser("app", help="serve a page to look at, on this machine alone")
+    add_app_options(app)
+    for command in (explain, models, app, *job.add_parsers(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser, explain
 

@@ -18,7 +18,7 @@ def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
     """The classifier; the modules of an own one stay importable inside."""
     from torchlime import models
 
-    with _importable_here(asked.model):
+    with importable_here(asked.model):
         classifier = models.load(
             asked.model, asked.weights, asked.device, output=asked.output or "softmax"
         )
@@ -31,10 +31,10 @@ def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
 
 
 @contextlib.contextmanager
-def _importable_here(model: str) -> Iterator[None]:
-    """The current folder at the end of the import path, if the model is a module:function."""
+def importable_here(*names: str) -> Iterator[None]:
+    """The current folder at the end of the import path, if a model is a module:function."""
     here = os.getcwd()
-    own = ":" in model and not model.startswith(("timm:", "hf:"))
+    own = any(":" in name and not name.startswith(("timm:", "hf:")) for name in names)
     if not own or here in sys.path:
         yield
         return

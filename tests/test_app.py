@@ -1,0 +1,510 @@
+"""The page: what it does, without Streamlit; then its whole flow in Streamlit's AppTest."""
+
+import io
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+import torchlime
+from tests import tiny
+from torchlime import cli, models, plot
+from torchlime.app import explaining
+from torchlime.app.explaining import Models, explain, explainer_with, read_upload
+from torchlime.segments import Slic
+
+ROOT = Path(__file__).parents[1]
+TINY = "tests.tiny:bright"
+FEW = {"segments": 5, "samples": 32}
+
+
+def picture(color=(0, 255, 0), size=(60, 40), mode="RGB"):
+    """Of noise, so that its segments differ from their mean, and a coloured upper left."""
+    noise = torch.randint(60, 120, (size[1], size[0], 3), generator=torch.manual_seed(0))
+    image = Image.fromarray(noise.byte().numpy())
+    image.paste(Image.blend(Image.new("RGB", size, color), image, 0.3).crop((0, 0, 30, 20)))
+    return image.convert(mode)
+
+
+def file_of(image, kind="PNG", **settings):
+    file = io.BytesIO()
+    image.save(file, kind, **settings)
+    return file.getvalue()
+
+
+def upload(content, name="cat.png"):
+    return read_upload(io.BytesIO(content), name)
+
+
+def photo(color=(0, 255, 0)):
+    return upload(file_of(picture(color)))
+
+
+def bomb(width, height):
+    """A PNG of a few bytes that claims to be huge."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.fixture
+def known():
+    return Models({TINY: "DEFAULT", "tests.tiny:broken": "DEFAULT"})
+
+
+# ---- Uploads ------------------------------------------------------------------------------------
+
+
+def test_a_turned_photo_is_put_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    turned = upload(file_of(picture(), "JPEG", exif=exif.tobytes(), quality=95), "a.jpg").image
+    assert turned.size == (40, 60)
+    red, green, _ = turned.getpixel((35, 5))  # the upper left went to the upper right
+    assert green > red + 60
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16", "CMYK"])
+def test_every_kind_of_picture_becomes_rgb(mode):
+    image = picture().convert("L").convert("I").convert(mode) if mode == "I;16" else picture()
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    read = upload(file_of(image.convert(mode), kind)).image
+    assert (read.mode, read.size) == ("RGB", (60, 40))
+
+
+def test_transparency_is_laid_on_white():
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert upload(file_of(clear)).image.getpixel((3, 3)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "not a readable picture"),
+        (b"hello", "not a readable picture"),
+        (file_of(picture())[:500], "damaged"),
+        (file_of(picture(), "EPS"), "not a readable picture"),  # Ghostscript would read it
+        (bomb(60_000, 60_000), "too large"),
+        (bomb(10_000, 10_000), "more than the"),
+    ],
+    ids=["empty", "text", "cut", "eps", "bomb", "small bomb"],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_what_is_no_photo_is_refused_in_a_sentence_that_names_it(content, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        upload(content, "my holiday.png")
+    assert str(caught.value).startswith("my holiday.png")
+
+
+# ---- Models and explanations --------------------------------------------------------------------
+
+
+def test_only_allowed_models_are_loaded(known):
+    for name in ("resnet18", "/etc/passwd", "tests.tiny:unnamed"):
+        with pytest.raises(ValueError, match="is none of tests.tiny:bright"), known.use(name):
+            pass
+
+
+def test_the_best_classes(known):
+    found = explaining.answers(known, TINY, photo())
+    classifier = models.load(TINY)
+    scores = classifier(classifier.preprocess(photo().image))[0]
+    assert found[0].category == "green"
+    assert [answer.index for answer in found] == scores.argsort(descending=True).tolist()
+    assert found[0].score == f"{scores.max():.1%}"
+    assert len(explaining.answers(known, TINY, photo(), count=2)) == 2
+
+
+def test_a_label_and_the_class_it_means(known):
+    labels = ("crimson", "navy_blue", "giraffe")
+    assert [explaining.target_of(known, TINY, label) for label in labels] == [0, 2, None]
+
+
+def test_choices_are_the_command_lines_options():
+    explainer = explainer_with({**FEW, "fill": "#ff0000", "surrogate": "lasso", "seed": 3})
+    assert explainer.segmenter == Slic(5)
+    assert explainer.fill == torchlime.fills.Constant((1.0, 0.0, 0.0))
+    assert isinstance(explainer.surrogate, torchlime.surrogates.Lasso)
+    assert (explainer.num_samples, explainer.seed) == (32, 3)
+
+
+@pytest.mark.parametrize(
+    "choices", [{"segments": 1}, {"samples": 10**6}, {"seed": -1}, {"segments": 60, "samples": 32}]
+)
+def test_choices_out_of_range_are_refused(choices):
+    with pytest.raises(ValueError, match="seed|segments|samples"):
+        explainer_with(choices)
+
+
+def test_an_explanation_is_the_engines_own(known):
+    seen = []
+    ours = explain(
+        known, TINY, photo(), [1, 0], explainer_with(FEW), lambda *rows: seen.append(rows)
+    )
+    classifier = models.load(TINY)
+    pixels = classifier.preprocess(photo().image)
+    engine = torchlime.explain(
+        classifier, pixels, torch.tensor([[1, 0]]), segmenter=Slic(5), num_samples=32
+    )
+    assert ours.explanation.coefficients.equal(engine.coefficients)
+    assert seen[-1] == (32, 32)
+    assert [answer.category for answer in ours.answers] == ["green", "Red, crimson"]
+    assert ours.image.shape[1] == 40  # enough for the 16 pixels that the network sees
+    expected = plot.overlay(engine, ours.image, 1, 3, opacity=0.5, box=(14, 4, 46, 36))
+    assert ours.overlay(1, 3, 0.5).equal(expected)
+
+
+def test_a_frame_is_drawn_around_its_segment_alone(known):
+    explained = explain(known, TINY, photo(), [1], explainer_with(FEW))
+    overlay = explained.overlay(1, 5, 0.6)
+    assert explained.framed(overlay, None).equal(overlay)
+    best = next(segment for segment in explained.strongest(0) if segment is not None)
+    changed = (explained.framed(overlay, best) != overlay).any(0)
+    labels = plot.on_photo(explained.explanation.segments[0], (40, 60), explained.box)
+    near = torch.nn.functional.max_pool2d((labels == best)[None].float(), 7, 1, 3)[0].bool()
+    assert changed.any()
+    assert not changed[~near].any()
+
+
+def test_a_failing_model_is_free_for_the_next(known):
+    with pytest.raises(KeyError):
+        explain(known, "tests.tiny:broken", photo(), None, explainer_with(FEW))
+    assert explain(known, TINY, photo(), None, explainer_with(FEW)).answers[0].category == "green"
+
+
+class Alone(tiny.Bright):
+    """Notices whether somebody else is in."""
+
+    inside = 0
+    most = 0
+    made = 0
+
+    def forward(self, images):
+        Alone.inside += 1
+        Alone.most = max(Alone.most, Alone.inside)
+        try:
+            threading.Event().wait(0.002)
+            return super().forward(images)
+        finally:
+            Alone.inside -= 1
+
+
+def alone():
+    Alone.made += 1
+    threading.Event().wait(0.05)
+    return models.Classifier(Alone(), tiny.SMALL, ["red", "green", "blue"])
+
+
+def together(*functions):
+    """The results of functions that start in threads of their own at once."""
+    results = [None] * len(functions)
+    start = threading.Barrier(len(functions))
+
+    def run(place):
+        start.wait()
+        results[place] = functions[place]()
+
+    threads = [threading.Thread(target=run, args=[place]) for place in range(len(functions))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_people_at_once_share_one_model_and_nothing_else():
+    Alone.made = Alone.most = 0
+    name = f"{__name__}:alone"
+    known = Models({name: "DEFAULT"})
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
+    asked = [
+        (photo(one), explainer_with({**FEW, "seed": seed})) for seed, one in enumerate(colours)
+    ]
+    ours = together(*(lambda one=one: explain(known, name, one[0], None, one[1]) for one in asked))
+    assert (Alone.made, Alone.most) == (1, 1)
+    for (one, explainer), mine in zip(asked, ours, strict=True):
+        again = explain(known, name, one, None, explainer)
+        assert mine.explanation.coefficients.equal(again.explanation.coefficients)
+        assert mine.image.equal(again.image)
+    assert [mine.answers[0].index for mine in ours][:3] == [0, 1, 2]
+
+
+def test_stability_compares_with_the_next_seed(known):
+    explained = explain(known, TINY, photo(), [1, 0], explainer_with(FEW))
+    sentences = explaining.stability(known, explained)
+    assert len(sentences) == 2
+    second = explain(known, TINY, photo(), [1, 0], explainer_with({**FEW, "seed": 1}))
+    both = [explained.explanation, second.explanation]
+    correlation = torchlime.metrics.rank_correlation(both)[0, 0].item()
+    assert f"rank correlation {correlation:.2f}" in sentences[0]
+
+
+def test_words_for_numbers():
+    words = explaining.fidelity_in_words
+    assert words(0.634) == "The linear surrogate explains 63 % of the model here: fairly well."
+    assert "very well" in words(0.81)
+    assert "hint" in words(0.2)
+    words = explaining.stability_in_words
+    assert "stable" in words(0.95, 4 / 6)
+    assert "similar" in words(0.95, 3 / 7)
+    assert "unstable" in words(0.1, 1.0)
+    assert "no order" in words(float("nan"), 1.0)
+
+
+# ---- Files --------------------------------------------------------------------------------------
+
+SETTINGS = [
+    {},
+    {"fill": "blur", "sampler": "bernoulli", "surrogate": "lasso", "seed": 5},
+    {"fill": "#10a0ff", "sampler": "fixed-count", "surrogate": "least-squares"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_the_snippet_makes_the_same_files(known, settings, tmp_path, monkeypatch):
+    explained = explain(known, TINY, photo(), [1, 2], explainer_with({**FEW, **settings}))
+    monkeypatch.chdir(tmp_path)
+    Path("cat.png").write_bytes(file_of(picture()))
+    exec(compile(explained.snippet(3, 0.45), "snippet.py", "exec"), {})
+    overlays = [explained.overlay(target, 3, 0.45) for target in (1, 2)]
+    assert Path("cat.explanation.png").read_bytes() == explaining.png(overlays)
+    assert Path("cat.explanation.npz").read_bytes() == explained.archive
+
+
+def test_a_name_is_only_a_name(known, tmp_path):
+    name = "../a'; print('x')\n*.png"
+    explained = explain(known, TINY, upload(file_of(picture()), name), [1], explainer_with(FEW))
+    assert explained.file_name(".png") == "a-print-x.explanation.png"
+    assert f"models.read_photo({name!r})" in explained.snippet(5, 0.6)
+    assert explaining.plain("![x](http://y)") == r"\!\[x\]\(http\:\/\/y\)"
+
+
+# ---- The command --------------------------------------------------------------------------------
+
+
+def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
+    streamlit = pytest.importorskip("streamlit.web.cli")
+    called = []
+    monkeypatch.setattr(streamlit, "main", lambda words, **_: called.extend(words))
+    arguments = ["--model", TINY, "--folder", str(tmp_path), "--port", "8765"]
+    assert cli.main(["app", *arguments]) == 0
+    assert Path(called[1]).name == "page.py"
+    for flag in ("server.address=127.0.0.1", "browser.gatherUsageStats=false",
+                 "server.maxUploadSize=20", "server.port=8765"):  # fmt: skip
+        assert f"--{flag}" in called
+    assert called[called.index("--") + 1 :] == [f"--model={TINY}", f"--folder={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--folder", "nowhere"], "there is no folder nowhere"),
+        (["--port", "x"], "'x' is not a port"),
+        (["--port", "70000"], "'70000' is not a port"),
+        (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be(arguments, why, capsys):
+    pytest.importorskip("streamlit")
+    assert cli.main(["app", *arguments]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_the_command_without_streamlit(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "streamlit.web", None)
+    assert cli.main(["app"]) == 2
+    assert "pip install 'torchlime[app]'" in capsys.readouterr().err
+
+
+def test_a_server_that_does_not_start(monkeypatch, capsys):
+    streamlit = pytest.importorskip("streamlit.web.cli")
+    monkeypatch.setattr(streamlit, "main", lambda *_, **__: sys.exit(1))
+    assert cli.main(["app"]) == 2
+    assert "could not be started" in capsys.readouterr().err
+
+
+# ---- The page in AppTest ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(monkeypatch, tmp_path):
+    """A function that opens the page as somebody new."""
+    testing = pytest.importorskip("streamlit.testing.v1", reason="pip install 'torchlime[app]'")
+    for label, colours in {"green": ["00ff00", "20ff10"], "rotten": ["ff0000"]}.items():
+        (tmp_path / label).mkdir()
+        for i, colour in enumerate(colours):
+            picture(f"#{colour}").save(tmp_path / label / f"{i}.png")
+    script = str(ROOT / "torchlime/app/page.py")
+
+    def open_page(*arguments, model=TINY):
+        monkeypatch.setattr(sys, "argv", [script, f"--model={model}", *arguments])
+        return testing.AppTest.from_file(script, default_timeout=60).run()
+
+    open_page.folder = f"--folder={tmp_path}"
+    return open_page
+
+
+def send(at, content=None, name="cat.png"):
+    """Upload a file."""
+    content = file_of(picture()) if content is None else content
+    return at.file_uploader[0].set_value((name, content, "image/png")).run()
+
+
+def press(at, label, slot="photo"):
+    """Press a button, with small settings."""
+    if at.get("slider"):
+        at.slider(key=f"{slot} segments").set_value(5)
+        at.select_slider(key=f"{slot} samples").set_value(32)
+    return next(b for b in at.button if b.label == label).click().run()
+
+
+def texts(at):
+    assert not at.exception
+    return [element.value for element in (*at.subheader, *at.markdown, *at.info)]
+
+
+def test_a_photo_from_upload_to_download(page):
+    at = page()
+    assert at.selectbox[0].options == [
+        TINY, "efficientnet_lite0", "resnet18", "resnet34", "inception_v3",
+    ]  # fmt: skip
+    assert not at.tabs
+    send(at)
+    assert any("sees **green** " in text for text in texts(at))
+    at.multiselect[0].set_value([0, 1])
+    press(at, "Explain")
+    assert [h.value.partition(",")[0] for h in at.subheader] == ["green", "Red\\"]
+    assert sum("The linear surrogate explains" in text for text in texts(at)) == 2
+    assert len(at.get("image")) == 5  # two overlays, two charts, the segments
+    assert [b.label for b in at.get("download_button")] == [
+        "Picture (.png)", "Explanation (.npz)", "Python (.py)",
+    ]  # fmt: skip
+    press(at, "Try the next seed")
+    assert sum("Under the next seed" in text for text in texts(at)) == 2
+
+
+def test_drawing_anew_computes_nothing(page, monkeypatch):
+    at = press(send(page()), "Explain")
+    before = at.get("image")[0].value
+    monkeypatch.setattr(torchlime.Lime, "explain", None)
+    monkeypatch.setattr(models.Classifier, "forward", None)
+    at.slider(key="photo opacity").set_value(0.9).run()
+    at.slider(key="photo top").set_value(1).run()
+    frames = next(box for box in at.selectbox if box.label == "Frame a segment")
+    frames.select_index(1).run()
+    assert not at.exception
+    assert not at.error
+    assert at.get("image")[0].value != before
+
+
+def test_another_photo_hides_the_explanation_before(page):
+    at = press(send(page()), "Explain")
+    send(at, file_of(picture((255, 0, 0))), "red.png")
+    assert not at.subheader
+    assert any(r"sees **Red\, crimson** " in text for text in texts(at))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"), [(b"hello", "not a readable picture"), (bomb(60_000, 60_000), "too large")]
+)
+def test_a_bad_upload_is_answered_with_a_sentence(page, content, why):
+    at = send(page(), content, "![a](b).png")
+    assert not at.exception
+    assert why in at.error[0].value
+    assert at.error[0].value.startswith(r"\!\[a\]\(b\)\.png")
+    assert any("sees" in text for text in texts(send(at)))  # and then another one
+
+
+def test_no_class_or_too_few_samples(page):
+    at = send(page())
+    at.multiselect[0].set_value([])
+    assert "choose a class" in press(at, "Explain").error[0].value
+    at.multiselect[0].set_value([0])
+    at.slider(key="photo segments").set_value(200)
+    at.select_slider(key="photo samples").set_value(32)
+    at.button[0].click().run()
+    assert "too few" in at.error[0].value
+
+
+@pytest.mark.parametrize("model", ["tests.tiny:fails", "tests.tiny:leaves", "tests.tiny:broken"])
+def test_a_failing_model_is_a_sentence(page, model):
+    at = send(page(model=model))
+    assert not at.exception
+    assert len(at.error) == 1
+
+
+def test_a_model_whose_weights_cannot_be_had(page, monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
+    monkeypatch.setattr("os.makedirs", lambda *_, **__: None)
+    at = send(page())
+    at.selectbox[0].select("resnet18").run()
+    assert "could not get the weights of resnet18" in at.error[0].value.replace("\\", "")
+
+
+def test_the_sample(page):
+    pytest.importorskip("skimage", reason="its cat")
+    at = page()
+    at.checkbox[0].check().run()
+    press(at, "Explain")
+    assert len(at.subheader) == 1
+
+
+def test_a_folder_is_walked_through(page):
+    at = page(page.folder)
+    assert [tab.label for tab in at.tabs] == ["Photo", "Folder"]
+    press(at, "Explain its photos", "folder")
+    assert "0\\.png" in texts(at)
+    assert at.subheader[0].value.startswith("green")
+    first = at.get("image")[0].value
+    at.number_input(key="page of green").set_value(2).run()
+    assert "1\\.png" in texts(at)
+    assert at.get("image")[0].value != first
+    at.selectbox(key="folder label").select("rotten")
+    press(at, "Explain its photos", "folder")
+    assert at.info[0].value.startswith("The model has no class of that name")
+    assert at.subheader[0].value.startswith("Red")
+
+
+def test_a_folder_without_photos_or_labels(page, tmp_path):
+    empty = tmp_path / "green" / "empty"
+    empty.mkdir()
+    assert "no photo in empty" in page(f"--folder={empty}").error[0].value
+    flat = tmp_path / "rotten"
+    (flat / "broken.png").write_bytes(b"hello")
+    at = press(page(f"--folder={flat}"), "Explain its photos", "folder")
+    assert not at.info
+    assert at.subheader[0].value.startswith("Red")
+    at.number_input(key="page of None").set_value(2).run()
+    assert "not an image" in at.error[0].value
+
+
+def test_two_people_on_the_page_see_their_own(page):
+    here, there = page(), page()
+    send(here)
+    send(there, file_of(picture((0, 0, 255))), "blue.png")
+    press(here, "Explain")
+    press(there, "Explain")
+    here.slider(key="photo opacity").set_value(0.3).run()
+    assert here.subheader[0].value.startswith("green")
+    assert there.subheader[0].value.startswith("navy blue")
+
+
+def test_the_logic_needs_no_streamlit():
+    code = "import sys; from torchlime.app import explaining; print('streamlit' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.strip() == "False", run.stderr
