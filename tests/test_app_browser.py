@@ -155,12 +155,29 @@ class Page:
         assert self.browser.save_screenshot(str(name))
 
 
-@pytest.fixture(scope="module")
-def page(browser, address):
-    return Page(browser, address)
+@pytest.fixture
+def page(browser, address, folder):
+    """The page, and then: nothing was asked of another machine, and nothing complained."""
+    page = Page(browser, address)
+    yield page
+    assert browser.get_log("browser") == []
+    asked = set()
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] == "Network.requestWillBeSent":
+            asked.add(message["params"]["request"]["url"])
+        elif message["method"] == "Network.webSocketCreated":
+            asked.add(message["params"]["url"])
+    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
+    assert hosts == {"127.0.0.1"}
+    assert any(url.startswith("ws:") for url in asked)
+    heard = (folder / "witness.txt").read_text().splitlines()
+    assert any(line.startswith("socket.bind ('127.0.0.1'") for line in heard)
+    assert all("127.0.0.1" in line for line in heard), heard
 
 
 def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
+    page.one("[data-testid=stFileUploader]", "20MB")
     page.upload(folder / "cat.png")
     page.one("[data-testid=stMarkdown]", "The model sees tiger cat")
     page.rest()
@@ -208,21 +225,3 @@ def test_a_folder_is_looked_through(page, folder):
     assert page.one("h3", "%").text.startswith("espresso, ")
     for width in (1280, 390):
         page.look(width, folder / f"folder-{width}.png")
-
-
-def test_nothing_was_asked_of_another_machine_and_nothing_complained(page, folder):
-    page.rest()
-    assert page.browser.get_log("browser") == []
-    asked = set()
-    for entry in page.browser.get_log("performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] == "Network.requestWillBeSent":
-            asked.add(message["params"]["request"]["url"])
-        elif message["method"] == "Network.webSocketCreated":
-            asked.add(message["params"]["url"])
-    hosts = {urlsplit(url).hostname for url in asked if not url.startswith(("data:", "blob:"))}
-    assert hosts == {"127.0.0.1"}
-    assert any(url.startswith("ws:") for url in asked)
-    heard = (folder / "witness.txt").read_text().splitlines()
-    assert any(line.startswith("socket.bind ('127.0.0.1'") for line in heard)
-    assert all("127.0.0.1" in line for line in heard), heard

