@@ -1,5 +1,6 @@
 """The Ray engine, on a real Ray of this machine: the same rows, whatever happens to its actors."""
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.jobs.folder import SETTINGS, assert_same_rows, bomb, good, photo, rows, run
+from tests.jobs.folder import SETTINGS, assert_same_rows, bomb, children, good, photo, rows, run
 from torchlime import jobs
 from torchlime.jobs.cluster import Ray, _connected
 
@@ -39,18 +40,15 @@ def root(tmp_path):
     return root
 
 
-def processes(name):
-    """Ids of the processes whose command line holds ``name``, Linux alone."""
-    if not Path("/proc/self/cmdline").exists():
-        pytest.skip("needs /proc")
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = path.read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if name in command:
-            found.append(int(path.parent.name))
+def actors():
+    """Ids of the actors that this process started, Linux alone."""
+    found, family = [], children(os.getpid())
+    while family:
+        pid = family.pop()
+        with contextlib.suppress(OSError):  # it may have ended
+            family += children(pid)
+            if b"ray::MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 
@@ -76,12 +74,12 @@ def test_the_same_rows_everywhere(ray, root, tmp_path):
 
     def kill(done, total):
         if not killed:
-            killed.extend([p for p in processes("ray::MapWorker") if p not in earlier][:1])
+            killed.extend([pid for pid in actors() if pid not in earlier][:1])
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(Stop):
         run(root, tmp_path / "two", jobs.Local(workers=0, at_once=4), progress=stop)
-    earlier = processes("ray::MapWorker")
+    earlier = actors()
     engine = Ray(2, at_once=2)
     assert run(root, tmp_path / "two", engine, progress=kill).before == 4
     assert len(killed) == 1

@@ -579,7 +579,9 @@ def test_classes_that_the_model_does_not_have(root, out, asked):
     assert rows(out) == {}
 
 
-@pytest.mark.parametrize("error", [MemoryError("no"), torch.OutOfMemoryError("no memory")])
+@pytest.mark.parametrize(
+    "error", [MemoryError("no"), torch.OutOfMemoryError("no memory"), ImportError("fast-slic")]
+)
 def test_what_is_no_photos_fault_stops_the_job(root, out, monkeypatch, error):
     def forward(*_):
         raise error

@@ -29,7 +29,7 @@ class Misfit(ValueError):
 
 
 # Not a photo's own fault: it would be every photo's.
-_OF_ALL = (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, Misfit)
+_OF_ALL = (ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, Misfit)
 
 
 class Decoded(NamedTuple):
