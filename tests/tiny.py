@@ -85,7 +85,8 @@ def picky():
 
 
 def slow():
-    return Classifier(Slow(), SMALL, ["red", "green", "blue"])
+    """Of photos that no pipe between processes holds many of."""
+    return Classifier(Slow(), Geometry(resize=(128, 128), crop=None), ["red", "green", "blue"])
 
 
 def leaving():

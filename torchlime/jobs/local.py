@@ -1,7 +1,9 @@
 """The local engine: decoding in processes of their own, explaining in this one."""
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -77,3 +79,14 @@ def _settle(worker: int) -> None:
     """In a process that decodes: bombs are errors, and an interrupt is the parent's to handle."""
     refuse_bombs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """Leave when the parent was killed: else this process would wait for ever to hand over pixels
+    that nobody reads, and keep its memory and the files that it inherited."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    while os.getppid() == parent.pid:
+        time.sleep(1)
+    os._exit(1)
