@@ -1,6 +1,7 @@
 """The page: what it does, without Streamlit; then its whole flow in Streamlit's AppTest."""
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -169,7 +170,7 @@ def test_a_frame_is_drawn_around_its_segment_alone(known):
     explained = explain(known, TINY, photo(), [1], explainer_with(FEW))
     overlay = explained.overlay(1, 5, 0.6)
     assert explained.framed(overlay, None).equal(overlay)
-    best = next(segment for segment in explained.strongest(0) if segment is not None)
+    best = next(iter(explained.strongest(0)))
     changed = (explained.framed(overlay, best) != overlay).any(0)
     labels = plot.on_photo(explained.explanation.segments[0], (40, 60), explained.box)
     near = torch.nn.functional.max_pool2d((labels == best)[None].float(), 7, 1, 3)[0].bool()
@@ -310,6 +311,9 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
     ("arguments", "why"),
     [
         (["--folder", "nowhere"], "there is no folder nowhere"),
+        (["--folder", ""], "there is no folder ''"),
+        (["--folder", " "], "there is no folder"),
+        (["--model", "resnet18=a", "--model", "resnet18=b"], "resnet18 is given twice"),
         (["--port", "x"], "'x' is not a port"),
         (["--port", "70000"], "'70000' is not a port"),
         (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),
@@ -402,7 +406,7 @@ def test_drawing_anew_computes_nothing(page, monkeypatch):
     at.slider(key="photo opacity").set_value(0.9).run()
     at.slider(key="photo top").set_value(1).run()
     frames = next(box for box in at.selectbox if box.label == "Frame a segment")
-    frames.select_index(1).run()
+    frames.select_index(0).run()
     assert not at.exception
     assert not at.error
     assert at.get("image")[0].value != before
@@ -483,6 +487,56 @@ def test_a_folder_is_walked_through(page):
     press(at, "Explain its photos", "folder")
     assert at.info[0].value.startswith("The model has no class of that name")
     assert at.subheader[0].value.startswith("Red")
+
+
+def test_classes_of_one_name_are_told_apart(page):
+    at = send(page(model="tests.tiny:twins"))
+    assert at.multiselect[0].options == ["crane, 33.3% (1)", "crane, 33.3% (2)", "tench, 33.3%"]
+    at.multiselect[0].set_value([0, 1])
+    press(at, "Explain")
+    _, explained = at.session_state["explained"]
+    assert explained.explanation.targets.tolist() == [[0, 1]]
+
+
+def test_photos_beside_folders_and_names_that_are_no_unicode(page, tmp_path):
+    picture("#0000ff").save(tmp_path / "beside.png")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    odd.mkdir()
+    picture("#00ff00").save(odd / os.fsdecode(b"\xe9.png"))
+    at = page(page.folder)
+    labels = at.selectbox(key="folder label")
+    assert labels.options == ["caf\\udce9", "green", "rotten", "none, beside the folders"]
+    press(at, "Explain its photos", "folder")
+    assert not at.error
+    assert r"\\udce9\.png" in texts(at)
+    at.selectbox(key="folder label").select("none, beside the folders")
+    press(at, "Explain its photos", "folder")
+    assert "beside\\.png" in texts(at)
+
+
+def test_a_loaded_model_does_not_wait_for_one_that_loads(known, monkeypatch):
+    with known.use(TINY):
+        pass
+    begun, finish = threading.Event(), threading.Event()
+    load = models.load
+
+    def slow(*arguments):
+        begun.set()
+        assert finish.wait(60)
+        return load(*arguments)
+
+    monkeypatch.setattr(models, "load", slow)
+
+    def use_another():
+        with known.use("tests.tiny:broken"):
+            pass
+
+    other = threading.Thread(target=use_another)
+    other.start()
+    assert begun.wait(60)
+    with known.use(TINY):  # would wait for ever
+        finish.set()
+    other.join()
 
 
 def test_a_folder_without_photos_or_labels(page, tmp_path):

@@ -336,6 +336,13 @@ def test_the_image_and_the_explanation_are_left_as_they_are():
         assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
+def test_a_segment_that_has_no_pixel_in_a_small_picture_has_no_number():
+    labels = torch.zeros(90, 90, dtype=torch.int64)
+    labels[1, 1] = 1  # between the pixels of the picture
+    picture = plot.overlay(one([1.0, 2.0], labels), torch.rand(3, 30, 30), box=(0, 0, 30, 30))
+    assert picture.shape == (3, 30, 30)
+
+
 def test_results_that_need_gradients_can_be_drawn():
     explanation = one([1.0, -2.0, 0, 0, 0, 0], SIX)
     expected = plot.overlay(explanation, GREY)

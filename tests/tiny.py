@@ -40,6 +40,17 @@ def bright():
     return Classifier(Bright(), SMALL, ["Red, crimson", "green", "navy blue, blue"])
 
 
+class Even(nn.Module):
+    """Takes every photo for everything alike."""
+
+    def forward(self, images):
+        return images.mean((1, 2, 3), keepdim=True).flatten(1).expand(-1, 3)
+
+
+def twins():
+    return Classifier(Even(), SMALL, ["crane", "crane", "tench"])
+
+
 def uncropped():
     return Classifier(Bright(), Geometry(resize=None, crop=None), ["red", "green", "blue"])
 

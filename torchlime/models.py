@@ -796,7 +796,9 @@ def _import(module: str, wanted_by: str) -> ModuleType:
 
 @contextmanager
 def _download(
-    model: str, remedy: str = "pass a file with weights=PATH (--weights PATH on the command line)"
+    model: str,
+    remedy: str = "pass a file with weights=PATH (--weights PATH on the command line, "
+    "--model MODEL=PATH of torchlime app)",
 ) -> Iterator[None]:
     """Turn a failed download into one sentence with the way round it."""
     try:

@@ -742,9 +742,10 @@ def _draw_numbers(canvas: Tensor, ranks: Tensor, hues: list[Color]) -> None:
     for rank, hue in enumerate(hues, start=1):
         number = str(rank)
         half_height, half_width = text / 2 + 1, _text_width(number, text) / 2 + 1
-        if 2 * half_height > height or 2 * half_width > width:
-            continue
-        row, column = _inner_point(ranks == rank)
+        inside = ranks == rank
+        if 2 * half_height > height or 2 * half_width > width or not inside.any():
+            continue  # too small a picture for the number, or for the segment
+        row, column = _inner_point(inside)
         y = min(max(row + 0.5, half_height), height - half_height)
         x = min(max(column + 0.5, half_width), width - half_width)
         rim = (hue, max(2, text // 6))

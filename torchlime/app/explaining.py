@@ -89,7 +89,8 @@ class Models:
         self.weights = dict(allowed)
         self.device = device
         self._loaded: dict[str, Classifier] = {}
-        self._lock = threading.Lock()  # one for all: they share the processor and its memory
+        self._loading = threading.Lock()  # may take a download: those loaded do not wait for it
+        self._using = threading.Lock()  # one for all: they share the processor and its memory
 
     @property
     def names(self) -> list[str]:
@@ -105,9 +106,11 @@ class Models:
         """
         if name not in self.weights:
             raise ValueError(f"{name!r} is none of {', '.join(self.names)}")
-        with self._lock:
-            if name not in self._loaded:
-                self._loaded[name] = models.load(name, self.weights[name], self.device)
+        if name not in self._loaded:
+            with self._loading:
+                if name not in self._loaded:
+                    self._loaded[name] = models.load(name, self.weights[name], self.device)
+        with self._using:
             yield self._loaded[name]
 
 
@@ -153,6 +156,9 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime:
     for name, (least, most) in RANGES.items():
         if not least <= choices.get(name, least) <= most:
             raise ValueError(f"{name} must be {least} to {most}, got {choices[name]}")
+    samples, segments = choices.get("samples"), choices.get("segments")
+    if samples is not None and segments is not None and samples <= segments:
+        raise ValueError(f"{samples} samples are too few for {segments} segments")
     return explainer_of(meaning_of(words_of(choices, None)))
 
 
@@ -205,9 +211,9 @@ class Explained:
         """The strongest segments with their error bars: [3,h,w]."""
         return plot.bars(self.explanation, target, STRONGEST, size=(720, 480))
 
-    def strongest(self, place: int) -> dict[int | None, str]:
-        """The segments of :meth:`bars` in words; None is none of them."""
-        words: dict[int | None, str] = {None: "none"}
+    def strongest(self, place: int) -> dict[int, str]:
+        """The segments of :meth:`bars` in words."""
+        words: dict[int, str] = {}
         ids, values = (found[0, place].tolist() for found in self.explanation.top(STRONGEST))
         for rank, (segment, value) in enumerate(zip(ids, values, strict=True), start=1):
             if value != 0:
@@ -347,7 +353,7 @@ def fidelity_in_words(share: float) -> str:
     'The linear surrogate explains 63 % of the model here: fairly well.'
     """
     word = _word(share, {0.8: "very well", 0.5: "fairly well"}, "poorly, so take it as a hint")
-    return f"The linear surrogate explains {100 * share:.0f} % of the model here: {word}."
+    return f"The linear surrogate explains {max(0, 100 * share):.0f} % of the model here: {word}."
 
 
 def stability_in_words(correlation: float, overlap: float) -> str:
@@ -372,13 +378,34 @@ def _word(value: float, words: Mapping[float, str], lowest: str) -> str:
     return next((word for least, word in words.items() if value >= least), lowest)
 
 
+def spelled(text: str) -> str:
+    """``text`` with escapes for what is no Unicode: names of files may be any bytes.
+
+    >>> spelled("caf\\udce9")
+    'caf\\\\udce9'
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def distinct(texts: Sequence[str]) -> list[str]:
+    """``texts`` with a number behind those that occur more than once: a page tells them by it.
+
+    >>> distinct(["crane", "tench", "crane"])
+    ['crane (1)', 'tench', 'crane (2)']
+    """
+    return [
+        f"{text} ({texts[: place + 1].count(text)})" if texts.count(text) > 1 else text
+        for place, text in enumerate(texts)
+    ]
+
+
 def plain(text: str) -> str:
     """``text`` for Markdown, in which no character of it means anything.
 
     >>> print(plain("![x](y) *z*"))
     \\!\\[x\\]\\(y\\) \\*z\\*
     """
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", spelled(text))
 
 
 def png(pictures: Sequence[Tensor]) -> bytes:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from torchlime import Lime, models
 from torchlime.app import explaining
-from torchlime.app.explaining import Explained, Models, Photo, plain
+from torchlime.app.explaining import Explained, Models, Photo, distinct, plain, spelled
 from torchlime.cli.options import OPTIONS, SAMPLERS, SURROGATES
 from torchlime.cli.serving import add_options, allowed_models
 from torchlime.folders import class_names, photos_in
@@ -67,12 +67,13 @@ def _photo(known: Models, model: str) -> None:
             + ", ".join(f"**{plain(one.category)}** {plain(one.score)}" for one in answers[:5])
             + "."
         )
+        words = distinct([f"{answer.category}, {answer.score}" for answer in answers])
         with st.form("photo"):
             chosen = st.multiselect(
                 "Explain a class, or two beside each other",
                 range(len(answers)),
                 [0],
-                format_func=lambda place: f"{answers[place].category}, {answers[place].score}",
+                format_func=words.__getitem__,
                 max_selections=2,
             )
             choices = _controls("photo")
@@ -99,9 +100,15 @@ def _folder(known: Models, model: str, folder: str) -> None:
         photos = _kept("photos", folder, lambda: photos_in(folder))
         if not photos:
             raise ValueError(f"there is no photo in {Path(folder).name}")
-        labels = class_names(photos)
+        labels: list[str | None] = [*class_names(photos)]
+        if labels and any(photo.class_name is None for photo in photos):
+            labels.append(None)
+        names = ["none, beside the folders" if one is None else spelled(one) for one in labels]
         with st.form("folder"):
-            label = st.selectbox("Label", labels, key="folder label") if labels else None
+            place = st.selectbox(
+                "Label", range(len(labels)), format_func=names.__getitem__, key="folder label"
+            ) if labels else None  # fmt: skip
+            label = None if place is None else labels[place]
             choices = _controls("folder")
             if st.form_submit_button("Explain its photos", type="primary"):
                 explainer = explaining.explainer_with(choices)
@@ -111,8 +118,10 @@ def _folder(known: Models, model: str, folder: str) -> None:
         if st.session_state.get("walk", (None,))[0] != model:
             return
         _, label, target, explainer = st.session_state["walk"]
-        chosen = [photo for photo in photos if label in (None, photo.class_name)]
-        place = st.number_input(f"Photo (of {len(chosen)})", 1, len(chosen), key=f"page of {label}")
+        chosen = [photo for photo in photos if photo.class_name == label]
+        place = st.number_input(
+            f"Photo (of {len(chosen)})", 1, len(chosen), key=f"page of {spelled(str(label))}"
+        )
         path = chosen[place - 1].path
         if label is not None and target is None:
             st.info(
@@ -184,7 +193,7 @@ def _view(known: Models, explained: Explained, slot: str) -> None:
             st.subheader(f"{plain(answer.category)}, {plain(answer.score)}", anchor=False)
             words = explained.strongest(place)
             segment = st.selectbox(
-                "Frame a segment", words, format_func=words.__getitem__,
+                "Frame a segment", words, None, words.__getitem__, placeholder="none",
                 key=f"{slot} {place} {words}",
             )  # fmt: skip
             _picture(explained.framed(overlays[place], segment))

@@ -78,11 +78,16 @@ def serve(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from torchlime import models
 
-    if arguments.folder is not None and not Path(arguments.folder).is_dir():
-        raise UsageError(f"--folder: there is no folder {arguments.folder}")
+    folder = arguments.folder
+    if folder is not None and not (folder.strip() and Path(folder).is_dir()):
+        raise UsageError(f"--folder: there is no folder {folder or repr(folder)}")
     port = arguments.port
     if port is not None and not (port.isdecimal() and 0 < int(port) < 2**16):
         raise UsageError(f"--port: {port!r} is not a port, 1 to 65535")
+    asked = [model.partition("=")[0] for model in arguments.model]
+    for name in asked:
+        if asked.count(name) > 1:
+            raise UsageError(f"--model: {name} is given twice, and can be chosen once")
     known = models.names()
     for name in allowed_models(arguments.model):
         if ":" not in name and name not in known:
