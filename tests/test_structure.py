@@ -18,7 +18,7 @@ PACKAGE = ROOT / "torchlime"
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
     {"precision", "checks", "blocks", "files", "folders", "context", "sentences", "version"},
-    {"labelmap", "counter", "networks"},
+    {"labelmap", "counter", "networks", "pairs"},
     {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
     {"explanation"},
     {"pipeline"},

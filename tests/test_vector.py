@@ -12,7 +12,7 @@ from sklearn import datasets, ensemble, linear_model, pipeline, preprocessing, s
 from torch import nn
 
 import torchlime
-from torchlime import Explanation, explain_vector, metrics, plot
+from torchlime import Explanation, blocks, explain_vector, metrics, plot
 from torchlime.masks import Bernoulli
 from torchlime.noise import Gaussian
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
@@ -121,6 +121,81 @@ def test_a_pure_quadratic_has_coefficients_of_0_at_any_number_of_samples(num_sam
         e = explain_vector(lambda z: z.square() * torch.arange(1, 8), x, 3, scale=1.0,
                            num_samples=num_samples, surrogate=LeastSquares())  # fmt: skip
     assert e.coefficients.abs().max() < 1e-13  # of scores up to some 50
+
+
+ODD_AND_EVEN = {"cubic": lambda z: z**3, "sine": lambda z: (2 * z).sin(), "exp": torch.exp}
+
+
+@pytest.mark.parametrize("name", ODD_AND_EVEN)
+@pytest.mark.parametrize(
+    ("kernel", "surrogate"), [(Uniform(), LeastSquares()), (None, Ridge())], ids=["plain", "lime"]
+)
+@pytest.mark.parametrize("num_samples", [24, 101, 1000])
+@pytest.mark.parametrize("sampler", [Gaussian(), IID], ids=["pairs", "iid"])
+def test_intervals_cover_the_mean_over_seeds(name, kernel, surrogate, num_samples, sampler):
+    runs = 400
+    e = explain_vector(
+        lambda z: ODD_AND_EVEN[name](z).sum(1), torch.zeros(runs, 5).double(), scale=1.0,
+        num_samples=num_samples, sampler=sampler, kernel=kernel, surrogate=surrogate,
+        seed=torch.arange(runs),
+    )  # fmt: skip
+    off = (e.coefficients - e.coefficients.mean(0)).abs()
+    coverage = (off <= 1.96 * e.standard_errors).double().mean().item()
+    assert 0.89 <= coverage <= 0.99, coverage
+
+
+@pytest.mark.parametrize("num_samples", [20, 21])
+@pytest.mark.parametrize("kernel", [Uniform(), None], ids=repr)
+@pytest.mark.parametrize("surrogate", [LeastSquares(), Ridge(0.5)], ids=repr)
+def test_standard_errors_of_pairs_by_leaving_each_out(num_samples, kernel, surrogate, monkeypatch):
+    """HC3's: β − β₍ᵢ₎ of the fits without pair i, Σ (β − β₍ᵢ₎)², by refitting."""
+    e = explain_vector(nonlinear, vectors(1, 4), 1, scale=1.0, num_samples=num_samples,
+                       kernel=kernel, surrogate=surrogate, keep_samples=True)  # fmt: skip
+    variance = torch.zeros(4).double()
+    for pair in range(num_samples // 2):
+        left = torch.ones(num_samples, dtype=torch.bool)
+        left[2 * pair : 2 * pair + 2] = False
+        data = (e.masks[:, left], e.sample_scores[:, left], e.weights[:, left], e.segment_count)
+        variance += (surrogate(*data).coefficients[0, 0] - e.coefficients[0, 0]).square()
+    assert e.standard_errors[0, 0].allclose(variance.sqrt(), rtol=1e-9)
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 1)
+    assert e.refit().standard_errors.allclose(e.standard_errors, rtol=1e-9)
+
+
+def test_the_scores_of_an_even_model_have_errors_of_0():
+    e = explain_vector(lambda z: z.square().sum(1), torch.zeros(2, 5).double(), scale=1.0)
+    assert e.standard_errors.max() < 1e-14
+
+
+@pytest.mark.parametrize("surrogate", [LeastSquares(), Ridge(1e-6)], ids=repr)
+@pytest.mark.parametrize(
+    ("num_samples", "flagged", "defined"),
+    [(8, True, False), (12, True, False), (13, True, False), (14, False, True)],
+)
+def test_fewer_pairs_than_features_plus_one_are_flagged(surrogate, num_samples, flagged, defined):
+    """Between F and 2F the fit is perfect and its slopes are wrong: nothing else shows it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        e = explain_vector(nonlinear, vectors(2, 6), 0, num_samples=num_samples, kernel=Uniform(),
+                           surrogate=surrogate, keep_samples=True)  # fmt: skip
+    for shown in (e, e.refit()):
+        assert shown.problems.tolist() == [32 * flagged] * 2
+        assert shown.standard_errors.isfinite().all() == defined
+        assert shown.standard_errors.isnan().all() != defined
+    if flagged:
+        with pytest.raises(
+            RuntimeError, match=r"effective samples \(or antithetic pairs\) are few"
+        ):
+            e.check()
+    iid = explain_vector(nonlinear, vectors(2, 6), 0, num_samples=num_samples, kernel=Uniform(),
+                         surrogate=surrogate, sampler=IID)  # fmt: skip
+    assert iid.ok.all()
+
+
+def test_the_warning_of_few_pairs_names_the_callers_line():
+    with pytest.warns(UserWarning, match="samples in pairs span") as caught:
+        explain_vector(nonlinear, vectors(2, 6), num_samples=8)
+    assert caught[0].filename == __file__
 
 
 def test_the_documents_recipe_is_one_call():

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchlime.checks import check_count
 from torchlime.context import undisturbed
 from torchlime.files import whole_file
+from torchlime.pairs import in_pairs
 
 FORMAT = 1  # of saved files
 Sign = Literal["positive", "negative", "both"]
@@ -45,7 +46,7 @@ REASONS = {
     Problem.TARGET_OUT_OF_RANGE: "a target is not a class of the model",
     Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
     Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
-        "the effective samples are fewer than the {parts} plus one: "
+        "the effective {samples} are fewer than the {parts} plus one: "
         "raise num_samples, use fewer {parts} or a wider kernel"
     ),
     Problem.FIRST_ROW_MASKED: (
@@ -68,7 +69,8 @@ class Explanation:
 
     Attributes:
         coefficients: [B,T,S], the surrogate's slope of each segment; 0 beyond the count.
-        standard_errors: [B,T,S], heteroscedastic (HC3); 0 beyond the count, NaN where undefined.
+        standard_errors: [B,T,S], heteroscedastic (HC3; of antithetic pairs as one); 0 beyond the
+            count, NaN where undefined.
         intercepts: [B,T], the surrogate where everything is hidden; where every feature is 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
@@ -76,7 +78,7 @@ class Explanation:
         local_predictions: [B,T], the surrogate on the unmasked image.
         segments: [B,H,W] int64, ids 0…count−1; [B,0,0] of vectors, which have none.
         segment_count: [B] int64.
-        effective_samples: [B], (Σw)²/Σw².
+        effective_samples: [B], (Σw)²/Σw²; half as many pairs.
         problems: [B] int64, bits of :class:`Problem`; 0 is well.
         settings: how it was made: the explainer's fields (strategies as objects; as their repr once
             loaded from a file), the seed and versions.
@@ -111,9 +113,10 @@ class Explanation:
 
     def check(self) -> "Explanation":
         """Return self, or raise RuntimeError with the reasons. Reads ``problems`` on the host."""
-        words = {"input": "image", "parts": "segments"}
+        words = {"input": "image", "parts": "segments", "samples": "samples"}
         if self.vectors is not None:
             words = {"input": "vector", "parts": "features"}
+            words["samples"] = "samples (or antithetic pairs)"
         bad = [
             (f"{words['input']} {number}: " if len(self) > 1 else "")
             + "; ".join(REASONS[problem].format(**words) for problem in Problem(bits))
@@ -216,7 +219,7 @@ class Explanation:
                 weights = weigh(kernel, self.masks, self.segment_count, self.energy)
                 weights = weights.to(self.weights.dtype)
             fit = surrogate(self.masks, self.sample_scores, weights, self.segment_count)
-            changes = fitted(fit, weights, self.segment_count, self.vectors, self.scale)
+            changes = fitted(fit, self.masks, weights, self.segment_count, self.vectors, self.scale)
         before = self.problems & ~(Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES)
         changes["problems"] = changes["problems"] | before
         used = {"kernel": kernel or self.settings["kernel"], "surrogate": surrogate}
@@ -357,12 +360,13 @@ def weigh(
 
 def fitted(
     fit: Any,
+    masks: Tensor,
     weights: Tensor,
     segment_count: Tensor,
     vectors: Tensor | None = None,
     scale: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """The fields of an :class:`Explanation` that follow from a surrogate's Fit and the weights.
+    """The fields of an :class:`Explanation` that follow from a Fit to ``masks`` and the weights.
 
     A Fit to noise is in units of ``scale`` from ``vectors``; the fields are in units of these.
     """
@@ -374,7 +378,8 @@ def fitted(
         intercepts = fit.intercepts - (slopes * vectors[:, None]).sum(dim=2)
         fit = fit._replace(coefficients=slopes, standard_errors=errors, intercepts=intercepts)
     effective = weights.sum(dim=1).square() / weights.square().sum(dim=1)
-    too_few = ~(effective >= segment_count + 1 - 1e-9)  # NaN is too few
+    directions = torch.where(in_pairs(masks), effective / 2, effective)
+    too_few = ~(directions >= segment_count + 1 - 1e-9)  # NaN is too few
     problems = flag(~fit.ok, Problem.SOLVE_FAILED)
     problems = problems | flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES)
     return {

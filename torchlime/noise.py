@@ -54,7 +54,7 @@ class Gaussian:
                 f"{num_samples} samples in pairs span {drawn} directions, fewer than the "
                 f"{num_features} features; raise num_samples to {2 * num_features} or more, "
                 "or use Gaussian(antithetic=False)",
-                stacklevel=2,
+                stacklevel=3,  # the line that calls explain_vector
             )
         seeds = seeds_of(seed, feature_count)[:, None, None]
         samples = numbers(drawn, feature_count)[:, None]

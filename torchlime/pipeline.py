@@ -73,7 +73,7 @@ def explained(
     with torch.set_grad_enabled(differentiable):
         scores = predictions.scores[:, fitted_rows]
         fit = surrogate(design, scores, weights, count)
-        fields |= fitted(fit, weights, count, fields.get("vectors"), fields.get("scale"))
+        fields |= fitted(fit, design, weights, count, fields.get("vectors"), fields.get("scale"))
         fields["scores"] = predictions.scores[:, 0]
     finite = predictions.scores.isfinite().flatten(1).all(dim=1)
     fields["problems"] |= (

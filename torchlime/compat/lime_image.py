@@ -254,7 +254,7 @@ class ImageExplanation:
             masks=masks,
             sample_scores=scores,
             weights=weights,
-            **fitted(fit, weights, counts),
+            **fitted(fit, masks, weights, counts),
         )
 
 

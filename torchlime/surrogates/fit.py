@@ -1,5 +1,6 @@
 """What every surrogate shares: the weighted normal equations before, the diagnostics after."""
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchlime.blocks import row_blocks
+from torchlime.pairs import in_pairs, partners
 from torchlime.precision import solve_dtype
 
 
@@ -104,6 +106,11 @@ class Samples:
         M = (XᵀWX + diag(0, α))⁻¹, h = w xᵀMx and residuals e, the variances are the diagonal of
         M (Σ w² e² / (1−h)² x xᵀ) M. Rows with 1 − h < 1e-8 contribute nothing; all are NaN where
         N ≤ count + 1 or without ``inverse`` [B,S,S], the slopes' block of M.
+
+        Antithetic pairs, whose two residuals are not independent, are left out as one: their even
+        part does not reach the slopes, and in it stand z, the odd part (e₊ − e₋)/2 of the
+        residuals and 1 − 2w zᵀMz. All are NaN where one of these is < 1e-8 (such a pair alone
+        decides a slope), or the pairs are no more than the count.
         """
         coefficients = solution
         if self.dual:
@@ -112,6 +119,7 @@ class Samples:
         unexplained = variation = variance = torch.zeros(
             (), dtype=self.dtype, device=self.masks.device
         )
+        paired = in_pairs(self.masks)[:, None, None]
         for rows in self._blocks():
             z, y = self._centred(rows)
             w = self.weights[:, rows, None]
@@ -120,8 +128,15 @@ class Samples:
             variation = variation + (w * y.square()).sum(dim=1)
             if inverse is not None:
                 solved = z @ inverse  # Mx, slopes only
-                room = 1 - w * (1 / self.total[:, None, None] + (solved * z).sum(-1, keepdim=True))
-                pull = torch.where(room < 1e-8, 0.0, w * residuals / room)
+                leverage = w * (solved * z).sum(-1, keepdim=True)
+                room = 1 - w / self.total[:, None, None] - leverage
+                force = w * residuals
+                pull = torch.where(room < 1e-8, 0.0, force / room)
+                if self.masks.is_floating_point():  # masks are never in pairs
+                    room = 1 - leverage - partners(leverage)
+                    odd = (force - partners(force)) / math.sqrt(2)  # half of the pair's, squared
+                    of_pair = torch.where(room < 1e-8, torch.nan, odd / room)
+                    pull = torch.where(paired, of_pair, pull)
                 variance = variance + pull.square().mT @ solved.square()
 
         slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
@@ -133,8 +148,9 @@ class Samples:
 
         errors = torch.full_like(slopes, torch.nan)
         if inverse is not None:
-            enough = self.masks.shape[1] > self.segment_count + 1
-            errors = torch.where(enough[:, None, None], variance.detach().sqrt(), errors)
+            free = torch.where(paired, self.masks.shape[1] // 2, self.masks.shape[1] - 1)
+            enough = free > self.segment_count[:, None, None]
+            errors = torch.where(enough, variance.detach().sqrt(), errors)
         errors = errors.masked_fill(~self.present[:, None], 0.0)
         slopes, intercepts, fidelity, errors, ok = (
             value.reshape(self.images, -1, *value.shape[2:])  # images of one design: their targets
@@ -152,7 +168,7 @@ class Samples:
 
     def _blocks(self) -> Iterator[slice]:
         batch, samples, width = self.masks.shape
-        return row_blocks(samples, batch * max(width, self.scores.shape[2]))
+        return row_blocks(samples, batch * max(width, self.scores.shape[2]), multiple=2)  # pairs
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
         return self.masks[:, rows].to(self.dtype), self.scores[:, rows] - self.origin

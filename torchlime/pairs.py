@@ -1,0 +1,27 @@
+"""Antithetic pairs in a design: rows z, −z, one after the other, a last row without a partner 0."""
+
+import torch
+from torch import Tensor
+
+from torchlime.blocks import row_blocks
+
+
+def in_pairs(design: Tensor) -> Tensor:
+    """Whether the rows of noise [B,N,F] come in pairs: [B] bool, on its device; False of masks."""
+    batch, samples, width = design.shape
+    if not design.is_floating_point():
+        return torch.zeros(batch, dtype=torch.bool, device=design.device)
+    if design.stride(0) == 0 and batch > 1:  # one draw for all
+        return in_pairs(design[:1]).expand(batch)
+    paired = (design[:, samples // 2 * 2 :] == 0).flatten(1).all(dim=1)
+    for rows in row_blocks(samples // 2, 2 * batch * width):
+        halves = design[:, 2 * rows.start : 2 * rows.stop].unflatten(1, (-1, 2))
+        paired = paired & (halves[:, :, 0] == -halves[:, :, 1]).flatten(1).all(dim=1)
+    return paired
+
+
+def partners(values: Tensor) -> Tensor:
+    """Each row's partner in [B,N,T], the last of an odd number its own: [B,N,T]."""
+    pairs = values.shape[1] // 2
+    swapped = values[:, : 2 * pairs].unflatten(1, (pairs, 2)).flip(2).flatten(1, 2)
+    return torch.cat([swapped, values[:, 2 * pairs :]], dim=1)
