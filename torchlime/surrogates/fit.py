@@ -38,14 +38,16 @@ class Samples:
 
     With A the rows √w (z−z̄) and c the column √w (y−ȳ), the slopes solve the normal equations
     AᵀA β = Aᵀc. In the dual form they are β = Aᵀu, where AAᵀ u = c: the same β, also with a penalty
-    on the diagonal and for the minimum norm, of N unknowns instead of S.
+    on the diagonal and for the minimum norm, of N unknowns instead of S. Of centred rows AAᵀ has
+    the null vector q = √w/‖√w‖. As c has no part in q, adding its square changes no answer, and
+    makes the rank full where the rows are independent.
 
     Args:
         dual: use that form; for designs without padding, and of no standard errors.
 
     Attributes:
         total: [B], the sum of the weights.
-        gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ.
+        gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of its size.
         cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
         padding: bool, the rows of ``gram`` that stand for no unknown.
     """
@@ -89,6 +91,9 @@ class Samples:
             for block in self._column_blocks():
                 a = self._root_columns(block)
                 self.gram = self.gram + a @ a.mT
+            null = self.root / self.total[:, None, None].sqrt()
+            size = self.gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
+            self.gram = self.gram + size * null @ null.mT
             return
         self.padding = ~self.present
         for rows in self._blocks():

@@ -48,7 +48,7 @@ class LeastSquares:
         gram = with_diagonal(samples.gram / scale, padding)
         direct, full_rank = factorise(gram)
         shifted, ok = factorise(with_diagonal(gram, torch.full_like(padding, SHIFT)))
-        full_rank = full_rank[:, None, None] & (not samples.dual)  # AAᵀ √w = 0
+        full_rank = full_rank[:, None, None]
         factor = torch.where(full_rank, direct, shifted)
 
         def refined(right: Tensor) -> Tensor:
@@ -63,7 +63,8 @@ class LeastSquares:
 
         right = samples.cross / scale
         if samples.dual:  # from AAᵀc, which has no part in the directions that are not reached
-            return samples.fit(refined(refined(gram @ right)), ok[:, None], None)
+            solution = torch.where(full_rank, refined(right), refined(refined(gram @ right)))
+            return samples.fit(solution, ok[:, None], None)
         solution = minimum_norm(right)
         identity = identity_like(gram).expand_as(gram)
         reached = torch.where(full_rank, identity, minimum_norm(gram))
