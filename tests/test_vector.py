@@ -241,8 +241,7 @@ def test_the_same_draws_through_scikit_learn(surrogate, theirs, scale, num_sampl
             fit = theirs.fit(noise.numpy(), scores[:, target], sample_weight=weights)
             expected = torch.from_numpy(fit.coef_) / scale
             size = expected.abs().max()
-            tolerance = 1e-8 if surrogate == LeastSquares() and num_samples < 12 else 1e-10
-            assert (e.coefficients[b, t] - expected).abs().max() < tolerance * size
+            assert (e.coefficients[b, t] - expected).abs().max() < 1e-10 * size
             intercept = fit.intercept_ - (expected @ x[b]).item()
             assert e.intercepts[b, t].item() == pytest.approx(intercept, abs=1e-8)
             predicted = fit.predict(np.zeros((1, 12)))[0]
@@ -385,6 +384,9 @@ def test_top_and_as_list(explanation):
     assert [name for name, _ in one.as_list()] == [str(i) for i in ids[0, 0].tolist()]
     with pytest.raises(ValueError, match="feature_names must be 6 names, got 2"):
         one.as_list(["a", "b"])
+    assert one.as_list(iter(names)) == one.as_list(np.array(names)) == one.as_list(names)
+    with pytest.raises(TypeError, match="feature_names must be 6 names, got the str 'abcdef'"):
+        one.as_list("abcdef")
     with pytest.raises(ValueError, match="target 7 was not explained; the explained ones are"):
         one.as_list(target=7)
     with pytest.raises(
@@ -495,13 +497,32 @@ def test_an_estimator_without_scores_is_refused(table):
     features, labels = table
     x = torch.from_numpy(features[:2])
     machine = svm.LinearSVC().fit(features, labels)
-    with pytest.raises(TypeError, match="predict of LinearSVC must return float scores, got int64"):
-        explain_vector(machine, x)
+    for given in (labels, labels.astype(float)):  # classes are no scores, whatever their dtype
+        with pytest.raises(TypeError, match="LinearSVC predicts classes and has no predict_proba"):
+            explain_vector(svm.LinearSVC().fit(features, given), x)
     wrapped = explain_vector(
         lambda z: torch.from_numpy(machine.decision_function(z.numpy())), x,
         surrogate=LeastSquares(),
     )  # fmt: skip
     np.testing.assert_allclose(wrapped.coefficients[0, 0].numpy(), machine.coef_[0], atol=1e-10)
+
+
+def test_an_estimator_of_whole_numbers_of_16_bits_and_without_gradients(table):
+    features, labels = table
+    x = torch.from_numpy(features[:2])
+
+    class Counts:
+        def predict(self, rows):
+            return np.rint(100 * rows.sum(1)).astype(int)
+
+    assert (explain_vector(Counts(), x).check().coefficients - 100).abs().max() < 10
+    logistic = linear_model.LogisticRegression().fit(features, labels)
+    for dtype in (torch.bfloat16, torch.float16):
+        rough = explain_vector(logistic, x.to(dtype), 1).check().coefficients
+        exact = explain_vector(logistic, x.to(dtype).double(), 1).coefficients
+        assert rough.allclose(exact, rtol=1e-3, atol=1e-5)
+    with pytest.raises(ValueError, match="differentiable=True needs a model of torch, not an est"):
+        explain_vector(logistic, x, differentiable=True)
 
 
 def test_a_strategy_is_any_callable_of_its_signature():
@@ -612,3 +633,43 @@ def test_the_scale_of_a_feature_that_is_not_above_0_is_flagged(value):
     assert e.ok.tolist() == [True, False]
     with pytest.raises(RuntimeError, match="vector 1: .*scale of a feature is not a finite number"):
         e.check()
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "model_dtype", "fine"),
+    [
+        (1e5, torch.float32, torch.float32, True),
+        (1e7, torch.float32, torch.float32, False),
+        (-1e7, torch.float64, torch.float32, False),
+        (1e7, torch.float32, torch.float64, True),
+        (1e7, torch.float64, torch.float64, True),
+        (30.0, torch.float64, torch.bfloat16, False),
+    ],
+)
+def test_a_scale_that_the_models_dtype_swallows_is_flagged(value, dtype, model_dtype, fine):
+    x = torch.zeros(2, 3, dtype=dtype)
+    x[1, 2] = value
+    model = nn.Linear(3, 1, dtype=model_dtype)
+    e = explain_vector(model, x, 0, surrogate=LeastSquares())
+    assert e.ok.tolist() == [True, fine]
+    if fine:
+        error = (e.coefficients[1, 0] - model.weight[0]).abs().max().item()
+        assert error < (0.1 if model_dtype == torch.float32 else 1e-6)
+    else:
+        with pytest.raises(RuntimeError, match="vector 1: .* the dtype of the model's input swall"):
+            e.check()
+
+
+@pytest.mark.parametrize("num_samples", [40, 49, 50])
+@pytest.mark.parametrize("surrogate", [LeastSquares(), Ridge(0.0)], ids=repr)
+@pytest.mark.parametrize("kernel", [None, Uniform()], ids=repr)
+def test_the_minimum_norm_of_few_independent_samples(num_samples, surrogate, kernel):
+    e = explain_vector(nonlinear, vectors(1, 50), 0, num_samples=num_samples, surrogate=surrogate,
+                       kernel=kernel, sampler=IID, scale=1.0, keep_samples=True)  # fmt: skip
+    z, y, w = (v[0].double().numpy() for v in (e.masks, e.sample_scores[..., 0], e.weights))
+    root = np.sqrt(w)
+    a, c = root[:, None] * (z - w @ z / w.sum()), root * (y - w @ y / w.sum())
+    expected = np.linalg.lstsq(a, c, rcond=1e-10)[0]
+    error = np.abs(e.coefficients[0, 0].numpy() - expected).max()
+    assert error < 1e-10 * np.abs(expected).max()
+    assert not e.problems.item() & 16

@@ -8,7 +8,7 @@ import dataclasses
 import enum
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,7 +52,10 @@ REASONS = {
     Problem.FIRST_ROW_MASKED: (
         "the sampler's first row hides a segment, so its scores are not those of the whole image"
     ),
-    Problem.BAD_SCALE: "the scale of a feature is not a finite number above 0",
+    Problem.BAD_SCALE: (
+        "the scale of a feature is not a finite number above 0, or so small beside the feature "
+        "that the dtype of the model's input swallows it: use a wider dtype, or centre the features"
+    ),
 }
 
 
@@ -153,7 +156,7 @@ class Explanation:
         )
 
     def as_list(
-        self, feature_names: Sequence[str] | None = None, target: int | None = None
+        self, feature_names: Iterable[str] | None = None, target: int | None = None
     ) -> list[tuple[str, float]]:
         """(name, coefficient) of every feature of one vector, or segment of one image.
 
@@ -164,11 +167,14 @@ class Explanation:
             target: one of ``targets``; None is the first.
 
         Raises:
+            TypeError: one str for the names.
             ValueError: several inputs (index first: ``explanation[i]``), another number of names,
                 or a target that was not explained.
         """
         row, count = row_of(self, target), int(self.segment_count[0])  # read back: the caller asks
-        names = range(count) if feature_names is None else feature_names
+        if isinstance(feature_names, str):
+            raise TypeError(f"feature_names must be {count} names, got the str {feature_names!r}")
+        names = list(range(count) if feature_names is None else feature_names)
         if len(names) != count:
             raise ValueError(f"feature_names must be {count} names, got {len(names)}")
         ids, values = (strongest[0, row].tolist() for strongest in self.top(count))

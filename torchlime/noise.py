@@ -85,11 +85,11 @@ class Noisy:
         x: [B,…], F entries each.
         scale: [B,F].
         noise: [B,N,F].
-        dtype: what the model takes; the sum is in the wider one of float32 and that of ``x``.
+        dtype: what the model takes; the sum is in the widest of float32, it and that of ``x``.
     """
 
     def __init__(self, x: Tensor, scale: Tensor, noise: Tensor, dtype: torch.dtype):
-        wide = torch.promote_types(x.dtype, torch.float32)
+        wide = torch.promote_types(torch.promote_types(x.dtype, dtype), torch.float32)
         self.shape = x.shape[1:]
         self.x = x.flatten(1).to(wide)
         self.scale = scale.to(wide)

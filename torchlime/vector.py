@@ -76,7 +76,9 @@ def explain_vector(
                            sampler=Gaussian(antithetic=False), surrogate=LeastSquares())
 
         Antithetic pairs keep even parts of the model, such as curvature at x, out of the
-        coefficients: to rounding, some 1e-16 of the scores' spread over the scale.
+        coefficients: to rounding, some ε of the scores' spread over the scale, 1e-16 of float64
+        and that of the dtype otherwise. Of odd nonlinearities they hold half as many independent
+        draws: twice the variance of ``antithetic=False`` at the same N.
 
     Args:
         model: any callable [n,…] → [n,classes], or [n] (one target), or an object with such
@@ -91,7 +93,7 @@ def explain_vector(
         sampler: feature_count → noise.
         kernel: noise → proximity weights; None = ``Exponential(0.75·√F, "euclidean")``, lime's rule
             for tables, of the standardised distance ‖ε‖.
-        surrogate: noise, scores, weights → Fit.
+        surrogate: noise, scores, weights → Fit. ``Lasso`` has no dual form: F up to some 2000.
         seed: of the noise: an int for one draw that all vectors share, or an int64 tensor [B].
         top: how many classes where ``targets`` is None.
         chunk_size: rows of a forward pass at most; None = a million entries, 64 to 4096 rows.
@@ -107,8 +109,9 @@ def explain_vector(
 
     Raises:
         TypeError, ValueError, IndexError: an argument, or the model's output, is of the wrong
-            type, shape, device or range. What only the device knows, NaN in ``x`` or a scale of 0
-            in a tensor, is in ``problems``, which ``explanation.check()`` raises.
+            type, shape, device or range. What only the device knows is in ``problems``, which
+            ``explanation.check()`` raises: NaN in ``x``, a scale of 0 in a tensor, or one below 4
+            roundings of the feature in the dtype that the model takes, which would swallow it.
         torch.OutOfMemoryError: not even a single vector fits into a forward pass.
 
     Example:
@@ -129,7 +132,10 @@ def explain_vector(
         kernel = Exponential(0.75 * math.sqrt(x[0].numel()), "euclidean")
     check_strategies(sampler=sampler, kernel=kernel, surrogate=surrogate)
     if not callable(model):
+        if differentiable:
+            raise ValueError("differentiable=True needs a model of torch, not an estimator")
         model = _Estimator(model)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))  # no array is bfloat16
     check_call(model, top=top, progress=progress, differentiable=differentiable)
     settings = recorded(
         {"sampler": sampler, "num_samples": num_samples, "kernel": kernel, "surrogate": surrogate},
@@ -144,13 +150,15 @@ def explain_vector(
         count = torch.full((1,), width, device=x.device).expand(batch)
         noise = _check_noise(sampler(count, width, int(num_samples), seed=seed), vectors)
         model = unwrapped(model)
+        dtype = input_dtype(model, x, "x is")
         predictions = predicted(
-            model, Noisy(x, scales, noise, input_dtype(model, x, "x is")),
+            model, Noisy(x, scales, noise, dtype),
             (batch, noise.shape[1] + 1), x.device, targets, top=top, autocast=autocast,
             chunk_size=chunk_size or min(max(CHUNK_ENTRIES // width, 64), 4096),
             differentiable=differentiable, progress=progress,
         )  # fmt: skip
-        good_scale = ((scales > 0) & scales.isfinite()).all(dim=1)
+        swallowed = (scales < 4 * torch.finfo(dtype).eps * vectors.abs()) & vectors.isfinite()
+        good_scale = ((scales > 0) & scales.isfinite() & ~swallowed).all(dim=1)
         return explained(
             predictions, noise, count, fitted_rows=slice(1, None),
             kernel=kernel, surrogate=surrogate,
@@ -204,6 +212,11 @@ class _Estimator:
             raise TypeError(
                 f"model must be callable, or an estimator with predict, got {estimator!r}"
             )
+        if hasattr(estimator, "classes_") and not hasattr(estimator, "predict_proba"):
+            raise TypeError(
+                f"{type(estimator).__name__} predicts classes and has no predict_proba: wrap it in "
+                "a function of its decision_function"
+            )
         self.name = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
         self.estimator = estimator
 
@@ -212,10 +225,10 @@ class _Estimator:
 
         rows = x.flatten(1).cpu().numpy()  # an estimator is on the host
         scores = np.asarray(getattr(self.estimator, self.name)(rows))
-        if scores.dtype.kind != "f":
+        if scores.dtype.kind not in "fiu":
             raise TypeError(
-                f"{self.name} of {type(self.estimator).__name__} must return float scores, got "
-                f"{scores.dtype}; wrap a classifier without predict_proba in a function of its "
-                "decision_function"
+                f"{self.name} of {type(self.estimator).__name__} must return numbers, got "
+                f"{scores.dtype}"
             )
-        return torch.from_numpy(scores).to(x.device)
+        found = torch.from_numpy(scores).to(x.device)
+        return found if found.is_floating_point() else found.to(solve_dtype(x.device))
