@@ -246,6 +246,7 @@ def _area(
     shown: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
+    check_pixels(explanation)
     check_images(images)
     check_same_device(explanation.segments, images, "the explanation")
     settings = explanation.settings
