@@ -162,12 +162,13 @@ def test_the_meter():
 # Real processes, stopped
 
 
-def start(*arguments, workers="1", **settings):
+def start(*arguments, workers="1", pace="0.05", **settings):
     command = [sys.executable, "-m", "torchlime", "job", "photos", "--out", "out"]
     flags = ["--model", "tests.tiny:slow", *FAST, "--workers", workers, *arguments]
     return subprocess.Popen(
         [*command, *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True, **settings,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TINY_SECONDS": pace}, start_new_session=True,
+        **settings,
     )  # fmt: skip
 
 
@@ -186,7 +187,7 @@ def wait_for_rows(process, least):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_process_loses_eight_photos_at_most_and_goes_on(how, here):
     good("photos", 60)
-    process = start()
+    process = start(pace="0.3")  # so slowly that it is stopped before it is done
     seen = wait_for_rows(process, 8)
     helpers = children(process.pid)
     os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
