@@ -89,3 +89,9 @@ def test_ids_know_no_machine():
 )
 def test_what_a_name_means(name, known, found):
     assert meant_by(name, known) == found
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path):
+    touch(tmp_path, "cats/1.jpg")
+    (tmp_path / "cats/loop.jpg").symlink_to("loop.jpg")
+    assert [photo.id for photo in photos_in(tmp_path)] == ["cats/1.jpg", "cats/loop.jpg"]

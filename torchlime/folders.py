@@ -34,7 +34,7 @@ def photos_in(root: str | os.PathLike[str]) -> list[Photo]:
     into a folder that they are in.
 
     Raises:
-        OSError: a folder cannot be read.
+        OSError: a folder, or one in it, cannot be read; it is named.
     """
     root = Path(root)
     found = []
@@ -52,10 +52,17 @@ def _files(folder: Path, inside: tuple[Path, ...]) -> Iterator[Path]:
             path = folder / entry.name
             if entry.name.startswith("."):
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 yield path
             elif (real := path.resolve()) not in inside:
                 yield from _files(path, (*inside, real))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle: of a photo's name, its reader says what is wrong
+        return False
 
 
 def id_of(relative: Path) -> str:
