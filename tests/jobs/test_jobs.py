@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from torchlime.fills import Constant
 from torchlime.jobs.identity import described, seed_of, weights_hash
 from torchlime.jobs.rows import explanation_of, schema
 from torchlime.jobs.store import ROWS_IN_A_FILE, Store, picture_path
+from torchlime.jobs.worker import Decoded
 from torchlime.segments import Grid, Slic
 
 pytest.importorskip("pyarrow")
@@ -421,6 +423,10 @@ def test_settings_in_words():
     assert described(torch.zeros(2)) == described(torch.zeros(2)) != described(torch.ones(2))
     assert described(good) == "tests.jobs.folder.good"
     assert described(Grid(2, 3)) == "Grid(rows=2, cols=3)"
+    assert described(object()) == "<object object>"
+    one, same, other = (functools.partial(good, count=n) for n in (1, 1, 2))
+    assert described(one) == described(same) != described(other)
+    assert "tests.jobs.folder.good" in described(one)
 
 
 def test_the_hash_of_weights():
@@ -456,9 +462,11 @@ def damage(root):
         with open(os.path.join(os.fsencode(root), name), "wb") as file:
             file.write(data)
     (root / "broken link.jpg").symlink_to("nowhere")
+    (root / "loop.jpg").symlink_to("loop.jpg")
     os.mkfifo(root / "pipe.jpg")
     reasons = {
         "broken%20link.jpg": "there is no image",
+        "loop.jpg": "there is no image",
         "pipe.jpg": "is empty (0 bytes)",
         "folder.png/inner.png": None,
     }
@@ -630,18 +638,26 @@ def test_progress(root, out):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "calls"),
-    [(0.01, [1, 7, 8, 4]), (1.0, [1, 5, 2, 5, 3, 4]), (60.0, [1] * 20)],
+    ("seconds", "unreadable", "calls"),
+    [
+        (0.01, (), [1, 7, 8, 4]),
+        (1.0, (), [1, 5, 2, 5, 3, 4]),
+        (60.0, (), [1] * 20),
+        (1.0, (0, 1), [1, 1, 1, 5, 5, 3, 4]),  # these two tell nothing of the others
+    ],
 )
-def test_a_call_takes_some_seconds_at_most(monkeypatch, seconds, calls):
+def test_a_call_takes_some_seconds_at_most(monkeypatch, seconds, unreadable, calls):
     class Work:
         now, calls = 0.0, []
-        decode = staticmethod(lambda photo: photo)
+
+        def decode(self, photo):
+            pixels = None if photo in unreadable else np.zeros(1)
+            return Decoded(photo, pixels, (1, 1), None)
 
         def rows(self, decoded):
-            self.now += seconds * len(decoded)
+            self.now += seconds * sum(one.pixels is not None for one in decoded)
             self.calls.append(len(decoded))
-            return list(decoded)
+            return [one.photo for one in decoded]
 
     work = Work()
     monkeypatch.setattr("torchlime.jobs.local.time.monotonic", lambda: work.now)

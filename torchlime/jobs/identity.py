@@ -1,8 +1,10 @@
 """Identity: what has to agree so that two runs give the same rows."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,7 +78,10 @@ def described(value: Any) -> str:
         return f"a tensor {list(value.shape)} {value.dtype} {digest}"
     if hasattr(value, "__qualname__"):  # a function, whose repr is where it lies in memory
         return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
+    if isinstance(value, partial):
+        named = {name: described(given) for name, given in sorted(value.keywords.items())}
+        return f"partial of {described(value.func)} with {[*map(described, value.args)]}, {named}"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def _bytes(tensor: Tensor) -> Any:

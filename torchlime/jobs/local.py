@@ -57,10 +57,13 @@ class Local:
             while decoded:
                 start = time.monotonic()
                 rows = work.rows(decoded[:size])
-                seconds = (time.monotonic() - start) / len(rows)
+                seconds = time.monotonic() - start
                 yield rows
+                count = sum(one.pixels is not None for one in decoded[:size])
                 decoded = decoded[size:]
-                size = max(1, min(self.at_once, int(_SECONDS_OF_A_CALL / max(seconds, 1e-9))))
+                if count:  # a photo that cannot be read takes no time
+                    fitting = int(_SECONDS_OF_A_CALL * count / max(seconds, 1e-9))
+                    size = max(1, min(self.at_once, fitting))
 
 
 class _Photos(Dataset[Decoded]):
