@@ -350,6 +350,15 @@ def test_failed_photos_are_tried_again_on_request(root, out):
     assert len(rows(out)) == 10
 
 
+def test_only_the_photos_asked_for_are_tried_again(root, out):
+    for colour in ("red", "green"):
+        (root / colour / "bad.png").write_text("no image")
+    run(root, out, targets=(0,))
+    again = run(root, out, targets=(0,), label="green", retry=True)
+    assert again == jobs.Summary(0, 1, before=3, failures=1)
+    assert jobs.read(out).failures.keys() == {"red/bad.png", "green/bad.png"}
+
+
 def test_foreign_folders_are_left_alone(root, out):
     out.mkdir()
     (out / "thesis.txt").write_text("two years of work")
@@ -368,6 +377,32 @@ def test_overwriting_removes_its_own_files_only(root, out):
     assert len(rows(out)) == 4
     assert (out / "notes.txt").exists()
     assert not list((out / "_pictures").rglob("*.png"))
+
+
+def test_results_are_overwritten_only_by_others(root, out):
+    run(root, out, pictures=True)
+    before = rows(out)
+
+    def absent(work, photos):
+        raise ImportError("no engine")
+        yield
+
+    for settings in ({"engine": absent}, {"targets": (0, -1)}):
+        with pytest.raises((ImportError, ValueError)):
+            run(root, out, overwrite=True, model="other", **settings)
+        assert rows(out) == before
+        assert len(list((out / "_pictures").rglob("*.png"))) == 10
+    assert run(root, out) == jobs.Summary(0, 0, before=10, failures=0)
+
+
+def test_settings_may_change_until_a_photo_was_explained(root, out):
+    for path in root.rglob("*.png"):
+        path.write_text("no image")
+    assert run(root, out).failed == 10
+    good(root, 1)
+    assert run(root, out, targets=(1,)) == jobs.Summary(1, 9, before=0, failures=9)
+    with pytest.raises(ValueError, match="targets: 1, not the best"):
+        run(root, out)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of Unix")
@@ -417,6 +452,16 @@ def test_a_record_of_the_future(root, out):
     (out / "_job.json").write_text(json.dumps(record | {"format": 99}))
     with pytest.raises(ValueError, match="written by a newer version"):
         jobs.read(out)
+
+
+@pytest.mark.parametrize("text", ["", '{"form', '{"format": 1}', "[]", '{"format": "x"}'])
+def test_a_damaged_record(root, out, text):
+    run(root, out)
+    (out / "_job.json").write_text(text)
+    for reader in (lambda: jobs.read(out), lambda: run(root, out)):
+        with pytest.raises(ValueError, match=r"_job.json is damaged"):
+            reader()
+    assert run(root, out, overwrite=True).explained == 10
 
 
 def test_settings_in_words():
@@ -574,12 +619,12 @@ def test_an_explanation_that_is_not_to_be_trusted(root, out):
         explanation_of(rows(out)["red/black.png"])
 
 
-@pytest.mark.parametrize("asked", [{"targets": (0, 3)}, {"top": 4}])
+@pytest.mark.parametrize("asked", [{"targets": (0, 3)}, {"targets": (-1,)}, {"top": 4}])
 def test_classes_that_the_model_does_not_have(root, out, asked):
     classifier = models.Classifier(tiny.Bright(), tiny.SMALL)  # its categories are not known
     with pytest.raises(ValueError, match="the model has only 3 classes, asked were t"):
         jobs.run(root, out, classifier, SETTINGS, engine=jobs.Local(workers=0), **asked)
-    assert rows(out) == {}
+    assert os.listdir(out) == ["_lock"]
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,8 @@ def run(
         top: how many of the best classes, where neither says which.
         engine: what takes the photos to the rows, such as :class:`Local` (the default).
         pictures: draw the overlays too.
-        overwrite: begin anew, whatever there is.
-        retry: try again the photos whose row is an error.
+        overwrite: begin anew, whatever there is; it is kept until the first new rows are there.
+        retry: try again those of the photos whose row is an error.
         progress: called with (photos done in this run, photos of this run).
         say: called with a sentence on which photos and classes were chosen.
 
@@ -110,7 +110,8 @@ def run(
     with Store(out) as store, warnings.catch_warnings():
         refuse_bombs()
         settings = identity(classifier, model, targets, top, explainer)
-        store.begin(settings, photos, overwrite=overwrite, retry=retry)
+        again = {photo.id for photo in chosen} if retry else ()
+        store.begin(settings, photos, overwrite=overwrite, retry=again)
         missing = [photo for photo in chosen if photo.id not in store.status]
         work = Work(classifier, model, settings["weights"], explainer, targets, top, pictures)
         counts = {"ok": 0, "error": 0}

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -42,6 +42,7 @@ class Store:
         self.status: dict[str, str] = {}
         self._file: Path | None = None
         self._rows: list[Row] = []
+        self._record: dict[str, Any] | None = None  # of a job that begins with its first rows
 
     def __enter__(self) -> "Store":
         _pyarrow()
@@ -66,44 +67,44 @@ class Store:
         photos: str | os.PathLike[str],
         *,
         overwrite: bool = False,
-        retry: bool = False,
+        retry: Collection[str] = (),
     ) -> None:
         """Take up what is there, if it was made with these settings; ``status`` then knows it.
+
+        What is begun anew, as it is where no photo was explained yet, is so with the first rows
+        that are added: until then the old ones are kept.
 
         Args:
             settings: what the rows depend on.
             photos: the folder that the ids are relative to. It may have moved.
             overwrite: begin anew instead.
-            retry: forget the rows that are errors.
+            retry: the ids of photos whose row is forgotten if it is an error.
 
         Raises:
             ValueError: other settings, or another folder; the difference is named.
         """
-        if overwrite:
-            for path in [*_files(self.folder), *(self.folder / PICTURES).rglob("*.png")]:
-                path.unlink()
-        elif (self.folder / RECORD).exists():
-            self._check(settings, Path(photos))
-        if retry:
-            self._forget_errors()
         record = {
             "format": FORMAT,
             "settings": dict(settings),
             "photos": str(Path(photos).resolve()),
         }
-        with whole_file(self.folder / RECORD) as file:
-            file.write(json.dumps(record, indent=1).encode())
-        self.status = {
-            photo_id: status
-            for path in _files(self.folder)
-            for photo_id, status in _columns(path, "id", "status")
-        }
+        if overwrite or not (self.folder / RECORD).exists() or not self._same(settings, photos):
+            self._record = record
+            return
+        self._note(record)
+        self._forget_errors(retry)
+        self.status = self._found()
 
     def add(self, rows: Sequence[Row]) -> list[Row]:
         """Write rows; those that were new. A row's ``picture`` becomes a file of its own."""
         new = list({row["id"]: row for row in rows if row["id"] not in self.status}.values())
         if not new:
             return []
+        if self._record is not None:
+            for path in [*_files(self.folder), *(self.folder / PICTURES).rglob("*.png")]:
+                path.unlink()
+            self._note(self._record)
+            self._record = None
         if self._file is None or len(self._rows) >= ROWS_IN_A_FILE:
             self._file, self._rows = _next_file(self.folder), []
         try:
@@ -122,22 +123,35 @@ class Store:
         self.status |= {row["id"]: row["status"] for row in new}
         return new
 
-    def _check(self, settings: Mapping[str, str], photos: Path) -> None:
+    def _found(self) -> dict[str, str]:
+        return {
+            photo_id: status
+            for path in _files(self.folder)
+            for photo_id, status in _columns(path, "id", "status")
+        }
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        with whole_file(self.folder / RECORD) as file:
+            file.write(json.dumps(record, indent=1).encode())
+
+    def _same(self, settings: Mapping[str, str], photos: str | os.PathLike[str]) -> bool:
+        """Whether the rows there are of this job; refused if not, but for errors alone."""
         record = record_of(self.folder)
         found = differences(record["settings"], settings)
-        before = Path(record["photos"])
+        before = record["photos"]
         if before.is_dir() and not before.samefile(photos):
             found.append(f"photos: those in {before}, not in {photos}")
-        if found:
+        if found and "ok" in self._found().values():
             raise ValueError(
                 f"{self.folder} was made with other settings ({'; '.join(found)}): "
                 "name another folder, or overwrite it"
             )
+        return not found
 
-    def _forget_errors(self) -> None:
-        for path in _files(self.folder):
+    def _forget_errors(self, ids: Collection[str]) -> None:
+        for path in _files(self.folder) if ids else ():
             rows = _table(path).to_pylist()
-            kept = [row for row in rows if row["status"] == "ok"]
+            kept = [row for row in rows if row["status"] == "ok" or row["id"] not in ids]
             if not kept:
                 path.unlink()
             elif len(kept) < len(rows):
@@ -161,7 +175,7 @@ class Explanations(Mapping[str, Explanation]):
         self.folder = Path(folder)
         record = record_of(self.folder)
         self.settings: dict[str, str] = record["settings"]
-        self.photos = Path(record["photos"])
+        self.photos: Path = record["photos"]
         self.failures: dict[str, str] = {}
         self._places: dict[str, tuple[Path, int]] = {}
         for path in _files(self.folder):
@@ -198,16 +212,17 @@ def record_of(folder: Path) -> dict[str, Any]:
     """What a job's folder says about itself.
 
     Raises:
-        ValueError: it is no such folder, or of a newer format.
+        ValueError: it is no such folder, of a newer format, or damaged.
     """
     try:
-        record = json.loads((folder / RECORD).read_text())
-        newer = record["format"] > FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        if record["format"] <= FORMAT:
+            return {"settings": dict(record["settings"]), "photos": Path(record["photos"])}
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ValueError(f"{folder} does not hold a job's results (no {RECORD})") from error
-    if newer:
-        raise ValueError(f"{folder} was written by a newer version of torchlime")
-    return record
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / RECORD} is damaged: overwrite the job's results") from error
+    raise ValueError(f"{folder} was written by a newer version of torchlime")
 
 
 def picture_path(folder: Path, photo_id: str) -> Path:

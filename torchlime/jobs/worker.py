@@ -119,7 +119,7 @@ class Work:
         outputs = self._outputs(images)
         best = outputs.sort(dim=1, descending=True, stable=True).indices
         classes = outputs.shape[1]
-        if self.top > classes or any(target >= classes for target in self.targets):
+        if self.top > classes or any(not 0 <= t < classes for t in self.targets):
             asked = f"targets {list(self.targets)}" if self.targets else f"the {self.top} best"
             raise Misfit(f"the model has only {classes} classes, asked were {asked}")
         targets = best[:, : self.top]
