@@ -608,6 +608,33 @@ def test_a_model_that_fails_on_some(root, out):
     assert jobs.read(out).failures == {"red/black.png": "no red"}
 
 
+@pytest.mark.parametrize(("photos", "tried"), [(20, 15), (3, 3)])
+def test_a_model_that_fails_on_all_stops_the_job(root, out, photos, tried):
+    (good(root, 20) / "a.png").write_text("no image")
+    for path in sorted(root.glob("*/*.png"))[photos:]:
+        path.unlink()
+    engine = jobs.Local(workers=0)
+    reason = f"could explain none of {tried} photos; blue/002.png: KeyError: 'head'"
+    with pytest.raises(RuntimeError, match=reason):
+        jobs.run(root, out, tiny.broken(), SETTINGS, engine=engine)
+    assert rows(out).keys() == {"a.png"}
+    assert run(root, out).explained == photos  # other weights
+
+
+def test_the_first_photos_may_fail(root, out):
+    for number in range(7):
+        Image.new("RGB", (30, 20)).save(root / f"a{number}.png")
+    seen = []
+    settings = {"engine": jobs.Local(workers=0), "progress": lambda *now: seen.append(now)}
+    explainer = Lime(Grid(2, 2), num_samples=16, fill=Constant(0.5))
+    summary = jobs.run(root, out, tiny.picky(), explainer, **settings)
+    assert summary == jobs.Summary(10, 7, before=0, failures=7)
+    assert rows(out)["a0.png"]["width"] == 30
+    assert seen[-1] == (17, 17)
+    (root / "a0.png").rename(root / "b0.png")  # one that fails alone, after others were explained
+    assert jobs.run(root, out, tiny.picky(), explainer, **settings).failed == 1
+
+
 def test_an_explanation_that_is_not_to_be_trusted(root, out):
     Image.new("RGB", (30, 20)).save(root / "red/black.png")
     settings = {"engine": jobs.Local(workers=0)}

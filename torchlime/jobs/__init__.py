@@ -12,7 +12,7 @@ of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` sa
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ from torchlime.lime import Lime
 from torchlime.models import Classifier, refuse_bombs
 
 __all__ = ["Local", "Summary", "read", "run"]
+
+_TRIED = 8  # photos that the model may fail on before it is at fault
 
 Engine = Callable[[Work, Sequence[Photo]], Generator[list[Row]]]
 
@@ -83,6 +85,8 @@ def run(
         ValueError: there are no such photos; ``out`` was made with other settings, which are named,
             or holds other things; or a target is no class of the model.
         OSError: a folder cannot be read or written, or the disk is full; what was done is kept.
+        RuntimeError: the model fails on the first eight photos that it gets, or on all; no row is
+            written of these, so that the model or the settings can be mended.
         torch.OutOfMemoryError: not even one image fits into a forward pass.
 
     Example:
@@ -116,7 +120,8 @@ def run(
         work = Work(classifier, model, settings["weights"], explainer, targets, top, pictures)
         counts = {"ok": 0, "error": 0}
         with contextlib.closing(engine(work, missing)) as batches:
-            for rows in batches if missing else ():
+            known = "ok" in store.status.values()
+            for rows in _once_one_is_explained(batches, known) if missing else ():
                 for row in store.add(rows):
                     counts[row["status"]] += 1
                 if progress is not None:
@@ -151,6 +156,31 @@ def _chosen(root: Path, out: Path, label: str | None) -> list[Photo]:
         listed = ", ".join(repr(name) for name in (names or known)[:10])
         raise ValueError(f"{told} called {label!r}" + f" ({listed})" * bool(listed))
     return [photo for photo in found if photo.class_name == names[0]]
+
+
+def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Generator[list[Row]]:
+    """The rows; those of photos that can be read but not explained wait for one that can.
+
+    Raises:
+        RuntimeError: none can, so that it is the model's fault.
+    """
+    waiting: list[Row] = []
+    for rows in batches:
+        explained = explained or any(row["status"] == "ok" for row in rows)
+        if explained:
+            ready, waiting = waiting + rows, []
+        else:
+            ready = [row for row in rows if row.get("width") is None]
+            waiting += [row for row in rows if row.get("width") is not None]
+        if ready:
+            yield ready
+        if len(waiting) >= _TRIED:
+            break
+    if waiting:
+        raise RuntimeError(
+            f"the model could explain none of {len(waiting)} photos; {waiting[0]['id']}: "
+            f"{waiting[0]['error']}"
+        )
 
 
 def _category(

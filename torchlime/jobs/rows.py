@@ -24,8 +24,9 @@ def schema() -> Any:
         T targets, S the photo's own number of segments. What an explanation would have given is
         null where ``status`` is "error". ``predicted``, ``probability``: the best of all classes
         on the whole photo, whatever was explained. ``segments``: the label map [H,W] as a PNG of
-        8 or 16 bits. ``width``, ``height``: of the upright photo; ``box``: where the explained
-        pixels lie in it (:meth:`torchlime.models.Geometry.crop_box`).
+        8 or 16 bits. ``width``, ``height``: of the upright photo, null where it cannot be read;
+        ``box``: where the explained pixels lie in it
+        (:meth:`torchlime.models.Geometry.crop_box`).
     """
     import pyarrow as pa
 
@@ -60,9 +61,10 @@ def schema() -> Any:
     return pa.schema(list(columns.items()), metadata={"torchlime.jobs": str(FORMAT)})
 
 
-def failed(photo: Photo, reason: str) -> Row:
-    """The row of a photo without an explanation."""
-    return _of(photo) | {"status": "error", "error": reason}
+def failed(photo: Photo, reason: str, size: tuple[int, int] | None = None) -> Row:
+    """The row of a photo without an explanation; its (width, height) if it could be read."""
+    row = _of(photo) | {"status": "error", "error": reason}
+    return row if size is None else row | {"width": size[0], "height": size[1]}
 
 
 def explained(photo: Photo, explanation: Explanation, **known: Any) -> Row:

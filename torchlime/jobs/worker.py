@@ -110,7 +110,7 @@ class Work:
             raise
         except (Exception, SystemExit) as error:  # of a model that we do not know
             if len(group) == 1:
-                return [failed(group[0].photo, reason_of(error, group[0].photo))]
+                return [_failed(group[0], error)]
         return [row for one in group for row in self._explained([one])]
 
     def _explain(self, group: Sequence[Decoded]) -> Iterator[Row]:
@@ -134,7 +134,7 @@ class Work:
             try:
                 own = explanation[place].check()
             except RuntimeError as error:
-                yield failed(one.photo, reason_of(error, one.photo))
+                yield _failed(one, error)
                 continue
             yield self._row(one, own, predicted, scores) | {"seed": seed}
 
@@ -185,6 +185,10 @@ class Work:
         """The explainer's settings as JSON."""
         fielded = {f.name: described(getattr(self.explainer, f.name)) for f in fields(Lime)}
         return json.dumps(fielded | {"output": self.classifier.output})
+
+
+def _failed(one: Decoded, error: BaseException) -> Row:
+    return failed(one.photo, reason_of(error, one.photo), one.size)
 
 
 def reason_of(error: BaseException, photo: Photo) -> str:
