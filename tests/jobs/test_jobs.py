@@ -121,6 +121,33 @@ def test_pictures_on_request(root, out):
     assert len(os.fsencode(picture_path(out, long).name)) < 255
 
 
+def test_pictures_of_earlier_rows(root, out, tmp_path):
+    run(root, tmp_path / "whole", pictures=True)
+    run(root, out, label="red", targets=(0,))
+    run(root, out, label="red", targets=(0,), pictures=True)
+    assert os.listdir(out / "_pictures") == ["red"]
+    path = picture_path(out, "red/000.png")
+    assert torch.equal(read_png(path), read_png(picture_path(tmp_path / "whole", "red/000.png")))
+    path.write_bytes(b"drawn already")
+    run(root, out, label="red", targets=(0,), pictures=True)
+    assert path.read_bytes() == b"drawn already"
+
+
+@pytest.mark.parametrize("ids", [("a.png", "a.png.png/b.png"), ("a.png.png/b.png", "a.png")])
+def test_pictures_whose_names_are_in_the_way(root, out, ids):
+    with Store(out) as store:
+        for photo_id in ids:
+            store.draw(photo_id, photo_id.encode())
+    assert [picture_path(out, photo_id).read_text() for photo_id in ids] == list(ids)
+
+
+def test_pictures_of_a_folder_with_the_name_of_a_photo(root, out):
+    (root / "red").rename(root / "red.png")
+    for _ in range(2):
+        run(root, out, pictures=True, overwrite=True)
+    assert all(read_png(picture_path(out, i)).shape == (3, 20, 30) for i in jobs.read(out))
+
+
 def test_pictures_in_the_photos_folder_are_no_photos(root):
     run(root, root / "out", pictures=True)
     assert run(root, root / "out").before == 10

@@ -20,8 +20,9 @@ from torchlime.checks import check_count
 from torchlime.folders import Photo, class_names, id_of, meant_by, photos_in
 from torchlime.jobs.identity import identity
 from torchlime.jobs.local import Local
-from torchlime.jobs.rows import Row
-from torchlime.jobs.store import Explanations, Store
+from torchlime.jobs.pictures import encoded, overlays
+from torchlime.jobs.rows import Row, explanation_of
+from torchlime.jobs.store import Explanations, Store, picture_path
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
 from torchlime.models import Classifier, refuse_bombs
@@ -75,7 +76,7 @@ def run(
         targets: the classes to explain instead.
         top: how many of the best classes, where neither says which.
         engine: what takes the photos to the rows, such as :class:`Local` (the default).
-        pictures: draw the overlays too.
+        pictures: draw the overlays too, those of earlier runs' rows as well.
         overwrite: begin anew, whatever there is; it is kept until the first new rows are there.
         retry: try again those of the photos whose row is an error.
         progress: called with (photos done in this run, photos of this run).
@@ -126,6 +127,8 @@ def run(
                     counts[row["status"]] += 1
                 if progress is not None:
                     progress(sum(counts.values()), len(missing))
+        if pictures:
+            _draw_missing(store, chosen)
         failures = sum(store.status[photo.id] == "error" for photo in chosen)
     return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
 
@@ -181,6 +184,16 @@ def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Gen
             f"the model could explain none of {len(waiting)} photos; {waiting[0]['id']}: "
             f"{waiting[0]['error']}"
         )
+
+
+def _draw_missing(store: Store, photos: Sequence[Photo]) -> None:
+    """The pictures of rows that have none, from these rows."""
+    found = read(store.folder)
+    for photo in photos:
+        if photo.id in found and not picture_path(store.folder, photo.id).is_file():
+            row = found.row(photo.id)
+            picture = overlays(explanation_of(row), photo.path, row["box"])
+            store.draw(photo.id, encoded(picture, "PNG"))
 
 
 def _category(

@@ -101,7 +101,8 @@ class Store:
         if not new:
             return []
         if self._record is not None:
-            for path in [*_files(self.folder), *(self.folder / PICTURES).rglob("*.png")]:
+            drawn = (self.folder / PICTURES).rglob("*.png")
+            for path in [*_files(self.folder), *filter(Path.is_file, drawn)]:
                 path.unlink()
             self._note(self._record)
             self._record = None
@@ -111,10 +112,7 @@ class Store:
             for row in new:
                 picture = row.pop("picture", None)
                 if picture is not None:
-                    path = picture_path(self.folder, row["id"])
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    with whole_file(path) as file:
-                        file.write(picture)
+                    self.draw(row["id"], picture)
             _write(self._file, [*self._rows, *new])
         except OSError as error:
             kept = f"; the {len(self.status)} rows before are kept, and the same job goes on there"
@@ -122,6 +120,14 @@ class Store:
         self._rows += new
         self.status |= {row["id"]: row["status"] for row in new}
         return new
+
+    def draw(self, photo_id: str, picture: bytes) -> None:
+        """Write a photo's picture."""
+        path, other = _picture_paths(self.folder, photo_id)
+        try:
+            _write_picture(path, picture)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            _write_picture(other, picture)
 
     def _found(self) -> dict[str, str]:
         return {
@@ -226,11 +232,25 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def picture_path(folder: Path, photo_id: str) -> Path:
-    """Where a photo's picture lies in a job's folder."""
+    """Where a photo's picture lies in a job's folder, or would."""
+    path, other = _picture_paths(folder, photo_id)
+    return other if other.is_file() else path
+
+
+def _picture_paths(folder: Path, photo_id: str) -> tuple[Path, Path]:
+    """Where a picture lies by its photo's name; and where, if another's name is in the way, as
+    those of ``a.png`` and ``a.png.png/b.png`` are."""
     path = path_of(folder / PICTURES, photo_id + ".png")
+    short = blake2b(photo_id.encode(), digest_size=16).hexdigest() + ".png"
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        path = path.with_name(blake2b(photo_id.encode(), digest_size=16).hexdigest() + ".png")
-    return path
+        path = path.with_name(short)
+    return path, folder / PICTURES / short
+
+
+def _write_picture(path: Path, picture: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(picture)
 
 
 def _files(folder: Path) -> list[Path]:
