@@ -56,7 +56,20 @@ class Stop(Exception):
     pass
 
 
-def test_the_same_rows_everywhere(ray, root, tmp_path):
+class Heavy(tiny.Bright):
+    """As large as real networks are, which Ray keeps outside its actors' own arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(2**20))
+
+
+@pytest.fixture
+def heavy(monkeypatch):
+    monkeypatch.setattr(tiny, "Bright", Heavy)
+
+
+def test_the_same_rows_everywhere(ray, heavy, root, tmp_path):
     """By the local engine, by one actor, and by both: stopped, then finished with one killed."""
     run(root, tmp_path / "local")
     expected = rows(tmp_path / "local")
@@ -114,10 +127,10 @@ def test_nobody_listens_beyond_this_machine_and_nothing_is_reported(ray):
     assert all(ip.removeprefix("::ffff:").startswith("127.") for ip in listening), listening
 
 
-def test_without_ray(root, tmp_path, monkeypatch):
+def test_without_ray(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install 'torchlime\[ray\]'"):
-        run(root, tmp_path / "out", Ray())
+        Ray()
 
 
 def test_arguments():

@@ -43,7 +43,7 @@ JOB_OPTIONS = {
 }  # fmt: skip
 _SWITCHES = {
     "pictures": "draw the overlays too, as PNG files",
-    "overwrite": "begin anew, whatever is in the folder",
+    "overwrite": "begin anew; what is in the folder is kept until the first new rows are there",
     "retry": "try again the photos that failed",
     "strict": "exit with 1 if any of the photos failed",
 }
@@ -77,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     if asked.top is not None and asked.label is not None:
         raise UsageError("--top and --label exclude each other: a label's category is explained")
     torch.manual_seed(asked.seed)  # so that random weights are the same in every run
+    engine = _engine(asked)
     with loaded(asked) as classifier:
         meter = Meter()
         try:
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
                 label=asked.label,
                 targets=targets_of(asked, classifier),
                 top=asked.top or 1,
-                engine=_engine(asked),
+                engine=engine,
                 **{name: getattr(arguments, name) for name in ("pictures", "overwrite", "retry")},
                 progress=meter,
                 say=lambda sentence: print(sentence, flush=True),

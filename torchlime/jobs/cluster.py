@@ -8,6 +8,7 @@ starts an actor again as often as it dies, so a photo that kills its process wou
 import contextlib
 import copy
 import dataclasses
+import importlib.util
 import logging
 import os
 import re
@@ -41,7 +42,11 @@ class Ray:
         workers: actors; None = one for each GPU, or for four CPU cores.
         address: of a cluster; None starts Ray on this machine, reachable from nowhere else. Where
             Ray was initialised before, that one is used.
-        at_once: photos of a batch.
+        at_once: photos of a batch. Each actor loses those that it has under way if the job is
+            killed, and what it explained but Ray has not handed to this process yet.
+
+    Raises:
+        ImportError: Ray is not installed.
     """
 
     workers: int | None = None
@@ -49,6 +54,8 @@ class Ray:
     at_once: int = 8
 
     def __post_init__(self) -> None:
+        if importlib.util.find_spec("ray") is None:  # not imported: that is for _connected to do
+            raise ImportError("the Ray engine needs Ray: pip install 'torchlime[ray]'")
         check_count(self.at_once, "at_once")
         if self.workers is not None:
             check_count(self.workers, "workers")
@@ -144,11 +151,9 @@ def _connected(address: str | None) -> Iterator[Any]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:  # Ray's name for "listen on 127.0.0.1 alone", on any system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ImportError("the Ray engine needs Ray: pip install 'torchlime[ray]'") from error
+    import ray
+    import ray.data
+
     ours = not ray.is_initialized()
     if ours:
         ray.init(
