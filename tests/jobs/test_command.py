@@ -162,13 +162,18 @@ def test_the_meter():
 # Real processes, stopped
 
 
-def start(*arguments, workers="1", pace="0.05", **settings):
+def hear_interrupts():
+    """What runs in the background of a shell script is started deaf to them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def start(*arguments, workers="1", pace="0.05", preexec_fn=hear_interrupts):
     command = [sys.executable, "-m", "torchlime", "job", "photos", "--out", "out"]
     flags = ["--model", "tests.tiny:slow", *FAST, "--workers", workers, *arguments]
     return subprocess.Popen(
         [*command, *flags], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "TINY_SECONDS": pace}, start_new_session=True,
-        **settings,
+        preexec_fn=preexec_fn if os.name == "posix" else None,
     )  # fmt: skip
 
 
