@@ -1,4 +1,6 @@
 import importlib.util
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,18 @@ def labelled_photos():
         pytest.skip("needs the photos in foolbox: pip install --no-deps foolbox")
     photos = sorted(Path(foolbox.origin).parent.glob("data/imagenet_*_*.jpg"))
     return [(photo, int(photo.stem.rpartition("_")[2])) for photo in photos]
+
+
+def bomb(width=30_000, height=30_000):
+    """A whole PNG file of a few bytes that claims to be of that size."""
+
+    def chunk(kind, data=b""):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def read_png(path):

@@ -2,11 +2,9 @@
 
 import io
 import os
-import struct
 import subprocess
 import sys
 import threading
-import zlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from PIL import Image
 
 import torchlime
 from tests import tiny
+from tests.pictures import bomb
 from torchlime import cli, models, plot
 from torchlime.app import explaining
 from torchlime.app.explaining import Models, explain, explainer_with, read_upload
@@ -45,18 +44,6 @@ def upload(content, name="cat.png"):
 
 def photo(color=(0, 255, 0)):
     return upload(file_of(picture(color)))
-
-
-def bomb(width, height):
-    """A PNG of a few bytes that claims to be huge."""
-
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.fixture

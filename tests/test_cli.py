@@ -2,10 +2,8 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ from PIL import Image
 
 import torchlime
 from tests import tiny
-from tests.pictures import read_png
+from tests.pictures import bomb, read_png
 from torchlime import Explanation, cli
 from torchlime.cli.options import OPTIONS
 
@@ -429,17 +427,6 @@ def test_a_folder_with_a_slash_is_made():
 # Bad input: what was given, what is printed
 
 
-def png_header(width, height):
-    """A file that claims to be a picture of that size."""
-
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
-
-
 def make_inputs():
     """One file for each line of the tables below."""
     save_photo("good.png")
@@ -447,8 +434,8 @@ def make_inputs():
     Path("truncated.jpg").write_bytes(whole[: len(whole) // 2])
     Path("empty.jpg").touch()
     Path("text.jpg").write_text("hello")
-    Path("huge.png").write_bytes(png_header(30_000, 30_000))
-    Path("large.png").write_bytes(png_header(10_000, 10_000))
+    Path("huge.png").write_bytes(bomb(30_000, 30_000))
+    Path("large.png").write_bytes(bomb(10_000, 10_000))
     os.mkdir("folder")
     torch.save(torch.nn.Linear(2, 2).state_dict(), "wrong.pt")
     Path("text.pt").write_text("hello")

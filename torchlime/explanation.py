@@ -177,7 +177,8 @@ class Explanation:
         names = list(range(count) if feature_names is None else feature_names)
         if len(names) != count:
             raise ValueError(f"feature_names must be {count} names, got {len(names)}")
-        ids, values = (strongest[0, row].tolist() for strongest in self.top(count))
+        strongest = (found[0, row] for found in self.top(count))
+        ids, values = (found.tolist() for found in strongest)  # read back: a list is on the host
         return [(str(names[i]), value) for i, value in zip(ids, values, strict=True)]
 
     def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
@@ -257,8 +258,8 @@ class Explanation:
         """
         import numpy as np
 
-        # A file is on the host, and so is all that goes into it.
-        arrays = {name: t.detach().cpu().numpy() for name, t in self._tensors().items()}
+        tensors = {name: tensor.detach() for name, tensor in self._tensors().items()}
+        arrays = {name: t.cpu().numpy() for name, t in tensors.items()}  # read back: to a file
         settings = {
             name: value if isinstance(value, str | int | float | None) else repr(value)
             for name, value in self.settings.items()
@@ -338,7 +339,7 @@ def row_of(explanation: Explanation, target: int | None) -> int:
         raise ValueError(
             f"the explanation holds {inputs} images or vectors; index one first: explanation[i]"
         )
-    explained = explanation.targets[0].tolist()
+    explained = explanation.targets[0].tolist()  # read back: for a list or a picture
     if target is None:
         return 0
     if target not in explained:

@@ -309,7 +309,7 @@ def _alike(explanations: Sequence[Explanation]) -> Tensor:
         alike &= (segments & (e.segment_count == first.segment_count))[:, None]
         alike &= e.targets == first.targets
     if alike.device.type == "cpu" and not alike.all():
-        images = (~alike).any(1).nonzero().flatten().tolist()
+        images = (~alike).any(1).nonzero().flatten().tolist()  # of a CPU's tensor, for the error
         raise ValueError(f"the explanations of images {images} differ in their segments or targets")
     return alike
 

@@ -1,8 +1,6 @@
 """Folders of small photos, good and bad, and jobs over them."""
 
 import os
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,17 +30,6 @@ def good(root, count=10):
         path.parent.mkdir(parents=True, exist_ok=True)
         photo(number).save(path)
     return Path(root)
-
-
-def bomb(width=30_000, height=30_000):
-    """A PNG that claims to be of that size."""
-
-    def chunk(kind, data):
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b""))
 
 
 def run(root, out, engine=None, **settings):

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests import tiny
-from tests.jobs.folder import SETTINGS, assert_same_rows, bomb, children, good, photo, rows, run
+from tests.jobs.folder import SETTINGS, assert_same_rows, children, good, photo, rows, run
+from tests.pictures import bomb
 from torchlime import jobs
 from torchlime.jobs.cluster import Ray, _connected
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 import torchlime
 from tests import tiny
-from tests.jobs.folder import SETTINGS, assert_same_rows, bomb, good, photo, rows, run
-from tests.pictures import labelled_photos, read_png
+from tests.jobs.folder import SETTINGS, assert_same_rows, good, photo, rows, run
+from tests.pictures import bomb, labelled_photos, read_png
 from torchlime import Lime, jobs, models
 from torchlime.fills import Constant
 from torchlime.jobs.identity import described, seed_of, weights_hash

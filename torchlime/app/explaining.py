@@ -236,7 +236,9 @@ class Explained:
 
     def snippet(self, top: int, opacity: float) -> str:
         """Python that makes :attr:`archive` and the overlays' PNG file again, bit for bit."""
-        strategies = [getattr(self.explainer, field.name) for field in _fields(self.explainer)]
+        strategies = [
+            getattr(self.explainer, field.name) for field in dataclasses.fields(self.explainer)
+        ]
         strategies = [type(one) for one in strategies if dataclasses.is_dataclass(one)]
         imports = sorted(
             f"from {'.'.join(one.__module__.split('.')[:2])} import {one.__name__}"
@@ -244,7 +246,7 @@ class Explained:
         )
         settings = "\n".join(
             f"    {field.name}={getattr(self.explainer, field.name)!r},"
-            for field in _fields(self.explainer)
+            for field in dataclasses.fields(self.explainer)
         )
         versions = self.explanation.settings
         return _SNIPPET.format(
@@ -419,7 +421,3 @@ def _written(save: Callable[[Path], object]) -> bytes:
         path = Path(folder, "file")
         save(path)
         return path.read_bytes()
-
-
-def _fields(explainer: Lime) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(explainer)
