@@ -34,7 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
         models=tuple(options.models) if options.models else None,
         photos=options.photos,
         reference=options.reference,
-        float32=options.float32,
         results=options.out or RESULTS,
     )
     command = " ".join(["python -m benchmarks", *arguments])
@@ -64,11 +63,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat and jobs")
     parser.add_argument("--photos", type=int, help="how many, of superpixels and samples")
     parser.add_argument("--reference", type=int, help="masks of the reference of samples")
-    parser.add_argument(
-        "--float32",
-        action="store_true",
-        help="samples: on a CPU, too, where the forwards are else in bfloat16",
-    )
     parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--check", action="store_true", help="report: fail if a table is stale")
     return parser

@@ -1,8 +1,9 @@
 """How many forward passes an explanation needs: error and agreement against N.
 
-Each photo is cut into 7×7 squares, its best class explained. The reference is the fit of many
-orthogonal masks; the error of a seed's fit is ‖β − β*‖² / ‖β*‖². Every draw is scored once, and
-a shorter draw that begins a longer one takes that one's scores.
+Each photo is cut into 7×7 squares, its best class explained: its probability, and its logit. The
+reference is the fit of many orthogonal masks; the error of a seed's fit is ‖β − β*‖² / ‖β*‖². Every
+draw is scored once, and a shorter draw that begins a longer one takes that one's scores. Then what
+bfloat16 does to the coefficients of the same masks.
 """
 
 import itertools
@@ -30,89 +31,110 @@ SEEDS = 5
 TOP = 5
 SAMPLERS = (Bernoulli(), Orthogonal())
 SURROGATES = (LeastSquares(), Ridge())
+OUTPUTS = ("probability", "logit")
 CAPTION = (
-    "Error: ‖β − β*‖² / ‖β*‖², geometric mean over the photos of the mean over the seeds."
+    "`Ridge()`, of a probability and of its logit; `LeastSquares()` is in the JSON."
+    " Error: ‖β − β*‖² / ‖β*‖², geometric mean over the photos of the mean over the seeds."
     " Equal error: Bernoulli's samples for the error of Orthogonal's N, by interpolation on each"
     " photo's curve (log-log), over N; geometric mean. Top-5: Jaccard index between two seeds."
+    " Then bfloat16: the difference from float32's fit of the same masks."
 )
 
-Score = Callable[[Tensor], Tensor]  # masks [N,S] → scores [B,N,1]
+Score = Callable[[Tensor], Tensor]  # masks [N,S] → scores [B,N,T]
+
+
+class Photos:
+    """Photos in squares, the classifier that saw them, and an output for each target."""
+
+    def __init__(self, settings: Settings) -> None:
+        quick = settings.quick
+        self.names = PHOTOS[: settings.photos or (2 if quick else 6)]
+        self.model = classifier("efficientnet_lite0", settings.device)
+        images = torch.cat([self.model.preprocess(photo(name)) for name in self.names])
+        self.images = torch.nn.functional.interpolate(images, 64) if quick else images
+        rows, columns = (2, 3) if quick else (7, 7)
+        self.segments = Grid(rows, columns)(self.images)
+        with torch.no_grad():
+            probabilities = self.model(self.images)
+        best = probabilities.argmax(1)
+        self.targets = torch.stack([best, best + probabilities.shape[1]], dim=1)
+        self.model.output = "logit"
+
+    def outputs(self, pixels: Tensor) -> Tensor:
+        logits = self.model(pixels)
+        return torch.cat([logits.softmax(1), logits], dim=1)
+
+    def draw(self, sampler: Callable[..., Tensor], number: int, seed: int) -> Tensor:
+        """Masks [N,S], the same for every photo."""
+        with warnings.catch_warnings():  # below 128 masks Orthogonal is Bernoulli, and says so
+            warnings.simplefilter("ignore", UserWarning)
+            return sampler(self.segments.count[:1], self.segments.bound, number, seed=seed)[0]
+
+    def score(self, masks: Tensor, autocast: torch.dtype | None = None) -> Tensor:
+        return score_masks(
+            self.outputs, self.images, self.segments, SegmentMean(), masks, self.targets,
+            autocast=autocast,
+        )  # fmt: skip
+
+    def fits(self, masks: Tensor, scores: Tensor) -> list[Tensor]:
+        """Each surrogate's coefficients [B,T,S]."""
+        masks = masks.expand(len(self.images), -1, -1)
+        weights = Exponential()(masks, self.segments.count)
+        return [s(masks, scores, weights, self.segments.count).coefficients for s in SURROGATES]
 
 
 def run(settings: Settings) -> list[Row]:
-    device = settings.device
+    photos = Photos(settings)
     numbers = (32, 64) if settings.quick else NUMBERS
-    seeds = 2 if settings.quick else SEEDS
-    names = PHOTOS[: settings.photos or (2 if settings.quick else 6)]
-    model = classifier("efficientnet_lite0", device)
-    images = torch.cat([model.preprocess(photo(name)) for name in names])
-    if settings.quick:
-        images = torch.nn.functional.interpolate(images, 64)
-    rows, columns = (2, 3) if settings.quick else (7, 7)
-    segments = Grid(rows, columns)(images)
-    autocast = None if settings.on_gpu or settings.float32 else torch.bfloat16
-    with torch.no_grad():
-        targets = model(images).argmax(1)
-
-    def score(masks: Tensor) -> Tensor:
-        return score_masks(
-            model, images, segments, SegmentMean(), masks, targets, autocast=autocast
-        )
-
-    def draw(sampler: Callable[..., Tensor], number: int, seed: int) -> Tensor:
-        with warnings.catch_warnings():  # below 128 masks Orthogonal is Bernoulli, and says so
-            warnings.simplefilter("ignore", UserWarning)
-            return sampler(segments.count[:1], segments.bound, number, seed=seed)[0]
-
-    def fits(masks: Tensor, scores: Tensor) -> list[Tensor]:
-        """Each surrogate's coefficients [B,S]."""
-        masks = masks.expand(len(images), -1, -1)
-        weights = Exponential()(masks, segments.count)
-        return [s(masks, scores, weights, segments.count).coefficients[:, 0] for s in SURROGATES]
-
-    reference = settings.reference or (128 if settings.quick else REFERENCE)
-    drawn = [[[draw(s, n, seed) for n in numbers] for seed in range(seeds)] for s in SAMPLERS]
-    longest = draw(Orthogonal(), reference, REFERENCE_SEED)
-    announce(settings, score, longest, drawn)
-    truths = fits(longest, score(longest))
-    found = []
-    for sampler, by_seed in zip(SAMPLERS, drawn, strict=True):
-        fitted = [  # [seed][number][surrogate] of [B,S]
-            [fits(*pair) for pair in zip(masks, scored(score, masks), strict=True)]
+    seeds = range(2 if settings.quick else SEEDS)
+    size = settings.reference or (128 if settings.quick else REFERENCE)
+    drawn = {s: [[photos.draw(s, n, seed) for n in numbers] for seed in seeds] for s in SAMPLERS}
+    reference = photos.draw(Orthogonal(), size, REFERENCE_SEED)
+    announce(settings, photos.score, reference, [*itertools.chain(*drawn.values())])
+    truths = photos.fits(reference, photos.score(reference))
+    common = {"segments": photos.segments.bound, "reference": size, "model": "efficientnet_lite0"}
+    rows: list[Row] = []
+    for sampler, by_seed in drawn.items():
+        fitted = [  # [seed][number][surrogate] of [B,T,S]
+            [photos.fits(*pair) for pair in zip(masks, scored(photos.score, masks), strict=True)]
             for masks in by_seed
         ]
-        for n, number in enumerate(numbers):
-            for s, surrogate in enumerate(SURROGATES):
-                common = {
-                    "sampler": type(sampler).__name__,
-                    "surrogate": str(surrogate),
-                    "samples": number,
-                    "segments": segments.bound,
-                    "reference": reference,
-                    "model": "efficientnet_lite0",
-                    "dtype": "bfloat16 autocast" if autocast else "float32",
-                }
-                coefficients = torch.stack([of_seed[n][s] for of_seed in fitted])
-                found += [common | row for row in by_photo(names, coefficients, truths[s])]
+        kind = common | {"sampler": type(sampler).__name__}
+        for (n, number), (s, surrogate) in itertools.product(
+            enumerate(numbers), enumerate(SURROGATES)
+        ):
+            kind |= {"surrogate": str(surrogate), "samples": number, "dtype": "float32"}
+            found = torch.stack([of_seed[n][s] for of_seed in fitted])
+            errors = relative_errors(found, truths[s])
+            rows += [kind | row for row in by_photo(photos.names, errors, found[None])]
         settings.say(f"samples: {sampler} done")
-    return found
+        # The most masks once more, fitted by the last surrogate: `kind` is still theirs.
+        longest = [masks[-1] for masks in by_seed]
+        rounded = [photos.fits(m, photos.score(m, torch.bfloat16))[-1] for m in longest]
+        kind |= {"dtype": "bfloat16 autocast"}
+        pairs = torch.stack([found, torch.stack(rounded)], dim=1)  # [seeds,2,B,T,S]
+        errors = relative_errors(pairs[:, 1], pairs[:, 0])
+        rows += [kind | row for row in by_photo(photos.names, errors, pairs)]
+    return rows
 
 
-def by_photo(names: Sequence[str], coefficients: Tensor, truths: Tensor) -> Iterator[Row]:
-    """How coefficients [seeds,B,S] differ from the truths [B,S] and from seed to seed."""
-    errors = relative_errors(coefficients, truths)
-    for index, name in enumerate(names):
-        top = agreement(coefficients[:, index], TOP)
-        yield {"photo": name, "errors": errors[:, index].tolist(), "top5": top}
+def by_photo(names: Sequence[str], errors: Tensor, rivals: Tensor) -> Iterator[Row]:
+    """Each photo's and output's errors [seeds,B,T], and how far rivals agree.
+
+    rivals: coefficients [groups,rivals,B,T,S], of which those in a group are compared.
+    """
+    for (b, name), (t, output) in itertools.product(enumerate(names), enumerate(OUTPUTS)):
+        top = statistics.fmean(agreement(group[:, b, t], TOP) for group in rivals)
+        yield {"photo": name, "output": output, "errors": errors[:, b, t].tolist(), "top5": top}
 
 
 def announce(
-    settings: Settings, score: Score, reference: Tensor, drawn: list[list[list[Tensor]]]
+    settings: Settings, score: Score, reference: Tensor, drawn: Sequence[Sequence[Tensor]]
 ) -> None:
     """Say how long it will take, from the time of a few masks."""
     rows = len(reference)
-    for masks in itertools.chain.from_iterable(drawn):
-        rows += sum(len(m) for m in masks if not begins(m, masks[-1])) + len(masks[-1])
+    for masks in drawn:
+        rows += sum(len(m) for m in masks if not begins(m, masks[-1])) + 2 * len(masks[-1])
     few = reference[:32]
     score(few)
     start = time.perf_counter()
@@ -164,52 +186,80 @@ def evaluations_for(error: float, curve: Sequence[tuple[int, float]]) -> tuple[f
     return curve[-1][0], False
 
 
-def curves(rows: list[Row], sampler: str, surrogate: str) -> dict[str, list[tuple[int, float]]]:
+Curves = dict[str, list[tuple[int, float]]]
+
+
+def curves(rows: list[Row], sampler: str, output: str, surrogate: str) -> Curves:
     """Each photo's (N, mean error over the seeds)."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        if (row["sampler"], row["surrogate"]) == (sampler, surrogate):
-            mean = statistics.fmean(row["errors"])
-            found.setdefault(row["photo"], []).append((row["samples"], mean))
+    found: Curves = {}
+    for row in select(rows, sampler=sampler, output=output, surrogate=surrogate, dtype="float32"):
+        mean = statistics.fmean(row["errors"])
+        found.setdefault(row["photo"], []).append((row["samples"], mean))
     return found
 
 
-def equal_error(
-    rows: list[Row], surrogate: str, number: int, ours: str, theirs: str
-) -> tuple[float, int]:
-    """Samples of ``theirs`` for the error of ``number`` samples of ``ours``.
+def select(rows: list[Row], **kind: object) -> list[Row]:
+    return [row for row in rows if all(row[key] == value for key, value in kind.items())]
+
+
+def equal_error(number: int, ours: Curves, theirs: Curves) -> tuple[float, int]:
+    """Samples of theirs for the error of ``number`` samples of ours.
 
     The geometric mean over the photos; and for how many their curve does not reach that error,
     so that its end was taken.
     """
-    found = [
-        evaluations_for(dict(curve)[number], curves(rows, theirs, surrogate)[name])
-        for name, curve in curves(rows, ours, surrogate).items()
-    ]
+    found = [evaluations_for(dict(curve)[number], theirs[name]) for name, curve in ours.items()]
     return statistics.geometric_mean(n for n, _ in found), sum(not reached for _, reached in found)
 
 
 def equal_evaluations(rows: list[Row], at: int) -> int | None:
-    """How many orthogonal samples err like ``at`` Bernoulli samples; None if not measured."""
+    """How many orthogonal samples err like ``at`` Bernoulli samples; None if not measured.
+
+    For the default surrogate, of a probability.
+    """
     if not any(row["samples"] == at for row in rows):
         return None
-    needed, _ = equal_error(rows, str(SURROGATES[1]), at, "Bernoulli", "Orthogonal")
+    bernoulli, orthogonal = (
+        curves(rows, type(sampler).__name__, OUTPUTS[0], str(Ridge())) for sampler in SAMPLERS
+    )
+    needed, _ = equal_error(at, bernoulli, orthogonal)
     return math.ceil(needed)
 
 
 def table(rows: list[Row]) -> str:
-    head = ["surrogate", "N", "error, Bernoulli", "error, Orthogonal", "equal error: Bernoulli / N",
+    return f"{table_of_samples(rows)}\n\n{table_of_precision(rows)}"
+
+
+def table_of_samples(rows: list[Row]) -> str:
+    head = ["of the", "N", "error, Bernoulli", "error, Orthogonal", "equal error: Bernoulli / N",
             "top-5, Bernoulli", "top-5, Orthogonal"]  # fmt: skip
+    kind = {"surrogate": str(Ridge()), "dtype": "float32"}
     lines = []
-    for surrogate, number in dict.fromkeys((r["surrogate"], r["samples"]) for r in rows):
-        errors, tops = [], []
-        for sampler in ("Bernoulli", "Orthogonal"):
-            curve_of = curves(rows, sampler, surrogate).values()
-            errors.append(digits(statistics.geometric_mean(dict(c)[number] for c in curve_of)))
-            key = (sampler, surrogate, number)
-            same = [r for r in rows if (r["sampler"], r["surrogate"], r["samples"]) == key]
-            tops.append(f"{statistics.fmean(r['top5'] for r in same):.2f}")
-        needed, beyond = equal_error(rows, surrogate, number, "Orthogonal", "Bernoulli")
-        note = f" ({beyond} at the end of the curve)" if beyond else ""
-        lines.append([f"`{surrogate}`", number, *errors, f"{needed / number:.2f}{note}", *tops])
+    for output in OUTPUTS:
+        both = {s: curves(rows, s, output, kind["surrogate"]) for s in ("Bernoulli", "Orthogonal")}
+        for number in dict.fromkeys(row["samples"] for row in rows):
+            same = select(rows, **kind, output=output, samples=number)
+            errors = [
+                digits(statistics.geometric_mean(dict(curve)[number] for curve in of.values()))
+                for of in both.values()
+            ]
+            tops = [mean_top(select(same, sampler=sampler)) for sampler in both]
+            needed, beyond = equal_error(number, both["Orthogonal"], both["Bernoulli"])
+            note = f" ({beyond} at the end of the curve)" if beyond else ""
+            lines.append([output, number, *errors, f"{needed / number:.2f}{note}", *tops])
     return markdown(head, lines)
+
+
+def table_of_precision(rows: list[Row]) -> str:
+    head = ["bfloat16 autocast, of the", "N", "sampler", "difference", "top-5, float32's"]
+    lines = []
+    for output, sampler in itertools.product(OUTPUTS, SAMPLERS):
+        name = type(sampler).__name__
+        same = select(rows, dtype="bfloat16 autocast", output=output, sampler=name)
+        off = statistics.geometric_mean(statistics.fmean(row["errors"]) for row in same)
+        lines.append([output, same[0]["samples"], name, digits(off), mean_top(same)])
+    return markdown(head, lines)
+
+
+def mean_top(rows: list[Row]) -> str:
+    return f"{statistics.fmean(row['top5'] for row in rows):.2f}"

@@ -28,7 +28,6 @@ class Settings:
     models: tuple[str, ...] | None = None
     photos: int | None = None
     reference: int | None = None
-    float32: bool = False
     results: Path = RESULTS
 
     @property

@@ -34,8 +34,8 @@ def test_errors_and_agreement():
 
 def curve_rows(sampler, photo, errors):
     return [
-        {"sampler": sampler, "surrogate": str(samples.SURROGATES[1]), "photo": photo,
-         "samples": n, "errors": [e, e]}
+        {"sampler": sampler, "surrogate": "Ridge(alpha=1.0)", "photo": photo, "dtype": "float32",
+         "output": "probability", "samples": n, "errors": [e, e]}
         for n, e in errors.items()
     ]  # fmt: skip
 
@@ -45,12 +45,15 @@ def test_evaluations_for_equal_error():
     rows += curve_rows("Orthogonal", "cat", {100: 0.1, 1000: 0.01})  # error 10 / N
     rows += curve_rows("Bernoulli", "cup", {100: 0.2, 1000: 0.02})
     rows += curve_rows("Orthogonal", "cup", {100: 0.2, 1000: 0.02})
-    surrogate = rows[0]["surrogate"]
-    needed, beyond = samples.equal_error(rows, surrogate, 100, "Orthogonal", "Bernoulli")
+    bernoulli, orthogonal = (
+        samples.curves(rows, sampler, "probability", "Ridge(alpha=1.0)")
+        for sampler in ("Bernoulli", "Orthogonal")
+    )
+    needed, beyond = samples.equal_error(100, orthogonal, bernoulli)
     assert needed == pytest.approx((400 * 100) ** 0.5, rel=1e-3)
     assert beyond == 0
     # Bernoulli was not measured as far as the cat's error at 1000 orthogonal masks.
-    needed, beyond = samples.equal_error(rows, surrogate, 1000, "Orthogonal", "Bernoulli")
+    needed, beyond = samples.equal_error(1000, orthogonal, bernoulli)
     assert (needed, beyond) == (pytest.approx(1000), 1)
     assert samples.equal_evaluations(rows, 1000) == pytest.approx((250 * 1000) ** 0.5, abs=1)
     assert samples.equal_evaluations(rows, 512) is None
