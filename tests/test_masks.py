@@ -179,7 +179,7 @@ def test_samplers_pickle_compare_and_print(sampler):
 @pytest.mark.parametrize("seed", [3, torch.tensor([3, 4])], ids=["shared", "own"])
 def test_blocks_change_nothing(sampler, seed, monkeypatch):
     whole = draw(sampler, [20, 7], 20, 500, seed)
-    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 100)
+    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 100)
     assert torch.equal(draw(sampler, [20, 7], 20, 500, seed), whole)
 
 

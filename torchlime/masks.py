@@ -215,7 +215,8 @@ def _in_blocks(
     A draw takes 8 bytes and more for every bit that it gives.
     """
     every = numbers(rows, like)
-    return torch.cat([draw(every[block]) for block in row_blocks(rows, elements_per_row)], dim=1)
+    blocks = row_blocks(rows, elements_per_row, like.device)
+    return torch.cat([draw(every[block]) for block in blocks], dim=1)
 
 
 def _permutations(seeds: Tensor, stream: int, block: Tensor, size: int) -> Tensor:

@@ -61,7 +61,7 @@ class Gaussian:
         features = numbers(num_features, feature_count)
         noise = seeds.new_zeros(len(seeds), num_samples, num_features, dtype=torch.float32)
         pairs = noise[:, : drawn * len(signs)].unflatten(1, (drawn, len(signs)))
-        for rows in row_blocks(drawn, len(seeds) * num_features * _TEMPORARIES):
+        for rows in row_blocks(drawn, len(seeds) * num_features * _TEMPORARIES, noise.device):
             values = _normal(hash64(seeds, samples[rows], features))
             for place, sign in enumerate(signs):
                 pairs[:, rows, place] = sign * values

@@ -14,7 +14,7 @@ def in_pairs(design: Tensor) -> Tensor:
     if design.stride(0) == 0 and batch > 1:  # one draw for all
         return in_pairs(design[:1]).expand(batch)
     paired = (design[:, samples // 2 * 2 :] == 0).flatten(1).all(dim=1)
-    for rows in row_blocks(samples // 2, 2 * batch * width):
+    for rows in row_blocks(samples // 2, 2 * batch * width, design.device):
         halves = design[:, 2 * rows.start : 2 * rows.stop].unflatten(1, (-1, 2))
         paired = paired & (halves[:, :, 0] == -halves[:, :, 1]).flatten(1).all(dim=1)
     return paired

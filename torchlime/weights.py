@@ -124,7 +124,7 @@ def _distances(
         if name != "euclidean":
             raise ValueError(f"distance={name!r} is one of masks; vectors take 'euclidean'")
         lengths = masks.new_empty(batch, samples, dtype=dtype)
-        for rows in row_blocks(samples, batch * width):
+        for rows in row_blocks(samples, batch * width, masks.device):
             lengths[:, rows] = masks[:, rows].to(dtype).norm(dim=2)
         return lengths
     if name == "pixel_euclidean":
@@ -147,6 +147,6 @@ def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:
     batch, samples, width = masks.shape
     hidden = [
         torch.bmm((~masks[:, rows]).to(energy.dtype), shares)[..., 0]
-        for rows in row_blocks(samples, batch * width)
+        for rows in row_blocks(samples, batch * width, masks.device)
     ]
     return torch.cat(hidden, dim=1)

@@ -164,7 +164,7 @@ class Samples:
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
 
     def _column_blocks(self) -> Iterator[slice]:
-        return row_blocks(self.masks.shape[2], self.weights.numel())
+        return row_blocks(self.masks.shape[2], self.weights.numel(), self.masks.device)
 
     def _root_columns(self, columns: slice) -> Tensor:
         """Columns of A: [B,N,s]."""
@@ -173,7 +173,8 @@ class Samples:
 
     def _blocks(self) -> Iterator[slice]:
         batch, samples, width = self.masks.shape
-        return row_blocks(samples, batch * max(width, self.scores.shape[2]), multiple=2)  # pairs
+        elements = batch * max(width, self.scores.shape[2])
+        return row_blocks(samples, elements, self.masks.device, multiple=2)  # pairs
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
         return self.masks[:, rows].to(self.dtype), self.scores[:, rows] - self.origin

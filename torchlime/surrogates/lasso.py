@@ -62,7 +62,7 @@ class Lasso:
             alpha = torch.full_like(largest, self.alpha or 0.0)
         found = _fista(gram, cross, alpha)
         batch, width, targets = found.shape
-        blocks = row_blocks(targets, batch * width**2)
+        blocks = row_blocks(targets, batch * width**2, gram.device)
         exact = torch.cat(
             [_on_support(gram, *(x[..., t] for x in (cross, alpha, found))) for t in blocks], dim=2
         )
