@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         models=tuple(options.models) if options.models else None,
         photos=options.photos,
         reference=options.reference,
+        repetitions=options.repetitions,
         results=options.out or RESULTS,
     )
     command = " ".join(["python -m benchmarks", *arguments])
@@ -63,6 +64,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat and jobs")
     parser.add_argument("--photos", type=int, help="how many, of superpixels and samples")
     parser.add_argument("--reference", type=int, help="masks of the reference of samples")
+    parser.add_argument(
+        "--repetitions",
+        type=int,
+        default=5,
+        choices=range(5, 1001),
+        metavar="N",
+        help="rounds of a timing: 5 (the default) or more",
+    )
     parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--check", action="store_true", help="report: fail if a table is stale")
     return parser

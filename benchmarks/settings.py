@@ -28,6 +28,7 @@ class Settings:
     models: tuple[str, ...] | None = None
     photos: int | None = None
     reference: int | None = None
+    repetitions: int = 5
     results: Path = RESULTS
 
     @property
@@ -35,8 +36,9 @@ class Settings:
         return self.device.type == "cuda"
 
     def timer(self, **settings: Any) -> Timer:
-        """A Timer of five rounds; of two in a quick run, whose times mean nothing."""
-        return Timer(synchroniser(self.device), repetitions=2 if self.quick else 5, **settings)
+        """A Timer of so many rounds; of two in a quick run, whose times mean nothing."""
+        rounds = 2 if self.quick else self.repetitions
+        return Timer(synchroniser(self.device), repetitions=rounds, **settings)
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)

@@ -14,6 +14,7 @@ from benchmarks.tables import digits, markdown, milliseconds
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.perturbed import Perturbed
+from torchlime.predictions import default_chunk_size
 from torchlime.segments import Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance
@@ -100,7 +101,7 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
         (Blur(), "2·4·B·C·P"),
     ):
         yield Case("fills", filler, formula, bind(filler, images, segments))
-    rows = 256 if settings.on_gpu else 64
+    rows = default_chunk_size(device, side(settings) ** 2)
     for channels_last in (False, True):
         make = Perturbed(images, fill, segments, masks, channels_last=channels_last)
         yield Case(

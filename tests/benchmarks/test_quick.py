@@ -53,6 +53,15 @@ def test_peak_memory_of_a_fresh_process():
     assert 190 < taken / 2**20 < 260
 
 
+def hold_less_than_before(size):
+    return hold(2 * size)[1], hold(size)[1]
+
+
+def test_what_the_warm_up_took_is_not_the_calls():
+    taken = memory.peak_memory(torch.device("cpu"), partial(hold_less_than_before, 100))
+    assert 90 < taken / 2**20 < 160
+
+
 def test_peak_memory_of_a_gpu_is_its_allocators(monkeypatch):
     log = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda d: log.append("sync"))
