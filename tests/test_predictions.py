@@ -74,7 +74,11 @@ def literal(net, images, segments, masks, value=0.0):
 def test_default_chunks_fit_a_cpu(monkeypatch, threads, side, rows):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert predictions.default_chunk_size(torch.device("cpu"), side * side) == rows
-    assert predictions.default_chunk_size(torch.device("cuda"), side * side) == 256
+
+
+@pytest.mark.parametrize(("side", "rows"), [(8, 256), (224, 256), (448, 64), (5000, 1)])
+def test_default_chunks_of_an_accelerator(side, rows):
+    assert predictions.default_chunk_size(torch.device("cuda"), side * side) == rows
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 21, 62, 63, 64, None])
@@ -239,6 +243,17 @@ def test_dtype_and_memory_format_follow_the_model(images, segments, masks):
 
     score_masks(plain, images, segments, Constant(0.0), masks)
     assert seen[0] == (torch.float64, True)
+    within = Net(dtype=torch.float64).eval()
+    score_masks(lambda x: within(x).softmax(1), images, segments, Constant(0.0), masks)
+    assert within.chunks[0][1:3] == (torch.float64, False)
+
+
+def test_eval_mode_is_set_once_for_all_chunks(net, images, segments, masks, monkeypatch):
+    calls = []
+    monkeypatch.setattr(net, "eval", lambda: calls.append(len(net.chunks)))
+    score_masks(net.train(), images, segments, Constant(0.0), masks, chunk_size=5)
+    assert len(net.chunks) > 5
+    assert calls == [0]
 
 
 def test_a_model_that_views_its_features_gets_contiguous_images(images, segments, masks):

@@ -23,7 +23,7 @@ from torchlime.explanation import Explanation, Problem, flag
 from torchlime.fills import SegmentMean
 from torchlime.labelmap import Segments, check_segments, segment_sums, segments_from_labels
 from torchlime.masks import Orthogonal
-from torchlime.networks import module_of
+from torchlime.networks import networks_of
 from torchlime.perturbed import Perturbed
 from torchlime.pipeline import Model as Model
 from torchlime.pipeline import Progress as Progress
@@ -61,8 +61,8 @@ class Lime:
             to the images.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
-        chunk_size: images of one forward pass at most; None = 256, or on a CPU
-            8 of 224×224 pixels, more of smaller ones or where there are more threads.
+        chunk_size: images of one forward pass at most; None = 256 of 224×224 pixels, or on a CPU
+            8 or 4 a thread; fewer of larger ones, and on a CPU more of smaller ones.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -313,13 +313,12 @@ def _predict(
 
 
 def _wants_channels_last(model: Model, device: torch.device) -> bool:
-    """Whether the model's convolutions run faster on channels-last images.
+    """Whether the convolutions behind the model run faster on channels-last images.
 
     Measured on a CPU: a channels-last input alone is 1.3 (float32) to 2 times (bfloat16) as fast,
     whatever the layout of the weights. Elsewhere the weights' own layout decides.
     """
-    network = module_of(model)
-    modules = () if network is None else network.modules()
+    modules = (module for network in networks_of(model) for module in network.modules())
     kernels = [m.weight for m in modules if isinstance(m, torch.nn.Conv2d)]
     if device.type == "cpu":
         return bool(kernels)

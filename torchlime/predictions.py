@@ -8,7 +8,6 @@ Convention:
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -72,51 +71,48 @@ def predict(
     total = batch * samples
     rows = _even(total, chunk_size)
     forward = _Forward(model, synthesize, device, autocast)
-    score: Callable[[list[Block], int, Rewind], Tensor] = forward
-    if differentiable:
-        score = partial(checkpoint, forward, use_reentrant=False, preserve_rng_state=False)  # we do
+    score = forward.checkpointed if differentiable else forward
     collected: _Collected | None = None
     done = 0
-    while done < total:
-        blocks = list(_blocks(done, min(done + rows, total), batch, samples))
-        filled = min(rows, total - done)
-        outputs, contiguous = None, forward.contiguous
-        with _tolerate_out_of_memory(rows), forward.tolerate_view():
-            outputs = score(blocks, rows if pad_last else filled, forward.onward)
-        if forward.contiguous != contiguous:
-            continue  # the same in NCHW, and as a checkpoint of its own
-        if outputs is None:
-            _release_memory(device)
-            rows = _even(total - done, rows // 2)
-            continue
-        if collected is None:
-            collected = _Collected(shape, outputs, targets, top)
-        collected.add(blocks, outputs)
-        done += filled
-        if progress is not None:
-            progress(done, total)
+    with contextlib.nullcontext() if differentiable else forward.evaluating():
+        while done < total:
+            blocks = list(_blocks(done, min(done + rows, total), batch, samples))
+            filled = min(rows, total - done)
+            outputs, contiguous = None, forward.contiguous
+            with _tolerate_out_of_memory(rows), forward.tolerate_view():
+                outputs = score(blocks, rows if pad_last else filled)
+            if forward.contiguous != contiguous:
+                continue  # the same in NCHW, and as a checkpoint of its own
+            if outputs is None:
+                _release_memory(device)
+                rows = _even(total - done, rows // 2)
+                continue
+            if collected is None:
+                collected = _Collected(shape, outputs, targets, top)
+            collected.add(blocks, outputs)
+            done += filled
+            if progress is not None:
+                progress(done, total)
     assert collected is not None  # B, N >= 1
     return Predictions(collected.scores, collected.targets, collected.in_range)
 
 
 def default_chunk_size(device: torch.device, pixels: int) -> int:
-    """Images of a forward pass, of so many pixels each: 256 on an accelerator, 1 to 64 on a CPU.
+    """Images of a forward pass, of so many pixels each.
 
-    On a CPU as many pixels as 8 images of 224×224 have, or 4 a thread. A layer's activations should
-    stay in its caches, and below the 32 MiB from which glibc's allocator maps every tensor anew.
+    On a CPU as many pixels as 8 images of 224×224 have, or 4 a thread, in 1 to 64 images: a layer's
+    activations should stay in its caches, and below the 32 MiB from which glibc's allocator maps
+    every tensor anew. On an accelerator those of 256 such images, in 1 to 256.
     """
-    if device.type != "cpu":
-        return 256
-    rows = max(8, 4 * torch.get_num_threads()) * 224**2 // max(pixels, 1)
-    return min(max(rows, 1), 64)
+    on_cpu = device.type == "cpu"
+    rows = max(8, 4 * torch.get_num_threads()) if on_cpu else 256
+    return min(max(rows * 224**2 // max(pixels, 1), 1), 64 if on_cpu else 256)
 
 
 class _Forward:
     """Makes a chunk and passes it through the model: outputs [rows,K].
 
-    It sets eval mode, autocast and the random states itself, because a backward pass calls it
-    again, when everything around it is over. A model that draws in eval mode draws on from chunk to
-    chunk (``onward``), and the same again in a backward pass.
+    A model that draws in eval mode draws on from chunk to chunk.
     """
 
     def __init__(
@@ -134,17 +130,32 @@ class _Forward:
         self.onward = random_states(device)
         self.contiguous = False
 
-    def __call__(self, blocks: list[Block], rows: int, rewind: Rewind) -> Tensor:
+    def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         chunk = self.synthesize(blocks, rows)
         if self.contiguous:
             chunk = (
                 chunk.contiguous().view(-1).view(chunk.shape)
             )  # strides, too, of a single channel
-        with evaluating(self.networks, self.device):
-            rewind()
-            outputs = _as_matrix(self._call(chunk), chunk)
-            self.onward = random_states(self.device)
-            return outputs
+        return _as_matrix(self._call(chunk), chunk)
+
+    def checkpointed(self, blocks: list[Block], rows: int) -> Tensor:
+        """The same, made again in a backward pass.
+
+        Then everything around the chunk is over: it has its own eval mode and random states, which
+        go on where those of the chunk before stopped.
+        """
+
+        def alone(rewind: Rewind) -> Tensor:
+            with self.evaluating():
+                rewind()
+                outputs = self(blocks, rows)
+                self.onward = random_states(self.device)
+                return outputs
+
+        return checkpoint(alone, self.onward, use_reentrant=False, preserve_rng_state=False)
+
+    def evaluating(self) -> contextlib.AbstractContextManager[None]:
+        return evaluating(self.networks, self.device)
 
     @contextlib.contextmanager
     def tolerate_view(self) -> Iterator[None]:
@@ -203,7 +214,7 @@ class _Collected:
                 best = rows[:, 0].sort(dim=1, descending=True, stable=True).indices
                 self.targets[images] = self.columns[images] = best[:, : self.top]
             columns = self.columns[images, None].expand(-1, size[1], -1)
-            self.scores[images, samples] = rows.gather(2, columns).to(self.scores.dtype)
+            self.scores[images, samples] = rows.gather(2, columns)
 
 
 def _resolve_targets(
