@@ -4,18 +4,20 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 
-NAMES = (  # versus uses samples
+NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
     "scale", "vectors",
 )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 1 if a benchmark failed (the others ran) or a table is stale."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments)
-    if "report" in options.names:
+    if options.names == ["report"]:
         from benchmarks.report import report
 
         return report(options.check)
@@ -26,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks import results
     from benchmarks.settings import RESULTS, Settings
 
+    check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
     settings = Settings(
@@ -37,15 +40,25 @@ def main(arguments: list[str] | None = None) -> int:
         repetitions=options.repetitions,
         results=options.out or RESULTS,
     )
-    command = " ".join(["python -m benchmarks", *arguments])
+    origin = results.origin(settings, " ".join(["python -m benchmarks", *arguments]))
+    if options.commit:
+        origin |= {"commit": options.commit}
+    failed = False
     for name in NAMES if "all" in options.names else options.names:
         module = importlib.import_module(f"benchmarks.{name}")
-        rows = module.run(settings)
+        try:
+            rows = module.run(settings)
+        except Exception:  # the others' hours are not lost with this one
+            traceback.print_exc()
+            failed = True
+            continue
         print(module.table(rows), flush=True)
         if options.out or not options.quick:
-            record = results.record(name, rows, settings, command, options.commit)
-            print(results.write(record, settings.results), flush=True)
-    return 0
+            print(
+                results.write(results.record(name, rows, settings, origin), settings.results),
+                flush=True,
+            )
+    return int(failed)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,22 +72,60 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a timing")
-    parser.add_argument("--threads", type=int, help="of torch, on the CPU")
+    parser.add_argument("--threads", type=positive, help="of torch, on the CPU")
     parser.add_argument("--out", type=Path, help="where results go instead of benchmarks/results")
     parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat and jobs")
-    parser.add_argument("--photos", type=int, help="how many, of superpixels and samples")
-    parser.add_argument("--reference", type=int, help="masks of the reference of samples")
+    parser.add_argument("--photos", type=positive, help="how many, of superpixels and samples")
+    parser.add_argument("--reference", type=positive, help="masks of the reference of samples")
     parser.add_argument(
         "--repetitions",
-        type=int,
+        type=positive,
         default=5,
-        choices=range(5, 1001),
-        metavar="N",
         help="rounds of a timing: 5 (the default) or more",
     )
     parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--check", action="store_true", help="report: fail if a table is stale")
     return parser
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def check(options: argparse.Namespace) -> None:
+    """Exit with a sentence if these options cannot be, before anything is measured."""
+    import torch
+
+    from benchmarks.samples import LEAST_REFERENCE
+    from benchmarks.settings import PHOTOS
+    from torchlime import models
+
+    unknown = sorted({*(options.models or ())} - {*models.names()})
+    wrong = {
+        "report goes alone": "report" in options.names,
+        "--check goes with report": options.check,
+        f"--device is cpu or cuda, not {options.device!r}": (
+            options.device.partition(":")[0] not in ("cpu", "cuda")
+        ),
+        "there is no CUDA device": (
+            options.device.startswith("cuda") and not torch.cuda.is_available()
+        ),
+        "a timing takes at least 5 --repetitions": options.repetitions < 5,
+        f"there are {len(PHOTOS)} --photos": (options.photos or 0) > len(PHOTOS),
+        f"--reference is at least {LEAST_REFERENCE}": (
+            (options.reference or LEAST_REFERENCE) < LEAST_REFERENCE
+        ),
+        f"unknown --models: {', '.join(unknown)}": unknown,
+        f"--out {options.out} is no folder": (
+            options.out is not None and options.out.exists() and not options.out.is_dir()
+        ),
+    }
+    for sentence, is_so in wrong.items():
+        if is_so:
+            parser().error(sentence)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmarks.settings import Row, Settings, network, photos
 from benchmarks.tables import markdown, milliseconds
+from benchmarks.timer import synchroniser
 from torchlime import Lime
 from torchlime.labelmap import Segments
 from torchlime.masks import Bernoulli
@@ -104,7 +105,7 @@ def explain_there(
     model, image, segments = prepared(device, name, pixels)
     explainer = Lime(Slic(), Bernoulli(), samples, chunk_size=size, autocast=autocast)
     explainer.explain(model, image, segments=segments)
-    Settings(torch.device(device)).timer().synchronise()
+    synchroniser(image.device)()
 
 
 @functools.cache

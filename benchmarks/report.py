@@ -55,6 +55,8 @@ def source(result: dict[str, Any]) -> str:
     hardware, versions = result["hardware"], result["versions"]
     processor = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['threads']} threads"
     where = f"{hardware['gpu']} (host: {processor})" if hardware["gpu"] else processor
+    if hardware.get("tf32"):
+        where += ", float32 convolutions in TF32"
     return (
         f"{where}; torchlime {versions['torchlime']} ({result['commit']}), torch"
         f" {versions['torch']}; `{result['command']}`"

@@ -14,26 +14,37 @@ from typing import Any
 import torch
 
 import torchlime
-from benchmarks.settings import Row, Settings
+from benchmarks.settings import RESULTS, Row, Settings
 
 PACKAGES = (
     "torch", "torchvision", "kornia", "numpy", "scikit-image", "scikit-learn",
     "lime", "captum", "fast-slic",
 )  # fmt: skip
+TUNING = ("MALLOC_", "OMP_", "MKL_", "OPENBLAS_", "PYTORCH_", "CUDA_")
+
+
+def origin(settings: Settings, command: str) -> dict[str, Any]:
+    """What is about to run, on what: of the moment before it runs."""
+    return {
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": commit(),
+        "versions": versions(),
+        "hardware": hardware(settings),
+        "environment": {
+            name: value for name, value in os.environ.items() if name.startswith(TUNING)
+        },
+    }
 
 
 def record(
-    name: str, rows: list[Row], settings: Settings, command: str, at: str | None = None
+    name: str, rows: list[Row], settings: Settings, origin: dict[str, Any]
 ) -> dict[str, Any]:
-    """All that is kept of a run; ``at`` is the commit, where git does not know it."""
+    """All that is kept of a run."""
     asked = asdict(settings) | {"device": str(settings.device), "results": None}
     return {
         "benchmark": name,
-        "command": command,
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": at or commit(),
-        "versions": versions(),
-        "hardware": hardware(settings),
+        **origin,
         "settings": {key: value for key, value in asked.items() if value is not None},
         "rows": rows,
     }
@@ -51,14 +62,26 @@ def write(result: dict[str, Any], results: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['benchmark']}.json"
     if path.exists():
-        result = merged(json.loads(path.read_text(encoding="utf-8")), result)
+        result = merged(read(path), result)
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
+def read(path: Path) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no result of a benchmark: {error}") from error
+    return result
+
+
 def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """``result`` after the rows of other models of a run that is comparable."""
-    if any(earlier[key] != result[key] for key in ("commit", "versions", "hardware")):
+    same = all(
+        earlier.get(key) == result.get(key)
+        for key in ("commit", "versions", "hardware", "environment")
+    )
+    if not same or not re.fullmatch("[0-9a-f]+", result["commit"]):
         return result
     models = {row.get("model") for row in result["rows"]}
     kept = [row for row in earlier["rows"] if row.get("model") not in models]
@@ -70,24 +93,30 @@ def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
 
 def rows(name: str, results: Path) -> list[Row]:
     """The rows of a benchmark that was run before, of the newest version; none if it was not."""
-    return [row for result in newest(name, results)[-1:] for row in result["rows"]]
+    found = newest(name, results)
+    newest_of_all = max(found, key=lambda r: version(r["versions"]["torchlime"]), default=None)
+    return newest_of_all["rows"] if newest_of_all else []
+
+
+def of_samples(settings: Settings) -> list[Row]:
+    """Of ``samples``, run into the same folder or committed."""
+    return rows("samples", settings.results) or rows("samples", RESULTS)
 
 
 def newest(name: str, results: Path) -> list[dict[str, Any]]:
     """The newest version's results on each hardware."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(results.glob(f"*/{name}.json"), key=lambda p: version(p.parent)):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        found[path.parent.name.partition("-")[2]] = result
+    for path in sorted(results.glob(f"*/{name}.json"), key=lambda p: version(p.parent.name)):
+        found[path.parent.name.partition("-")[2]] = read(path)
     return [found[hardware] for hardware in sorted(found)]
 
 
-def version(folder: Path) -> tuple[int, ...]:
+def version(text: str) -> tuple[int, ...]:
     """
-    >>> version(Path("0.10.0-nvidia-h200"))
+    >>> version("0.10.0-nvidia-h200")
     (0, 10, 0)
     """
-    return tuple(int(part) for part in re.findall(r"\d+", folder.name.partition("-")[0]))
+    return tuple(int(part) for part in re.findall(r"\d+", text.partition("-")[0]))
 
 
 def slug(text: str) -> str:
@@ -107,7 +136,7 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
+        found |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
     return found
 
 
@@ -117,6 +146,7 @@ def hardware(settings: Settings) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(settings.device) if settings.on_gpu else None,
+        "tf32": settings.on_gpu and torch.backends.cudnn.allow_tf32,
     }
 
 
@@ -129,7 +159,10 @@ def commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    try:
+        run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
+    except OSError:  # no git
+        return ""
     return run.stdout.strip() if run.returncode == 0 else ""
 
 

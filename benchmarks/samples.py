@@ -27,6 +27,7 @@ from torchlime.weights import Exponential
 
 NUMBERS = (64, 128, 256, 512, 1000)
 REFERENCE, REFERENCE_SEED = 16384, 10_000
+LEAST_REFERENCE = 128  # with fewer, Orthogonal is Bernoulli
 SEEDS = 5
 TOP = 5
 SAMPLERS = (Bernoulli(), Orthogonal())
@@ -213,7 +214,7 @@ def equal_error(number: int, ours: Curves, theirs: Curves) -> tuple[float, int]:
 
 
 def equal_evaluations(rows: list[Row], at: int) -> int | None:
-    """How many orthogonal samples err like ``at`` Bernoulli samples; None if not measured.
+    """How many orthogonal samples err like ``at`` Bernoulli samples; None if that is not known.
 
     For the default surrogate, of a probability.
     """
@@ -222,8 +223,8 @@ def equal_evaluations(rows: list[Row], at: int) -> int | None:
     bernoulli, orthogonal = (
         curves(rows, type(sampler).__name__, OUTPUTS[0], str(Ridge())) for sampler in SAMPLERS
     )
-    needed, _ = equal_error(at, bernoulli, orthogonal)
-    return math.ceil(needed)
+    needed, beyond = equal_error(at, bernoulli, orthogonal)
+    return None if beyond else math.ceil(needed)
 
 
 def table(rows: list[Row]) -> str:
@@ -245,8 +246,8 @@ def table_of_samples(rows: list[Row]) -> str:
             ]
             tops = [mean_top(select(same, sampler=sampler)) for sampler in both]
             needed, beyond = equal_error(number, both["Orthogonal"], both["Bernoulli"])
-            note = f" ({beyond} at the end of the curve)" if beyond else ""
-            lines.append([output, number, *errors, f"{needed / number:.2f}{note}", *tops])
+            least = "≥ " if beyond else ""  # Bernoulli's curve ends before
+            lines.append([output, number, *errors, f"{least}{needed / number:.2f}", *tops])
     return markdown(head, lines)
 
 

@@ -1,7 +1,8 @@
 """Each stage alone, with the bytes that it must move and the bandwidth that it reaches.
 
 The bytes are those of its arguments, each read once, and of its result, written once: no stage can
-move fewer, most move more. The row "copy" says what the device reaches where that is all.
+move fewer, most move more. The row "copy", of more than any cache holds, says what the device
+reaches where that is all.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.perturbed import Perturbed
 from torchlime.predictions import default_chunk_size
-from torchlime.segments import Slic
+from torchlime.segments import Grid, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
-from torchlime.weights import Exponential, InverseDistance
+from torchlime.weights import Exponential, InverseDistance, Uniform
 
-SHOWN = {"batch": (1, 32), "segments": (50,), "samples": (1000,)}  # in the table
+SHOWN = {"batch": (1, 32), "segments": (50,), "samples": (1000,)}  # in the table; and the copy
+GRIDS = {10: (2, 5), 50: (5, 10), 100: (10, 10)}
 CAPTION = (
     "P pixels of an image, C channels, T = 1 target. Bytes: each argument read once, the result"
     " written once. For S = 50, N = 1000; the rest is in the JSON."
@@ -33,6 +35,7 @@ class Case(NamedTuple):
     strategy: object
     formula: str
     call: Callable[[], object]
+    dtype: str = "float32"
 
 
 def run(settings: Settings) -> list[Row]:
@@ -42,31 +45,41 @@ def run(settings: Settings) -> list[Row]:
         for segments in ((10,) if settings.quick else (50, 100))
         for samples in ((64,) if settings.quick else (128, 1000))
     ]
-    timer = settings.timer(warm_ups=2, least=0.0 if settings.quick else 0.02)
-    rows = []
+    rows = [measure(copy(settings), {}, settings)]
     for images, segments, samples in sizes:
         settings.say(f"stages: B={images} S={segments} N={samples}")
-        for case in cases(images, segments, samples, settings):
-            pixels = side(settings)
-            names = {"B": images, "C": 3, "P": pixels**2, "S": segments, "N": samples}
-            size = eval(case.formula.replace("·", "*"), {}, names)
-            reading = timer({"stage": case.call})["stage"]
-            rows.append(
-                {
-                    "stage": case.stage,
-                    "strategy": str(case.strategy),
-                    "batch": images,
-                    "segments": segments,
-                    "samples": samples,
-                    "pixels": pixels,
-                    "dtype": "float32",
-                    "bytes": size,
-                    "formula": case.formula,
-                    "seconds": reading.record(),
-                    "bytes_per_second": size / reading.median,
-                }
-            )
+        pixels = side(settings) ** 2
+        letters = {"B": images, "C": 3, "P": pixels, "S": segments, "N": samples}
+        found = cases(images, segments, samples, settings)
+        rows += [measure(case, letters, settings) for case in found]
     return rows
+
+
+def measure(case: Case, letters: dict[str, int], settings: Settings) -> Row:
+    """A row; ``letters`` are the sizes in its formula."""
+    timer = settings.timer(warm_ups=2, least=0.0 if settings.quick else 0.02)
+    reading = timer({"stage": case.call})["stage"]
+    size = eval(case.formula.replace("·", "*"), {}, letters)
+    return {
+        "stage": case.stage,
+        "strategy": str(case.strategy),
+        "batch": letters.get("B"),
+        "segments": letters.get("S"),
+        "samples": letters.get("N"),
+        "pixels": letters.get("P"),
+        "dtype": case.dtype,
+        "bytes": size,
+        "formula": case.formula,
+        "seconds": reading.record(),
+        "bytes_per_second": size / reading.median,
+    }
+
+
+def copy(settings: Settings) -> Case:
+    size = 2**20 if settings.quick else 2**29
+    source = torch.ones(size, dtype=torch.uint8, device=settings.device)
+    target = torch.empty_like(source)
+    return Case("copy", f"{size // 2**20} MiB", f"2·{size}", lambda: target.copy_(source))
 
 
 def side(settings: Settings) -> int:
@@ -79,20 +92,18 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
     segmenter = Slic(number)
     segments = segmenter(images)
     count, bound = segments.count, segments.bound
-    seeds = torch.arange(size, device=device)
-    masks = Bernoulli()(count, bound, samples, seed=seeds)
+    masks = Bernoulli()(count, bound, samples, seed=0)
     fill = SegmentMean()(images, segments)
     energy = torch.rand(size, bound, dtype=torch.float64, device=device)
     weights = Exponential()(masks, count)
     scores = torch.rand(size, samples, 1, dtype=torch.float64, device=device)
 
-    target = torch.empty_like(images)
-    yield Case("copy", "of the images", "2·4·B·C·P", lambda: target.copy_(images))
-    yield Case("segments", segmenter, "4·B·C·P + 8·B·P", lambda: segmenter(images))
+    for cut in (segmenter, Grid(*GRIDS[number])):
+        yield Case("segments", cut, "4·B·C·P + 8·B·P", bind(cut, images))
     # With fewer samples than a block has rows, Orthogonal is Bernoulli.
     samplers = (Orthogonal(),) if samples >= 2 << (bound - 1).bit_length() else ()
     for sampler in (*samplers, Bernoulli(), FixedCount()):
-        draw = bind(sampler, count, bound, samples, seed=seeds)
+        draw = bind(sampler, count, bound, samples, seed=0)
         yield Case("masks", sampler, "8·B + B·N·S", draw)
     for filler, formula in (
         (SegmentMean(), "2·4·B·C·P + 8·B·P"),
@@ -102,17 +113,27 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
     ):
         yield Case("fills", filler, formula, bind(filler, images, segments))
     rows = default_chunk_size(device, side(settings) ** 2)
-    for channels_last in (False, True):
-        make = Perturbed(images, fill, segments, masks, channels_last=channels_last)
+    for layout, dtype, width in (
+        ("channels first", torch.float32, 4),
+        ("channels_last", torch.float32, 4),
+        ("channels_last", torch.bfloat16, 2),
+    ):
+        make = Perturbed(
+            images, fill, segments, masks, dtype=dtype, channels_last=layout == "channels_last"
+        )
         yield Case(
             "perturbed",
-            "channels_last" if channels_last else "channels first",
-            "2·4·B·C·P + 8·B·P + B·N·S + 4·B·N·C·P",
+            layout,
+            f"2·{width}·B·C·P + 8·B·P + B·N·S + {width}·B·N·C·P",
             bind(perturb_all, make, size, samples, rows),
+            str(dtype).removeprefix("torch."),
         )
-    yield Case("weights", Exponential(), "B·N·S + 8·B·N", bind(Exponential(), masks, count))
-    inverse = InverseDistance()
-    yield Case("weights", inverse, "B·N·S + 8·B·S + 8·B·N", bind(inverse, masks, count, energy))
+    kernels: tuple[Exponential | InverseDistance | Uniform, ...] = (
+        Exponential(), Uniform(), Exponential(1.0, "pixel_euclidean"), InverseDistance(),
+    )  # fmt: skip
+    for kernel in kernels:
+        read = "B·N·S + 8·B·S + 8·B·N" if kernel.needs_energy else "B·N·S + 8·B·N"
+        yield Case("weights", kernel, read, bind(kernel, masks, count, energy))
     for surrogate in (Ridge(), LeastSquares(), Lasso(fraction=0.2)):
         fit = bind(surrogate, masks, scores, weights, count)
         yield Case("surrogates", surrogate, "B·N·S + 2·8·B·N + 2·8·B·S", fit)
@@ -131,15 +152,18 @@ def perturb_all(make: Perturbed, size: int, samples: int, rows: int) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    shown = [r for r in rows if all(r[key] in allowed for key, allowed in SHOWN.items())] or rows
-    head = ["stage", "strategy", "B", "ms", "bytes", "MB", "GB/s"]
+    shown = [r for r in rows if all(r[key] in (None, *allowed) for key, allowed in SHOWN.items())]
+    if not any(row["batch"] for row in shown):  # a quick run's sizes
+        shown = rows
+    head = ["stage", "strategy", "dtype", "B", "ms", "bytes", "MB", "GB/s"]
     return markdown(
         head,
         [
             [
                 row["stage"],
-                row["strategy"].partition("(")[0],
-                row["batch"],
+                row["strategy"],
+                row["dtype"],
+                row["batch"] or "–",
                 milliseconds(row["seconds"]),
                 row["formula"],
                 digits(row["bytes"] / 1e6),

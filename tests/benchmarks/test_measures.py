@@ -57,6 +57,10 @@ def test_evaluations_for_equal_error():
     assert (needed, beyond) == (pytest.approx(1000), 1)
     assert samples.equal_evaluations(rows, 1000) == pytest.approx((250 * 1000) ** 0.5, abs=1)
     assert samples.equal_evaluations(rows, 512) is None
+    better = [row for row in rows if row["sampler"] == "Bernoulli"]
+    better += curve_rows("Orthogonal", "cat", {100: 1.0, 1000: 0.5})
+    better += curve_rows("Orthogonal", "cup", {100: 1.0, 1000: 0.5})
+    assert samples.equal_evaluations(better, 1000) is None  # no curve comes down so far
 
 
 def test_a_draw_that_begins_a_longer_one_is_not_scored_again():

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import memory
+from benchmarks import memory, overhead, results, scale
 from benchmarks.__main__ import NAMES, main
 from benchmarks.report import block
 from benchmarks.settings import Settings
@@ -23,7 +23,7 @@ def test_a_quick_run_records_what_the_report_renders(name, tmp_path, capsys):
     assert result["command"] == f"python -m benchmarks {name} --quick --out {tmp_path}"
     assert result["settings"]["quick"] is True
     assert {"torchlime", "torch", "python"} <= result["versions"].keys()
-    assert result["hardware"].keys() == {"cpu", "cores", "threads", "gpu"}
+    assert result["hardware"].keys() == {"cpu", "cores", "threads", "gpu", "tf32"}
     assert result["commit"]
     assert all("dtype" in row for row in result["rows"])
     table = importlib.import_module(f"benchmarks.{name}").table(result["rows"])
@@ -41,6 +41,64 @@ def test_a_quick_run_is_not_kept_unless_asked(tmp_path, monkeypatch):
 
 def test_a_full_run_has_five_rounds():
     assert Settings(torch.device("cpu")).timer().repetitions >= 5
+    assert Settings(torch.device("cpu"), repetitions=9).timer().repetitions == 9
+
+
+def test_the_commit_is_that_of_the_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "commit", lambda: "abc1234")
+
+    def run(settings):
+        monkeypatch.setattr(results, "commit", lambda: "later")
+        return [{"dtype": "float32", "model": "none"}]
+
+    monkeypatch.setattr(scale, "run", run)
+    monkeypatch.setattr(scale, "table", lambda rows: "")
+    assert main(["scale", "--out", str(tmp_path)]) == 0
+    (path,) = tmp_path.glob("*/scale.json")
+    assert json.loads(path.read_text())["commit"] == "abc1234"
+
+
+def test_one_that_fails_does_not_lose_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scale, "run", lambda settings: 1 / 0)
+    assert main(["scale", "stages", "--quick", "--out", str(tmp_path)]) == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert [path.stem for path in tmp_path.glob("*/*.json")] == ["stages"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("stages report", "report goes alone"),
+        ("stages --check", "--check goes with report"),
+        ("stages --device foo", "--device is cpu or cuda, not 'foo'"),
+        ("stages --device cuda", "there is no CUDA device"),
+        ("stages --repetitions 4", "at least 5 --repetitions"),
+        ("stages --threads 0", "--threads: invalid positive value: '0'"),
+        ("samples --photos 0", "--photos: invalid positive value: '0'"),
+        ("samples --photos 99", "there are 8 --photos"),
+        ("samples --reference 127", "--reference is at least 128"),
+        ("overhead --models resnet18 nonsense", "unknown --models: nonsense"),
+        ("stages --out {file}", "is no folder"),
+        ("nonsense", "invalid choice: 'nonsense'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_runs(
+    arguments, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(SystemExit) as exit:
+        main(arguments.format(file=file).split())
+    assert exit.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_what_only_a_gpu_is_asked_for_runs_on_a_cpu_too():
+    settings = Settings(torch.device("cpu"), quick=True)
+    row = overhead.measure(settings, "resnet18", overhead.Case("bfloat16 weights", batch=2), 128)
+    assert row["rows"] * row["chunks"] >= 2 * 128
+    assert overhead.images_per_second(row) > 0
 
 
 def hold(size):

@@ -4,6 +4,8 @@ import json
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from benchmarks import report, results, scale
 from benchmarks.__main__ import NAMES
 
@@ -15,12 +17,12 @@ ROW = {
 }  # fmt: skip
 
 
-def put(results, folder, gpu=None, rows=(ROW,), commit="abc1234"):
+def put(results, folder, gpu=None, rows=(ROW,), commit="abc1234", tf32=False):
     result = {
         "command": "python -m benchmarks scale",
         "commit": commit,
         "versions": {"torchlime": folder.partition("-")[0], "torch": "2.11"},
-        "hardware": {"cpu": "a cpu", "cores": 4, "threads": 2, "gpu": gpu},
+        "hardware": {"cpu": "a cpu", "cores": 4, "threads": 2, "gpu": gpu, "tf32": tf32},
         "rows": list(rows),
     }
     (results / folder).mkdir()
@@ -66,6 +68,25 @@ def test_nothing_measured_is_said(tmp_path):
     assert report.block("scale", tmp_path) == report.NOT_MEASURED
 
 
+def test_a_damaged_result_is_named(tmp_path):
+    put(tmp_path, "0.1.0-a-cpu")
+    (tmp_path / "0.1.0-a-cpu/scale.json").write_text("{")
+    with pytest.raises(ValueError, match=r"0\.1\.0-a-cpu/scale\.json is no result"):
+        report.block("scale", tmp_path)
+
+
+def test_tf32_is_said(tmp_path):
+    put(tmp_path, "0.1.0-a-gpu", gpu="a gpu", tf32=True)
+    assert "float32 convolutions in TF32" in report.block("scale", tmp_path)
+
+
+def test_the_newest_version_counts_whatever_the_hardware(tmp_path):
+    put(tmp_path, "0.10.0-a-cpu", rows=[ROW])
+    put(tmp_path, "0.9.0-b-cpu", rows=[])
+    assert results.rows("scale", tmp_path) == [ROW]
+    assert results.rows("stages", tmp_path) == []
+
+
 def test_check_finds_a_stale_table_and_report_mends_it(tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("before\n\n<!-- benchmarks:scale -->\nold\n<!-- /benchmarks -->\n\nafter\n")
@@ -96,9 +117,11 @@ def test_models_measured_one_by_one_come_together(tmp_path):
         assert path == tmp_path / "0.1.0-a-cpu-4-cores/overhead.json"
         return [row["model"] for row in json.loads(path.read_text())["rows"]]
 
-    assert models_after(result("x", "a"), result("x", "b")) == ["a", "b"]
-    assert models_after(result("x", "a")) == ["b", "a"]
-    assert models_after(result("y", "c")) == ["c"]  # another commit's figures do not mix
+    assert models_after(result("aa", "a"), result("aa", "b")) == ["a", "b"]
+    assert models_after(result("aa", "a")) == ["b", "a"]
+    assert models_after(result("bb", "c")) == ["c"]  # another commit's figures do not mix
+    assert models_after(result("bb-dirty", "d")) == ["d"]  # whatever was changed
+    assert models_after(result("bb-dirty", "e")) == ["e"]
 
 
 def test_committed_results_are_full_runs():

@@ -38,7 +38,7 @@ class FastSlic:
             raise ValueError(f"FastSlic takes images of 3 channels, got {list(images.shape)}")
         import numpy as np
 
-        slic = _implementation()
+        slic = implementation()
         pixels = _to_bytes(images).permute(0, 2, 3, 1).cpu().contiguous().numpy()
         maps = []
         for image in pixels:
@@ -51,7 +51,7 @@ class FastSlic:
         return Segments(labels, count, torch.ones_like(count, dtype=torch.bool), self.num_segments)
 
 
-def _implementation() -> Any:
+def implementation() -> Any:
     try:
         from fast_slic.avx2 import SlicAvx2
     except ImportError:
