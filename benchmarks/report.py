@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import newest
+from benchmarks import targets
+from benchmarks.results import OF_ANY_HARDWARE, newest
 from benchmarks.settings import RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -13,7 +14,6 @@ READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- benchmarks:(\w+) -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
 NOT_MEASURED = "*Not measured.*"
 NO_GPU = "*On a GPU: not measured.*"
-OF_ANY_HARDWARE = ("samples",)  # errors, not times
 
 
 def report(
@@ -38,7 +38,9 @@ def rendered(text: str, results: Path) -> str:
 
 
 def block(name: str, results: Path) -> str:
-    """What stands between the markers of a benchmark: a table for each hardware."""
+    """What stands between the markers of a benchmark: a table for each hardware; or targets."""
+    if name == "targets":
+        return f"{targets.CAPTION}\n\n{targets.table(results)}"
     found = newest(name, results)
     if not found:
         return NOT_MEASURED

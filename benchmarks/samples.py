@@ -199,6 +199,14 @@ def curves(rows: list[Row], sampler: str, output: str, surrogate: str) -> Curves
     return found
 
 
+def curves_of_both(rows: list[Row], output: str) -> tuple[Curves, Curves]:
+    """Orthogonal's and Bernoulli's, of the default surrogate."""
+    orthogonal, bernoulli = (
+        curves(rows, type(sampler).__name__, output, str(Ridge())) for sampler in SAMPLERS[::-1]
+    )
+    return orthogonal, bernoulli
+
+
 def select(rows: list[Row], **kind: object) -> list[Row]:
     return [row for row in rows if all(row[key] == value for key, value in kind.items())]
 
@@ -220,9 +228,7 @@ def equal_evaluations(rows: list[Row], at: int) -> int | None:
     """
     if not any(row["samples"] == at for row in rows):
         return None
-    bernoulli, orthogonal = (
-        curves(rows, type(sampler).__name__, OUTPUTS[0], str(Ridge())) for sampler in SAMPLERS
-    )
+    orthogonal, bernoulli = curves_of_both(rows, OUTPUTS[0])
     needed, beyond = equal_error(at, bernoulli, orthogonal)
     return None if beyond else math.ceil(needed)
 
@@ -234,18 +240,19 @@ def table(rows: list[Row]) -> str:
 def table_of_samples(rows: list[Row]) -> str:
     head = ["of the", "N", "error, Bernoulli", "error, Orthogonal", "equal error: Bernoulli / N",
             "top-5, Bernoulli", "top-5, Orthogonal"]  # fmt: skip
-    kind = {"surrogate": str(Ridge()), "dtype": "float32"}
     lines = []
     for output in OUTPUTS:
-        both = {s: curves(rows, s, output, kind["surrogate"]) for s in ("Bernoulli", "Orthogonal")}
+        orthogonal, bernoulli = curves_of_both(rows, output)
         for number in dict.fromkeys(row["samples"] for row in rows):
-            same = select(rows, **kind, output=output, samples=number)
+            same = select(
+                rows, output=output, samples=number, surrogate=str(Ridge()), dtype="float32"
+            )
             errors = [
                 digits(statistics.geometric_mean(dict(curve)[number] for curve in of.values()))
-                for of in both.values()
+                for of in (bernoulli, orthogonal)
             ]
-            tops = [mean_top(select(same, sampler=sampler)) for sampler in both]
-            needed, beyond = equal_error(number, both["Orthogonal"], both["Bernoulli"])
+            tops = [mean_top(select(same, sampler=type(s).__name__)) for s in SAMPLERS]
+            needed, beyond = equal_error(number, orthogonal, bernoulli)
             least = "≥ " if beyond else ""  # Bernoulli's curve ends before
             lines.append([output, number, *errors, f"{least}{needed / number:.2f}", *tops])
     return markdown(head, lines)

@@ -35,7 +35,7 @@ def test_the_readmes_agree_with_the_committed_results():
 
 def test_every_benchmark_has_its_table_in_a_readme():
     found = [m[2] for path in report.READMES for m in report.BLOCK.finditer(path.read_text())]
-    assert sorted(set(found)) == sorted(NAMES)
+    assert sorted(set(found)) == sorted([*NAMES, "targets"])
 
 
 def test_a_block_says_what_the_json_says(tmp_path):
@@ -85,6 +85,14 @@ def test_the_newest_version_counts_whatever_the_hardware(tmp_path):
     put(tmp_path, "0.9.0-b-cpu", rows=[])
     assert results.rows("scale", tmp_path) == [ROW]
     assert results.rows("stages", tmp_path) == []
+
+
+def test_targets_are_set_beside_what_was_measured(tmp_path):
+    put(tmp_path, "0.1.0-a-cpu", rows=[ROW, ROW | {"bytes_over_fewest": 1.012}])
+    text = report.block("targets", tmp_path)
+    assert "| CPU | peak memory, N = 16 384 over N = 1000 | ≤ +5 % | +1.2 % |" in text
+    lines = text.splitlines()
+    assert sum(line.endswith("| not measured |") for line in lines) == len(lines) - 5
 
 
 def test_check_finds_a_stale_table_and_report_mends_it(tmp_path, capsys):

@@ -1,0 +1,135 @@
+"""What is asked of torchlime, beside what the committed results say."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks import overhead, samples
+from benchmarks.results import OF_ANY_HARDWARE, newest
+from benchmarks.samples import select
+from benchmarks.settings import Row
+from benchmarks.tables import markdown, percent
+
+CAPTION = (
+    "What is asked, beside the newest results; a figure that falls short has its reason below."
+)
+Rows = Callable[[str], list[Row]]  # of a benchmark, on one kind of device
+
+
+class Target(NamedTuple):
+    what: str
+    asked: str
+    measured: Callable[[Rows], str]  # raises LookupError or StopIteration where it was not
+
+
+def adds(**case: object) -> Callable[[Rows], str]:
+    def measured(rows: Rows) -> str:
+        row = select(rows("overhead"), samples=1000, batch=1, **case)[0]
+        return percent(row["explain_over_forwards"])
+
+    return measured
+
+
+def speed(**case: object) -> Callable[[Rows], str]:
+    return lambda rows: f"{images_per_second(rows, **case):.3g} images/s"
+
+
+def images_per_second(rows: Rows, **case: object) -> float:
+    row = select(rows("overhead"), model="resnet18", **COMPILED, **case)[0]
+    return overhead.images_per_second(row)
+
+
+def batch_over_single(rows: Rows) -> str:
+    of = {size: images_per_second(rows, samples=1000, batch=size) for size in (1, 32)}
+    return f"{of[32] / of[1]:.2f} times the images/s"
+
+
+def speed_at_equal_error(rows: Rows) -> str:
+    number = samples.equal_evaluations(rows("samples"), at=1000)
+    return f"N = {number}: {speed(samples=number, batch=32)(rows)}"
+
+
+def evaluations(rows: Rows) -> str:
+    found = []
+    for output in samples.OUTPUTS:
+        needed, _ = samples.equal_error(256, *samples.curves_of_both(rows("samples"), output))
+        found.append(f"1/{needed / 256:.2f} of the {output}")
+    return ", ".join(found)
+
+
+def peak_memory(rows: Rows) -> str:
+    ratio = next(row["bytes_over_fewest"] for row in rows("scale") if "bytes_over_fewest" in row)
+    return f"{(ratio - 1) * 100:+.1f} %"
+
+
+def beside_slic(*rivals: str) -> Callable[[Rows], str]:
+    def measured(rows: Rows) -> str:
+        found = {row["implementation"]: row for row in select(rows("superpixels"), num_segments=50)}
+        return (
+            "; ".join(
+                f"{name}: {found[name]['over_slic']['median']:.2f} of Slic's time, EV"
+                f" {found[name]['explained_variation']:.3f}"
+                for name in rivals
+            )
+            + f" (Slic: {found['Slic']['explained_variation']:.3f})"
+        )
+
+    return measured
+
+
+def of_a_batch(kind: str) -> Callable[[Rows], str]:
+    def measured(rows: Rows) -> str:
+        name = f"Slic, B = 32{kind}"
+        row = select(rows("superpixels"), num_segments=50, implementation=name)[0]
+        return f"{row['seconds_per_image']['median'] * row['images'] * 1e3:.2f} ms"
+
+    return measured
+
+
+COMPILED = {"dtype": "bfloat16 weights", "compiled": True}
+ON_CPU = (
+    Target("explain() over the forwards, resnet18, N = 1000, float32", "≤ +5 %",
+           adds(model="resnet18", dtype="float32")),
+    Target("the same in bfloat16", "≤ +15 %", adds(model="resnet18", dtype="bfloat16 autocast")),
+    Target("peak memory, N = 16 384 over N = 1000", "≤ +5 %", peak_memory),
+    Target("Orthogonal's evaluations at N = 256, over Bernoulli's of equal error", "≤ 1/2",
+           evaluations),
+    Target("Slic at 224², 50 segments", "no slower than scikit-image, better quality",
+           beside_slic("scikit-image", "scikit-image, as many")),
+    Target("and its distance to fast-slic", "stated", beside_slic("fast-slic")),
+)  # fmt: skip
+ON_GPU = (
+    Target("explain() over the forwards, resnet18, compiled, bfloat16, N = 1000", "≤ +10 %",
+           adds(model="resnet18", **COMPILED)),
+    *(Target(f"the same of {model}", "≤ +5 %", adds(model=model, **COMPILED))
+      for model in ("resnet50", "vit_b_16")),
+    Target("B = 32 in one call", "no worse than B = 1", batch_over_single),
+    Target("Slic, B = 32, captured", "≤ 3 ms", of_a_batch(", captured")),
+    Target("Slic, B = 32, eager", "≤ 6 ms", of_a_batch("")),
+    Target("resnet18, 1000 samples of one photo", "≥ 16.7 images/s (60 ms)",
+           speed(samples=1000, batch=1)),
+    Target("resnet18, 1000 samples, B = 32", "≥ 20 images/s",
+           speed(samples=1000, batch=32)),
+    Target("resnet18, B = 32, Orthogonal's N of the error of 1000 Bernoulli samples",
+           "≥ 80 images/s", speed_at_equal_error),
+)  # fmt: skip
+
+
+def table(results: Path) -> str:
+    lines = []
+    for device, targets in (("CPU", ON_CPU), ("GPU", ON_GPU)):
+        rows = partial(rows_of, results, device == "GPU")
+        for target in targets:
+            try:
+                measured = target.measured(rows)
+            except (LookupError, StopIteration):
+                measured = "not measured"
+            lines.append([device, target.what, target.asked, measured])
+    return markdown(["on a", "what", "asked", "measured"], lines)
+
+
+def rows_of(results: Path, on_gpu: bool, name: str) -> list[Row]:
+    if name in OF_ANY_HARDWARE:
+        return newest(name, results)[0]["rows"]
+    return next(r for r in newest(name, results) if bool(r["hardware"]["gpu"]) == on_gpu)["rows"]
