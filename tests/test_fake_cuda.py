@@ -22,7 +22,7 @@ from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 from torchlime.noise import Gaussian
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
-from torchlime.weights import Exponential, InverseDistance, Uniform
+from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
 WAITS = {  # these read an error flag or a size on the host
     "_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "linalg_pinv", "linalg_lstsq",
@@ -72,6 +72,7 @@ EXPLAINERS = [
     Lime(Grid(2, 4), Exhaustive(), 256, Constant((0.1, 0.2, 0.3)), autocast=torch.bfloat16),
     Lime(Slic(30), FixedCount(), 100, SegmentMean(), InverseDistance(), Lasso(fraction=0.2)),
     Lime(Slic(30), kernel=Exponential(1.0, "pixel_euclidean"), surrogate=Lasso(alpha=0.1)),
+    Lime(Slic(30), num_samples=100, kernel=WithoutUnmasked()),
 ]
 
 

@@ -6,8 +6,9 @@ import torch
 
 from tests import oracles
 from torchlime import blocks
-from torchlime.masks import Bernoulli
-from torchlime.weights import Exponential, InverseDistance, Uniform
+from torchlime.masks import Bernoulli, Orthogonal
+from torchlime.surrogates import LeastSquares
+from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
 COUNTS = torch.tensor([10, 6, 1])
 DISTANCES = ["cosine", "euclidean", "pixel_euclidean"]
@@ -72,7 +73,35 @@ def test_no_energy_anywhere(masks):
     assert (InverseDistance()(masks, COUNTS, nothing) == 1).all()
 
 
-KERNELS = [Exponential(), Exponential(1.0, "pixel_euclidean"), InverseDistance(), Uniform()]
+@pytest.mark.parametrize("kernel", [Uniform(), InverseDistance()], ids=repr)
+def test_without_unmasked(masks, energy, kernel):
+    full = kernel(masks, COUNTS, energy)
+    weights = WithoutUnmasked(kernel)(masks, COUNTS, energy)
+    for b, count in enumerate(COUNTS.tolist()):
+        for n in range(masks.shape[1]):
+            unmasked = masks[b, n, :count].all()
+            assert weights[b, n] == (0 if unmasked else full[b, n])
+    noise = torch.zeros(3, 4, 12)
+    assert (WithoutUnmasked(Uniform())(noise, COUNTS) == 1).all()
+
+
+def test_what_the_unmasked_image_does_to_a_fit():
+    """A score that only the unmasked image has: no segment alone is evidence."""
+    samples, count = 512, torch.tensor([50])
+    masks = Orthogonal()(count, 50, samples, seed=0)
+    scores = masks.all(2, keepdim=True).double()
+    pulled, free = (
+        LeastSquares()(masks, scores, kernel(masks, count), count).coefficients
+        for kernel in (Exponential(), WithoutUnmasked())
+    )
+    assert pulled.mean().item() == pytest.approx(4 / samples, rel=0.05)
+    assert free.abs().max() < 1e-12
+
+
+KERNELS = [
+    Exponential(), Exponential(1.0, "pixel_euclidean"), InverseDistance(), Uniform(),
+    WithoutUnmasked(InverseDistance()),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=repr)
@@ -90,9 +119,13 @@ def test_needs_energy():
     assert [Exponential(distance=d).needs_energy for d in DISTANCES] == [False, False, True]
     assert InverseDistance().needs_energy
     assert not Uniform().needs_energy
+    assert WithoutUnmasked(InverseDistance()).needs_energy
+    assert not WithoutUnmasked(lambda masks, count, energy: masks.sum(2)).needs_energy
 
 
 def test_bad_arguments(masks):
+    with pytest.raises(TypeError, match="kernel must be callable, got 0.25"):
+        WithoutUnmasked(0.25)
     with pytest.raises(ValueError, match="width must be a finite number above 0, got -1"):
         Exponential(width=-1)
     for kind in (Exponential, InverseDistance):

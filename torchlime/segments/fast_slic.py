@@ -52,6 +52,7 @@ class FastSlic:
 
 
 def implementation() -> Any:
+    """fast-slic's class: the one for AVX2, where that was built."""
     try:
         from fast_slic.avx2 import SlicAvx2
     except ImportError:
