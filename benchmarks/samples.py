@@ -2,8 +2,9 @@
 
 Each photo is cut into 7×7 squares, its best class explained: its probability, and its logit. The
 reference is the fit of many orthogonal masks; the error of a seed's fit is ‖β − β*‖² / ‖β*‖². Every
-draw is scored once, and a shorter draw that begins a longer one takes that one's scores. Then what
-bfloat16 does to the coefficients of the same masks.
+draw is scored once, and a shorter draw that begins a longer one takes that one's scores. Each is
+fitted as lime does and without the unmasked image, as is the reference. Then what bfloat16 does to
+the coefficients of the same masks.
 """
 
 import itertools
@@ -23,22 +24,29 @@ from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Orthogonal
 from torchlime.segments import Grid
 from torchlime.surrogates import LeastSquares, Ridge
-from torchlime.weights import Exponential
+from torchlime.weights import Exponential, WithoutUnmasked
 
 NUMBERS = (64, 128, 256, 512, 1000)
 REFERENCE, REFERENCE_SEED = 16384, 10_000
 LEAST_REFERENCE = 128  # with fewer, Orthogonal is Bernoulli
 SEEDS = 5
 TOP = 5
-SAMPLERS = (Bernoulli(), Orthogonal())
-SURROGATES = (LeastSquares(), Ridge())
 OUTPUTS = ("probability", "logit")
+Sampler = Bernoulli | Orthogonal
+Kernel = Exponential | WithoutUnmasked
+Design = tuple[Kernel, Sampler]
+SAMPLERS: tuple[Sampler, ...] = (Bernoulli(), Orthogonal())
+KERNELS: tuple[Kernel, ...] = (Exponential(), WithoutUnmasked())
+SURROGATES = (LeastSquares(), Ridge())
+DESIGNS: tuple[Design, ...] = tuple(itertools.product(KERNELS, SAMPLERS))
+LIMES, BEST = DESIGNS[0], DESIGNS[-1]
 CAPTION = (
-    "`Ridge()`, of a probability and of its logit; `LeastSquares()` is in the JSON."
-    " Error: ‖β − β*‖² / ‖β*‖², geometric mean over the photos of the mean over the seeds."
-    " Equal error: Bernoulli's samples for the error of Orthogonal's N, by interpolation on each"
-    " photo's curve (log-log), over N; geometric mean. Top-5: Jaccard index between two seeds."
-    " Then bfloat16: the difference from float32's fit of the same masks."
+    "`Ridge()`, of a probability and of its logit; `LeastSquares()` is in the JSON. *−x*: without"
+    " the unmasked image in the fit, `WithoutUnmasked()`. Error: ‖β − β*‖² / ‖β*‖², geometric mean"
+    " over the photos of the mean over the seeds. Over lime's: the samples that Bernoulli needs for"
+    " the error of this design's N, by interpolation on each photo's curve (log-log), over N;"
+    " geometric mean. Top-5: Jaccard index between two seeds. Then bfloat16: the difference from"
+    " float32's fit of the same masks, those of lime."
 )
 
 Score = Callable[[Tensor], Tensor]  # masks [N,S] → scores [B,N,T]
@@ -77,10 +85,10 @@ class Photos:
             autocast=autocast,
         )  # fmt: skip
 
-    def fits(self, masks: Tensor, scores: Tensor) -> list[Tensor]:
+    def fits(self, masks: Tensor, scores: Tensor, kernel: Kernel) -> list[Tensor]:
         """Each surrogate's coefficients [B,T,S]."""
         masks = masks.expand(len(self.images), -1, -1)
-        weights = Exponential()(masks, self.segments.count)
+        weights = kernel(masks, self.segments.count)
         return [s(masks, scores, weights, self.segments.count).coefficients for s in SURROGATES]
 
 
@@ -89,34 +97,62 @@ def run(settings: Settings) -> list[Row]:
     numbers = (32, 64) if settings.quick else NUMBERS
     seeds = range(2 if settings.quick else SEEDS)
     size = settings.reference or (128 if settings.quick else REFERENCE)
-    drawn = {s: [[photos.draw(s, n, seed) for n in numbers] for seed in seeds] for s in SAMPLERS}
+    drawn: dict[Sampler, list[list[Tensor]]] = {
+        s: [[photos.draw(s, n, seed) for n in numbers] for seed in seeds] for s in SAMPLERS
+    }
     reference = photos.draw(Orthogonal(), size, REFERENCE_SEED)
     announce(settings, photos.score, reference, [*itertools.chain(*drawn.values())])
-    truths = photos.fits(reference, photos.score(reference))
+    truths = photos.fits(reference, photos.score(reference), KERNELS[-1])
     common = {"segments": photos.segments.bound, "reference": size, "model": "efficientnet_lite0"}
     rows: list[Row] = []
     for sampler, by_seed in drawn.items():
-        fitted = [  # [seed][number][surrogate] of [B,T,S]
-            [photos.fits(*pair) for pair in zip(masks, scored(photos.score, masks), strict=True)]
-            for masks in by_seed
+        draws = [  # [seed][number] of masks and scores
+            list(zip(masks, scored(photos.score, masks), strict=True)) for masks in by_seed
         ]
-        kind = common | {"sampler": type(sampler).__name__}
-        for (n, number), (s, surrogate) in itertools.product(
-            enumerate(numbers), enumerate(SURROGATES)
-        ):
-            kind |= {"surrogate": str(surrogate), "samples": number, "dtype": "float32"}
-            found = torch.stack([of_seed[n][s] for of_seed in fitted])
-            errors = relative_errors(found, truths[s])
-            rows += [kind | row for row in by_photo(photos.names, errors, found[None])]
-        settings.say(f"samples: {sampler} done")
-        # The most masks once more, fitted by the last surrogate: `kind` is still theirs.
-        longest = [masks[-1] for masks in by_seed]
-        rounded = [photos.fits(m, photos.score(m, torch.bfloat16))[-1] for m in longest]
-        kind |= {"dtype": "bfloat16 autocast"}
-        pairs = torch.stack([found, torch.stack(rounded)], dim=1)  # [seeds,2,B,T,S]
-        errors = relative_errors(pairs[:, 1], pairs[:, 0])
-        rows += [kind | row for row in by_photo(photos.names, errors, pairs)]
+        settings.say(f"samples: {sampler} scored")
+        found = [*rows_of(photos, draws, truths), *rows_of_bfloat16(photos, draws)]
+        rows += [common | {"sampler": type(sampler).__name__} | row for row in found]
     return rows
+
+
+Draws = list[list[tuple[Tensor, Tensor]]]
+
+
+def rows_of(photos: Photos, draws: Draws, truths: list[Tensor]) -> Iterator[Row]:
+    """The errors of each kernel, number and surrogate."""
+    for kernel, of_number in itertools.product(KERNELS, zip(*draws, strict=True)):
+        fitted = [photos.fits(masks, scores, kernel) for masks, scores in of_number]
+        for surrogate, truth, *of_seeds in zip(SURROGATES, truths, *fitted, strict=True):
+            kind = {
+                "kernel": type(kernel).__name__,
+                "surrogate": str(surrogate),
+                "samples": len(of_number[0][0]),
+                "dtype": "float32",
+            }
+            found = torch.stack(of_seeds)
+            errors = relative_errors(found, truth)
+            for row in by_photo(photos.names, errors, found[None]):
+                yield kind | row
+
+
+def rows_of_bfloat16(photos: Photos, draws: Draws) -> Iterator[Row]:
+    """The default fit of the most masks, and again of the scores in bfloat16."""
+    pairs = torch.stack(
+        [
+            torch.stack([photos.fits(masks, s, KERNELS[0])[-1] for s in (scores, rounded)])
+            for masks, scores in (of_seed[-1] for of_seed in draws)
+            for rounded in (photos.score(masks, torch.bfloat16),)
+        ]
+    )  # [seeds,2,B,T,S]
+    kind = {
+        "kernel": type(KERNELS[0]).__name__,
+        "surrogate": str(SURROGATES[-1]),
+        "samples": len(draws[0][-1][0]),
+        "dtype": "bfloat16 autocast",
+    }
+    errors = relative_errors(pairs[:, 1], pairs[:, 0])
+    for row in by_photo(photos.names, errors, pairs):
+        yield kind | row
 
 
 def by_photo(names: Sequence[str], errors: Tensor, rivals: Tensor) -> Iterator[Row]:
@@ -171,15 +207,18 @@ def agreement(coefficients: Tensor, top: int) -> float:
 def evaluations_for(error: float, curve: Sequence[tuple[int, float]]) -> tuple[float, bool]:
     """The N at which a curve of (N, error) comes down to ``error``, and whether it does.
 
-    Linear in the logarithms between two points; beyond the curve's ends, its end and False.
+    Linear in the logarithms between two points. Where it starts below, its first N, which is more
+    than are needed; where it ends above, its last, which is fewer, and False.
 
     >>> evaluations_for(0.02, [(100, 0.08), (400, 0.01)])
     (252.0, True)
     >>> evaluations_for(0.001, [(100, 0.08), (400, 0.01)])
     (400, False)
+    >>> evaluations_for(0.1, [(100, 0.08), (400, 0.01)])
+    (100, True)
     """
     if error > curve[0][1]:
-        return curve[0][0], False
+        return curve[0][0], True
     for (n0, e0), (n1, e1) in itertools.pairwise(curve):
         if e1 <= error <= e0:
             share = 0.0 if e0 == e1 else math.log(e0 / error) / math.log(e0 / e1)
@@ -190,21 +229,22 @@ def evaluations_for(error: float, curve: Sequence[tuple[int, float]]) -> tuple[f
 Curves = dict[str, list[tuple[int, float]]]
 
 
-def curves(rows: list[Row], sampler: str, output: str, surrogate: str) -> Curves:
-    """Each photo's (N, mean error over the seeds)."""
+def curves(rows: list[Row], output: str, design: Design) -> Curves:
+    """Each photo's (N, mean error over the seeds), of the default surrogate."""
     found: Curves = {}
-    for row in select(rows, sampler=sampler, output=output, surrogate=surrogate, dtype="float32"):
+    for row in select(rows, **key_of(design), output=output, surrogate=str(Ridge())):
         mean = statistics.fmean(row["errors"])
         found.setdefault(row["photo"], []).append((row["samples"], mean))
     return found
 
 
-def curves_of_both(rows: list[Row], output: str) -> tuple[Curves, Curves]:
-    """Orthogonal's and Bernoulli's, of the default surrogate."""
-    orthogonal, bernoulli = (
-        curves(rows, type(sampler).__name__, output, str(Ridge())) for sampler in SAMPLERS[::-1]
-    )
-    return orthogonal, bernoulli
+def key_of(design: Design) -> Row:
+    kernel, sampler = design
+    return {
+        "sampler": type(sampler).__name__,
+        "kernel": type(kernel).__name__,
+        "dtype": "float32",
+    }
 
 
 def select(rows: list[Row], **kind: object) -> list[Row]:
@@ -222,14 +262,14 @@ def equal_error(number: int, ours: Curves, theirs: Curves) -> tuple[float, int]:
 
 
 def equal_evaluations(rows: list[Row], at: int) -> int | None:
-    """How many orthogonal samples err like ``at`` Bernoulli samples; None if that is not known.
+    """How many samples of the best design err like ``at`` of lime's; None if that is not known.
 
-    For the default surrogate, of a probability.
+    Of a probability.
     """
     if not any(row["samples"] == at for row in rows):
         return None
-    orthogonal, bernoulli = curves_of_both(rows, OUTPUTS[0])
-    needed, beyond = equal_error(at, bernoulli, orthogonal)
+    limes, best = (curves(rows, OUTPUTS[0], design) for design in (LIMES, BEST))
+    needed, beyond = equal_error(at, limes, best)
     return None if beyond else math.ceil(needed)
 
 
@@ -238,24 +278,34 @@ def table(rows: list[Row]) -> str:
 
 
 def table_of_samples(rows: list[Row]) -> str:
-    head = ["of the", "N", "error, Bernoulli", "error, Orthogonal", "equal error: Bernoulli / N",
-            "top-5, Bernoulli", "top-5, Orthogonal"]  # fmt: skip
+    names = [
+        type(sampler).__name__ + " −x" * (kernel is not KERNELS[0]) for kernel, sampler in DESIGNS
+    ]
+    head = ["of the", "N", *(f"error, {name}" for name in names),
+            *(f"over lime's, {name}" for name in names[1:]),
+            *(f"top-5, {name}" for name in names)]  # fmt: skip
     lines = []
     for output in OUTPUTS:
-        orthogonal, bernoulli = curves_of_both(rows, output)
+        of = [curves(rows, output, design) for design in DESIGNS]
         for number in dict.fromkeys(row["samples"] for row in rows):
-            same = select(
-                rows, output=output, samples=number, surrogate=str(Ridge()), dtype="float32"
-            )
             errors = [
-                digits(statistics.geometric_mean(dict(curve)[number] for curve in of.values()))
-                for of in (bernoulli, orthogonal)
+                digits(statistics.geometric_mean(dict(curve)[number] for curve in found.values()))
+                for found in of
             ]
-            tops = [mean_top(select(same, sampler=type(s).__name__)) for s in SAMPLERS]
-            needed, beyond = equal_error(number, orthogonal, bernoulli)
-            least = "≥ " if beyond else ""  # Bernoulli's curve ends before
-            lines.append([output, number, *errors, f"{least}{needed / number:.2f}", *tops])
+            over = [times(number, found, of[0]) for found in of[1:]]
+            tops = [
+                mean_top(select(rows, **key_of(design), output=output, samples=number))
+                for design in DESIGNS
+            ]
+            lines.append([output, number, *errors, *over, *tops])
     return markdown(head, lines)
+
+
+def times(number: int, ours: Curves, theirs: Curves) -> str:
+    """What ``theirs`` needs for the error of ``number`` of ours, over that."""
+    needed, beyond = equal_error(number, ours, theirs)
+    least = "≥ " if beyond else ""  # their curve ends before
+    return f"{least}{needed / number:.2f}"
 
 
 def table_of_precision(rows: list[Row]) -> str:

@@ -115,9 +115,9 @@ class WithoutUnmasked:
     """Another kernel's weights, but 0 of a sample that hides nothing.
 
     Every draw of masks holds the unmasked image x, to score it, where chance alone would not draw
-    it. Fitted, as in lime, it moves all coefficients alike: by about 4e/N where half of the segments
-    are kept, with e how far the surrogate of the other samples is off at x. That is no noise, which
-    a better sampler would reduce. Of vectors nothing is left out.
+    it. Fitted, as in lime, it moves all coefficients alike: by about 4e/N where half of the
+    segments are kept, with e how far the surrogate of the other samples is off at x. That is no
+    noise, which a better sampler would reduce. Of vectors nothing is left out.
 
     Raises:
         TypeError: ``kernel`` cannot be called.

@@ -33,9 +33,10 @@ def test_errors_and_agreement():
 
 
 def curve_rows(sampler, photo, errors):
+    kernel = {"Bernoulli": "Exponential", "Orthogonal": "WithoutUnmasked"}[sampler]
     return [
-        {"sampler": sampler, "surrogate": "Ridge(alpha=1.0)", "photo": photo, "dtype": "float32",
-         "output": "probability", "samples": n, "errors": [e, e]}
+        {"sampler": sampler, "kernel": kernel, "surrogate": "Ridge(alpha=1.0)", "photo": photo,
+         "dtype": "float32", "output": "probability", "samples": n, "errors": [e, e]}
         for n, e in errors.items()
     ]  # fmt: skip
 
@@ -46,8 +47,7 @@ def test_evaluations_for_equal_error():
     rows += curve_rows("Bernoulli", "cup", {100: 0.2, 1000: 0.02})
     rows += curve_rows("Orthogonal", "cup", {100: 0.2, 1000: 0.02})
     bernoulli, orthogonal = (
-        samples.curves(rows, sampler, "probability", "Ridge(alpha=1.0)")
-        for sampler in ("Bernoulli", "Orthogonal")
+        samples.curves(rows, "probability", design) for design in (samples.LIMES, samples.BEST)
     )
     needed, beyond = samples.equal_error(100, orthogonal, bernoulli)
     assert needed == pytest.approx((400 * 100) ** 0.5, rel=1e-3)
@@ -55,6 +55,7 @@ def test_evaluations_for_equal_error():
     # Bernoulli was not measured as far as the cat's error at 1000 orthogonal masks.
     needed, beyond = samples.equal_error(1000, orthogonal, bernoulli)
     assert (needed, beyond) == (pytest.approx(1000), 1)
+    assert samples.times(1000, orthogonal, bernoulli) == "≥ 1.00"
     assert samples.equal_evaluations(rows, 1000) == pytest.approx((250 * 1000) ** 0.5, abs=1)
     assert samples.equal_evaluations(rows, 512) is None
     better = [row for row in rows if row["sampler"] == "Bernoulli"]
