@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchlime import predictions
 from torchlime.fills import Constant
@@ -246,6 +247,72 @@ def test_dtype_and_memory_format_follow_the_model(images, segments, masks):
     within = Net(dtype=torch.float64).eval()
     score_masks(lambda x: within(x).softmax(1), images, segments, Constant(0.0), masks)
     assert within.chunks[0][1:3] == (torch.float64, False)
+
+
+def test_layout_is_found_without_computing_a_weight(images, segments, masks):
+    net = Net(dtype=torch.float64).train()
+    torch.nn.utils.parametrizations.spectral_norm(net.convolution)
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    score_masks(net, images, segments, Constant(0.0), masks)
+    assert all(torch.equal(buffer, before[name]) for name, buffer in net.named_buffers())
+
+
+def test_weights_are_cast_once_for_all_chunks(images, segments, masks):
+    net = Net(dtype=torch.float32).eval()
+    weights = {parameter.data_ptr() for parameter in net.parameters()}
+    casts = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            if function == torch.ops.aten._to_copy.default:
+                casts.append(arguments[0].data_ptr())
+            return function(*arguments, **(named or {}))
+
+    with Watch():
+        score_masks(
+            net, images, segments, Constant(0.0), masks, chunk_size=5, autocast=torch.bfloat16
+        )
+    assert len(net.chunks) > 5
+    of_weights = [pointer for pointer in casts if pointer in weights]
+    assert of_weights
+    assert len(of_weights) == len(set(of_weights))
+
+
+def test_the_callers_autocast_trains_on(images, segments, masks):
+    net = Net(dtype=torch.float32).eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        score_masks(net, images, segments, Constant(0.0), masks)
+        net(images.float()).float().sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+def test_a_model_that_draws_begins_again_in_another_layout_or_size(images, segments, masks):
+    class Drawing(nn.Module):
+        def __init__(self, fails):
+            super().__init__()
+            self.convolution = nn.Conv2d(2, 4, 1, dtype=torch.float64)
+            self.fails = fails
+
+        def forward(self, x):
+            noise = torch.rand(len(x), 1)
+            self.fails(x)
+            return noise + 0 * x.mean()
+
+    def views(x):
+        x.view(-1)
+
+    def runs_out(x):
+        if len(x) > 5:
+            raise torch.OutOfMemoryError
+
+    def scores(fails):
+        torch.manual_seed(0)
+        chunk = {"chunk_size": 20 if fails is runs_out else 5}
+        return score_masks(Drawing(fails), images, segments, Constant(0.0), masks, **chunk)
+
+    expected = scores(lambda x: None)
+    assert torch.equal(scores(views), expected)
+    assert torch.equal(scores(runs_out), expected)
 
 
 def test_eval_mode_is_set_once_for_all_chunks(net, images, segments, masks, monkeypatch):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from tests import oracles
-from torchlime import blocks
+from torchlime import Lime, blocks
+from torchlime.fills import Constant
 from torchlime.masks import Bernoulli, Orthogonal
 from torchlime.surrogates import LeastSquares
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
@@ -77,10 +78,8 @@ def test_no_energy_anywhere(masks):
 def test_without_unmasked(masks, energy, kernel):
     full = kernel(masks, COUNTS, energy)
     weights = WithoutUnmasked(kernel)(masks, COUNTS, energy)
-    for b, count in enumerate(COUNTS.tolist()):
-        for n in range(masks.shape[1]):
-            unmasked = masks[b, n, :count].all()
-            assert weights[b, n] == (0 if unmasked else full[b, n])
+    assert (weights[:, 0] == 0).all()
+    assert torch.equal(weights[:, 1:], full[:, 1:])  # also of a draw that happens to keep all
     noise = torch.zeros(3, 4, 12)
     assert (WithoutUnmasked(Uniform())(noise, COUNTS) == 1).all()
 
@@ -91,11 +90,22 @@ def test_what_the_unmasked_image_does_to_a_fit():
     masks = Orthogonal()(count, 50, samples, seed=0)
     scores = masks.all(2, keepdim=True).double()
     pulled, free = (
-        LeastSquares()(masks, scores, kernel(masks, count), count).coefficients
+        LeastSquares()(masks, scores, kernel(masks, count), count)
         for kernel in (Exponential(), WithoutUnmasked())
     )
-    assert pulled.mean().item() == pytest.approx(4 / samples, rel=0.05)
-    assert free.abs().max() < 1e-12
+    assert pulled.coefficients.mean().item() == pytest.approx(4 / samples, rel=0.05)
+    assert free.coefficients.abs().max() < 1e-12
+    assert free.fidelity.item() == 0.0  # what is fitted does not vary
+
+
+def test_a_single_segment_is_told_from_its_other_samples():
+    labels, image = torch.zeros(1, 4, 4, dtype=torch.long), torch.ones(1, 1, 4, 4)
+    explanation = Lime(
+        fill=Constant(0.0), num_samples=20, sampler=Bernoulli(), kernel=WithoutUnmasked(Uniform())
+    ).explain(lambda x: x.mean((2, 3)), image, segments=labels, keep_samples=True)
+    assert explanation.check().coefficients.item() == pytest.approx(1, rel=0.3)  # Ridge shrinks
+    again = explanation.refit(kernel=WithoutUnmasked(), surrogate=LeastSquares())
+    assert again.check().coefficients.item() == pytest.approx(1)
 
 
 KERNELS = [

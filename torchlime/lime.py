@@ -144,7 +144,8 @@ class Lime:
                 in backward, so leave the weights as they are until then. Draw new masks every
                 training step: ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
-            progress: called with (rows forwarded, rows in all) after each chunk.
+            progress: called with (rows forwarded, rows in all) after each chunk; the model is then in
+                eval mode, and to be left so.
 
         Returns:
             Explanation: on the images' device. Problems that only the device knows are in
@@ -319,9 +320,11 @@ def _wants_channels_last(model: Model, device: torch.device) -> bool:
     whatever the layout of the weights. Elsewhere the weights' own layout decides.
     """
     modules = (module for network in networks_of(model) for module in network.modules())
-    kernels = [m.weight for m in modules if isinstance(m, torch.nn.Conv2d)]
+    convolutions = [module for module in modules if isinstance(module, torch.nn.Conv2d)]
     if device.type == "cpu":
-        return bool(kernels)
+        return bool(convolutions)
+    # The parameters, since .weight may be computed anew, as by spectral_norm.
+    kernels = (p for module in convolutions for p in module.parameters() if p.dim() == 4)
     return any(
         kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()
         for kernel in kernels

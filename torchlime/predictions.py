@@ -60,7 +60,8 @@ def predict(
         pad_last: fill the last chunk up to the shape of the others (no recompilation).
         differentiable: let gradients flow from the scores to the model's parameters. Every chunk is
             checkpointed from its masks on, so the memory stays at one chunk's graph.
-        progress: called with (rows done, rows in all) after each chunk.
+        progress: called with (rows done, rows in all) after each chunk; the model is then in eval
+            mode, and to be left so.
 
     Raises:
         IndexError: an int target is not a class of the model.
@@ -74,19 +75,20 @@ def predict(
     score = forward.checkpointed if differentiable else forward
     collected: _Collected | None = None
     done = 0
-    with contextlib.nullcontext() if differentiable else forward.evaluating():
+    with contextlib.nullcontext() if differentiable else forward.prepared():
         while done < total:
             blocks = list(_blocks(done, min(done + rows, total), batch, samples))
             filled = min(rows, total - done)
             outputs, contiguous = None, forward.contiguous
             with _tolerate_out_of_memory(rows), forward.tolerate_view():
                 outputs = score(blocks, rows if pad_last else filled)
-            if forward.contiguous != contiguous:
-                continue  # the same in NCHW, and as a checkpoint of its own
             if outputs is None:
-                _release_memory(device)
-                rows = _even(total - done, rows // 2)
-                continue
+                if done == 0:
+                    forward.onward()  # a model that draws begins again
+                if forward.contiguous == contiguous:
+                    _release_memory(device)
+                    rows = _even(total - done, rows // 2)
+                continue  # the same in NCHW, and as a checkpoint of its own
             if collected is None:
                 collected = _Collected(shape, outputs, targets, top)
             collected.add(blocks, outputs)
@@ -132,21 +134,19 @@ class _Forward:
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         chunk = self.synthesize(blocks, rows)
-        if self.contiguous:
-            chunk = (
-                chunk.contiguous().view(-1).view(chunk.shape)
-            )  # strides, too, of a single channel
-        return _as_matrix(self._call(chunk), chunk)
+        if self.contiguous:  # in its strides, too, where there is a single channel
+            chunk = chunk.contiguous().view(-1).view(chunk.shape)
+        return _as_matrix(self.model(chunk), chunk)
 
     def checkpointed(self, blocks: list[Block], rows: int) -> Tensor:
         """The same, made again in a backward pass.
 
-        Then everything around the chunk is over: it has its own eval mode and random states, which
+        Then everything around the chunk is over: it is prepared by itself, with random states that
         go on where those of the chunk before stopped.
         """
 
         def alone(rewind: Rewind) -> Tensor:
-            with self.evaluating():
+            with self.prepared():
                 rewind()
                 outputs = self(blocks, rows)
                 self.onward = random_states(self.device)
@@ -154,8 +154,16 @@ class _Forward:
 
         return checkpoint(alone, self.onward, use_reentrant=False, preserve_rng_state=False)
 
-    def evaluating(self) -> contextlib.AbstractContextManager[None]:
-        return evaluating(self.networks, self.device)
+    @contextlib.contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Eval mode and autocast inside, once for many chunks: each keeps its weights' casts."""
+        with evaluating(self.networks, self.device), self._autocast():
+            yield
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
 
     @contextlib.contextmanager
     def tolerate_view(self) -> Iterator[None]:
@@ -166,12 +174,6 @@ class _Forward:
             if self.contiguous or "view size is not compatible" not in str(error):
                 raise
             self.contiguous = True
-
-    def _call(self, chunk: Tensor) -> Any:
-        if self.autocast is None:
-            return self.model(chunk)
-        with torch.autocast(self.device.type, self.autocast):
-            return self.model(chunk)
 
 
 def _as_matrix(outputs: Any, chunk: Tensor) -> Tensor:

@@ -112,12 +112,13 @@ class Uniform:
 
 @dataclass(frozen=True)
 class WithoutUnmasked:
-    """Another kernel's weights, but 0 of a sample that hides nothing.
+    """Another kernel's weights, but 0 of row 0, the unmasked image x.
 
-    Every draw of masks holds the unmasked image x, to score it, where chance alone would not draw
-    it. Fitted, as in lime, it moves all coefficients alike: by about 4e/N where half of the
-    segments are kept, with e how far the surrogate of the other samples is off at x. That is no
-    noise, which a better sampler would reduce. Of vectors nothing is left out.
+    Every draw of masks begins with x, to score it. Fitted, as in lime, it moves all coefficients
+    alike: of :class:`Exponential` weights of cosine distances by about 4e/N, with e how far the
+    surrogate of the other samples is off at x. That is a bias; a better sampler reduces noise only.
+    Not for ``Exhaustive``, where x is one of all masks and the fit without it is not exact. Of
+    vectors, whose noise does not begin with x, nothing is left out.
 
     Raises:
         TypeError: ``kernel`` cannot be called.
@@ -146,7 +147,7 @@ class WithoutUnmasked:
         weights = self.kernel(masks, segment_count, energy)
         if masks.is_floating_point():
             return weights
-        return torch.where(masks.sum(dim=2) == segment_count[:, None], 0.0, weights)
+        return torch.cat([torch.zeros_like(weights[:, :1]), weights[:, 1:]], dim=1)
 
 
 def _check_distance(distance: str) -> None:

@@ -146,7 +146,9 @@ class Samples:
 
         slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
         score_mean = (self.score_mean + self.origin)[:, 0]
-        constant = (self.scores == self.origin).all(dim=1) | (variation == 0)
+        # What is left of constant scores away from the origin is the rounding of their mean.
+        rounding = (8 * torch.finfo(self.dtype).eps) ** 2
+        constant = variation <= rounding * self.total[:, None] * self.score_mean[:, 0].square()
         variation = torch.where(constant, 1.0, variation)  # its gradient, too, is to be finite
         fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
         intercepts = score_mean - (slopes @ self.mask_mean.mT)[..., 0]
@@ -164,7 +166,8 @@ class Samples:
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
 
     def _column_blocks(self) -> Iterator[slice]:
-        return row_blocks(self.masks.shape[2], self.weights.numel(), self.masks.device)
+        batch, samples, width = self.masks.shape
+        return row_blocks(width, batch * samples, self.masks.device, multiple=samples)
 
     def _root_columns(self, columns: slice) -> Tensor:
         """Columns of A: [B,N,s]."""
@@ -174,7 +177,8 @@ class Samples:
     def _blocks(self) -> Iterator[slice]:
         batch, samples, width = self.masks.shape
         elements = batch * max(width, self.scores.shape[2])
-        return row_blocks(samples, elements, self.masks.device, multiple=2)  # pairs
+        # Pairs stay together, and no block is smaller than the Gram matrix that it adds.
+        return row_blocks(samples, elements, self.masks.device, multiple=width + width % 2)
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
         return self.masks[:, rows].to(self.dtype), self.scores[:, rows] - self.origin
