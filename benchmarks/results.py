@@ -82,6 +82,7 @@ def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         earlier.get(key) == result.get(key)
         for key in ("commit", "versions", "hardware", "environment")
     )
+    same = same and _but_models(earlier) == _but_models(result)
     if not same or not re.fullmatch("[0-9a-f]+", result["commit"]):
         return result
     models = {row.get("model") for row in result["rows"]}
@@ -89,14 +90,26 @@ def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     if not kept:
         return result
     command = f"{earlier['command']} && {result['command']}"
-    return result | {"rows": kept + result["rows"], "command": command}
+    return result | {
+        "rows": kept + result["rows"],
+        "command": command,
+        "settings": _but_models(result),
+    }
+
+
+def _but_models(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in result["settings"].items() if key != "models"}
 
 
 def rows(name: str, results: Path) -> list[Row]:
     """The rows of a benchmark that was run before, of the newest version; none if it was not."""
-    found = newest(name, results)
-    newest_of_all = max(found, key=lambda r: version(r["versions"]["torchlime"]), default=None)
-    return newest_of_all["rows"] if newest_of_all else []
+    return newest_rows(newest(name, results))
+
+
+def newest_rows(found: list[dict[str, Any]]) -> list[Row]:
+    """The rows of the newest version among results."""
+    result = max(found, key=lambda r: version(r["versions"]["torchlime"]), default=None)
+    return result["rows"] if result else []
 
 
 def of_samples(settings: Settings) -> list[Row]:
@@ -155,7 +168,8 @@ def commit() -> str:
     """The commit of the checkout, marked where tracked files differ from it."""
     here = Path(__file__).parent
     found = _git(here, "rev-parse", "--short", "HEAD")
-    changed = _git(here, "status", "--porcelain", "--untracked-files=no", ":/", ":!results")
+    written = (":!results", ":!README.md", ":(top,exclude)README.md")  # by the benchmarks
+    changed = _git(here, "status", "--porcelain", "--untracked-files=no", ":/", *written)
     return (found or "unknown") + ("-dirty" if changed else "")
 
 

@@ -3,8 +3,8 @@
 Each photo is cut into 7×7 squares, its best class explained: its probability, and its logit. The
 reference is the fit of many orthogonal masks; the error of a seed's fit is ‖β − β*‖² / ‖β*‖². Every
 draw is scored once, and a shorter draw that begins a longer one takes that one's scores. Each is
-fitted as lime does and without the unmasked image, as is the reference. Then what bfloat16 does to
-the coefficients of the same masks.
+fitted as lime does and without the unmasked image; the reference without. Then what bfloat16 does
+to the coefficients of the same masks.
 """
 
 import itertools
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from benchmarks.curves import Curves, equal_error, times
 from benchmarks.settings import PHOTOS, Row, Settings, classifier, photo
 from benchmarks.tables import digits, markdown
 from torchlime.fills import SegmentMean
@@ -39,14 +40,15 @@ SAMPLERS: tuple[Sampler, ...] = (Bernoulli(), Orthogonal())
 KERNELS: tuple[Kernel, ...] = (Exponential(), WithoutUnmasked())
 SURROGATES = (LeastSquares(), Ridge())
 DESIGNS: tuple[Design, ...] = tuple(itertools.product(KERNELS, SAMPLERS))
-LIMES, BEST = DESIGNS[0], DESIGNS[-1]
+LIMES, ORTHOGONAL, DRAWN, BEST = DESIGNS  # DRAWN: Bernoulli without the unmasked image
 CAPTION = (
     "`Ridge()`, of a probability and of its logit; `LeastSquares()` is in the JSON. *−x*: without"
     " the unmasked image in the fit, `WithoutUnmasked()`. Error: ‖β − β*‖² / ‖β*‖², geometric mean"
-    " over the photos of the mean over the seeds. Over lime's: the samples that Bernoulli needs for"
-    " the error of this design's N, by interpolation on each photo's curve (log-log), over N;"
-    " geometric mean. Top-5: Jaccard index between two seeds. Then bfloat16: the difference from"
-    " float32's fit of the same masks, those of lime."
+    " over the photos of the mean over the seeds, β* the fit of 16 384 orthogonal masks −x. For"
+    " equal error: the samples that lime's design (Bernoulli), or Bernoulli −x, needs for the error"
+    " of this design's N, by interpolation on each photo's curve (log-log), over N; geometric mean;"
+    " ≥ where that curve ends before. Top-5: Jaccard index between two seeds. Then what bfloat16"
+    " changes in the fits of the same masks, with the unmasked image."
 )
 
 Score = Callable[[Tensor], Tensor]  # masks [N,S] → scores [B,N,T]
@@ -137,13 +139,12 @@ def rows_of(photos: Photos, draws: Draws, truths: list[Tensor]) -> Iterator[Row]
 
 def rows_of_bfloat16(photos: Photos, draws: Draws) -> Iterator[Row]:
     """The default fit of the most masks, and again of the scores in bfloat16."""
-    pairs = torch.stack(
-        [
-            torch.stack([photos.fits(masks, s, KERNELS[0])[-1] for s in (scores, rounded)])
-            for masks, scores in (of_seed[-1] for of_seed in draws)
-            for rounded in (photos.score(masks, torch.bfloat16),)
-        ]
-    )  # [seeds,2,B,T,S]
+    found = []
+    for of_seed in draws:
+        masks, scores = of_seed[-1]
+        both = (scores, photos.score(masks, torch.bfloat16))
+        found.append(torch.stack([photos.fits(masks, s, KERNELS[0])[-1] for s in both]))
+    pairs = torch.stack(found)  # [seeds,2,B,T,S]
     kind = {
         "kernel": type(KERNELS[0]).__name__,
         "surrogate": str(SURROGATES[-1]),
@@ -204,34 +205,9 @@ def agreement(coefficients: Tensor, top: int) -> float:
     return statistics.fmean(len(a & b) / len(a | b) for a, b in itertools.combinations(sets, 2))
 
 
-def evaluations_for(error: float, curve: Sequence[tuple[int, float]]) -> tuple[float, bool]:
-    """The N at which a curve of (N, error) comes down to ``error``, and whether it does.
-
-    Linear in the logarithms between two points. Where it starts below, its first N, which is more
-    than are needed; where it ends above, its last, which is fewer, and False.
-
-    >>> evaluations_for(0.02, [(100, 0.08), (400, 0.01)])
-    (252.0, True)
-    >>> evaluations_for(0.001, [(100, 0.08), (400, 0.01)])
-    (400, False)
-    >>> evaluations_for(0.1, [(100, 0.08), (400, 0.01)])
-    (100, True)
-    """
-    if error > curve[0][1]:
-        return curve[0][0], True
-    for (n0, e0), (n1, e1) in itertools.pairwise(curve):
-        if e1 <= error <= e0:
-            share = 0.0 if e0 == e1 else math.log(e0 / error) / math.log(e0 / e1)
-            return round(n0 * (n1 / n0) ** share, 1), True
-    return curve[-1][0], False
-
-
-Curves = dict[str, list[tuple[int, float]]]
-
-
 def curves(rows: list[Row], output: str, design: Design) -> Curves:
     """Each photo's (N, mean error over the seeds), of the default surrogate."""
-    found: Curves = {}
+    found: dict[str, list[tuple[int, float]]] = {}
     for row in select(rows, **key_of(design), output=output, surrogate=str(Ridge())):
         mean = statistics.fmean(row["errors"])
         found.setdefault(row["photo"], []).append((row["samples"], mean))
@@ -251,26 +227,16 @@ def select(rows: list[Row], **kind: object) -> list[Row]:
     return [row for row in rows if all(row[key] == value for key, value in kind.items())]
 
 
-def equal_error(number: int, ours: Curves, theirs: Curves) -> tuple[float, int]:
-    """Samples of theirs for the error of ``number`` samples of ours.
-
-    The geometric mean over the photos; and for how many their curve does not reach that error,
-    so that its end was taken.
-    """
-    found = [evaluations_for(dict(curve)[number], theirs[name]) for name, curve in ours.items()]
-    return statistics.geometric_mean(n for n, _ in found), sum(not reached for _, reached in found)
-
-
 def equal_evaluations(rows: list[Row], at: int) -> int | None:
-    """How many samples of the best design err like ``at`` of lime's; None if that is not known.
+    """How many samples of the best design err no more than ``at`` of lime's; None if not known.
 
     Of a probability.
     """
     if not any(row["samples"] == at for row in rows):
         return None
     limes, best = (curves(rows, OUTPUTS[0], design) for design in (LIMES, BEST))
-    needed, beyond = equal_error(at, limes, best)
-    return None if beyond else math.ceil(needed)
+    needed, mark = equal_error(at, limes, best)
+    return None if "≥" in mark else math.ceil(needed)
 
 
 def table(rows: list[Row]) -> str:
@@ -282,30 +248,24 @@ def table_of_samples(rows: list[Row]) -> str:
         type(sampler).__name__ + " −x" * (kernel is not KERNELS[0]) for kernel, sampler in DESIGNS
     ]
     head = ["of the", "N", *(f"error, {name}" for name in names),
-            *(f"over lime's, {name}" for name in names[1:]),
-            *(f"top-5, {name}" for name in names)]  # fmt: skip
+            *(f"lime's for {name}" for name in names[1:]), "Bernoulli −x for Orthogonal −x",
+            f"top-5, {names[0]}", f"top-5, {names[-1]}"]  # fmt: skip
     lines = []
     for output in OUTPUTS:
-        of = [curves(rows, output, design) for design in DESIGNS]
+        of = {design: curves(rows, output, design) for design in DESIGNS}
         for number in dict.fromkeys(row["samples"] for row in rows):
             errors = [
                 digits(statistics.geometric_mean(dict(curve)[number] for curve in found.values()))
-                for found in of
+                for found in of.values()
             ]
-            over = [times(number, found, of[0]) for found in of[1:]]
+            over = [times(number, of[design], of[LIMES]) for design in DESIGNS[1:]]
+            alike = times(number, of[BEST], of[DRAWN])
             tops = [
                 mean_top(select(rows, **key_of(design), output=output, samples=number))
-                for design in DESIGNS
+                for design in (LIMES, BEST)
             ]
-            lines.append([output, number, *errors, *over, *tops])
+            lines.append([output, number, *errors, *over, alike, *tops])
     return markdown(head, lines)
-
-
-def times(number: int, ours: Curves, theirs: Curves) -> str:
-    """What ``theirs`` needs for the error of ``number`` of ours, over that."""
-    needed, beyond = equal_error(number, ours, theirs)
-    least = "≥ " if beyond else ""  # their curve ends before
-    return f"{least}{needed / number:.2f}"
 
 
 def table_of_precision(rows: list[Row]) -> str:

@@ -79,7 +79,8 @@ def copy(settings: Settings) -> Case:
     size = 2**20 if settings.quick else 2**29
     source = torch.ones(size, dtype=torch.uint8, device=settings.device)
     target = torch.empty_like(source)
-    return Case("copy", f"{size // 2**20} MiB", f"2·{size}", lambda: target.copy_(source))
+    call = bind(target.copy_, source)
+    return Case("copy", f"{size // 2**20} MiB", f"2·{size}", call, "uint8")
 
 
 def side(settings: Settings) -> int:
@@ -104,7 +105,7 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
     samplers = (Orthogonal(),) if samples >= 2 << (bound - 1).bit_length() else ()
     for sampler in (*samplers, Bernoulli(), FixedCount()):
         draw = bind(sampler, count, bound, samples, seed=0)
-        yield Case("masks", sampler, "8·B + B·N·S", draw)
+        yield Case("masks", sampler, "8·B + B·N·S", draw, "bool")
     for filler, formula in (
         (SegmentMean(), "2·4·B·C·P + 8·B·P"),
         (ImageMean(), "4·B·C·P + 4·B·C"),
@@ -133,10 +134,10 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
     )  # fmt: skip
     for kernel in kernels:
         read = "B·N·S + 8·B·S + 8·B·N" if kernel.needs_energy else "B·N·S + 8·B·N"
-        yield Case("weights", kernel, read, bind(kernel, masks, count, energy))
+        yield Case("weights", kernel, read, bind(kernel, masks, count, energy), "float64")
     for surrogate in (Ridge(), LeastSquares(), Lasso(fraction=0.2)):
         fit = bind(surrogate, masks, scores, weights, count)
-        yield Case("surrogates", surrogate, "B·N·S + 2·8·B·N + 2·8·B·S", fit)
+        yield Case("surrogates", surrogate, "B·N·S + 2·8·B·N + 2·8·B·S", fit, "float64")
 
 
 def bind(function: Callable[..., object], *values: object, **more: object) -> Callable[[], object]:

@@ -18,8 +18,8 @@ CAPTION = (
     "Means over the photos, in one call each but where B is given. EV: explained variation of the"
     " colours, which more segments raise: *as many* asks scikit-image for so many that it returns"
     " Slic's number. CO: compactness, 0.79 for a square; split: labels that are not one connected"
-    " region. scikit-image and fast-slic run on one thread; fast-slic is given bytes, *FastSlic* is"
-    " torchlime's wrapper of it."
+    " region. scikit-image runs on one thread. fast-slic is given bytes; *FastSlic* is torchlime's"
+    " wrapper of it."
 )
 
 

@@ -24,8 +24,8 @@ CAPTION = (
     "One photo and one class, the segments given. The others keep their own defaults for the"
     " kernel and the surrogate; Captum's image is channels_last, so that its forward passes are"
     " as fast as ours. Equal error: as many orthogonal masks, without the unmasked image in"
-    " the fit, as err like so many of lime's with EfficientNet-Lite0 and Ridge() in the table of"
-    " samples."
+    " the fit, as err like so many of lime's in the table of samples, of EfficientNet-Lite0's"
+    " probabilities."
 )
 
 

@@ -12,7 +12,7 @@ from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
-from torchlime.weights import Exponential, InverseDistance, Uniform
+from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
 pytestmark = [
     pytest.mark.gpu,
@@ -24,6 +24,7 @@ EXPLAINERS = [
     Lime(Slic(100), Bernoulli(), 200, ImageMean(), Uniform(), LeastSquares(), chunk_size=50),
     Lime(Slic(30), FixedCount(), 100, Constant(0.5), InverseDistance(), Lasso(fraction=0.2)),
     Lime(Grid(5, 5), Orthogonal(), 150, Blur(3.0), Exponential(1.0, "pixel_euclidean"), Ridge()),
+    Lime(Grid(5, 5), num_samples=150, kernel=WithoutUnmasked()),
 ]
 
 
@@ -89,6 +90,7 @@ def test_a_compiled_model_is_compiled_once(model, images):
         count += 1
         return graph
 
+    torch.compiler.reset()
     compiled = torch.compile(copy.deepcopy(model), backend=backend, dynamic=False)
     explainer = Lime(num_samples=200, chunk_size=64)  # 800 rows, the last chunk is padded
     for _ in range(2):
@@ -127,9 +129,12 @@ def test_chunks_shrink_when_memory_runs_out(images):
         return x.mean((2, 3))
 
     torch.cuda.empty_cache()
-    Lime(Grid(4, 4), num_samples=512, chunk_size=256).explain(hungry, images[:1]).check()
+    explainer = Lime(Grid(4, 4), num_samples=512, chunk_size=256)
+    shrunk = explainer.explain(hungry, images[:1]).check()
     assert rows[0] == 256
     assert 1 <= rows[-1] < 256
+    whole = explainer.explain(lambda x: x.mean((2, 3)), images[:1])
+    assert shrunk.coefficients.allclose(whole.coefficients, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)

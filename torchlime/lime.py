@@ -144,8 +144,8 @@ class Lime:
                 in backward, so leave the weights as they are until then. Draw new masks every
                 training step: ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
-            progress: called with (rows forwarded, rows in all) after each chunk; the model is then in
-                eval mode, and to be left so.
+            progress: called with (rows forwarded, rows in all) after each chunk; the model is then
+                in eval mode, and to be left so.
 
         Returns:
             Explanation: on the images' device. Problems that only the device knows are in

@@ -1,10 +1,12 @@
 """What the benchmarks compute from what they measure: known answers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import overhead, samples, superpixels
+from benchmarks import curves, overhead, samples, superpixels
 
 
 def test_superpixel_measures():
@@ -49,13 +51,18 @@ def test_evaluations_for_equal_error():
     bernoulli, orthogonal = (
         samples.curves(rows, "probability", design) for design in (samples.LIMES, samples.BEST)
     )
-    needed, beyond = samples.equal_error(100, orthogonal, bernoulli)
+    needed, mark = curves.equal_error(100, orthogonal, bernoulli)
     assert needed == pytest.approx((400 * 100) ** 0.5, rel=1e-3)
-    assert beyond == 0
+    assert mark == ""
     # Bernoulli was not measured as far as the cat's error at 1000 orthogonal masks.
-    needed, beyond = samples.equal_error(1000, orthogonal, bernoulli)
-    assert (needed, beyond) == (pytest.approx(1000), 1)
-    assert samples.times(1000, orthogonal, bernoulli) == "≥ 1.00"
+    assert curves.equal_error(1000, orthogonal, bernoulli) == (pytest.approx(1000), "≥")
+    assert curves.times(1000, orthogonal, bernoulli) == "≥ 1.00"
+    # Nor with as few masks as err like 100 orthogonal ones of a bad design.
+    bad = {"cat": [(100, 4.0), (1000, 0.01)], "cup": [(100, 4.0), (1000, 0.02)]}
+    assert curves.times(100, bad, bernoulli) == "≤ 1.00"
+    assert curves.times(1000, bad, bernoulli) == "≥ 1.00"
+    mixed = {"cat": [(100, 4.0)], "cup": [(100, 0.001)]}
+    assert curves.times(100, mixed, bernoulli).startswith("≤≥ ")
     assert samples.equal_evaluations(rows, 1000) == pytest.approx((250 * 1000) ** 0.5, abs=1)
     assert samples.equal_evaluations(rows, 512) is None
     better = [row for row in rows if row["sampler"] == "Bernoulli"]
@@ -77,6 +84,36 @@ def test_a_draw_that_begins_a_longer_one_is_not_scored_again():
     assert asked == [6, 4]
     for scores, drawn in zip(found, (masks[:2], other, masks), strict=True):
         assert torch.equal(scores[0, :, 0], drawn.double().sum(1))
+
+
+def test_errors_are_of_their_photo_output_seed_and_kernel():
+    """Coefficients of size 1 that are off by what names them, of a made-up fit."""
+    photos = SimpleNamespace(
+        names=("cat", "cup"),
+        fits=lambda masks, scores, kernel: [
+            1 + scores + (kernel is samples.KERNELS[1]) + 0.5 * s for s in range(2)
+        ],
+    )
+    truths = [torch.ones(2, 2, 4), torch.ones(2, 2, 4)]
+
+    def scores(seed, number):
+        photo, output = torch.meshgrid(torch.arange(2), torch.arange(2), indexing="ij")
+        off = 1000 * photo + 100 * output + 10 * seed + number
+        return off[..., None].expand(2, 2, 4).float()
+
+    draws = [
+        [(torch.ones(8 * (number + 1), 4), scores(seed, number)) for number in range(2)]
+        for seed in range(3)
+    ]
+    rows = list(samples.rows_of(photos, draws, truths))
+    assert len(rows) == 2 * 2 * 2 * 2 * 2  # kernels, numbers, surrogates, photos, outputs
+    for row in rows:
+        base = 1000 * (row["photo"] == "cup") + 100 * (row["output"] == "logit")
+        base += (row["samples"] == 16) + (row["kernel"] == "WithoutUnmasked")
+        base += 0.5 * row["surrogate"].startswith("Ridge")
+        expected = [(base + 10 * seed) ** 2 for seed in range(3)]
+        assert row["errors"] == pytest.approx(expected)
+        assert row["top5"] == 1.0
 
 
 def test_the_bare_forwards_take_the_chunks_that_the_model_got():

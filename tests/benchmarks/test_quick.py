@@ -70,7 +70,7 @@ def test_one_that_fails_does_not_lose_the_others(tmp_path, monkeypatch, capsys):
     [
         ("stages report", "report goes alone"),
         ("stages --check", "--check goes with report"),
-        ("stages --device foo", "--device is cpu or cuda, not 'foo'"),
+        ("stages --device foo", "invalid choice: 'foo'"),
         ("stages --device cuda", "there is no CUDA device"),
         ("stages --repetitions 4", "at least 5 --repetitions"),
         ("stages --threads 0", "--threads: invalid positive value: '0'"),

@@ -110,8 +110,9 @@ def test_check_finds_a_stale_table_and_report_mends_it(tmp_path, capsys):
 
 
 def test_models_measured_one_by_one_come_together(tmp_path):
-    def result(commit, *models):
+    def result(commit, *models, **settings):
         return {
+            "settings": {"models": models, **settings},
             "benchmark": "overhead",
             "command": f"run {models}",
             "commit": commit,
@@ -127,6 +128,7 @@ def test_models_measured_one_by_one_come_together(tmp_path):
 
     assert models_after(result("aa", "a"), result("aa", "b")) == ["a", "b"]
     assert models_after(result("aa", "a")) == ["b", "a"]
+    assert models_after(result("aa", "c", repetitions=9)) == ["c"]  # nor another run's
     assert models_after(result("bb", "c")) == ["c"]  # another commit's figures do not mix
     assert models_after(result("bb-dirty", "d")) == ["d"]  # whatever was changed
     assert models_after(result("bb-dirty", "e")) == ["e"]
