@@ -235,6 +235,7 @@ def test_a_warning_is_one_line():
         (["--fill", "0.5"], "Constant(value=0.5)"),
         (["--kernel", "exponential:0.5"], "Exponential(width=0.5"),
         (["--kernel", "inverse-distance"], "InverseDistance("),
+        (["--kernel", "without-unmasked"], "WithoutUnmasked(kernel=Exponential("),
         (["--kernel", "uniform"], "Uniform()"),
         (["--surrogate", "ridge:0.1"], "Ridge(alpha=0.1)"),
         (["--surrogate", "lasso:0.1"], "Lasso(alpha=None, fraction=0.1)"),

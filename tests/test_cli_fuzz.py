@@ -41,7 +41,7 @@ FLAGS = st.one_of(
     option("segmenter", words("slic", "grid")),
     option("sampler", words("orthogonal", "bernoulli", "bernoulli:0.3", "fixed-count:0.5")),
     option("fill", words("mean", "image-mean", "blur:2", "#08f0a0", "0", "1")),
-    option("kernel", words("exponential", "exponential:1", "inverse-distance", "uniform")),
+    option("kernel", words("exponential", "exponential:1", "inverse-distance", "without-unmasked")),
     option("surrogate", words("ridge", "ridge:0", "lasso", "lasso:0.5", "least-squares")),
     option("strongest", words("1", "3", "100"), NUMBERS),
     option("seed", words("0", "-7", "123456789012345678"), NUMBERS),

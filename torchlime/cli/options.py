@@ -31,6 +31,7 @@ KERNELS: Table = {
     "exponential": weights.Exponential,
     "inverse-distance": weights.InverseDistance,
     "uniform": weights.Uniform,
+    "without-unmasked": weights.WithoutUnmasked,
 }
 SURROGATES: Table = {
     "ridge": surrogates.Ridge,
@@ -167,7 +168,7 @@ OPTIONS = {
     "fill": Option("mean", _fill,
         "what a hidden segment shows: mean, image-mean, blur[:SIGMA], #rrggbb or a grey in 0…1"),
     "kernel": Option("exponential", _strategy(KERNELS),
-        "exponential[:WIDTH], inverse-distance or uniform"),
+        "exponential[:WIDTH], inverse-distance, uniform or without-unmasked (exponential)"),
     "surrogate": Option("ridge", _strategy(SURROGATES),
         "ridge[:ALPHA], lasso[:FRACTION] or least-squares"),
     "strongest": Option(5, count(1), "segments that are numbered and listed"),
