@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import curves, overhead, samples, superpixels
+from benchmarks import curves, overhead, residual, samples, settings, superpixels
+from torchlime.weights import Uniform
 
 
 def test_superpixel_measures():
@@ -114,6 +115,27 @@ def test_errors_are_of_their_photo_output_seed_and_kernel():
         expected = [(base + 10 * seed) ** 2 for seed in range(3)]
         assert row["errors"] == pytest.approx(expected)
         assert row["top5"] == 1.0
+
+
+def test_an_even_model_is_cancelled_and_an_odd_one_counts_twice(monkeypatch):
+    def rows_of(f):
+        photos = SimpleNamespace(
+            names=("cat",),
+            segments=SimpleNamespace(count=torch.tensor([16])),
+            draw=lambda sampler, number, seed: sampler(torch.tensor([16]), 16, 1024, seed=1)[0],
+            score=lambda masks: f(masks.double() - 0.5)[None, :, None].expand(1, -1, 2),
+        )
+        monkeypatch.setattr(residual, "Photos", lambda settings: photos)
+        monkeypatch.setattr(residual, "KERNELS", [Uniform()])
+        return residual.run(settings.Settings(torch.device("cpu")))
+
+    even = rows_of(lambda z: z[:, 0] * z[:, 1] + z[:, 2])
+    odd = rows_of(lambda z: z[:, 0] * z[:, 1] * z[:, 2] + z[:, 3])
+    assert [row["even_share"] for row in even] == pytest.approx([1, 1], abs=0.01)
+    assert [row["even_share"] for row in odd] == pytest.approx([0, 0], abs=0.01)
+    assert [row["gain_of_pairs"] for row in odd] == pytest.approx([0.5, 0.5], rel=0.01)
+    half = rows_of(lambda z: z[:, 0] * z[:, 1] + 2 * z[:, 2] * z[:, 3] * z[:, 4])
+    assert [row["gain_of_pairs"] for row in half] == pytest.approx([1, 1], rel=0.01)
 
 
 def test_the_bare_forwards_take_the_chunks_that_the_model_got():
