@@ -12,9 +12,7 @@ from benchmarks.samples import select
 from benchmarks.settings import Row
 from benchmarks.tables import markdown, percent
 
-CAPTION = (
-    "What is asked, beside the newest results; a figure that falls short has its reason below."
-)
+CAPTION = "What is asked of torchlime, beside the newest of the results below."
 Rows = Callable[[str], list[Row]]  # of a benchmark, on one kind of device
 
 
@@ -64,7 +62,7 @@ def evaluations(ours: samples.Design, theirs: samples.Design) -> Callable[[Rows]
 
 def peak_memory(rows: Rows) -> str:
     ratio = next(row["bytes_over_fewest"] for row in rows("scale") if "bytes_over_fewest" in row)
-    return f"{(ratio - 1) * 100:+.1f} %"
+    return f"{round(ratio * 100 - 100, 1) + 0.0:+.1f} %"
 
 
 def beside_slic(*rivals: str) -> Callable[[Rows], str]:
