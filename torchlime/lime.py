@@ -62,7 +62,7 @@ class Lime:
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         chunk_size: images of one forward pass at most; None = 256 of 224×224 pixels, or on a CPU
-            8 or 4 a thread; fewer of larger ones, and on a CPU more of smaller ones.
+            6 or 3 a thread; fewer of larger ones, and on a CPU more of smaller ones.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 

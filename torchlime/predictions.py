@@ -102,12 +102,12 @@ def predict(
 def default_chunk_size(device: torch.device, pixels: int) -> int:
     """Images of a forward pass, of so many pixels each.
 
-    On a CPU as many pixels as 8 images of 224×224 have, or 4 a thread, in 1 to 64 images: a layer's
+    On a CPU as many pixels as 6 images of 224×224 have, or 3 a thread, in 1 to 64 images: a layer's
     activations should stay in its caches, and below the 32 MiB from which glibc's allocator maps
     every tensor anew. On an accelerator those of 256 such images, in 1 to 256.
     """
     on_cpu = device.type == "cpu"
-    rows = max(8, 4 * torch.get_num_threads()) if on_cpu else 256
+    rows = max(6, 3 * torch.get_num_threads()) if on_cpu else 256
     return min(max(rows * 224**2 // max(pixels, 1), 1), 64 if on_cpu else 256)
 
 
