@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests import oracles
-from torchlime import blocks
+from torchlime import _row_blocks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 
 SAMPLERS = [Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5)]
@@ -179,7 +179,7 @@ def test_samplers_pickle_compare_and_print(sampler):
 @pytest.mark.parametrize("seed", [3, torch.tensor([3, 4])], ids=["shared", "own"])
 def test_blocks_change_nothing(sampler, seed, monkeypatch):
     whole = draw(sampler, [20, 7], 20, 500, seed)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 100)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 100)
     assert torch.equal(draw(sampler, [20, 7], 20, 500, seed), whole)
 
 

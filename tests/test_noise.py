@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from tests import oracles
-from torchlime import blocks
+from torchlime import _row_blocks
 from torchlime.noise import Gaussian, Noisy
 
 SAMPLERS = [Gaussian(), Gaussian(antithetic=False)]
@@ -67,7 +67,7 @@ def test_the_values_are_independent_and_standard_normal():
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
 def test_blocks_change_nothing(sampler, monkeypatch):
     whole = draw(sampler, 6, 51, seed=torch.tensor([1, 2]), batch=2)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 200)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 200)
     assert torch.equal(draw(sampler, 6, 51, seed=torch.tensor([1, 2]), batch=2), whole)
 
 

@@ -17,8 +17,9 @@ PACKAGE = ROOT / "torchlime"
 
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
-    {"precision", "checks", "blocks", "files", "folders", "context", "sentences", "version"},
-    {"labelmap", "counter", "networks", "pairs"},
+    {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
+    | {"_extras", "version"},
+    {"labelmap", "_hash", "networks", "_antithetic"},
     {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
     {"explanation"},
     {"pipeline"},

@@ -10,7 +10,7 @@ from lime.lime_base import LimeBase
 from sklearn import linear_model
 
 from tests import oracles
-from torchlime import blocks
+from torchlime import _row_blocks
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, Uniform
@@ -224,7 +224,7 @@ def test_padding_batches_and_targets_change_nothing(counts, num_samples, targets
 def test_blocks_change_nothing(surrogate, monkeypatch):
     data = problem(12, 200)
     whole = surrogate(*data)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 100)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 100)
     for ours, theirs in zip(surrogate(*data), whole, strict=True):
         assert ours.double().allclose(theirs.double(), rtol=1e-9, equal_nan=True)
 
@@ -246,7 +246,7 @@ def test_the_dual_form_of_fewer_samples_than_features(surrogate, paired, monkeyp
     if paired:
         noise = torch.stack([noise[:, :15], -noise[:, :15]], 2).flatten(1, 2)
     dual = surrogate(noise, *rest)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 100)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 100)
     in_blocks = surrogate(noise, *rest)
     for module in ("ridge", "least_squares"):
         monkeypatch.setattr(f"torchlime.surrogates.{module}.has_fewer_rows", lambda design: False)

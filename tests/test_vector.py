@@ -12,7 +12,7 @@ from sklearn import datasets, ensemble, linear_model, pipeline, preprocessing, s
 from torch import nn
 
 import torchlime
-from torchlime import Explanation, blocks, explain_vector, metrics, plot
+from torchlime import Explanation, _row_blocks, explain_vector, metrics, plot
 from torchlime.masks import Bernoulli
 from torchlime.noise import Gaussian
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
@@ -158,7 +158,7 @@ def test_standard_errors_of_pairs_by_leaving_each_out(num_samples, kernel, surro
         data = (e.masks[:, left], e.sample_scores[:, left], e.weights[:, left], e.segment_count)
         variance += (surrogate(*data).coefficients[0, 0] - e.coefficients[0, 0]).square()
     assert e.standard_errors[0, 0].allclose(variance.sqrt(), rtol=1e-9)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 1)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 1)
     assert e.refit().standard_errors.allclose(e.standard_errors, rtol=1e-9)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests import oracles
-from torchlime import Lime, blocks
+from torchlime import Lime, _row_blocks
 from torchlime.fills import Constant
 from torchlime.masks import Bernoulli, Orthogonal
 from torchlime.surrogates import LeastSquares
@@ -121,7 +121,7 @@ def test_blocks_batches_and_compilation_change_nothing(masks, energy, kernel, mo
     assert whole.allclose(torch.cat(alone), rtol=1e-9, atol=0)
     compiled = torch.compile(kernel, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(masks, COUNTS, energy), whole)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 100)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 100)
     assert kernel(masks, COUNTS, energy).allclose(whole, rtol=1e-12, atol=0)
 
 
@@ -150,7 +150,7 @@ def test_of_noise_the_distance_is_its_length(monkeypatch):
     noise[:, 3] = 0
     count = torch.tensor([7, 7])
     d = noise.double().norm(dim=2)
-    monkeypatch.setattr(blocks, "ELEMENTS_ON_CPU", 50)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 50)
     weights = Exponential(2.0, "euclidean")(noise, count)
     assert weights.allclose((-d.square() / 8).exp(), rtol=1e-12)
     assert (weights[:, 3] == 1).all()

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count
-from torchlime.context import undisturbed
-from torchlime.files import whole_file
-from torchlime.pairs import in_pairs
+from torchlime._antithetic import in_pairs
+from torchlime._atomic import whole_file
+from torchlime._checks import check_count
+from torchlime._undisturbed import undisturbed
 
 FORMAT = 1  # of saved files
 Sign = Literal["positive", "negative", "both"]

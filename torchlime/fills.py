@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_images, check_positive, check_real
+from torchlime._checks import check_images, check_positive, check_real
+from torchlime._precision import solve_dtype
 from torchlime.labelmap import Segments, segment_sizes, segment_sums
-from torchlime.precision import solve_dtype
 
 
 @dataclass(frozen=True)

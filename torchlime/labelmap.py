@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count, check_same_device
-from torchlime.precision import solve_dtype
+from torchlime._checks import check_count, check_same_device
+from torchlime._precision import solve_dtype
 
 
 class Segments(NamedTuple):

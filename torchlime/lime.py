@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlime.checks import (
+from torchlime._checks import (
     check_count,
     check_images,
     check_same_device,
     check_targets,
     is_integer,
 )
-from torchlime.context import undisturbed
+from torchlime._precision import solve_dtype
+from torchlime._undisturbed import undisturbed
 from torchlime.explanation import Explanation, Problem, flag
 from torchlime.fills import SegmentMean
 from torchlime.labelmap import Segments, check_segments, segment_sums, segments_from_labels
@@ -38,7 +39,6 @@ from torchlime.pipeline import (
     recorded,
     unwrapped,
 )
-from torchlime.precision import solve_dtype
 from torchlime.predictions import Predictions, Targets, default_chunk_size
 from torchlime.segments import Slic
 from torchlime.surrogates import Fit, Ridge

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from torchlime.checks import (
+from torchlime._checks import (
     check_count,
     check_images,
     check_object,

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.blocks import row_blocks
-from torchlime.checks import check_count
-from torchlime.counter import hash64, numbers, seeds_of, shift_right
-from torchlime.precision import solve_dtype
+from torchlime._checks import check_count
+from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._precision import solve_dtype
+from torchlime._row_blocks import row_blocks
 
 _TEMPORARIES = 8  # float64 or int64 values on the way to one of noise
 

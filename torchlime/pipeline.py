@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from torchlime.checks import check_count, device_of
+from torchlime._checks import check_count, device_of
 from torchlime.explanation import Explanation, Problem, fitted, flag, weigh
 from torchlime.networks import module_of, networks_of
 from torchlime.predictions import Predictions, Synthesize, Targets, predict

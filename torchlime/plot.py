@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d, pad
 
-from torchlime.checks import check_count
+from torchlime._atomic import whole_file
+from torchlime._checks import check_count
 from torchlime.explanation import check_pixels, row_of
-from torchlime.files import whole_file
 from torchlime.labelmap import Segments
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from torchlime._precision import solve_dtype
 from torchlime.networks import Rewind, evaluating, networks_of, random_states
-from torchlime.precision import solve_dtype
 
 Block = tuple[slice, slice]  # images, samples
 Synthesize = Callable[[list[Block], int], Tensor]

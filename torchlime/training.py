@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from torchlime import metrics, plot
-from torchlime.checks import check_count, check_images, check_object, check_targets, device_of
+from torchlime._atomic import whole_file
+from torchlime._checks import check_count, check_images, check_object, check_targets, device_of
 from torchlime.explanation import Explanation
-from torchlime.files import whole_file
 from torchlime.lime import Lime, Model
 from torchlime.networks import networks_of
 

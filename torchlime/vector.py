@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlime.checks import (
+from torchlime._checks import (
     check_count,
     check_positive,
     check_same_device,
     check_targets,
     check_vectors,
 )
-from torchlime.context import undisturbed
+from torchlime._precision import solve_dtype
+from torchlime._undisturbed import undisturbed
 from torchlime.explanation import Explanation, Problem, flag
 from torchlime.noise import Gaussian, Noisy
 from torchlime.pipeline import (
@@ -33,7 +34,6 @@ from torchlime.pipeline import (
     recorded,
     unwrapped,
 )
-from torchlime.precision import solve_dtype
 from torchlime.surrogates import Fit, Ridge
 from torchlime.weights import Exponential
 

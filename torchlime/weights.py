@@ -16,9 +16,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from torchlime.blocks import row_blocks
-from torchlime.checks import check_positive
-from torchlime.precision import solve_dtype
+from torchlime._checks import check_positive
+from torchlime._precision import solve_dtype
+from torchlime._row_blocks import row_blocks
 
 Distance = Literal["cosine", "euclidean", "pixel_euclidean"]
 

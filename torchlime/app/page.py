@@ -10,12 +10,12 @@ from typing import Any
 import streamlit as st
 
 from torchlime import Lime, models
+from torchlime._errors import sentence_of
 from torchlime.app import explaining
 from torchlime.app.explaining import Explained, Models, Photo, distinct, plain, spelled
 from torchlime.cli.options import OPTIONS, SAMPLERS, SURROGATES
 from torchlime.cli.serving import add_options, allowed_models
 from torchlime.folders import class_names, photos_in
-from torchlime.sentences import sentence_of
 
 FILLS = {"mean": "its mean colour", "colour": "one colour", "blur": "a blur"}
 PAGES = 32  # of a folder that a session keeps

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torchlime
+from torchlime._errors import sentence_of
 from torchlime.cli import job
 from torchlime.cli.loading import importable_here, loaded, targets_of
 from torchlime.cli.options import (
@@ -35,7 +36,6 @@ from torchlime.cli.options import (
 from torchlime.cli.outputs import Outputs
 from torchlime.cli.serving import add_options as add_app_options
 from torchlime.cli.serving import serve
-from torchlime.sentences import sentence_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -273,7 +273,7 @@ class _Job:
         from torchvision.transforms.functional import pil_to_tensor
 
         from torchlime import plot
-        from torchlime.files import whole_file
+        from torchlime._atomic import whole_file
 
         box = self.classifier.crop_box(image.size)
         result = {

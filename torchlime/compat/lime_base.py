@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchlime.precision import solve_dtype
+from torchlime._precision import solve_dtype
 from torchlime.surrogates import Fit, LeastSquares, Ridge
 from torchlime.surrogates.fit import Samples
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import torchlime
-from torchlime.checks import device_of
+from torchlime._checks import device_of
 from torchlime.compat.lime_base import (
     Array,
     LimeBase,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from torchlime.checks import device_of
+from torchlime._checks import device_of
 from torchlime.compat.lime_base import Array, to_numpy
 from torchlime.compat.photos import upload
 from torchlime.labelmap import Segments

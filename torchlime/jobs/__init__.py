@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from torchlime.checks import check_count
+from torchlime._checks import check_count
 from torchlime.folders import Photo, class_names, id_of, meant_by, photos_in
 from torchlime.jobs.identity import identity
 from torchlime.jobs.local import Local

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from torchlime.checks import check_count
+from torchlime._checks import check_count
 from torchlime.folders import Photo
 from torchlime.jobs.rows import Row, schema
 from torchlime.jobs.worker import Work

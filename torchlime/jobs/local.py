@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from torchlime.checks import check_count
+from torchlime._checks import check_count
 from torchlime.folders import Photo
 from torchlime.jobs.rows import Row
 from torchlime.jobs.worker import Decode, Decoded, Work

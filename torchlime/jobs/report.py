@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from urllib.parse import unquote_to_bytes
 
-from torchlime.checks import check_count
-from torchlime.files import whole_file
+from torchlime._atomic import whole_file
+from torchlime._checks import check_count
 from torchlime.folders import path_of
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of, printable

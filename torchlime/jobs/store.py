@@ -11,8 +11,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from torchlime._atomic import whole_file
 from torchlime.explanation import Explanation
-from torchlime.files import whole_file
 from torchlime.folders import path_of
 from torchlime.jobs.identity import differences
 from torchlime.jobs.rows import FORMAT, Row, explanation_of, schema

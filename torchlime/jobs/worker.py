@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchlime import models
+from torchlime._errors import sentence_of
 from torchlime.explanation import Explanation
 from torchlime.fills import Constant
 from torchlime.folders import Photo
@@ -18,7 +19,6 @@ from torchlime.jobs import pictures
 from torchlime.jobs.identity import described, seed_of
 from torchlime.jobs.rows import Row, explained, failed, printable
 from torchlime.lime import Lime, score_masks
-from torchlime.sentences import sentence_of
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count, check_images, check_positive
+from torchlime._checks import check_count, check_images, check_positive
 from torchlime.labelmap import Segments, dense_labels
 
 

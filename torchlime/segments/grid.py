@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_count, check_images
+from torchlime._checks import check_count, check_images
 from torchlime.labelmap import Segments
 
 

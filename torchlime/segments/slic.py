@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from torchlime.checks import check_count, check_images, check_positive, check_real
+from torchlime._checks import check_count, check_images, check_positive, check_real
+from torchlime._precision import solve_dtype
 from torchlime.labelmap import Segments
-from torchlime.precision import solve_dtype
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
 # A window penalty stands above every squared distance, and the penalty of a cell beyond the

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchlime.blocks import row_blocks
-from torchlime.pairs import in_pairs, partners
-from torchlime.precision import solve_dtype
+from torchlime._antithetic import in_pairs, partners
+from torchlime._precision import solve_dtype
+from torchlime._row_blocks import row_blocks
 
 
 class Fit(NamedTuple):

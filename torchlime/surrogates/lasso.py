@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.blocks import row_blocks
-from torchlime.checks import check_positive, check_real
+from torchlime._checks import check_positive, check_real
+from torchlime._row_blocks import row_blocks
 from torchlime.surrogates.fit import Fit, Samples, factorise, solve, with_diagonal
 
 STEPS = 300

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.checks import check_real
+from torchlime._checks import check_real
 from torchlime.surrogates.fit import (
     Fit,
     Samples,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from torchlime.blocks import row_blocks
+from torchlime._row_blocks import row_blocks
 
 
 def in_pairs(design: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ global generator is read or moved. Integers are int64, read as unsigned.
 import torch
 from torch import Tensor
 
-from torchlime.checks import is_integer
+from torchlime._checks import is_integer
 
 
 def numbers(count: int, like: Tensor) -> Tensor:

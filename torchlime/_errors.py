@@ -1,0 +1,33 @@
+"""Errors as one sentence each."""
+
+import difflib
+import textwrap
+from collections.abc import Iterable
+
+_SAY_WHAT_IS_WRONG = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+
+
+def sentence_of(error: BaseException) -> str:
+    """What an error says, on one line; with its kind where that alone says what is wrong.
+
+    >>> sentence_of(ValueError("top must be \\n at least 1")), sentence_of(KeyError("head"))
+    ('top must be at least 1', "KeyError: 'head'")
+    """
+    sentence = " ".join(str(error).split())
+    if sentence and isinstance(error, _SAY_WHAT_IS_WRONG):
+        return sentence
+    return f"{type(error).__name__}: {sentence}"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 160 characters."""
+    line = (str(error) or type(error).__name__).splitlines()[0]
+    if isinstance(error, LookupError):  # whose text is no sentence
+        line = f"{type(error).__name__}: {line}"
+    return textwrap.shorten(line, 160, placeholder="…")
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """ " (nearest: …)" with up to three of the candidates; nothing where none is near."""
+    near = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.5)
+    return f" (nearest: {', '.join(near)})" if near else ""

@@ -1,0 +1,27 @@
+"""Models: a named or given classifier → a callable from pixels in [0,1] to scores.
+
+Masks and fills act on pixels, so normalisation belongs to the model and everything before it
+(reading, resizing, cropping) to the picture: :func:`load` gives a :class:`Classifier`, whose
+``preprocess`` makes the pixels and whose call normalises them and runs the network.
+
+    classifier = models.load("resnet34")
+    pixels = classifier.preprocess("photo.jpg")
+    explanation = torchlime.explain(classifier, pixels)
+"""
+
+from torchlime.models.checkpoints import read_checkpoint
+from torchlime.models.classifier import Classifier, Geometry, cut_photo
+from torchlime.models.photos import read_photo, refuse_bombs, sample_photo
+from torchlime.models.sources import load, names
+
+__all__ = [
+    "Classifier",
+    "Geometry",
+    "cut_photo",
+    "load",
+    "names",
+    "read_checkpoint",
+    "read_photo",
+    "refuse_bombs",
+    "sample_photo",
+]

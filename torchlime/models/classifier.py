@@ -1,0 +1,272 @@
+"""Classifier: a network from pixels in [0,1] to scores, and how photos are cut for it."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from torchlime._checks import device_of
+from torchlime._errors import nearest
+from torchlime.folders import meant_by
+from torchlime.models.photos import check_size, name_of, read_photo
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from torchlime.models.photos import Photo
+
+OUTPUTS = ("softmax", "logit", "sigmoid", "none")
+FITS = ("cover", "contain", "stretch")
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a network's picture is cut from a photo, and how its pixels are normalised.
+
+    The photo is resized with Pillow (which always antialiases), then cropped at its centre;
+    the defaults are those of most ImageNet networks.
+
+    Args:
+        resize: (height, width) to resize to; None keeps the photo's size.
+        crop: (height, width) of the centre crop; None keeps all.
+        fit: "cover" keeps the aspect ratio and is at least ``resize`` on both sides,
+            "contain" keeps it and is at most that, "stretch" is exactly that.
+        interpolation: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos".
+        mean, std: per channel, for pixels in [0,1]: the network sees (pixel − mean) / std.
+        halve_down: an odd margin around the crop is halved down, as transformers does, and
+            not to the even number, as torchvision and timm do.
+    """
+
+    resize: tuple[int, int] | None = (256, 256)
+    crop: tuple[int, int] | None = (224, 224)
+    fit: str = "cover"
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    halve_down: bool = False
+
+    def __post_init__(self) -> None:
+        _check_choice(self.fit, FITS, "fit")
+        _check_choice(self.interpolation, INTERPOLATIONS, "interpolation")
+
+    def resized(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of a photo of (width, height) ``image_size`` after the resize.
+
+        >>> Geometry().resized((640, 480))
+        (341, 256)
+        """
+        if self.resize is None:
+            return image_size
+        (width, height), (to_height, to_width) = image_size, self.resize
+        if self.fit == "stretch":
+            return to_width, to_height
+        if self.fit == "contain":
+            share = min(to_width / width, to_height / height)
+            return max(1, round(width * share)), max(1, round(height * share))
+        if width * to_height >= height * to_width:
+            return to_height * width // height, to_height
+        return to_width, to_width * height // width
+
+    def window(self, resized: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the crop in a resized photo of (width, height)."""
+        width, height = resized
+        crop_height, crop_width = self.crop or (height, width)
+        left, top = self._margin(width - crop_width), self._margin(height - crop_height)
+        return left, top, left + crop_width, top + crop_height
+
+    def _margin(self, excess: int) -> int:
+        if excess < 0:  # the crop is padded
+            return -(-excess // 2)
+        return excess // 2 if self.halve_down else round(excess / 2)
+
+    def crop_box(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where the picture lies in a photo of (width, height) ``image_size``.
+
+        Convention:
+            (left, top, right, bottom) in pixels of the upright photo, as ``Image.crop`` takes
+            it: right and bottom are exclusive. It is the smallest box of whole pixels that
+            holds the crop, and reaches outside the photo where the crop was padded.
+
+        >>> Geometry().crop_box((640, 480))
+        (108, 30, 530, 450)
+        """
+        (width, height), resized = image_size, self.resized(image_size)
+        left, top, right, bottom = self.window(resized)
+        return (
+            left * width // resized[0],
+            top * height // resized[1],
+            -(-right * width // resized[0]),
+            -(-bottom * height // resized[1]),
+        )
+
+    def cut(self, photo: "Image.Image") -> Tensor:
+        """Cut an RGB photo: pixels [3,H,W] float32 in [0,1], exactly as torchvision's presets."""
+        import numpy as np
+        from PIL import Image
+
+        resized = self.resized(photo.size)
+        picture = photo.resize(resized, Image.Resampling[self.interpolation.upper()])
+        pixels = np.array(picture.crop(self.window(resized)))
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def cut_photo(
+    image: "Image.Image",
+    geometry: Geometry,
+    cut: "Callable[[Image.Image], Tensor]",
+    name: str = "the photo",
+) -> Tensor:
+    """The pixels [3,H,W] of an upright RGB photo, on the CPU: the second half of ``preprocess``.
+
+    Raises:
+        ValueError: resized for the network, ``name`` is larger than ``PIL.Image.MAX_IMAGE_PIXELS``.
+    """
+    width, height = geometry.resized(image.size)
+    check_size(width, height, f"{name} resized for the network")
+    return cut(image)
+
+
+def _check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+class Classifier(nn.Module):
+    """A network that takes pixels and gives scores.
+
+    Args:
+        network: takes normalised images [n,3,H,W]; gives logits [n,K] or [n], bare, in
+            ``.logits``, in ``["logits"]`` or first in a tuple.
+        geometry: how its pictures are cut from photos, and its normalisation.
+        categories: K names, if known.
+        output: what a call gives. With the network's outputs z [n,K]:
+
+            - "softmax": exp(z_k) / Σ_j exp(z_j), probabilities that sum to 1
+            - "sigmoid": 1 / (1 + exp(−z_k)), each class by itself (multi-label, or one output)
+            - "logit": z, the network being one that gives logits
+            - "none": z, whatever the network gives, such as probabilities of its own
+
+            The last two compute the same; they say different things about z.
+        cut: a function from an upright RGB photo to pixels [3,H,W] in [0,1], where the
+            network's own library cuts otherwise than ``geometry.cut``.
+
+    Example:
+        >>> classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
+        ...                         Geometry(resize=(2, 2), crop=None, fit="stretch"))
+        >>> pixels = classifier.preprocess(torch.rand(3, 40, 60))
+        >>> pixels.shape, classifier(pixels).shape
+        (torch.Size([1, 3, 2, 2]), torch.Size([1, 5]))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        geometry: Geometry | None = None,
+        categories: Sequence[str] | None = None,
+        *,
+        output: str = "softmax",
+        cut: "Callable[[Image.Image], Tensor] | None" = None,
+    ) -> None:
+        super().__init__()
+        _check_choice(output, OUTPUTS, "output")
+        self.network = network
+        self.geometry = geometry or Geometry()
+        self.categories = None if categories is None else list(categories)
+        self.output = output
+        self.cut = cut or self.geometry.cut
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(self.geometry, name), device=device_of(network))
+            self.register_buffer(name, values[:, None, None], persistent=False)
+
+    def preprocess(self, photo: "Photo") -> Tensor:
+        """Pixels [1,3,H,W] float32 in [0,1] of a photo, on the classifier's device.
+
+        Takes what :func:`read_photo` takes, and raises what it raises.
+        """
+        image = read_photo(photo)
+        pixels = cut_photo(image, self.geometry, self.cut, name_of(photo))
+        return pixels[None].to(self.mean.device)
+
+    def crop_box(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where ``preprocess`` cuts a photo: see :meth:`Geometry.crop_box`."""
+        return self.geometry.crop_box(image_size)
+
+    def category(self, index: int) -> str:
+        """The name of a class; "class 7" where it has none."""
+        names = self.categories or []
+        return names[index] if 0 <= index < len(names) else f"class {index}"
+
+    def spell(self, score: float) -> str:
+        """A score in words: "38.3%" of a probability, else four digits."""
+        return f"{score:.1%}" if self.output in ("softmax", "sigmoid") else f"{score:.4g}"
+
+    def find_category(self, name: str) -> int:
+        """The index of the category that ``name`` means to :func:`folders.meant_by`; or
+        ``int(name)``.
+
+        Raises:
+            ValueError: there is none (the nearest names are offered), or several; or the name
+                is no index and the categories are not known.
+
+        Example:
+            >>> classifier = Classifier(nn.Identity(), categories=["tabby, tabby cat", "Tench"])
+            >>> classifier.find_category("tabby cat"), classifier.find_category("tench")
+            (0, 1)
+        """
+        if re.fullmatch("-?[0-9]{1,9}", name):
+            index, count = int(name), len(self.categories or ())
+            if index < 0 or (count and index >= count):
+                raise ValueError(f"there is no class {name}" + f" among {count}" * bool(count))
+            return index
+        if self.categories is None:
+            raise ValueError(
+                f"the model's categories are not known, so {name!r} cannot be found: give an index"
+            )
+        found = meant_by(name, self.categories)
+        if len(found) > 1:
+            raise ValueError(
+                f"several categories are called {name!r}: give an index "
+                f"({', '.join(map(str, found))})"
+            )
+        if not found:
+            whole = [category.strip().casefold() for category in self.categories]
+            every = [*whole, *(part.strip() for names in whole for part in names.split(","))]
+            near = nearest(name.strip().casefold(), dict.fromkeys(every))
+            raise ValueError(f"unknown category {name!r}{near}")
+        return found[0]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Scores [n,K] of ``pixels`` [n,3,H,W] in [0,1], of any floating dtype."""
+        normalised = (pixels - self.mean) / self.std
+        dtypes = (p.dtype for p in self.network.parameters() if p.is_floating_point())
+        outputs = _logits(self.network(normalised.to(next(dtypes, normalised.dtype))))
+        if self.output == "sigmoid":
+            return outputs.sigmoid()
+        if self.output == "softmax":
+            if outputs.shape[1] == 1:
+                raise ValueError(
+                    "the network has one output, whose softmax is always 1; use output='sigmoid'"
+                )
+            return outputs.softmax(dim=1)
+        return outputs
+
+
+def _logits(outputs: Any) -> Tensor:
+    """The tensor [n,K] within whatever a network returned."""
+    if isinstance(outputs, Mapping):
+        outputs = outputs["logits"]
+    elif hasattr(outputs, "logits"):
+        outputs = outputs.logits
+    elif isinstance(outputs, tuple | list):
+        outputs = outputs[0]
+    if not isinstance(outputs, Tensor) or outputs.dim() not in (1, 2):
+        got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise TypeError(f"a classifier's network gives logits [n,K] or [n], got {got}")
+    return outputs[:, None] if outputs.dim() == 1 else outputs
