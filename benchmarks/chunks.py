@@ -19,7 +19,7 @@ from benchmarks.settings import Row, Settings, network, photos
 from benchmarks.tables import markdown, milliseconds
 from benchmarks.timer import synchroniser
 from torchlime import Lime
-from torchlime.labelmap import Segments
+from torchlime._labelmap import Segments
 from torchlime.masks import Bernoulli
 from torchlime.segments import Slic
 
@@ -103,7 +103,13 @@ def explain_there(
     device: str, name: str, autocast: torch.dtype | None, pixels: int, samples: int, size: int
 ) -> None:
     model, image, segments = prepared(device, name, pixels)
-    explainer = Lime(Slic(), Bernoulli(), samples, chunk_size=size, autocast=autocast)
+    explainer = Lime(
+        segmenter=Slic(),
+        sampler=Bernoulli(),
+        num_samples=samples,
+        chunk_size=size,
+        autocast=autocast,
+    )
     explainer.explain(model, image, segments=segments)
     synchroniser(image.device)()
 

@@ -38,7 +38,9 @@ def speed(settings: Settings, name: str) -> Row:
     """A job over the photos beside the forward passes that it makes."""
     settings.say(f"jobs: {name}")
     model = classifier(name, settings.device)
-    explainer = Lime(Grid(2, 2), num_samples=16) if settings.quick else Lime(num_samples=NUMBER)
+    explainer = (
+        Lime(segmenter=Grid(2, 2), num_samples=16) if settings.quick else Lime(num_samples=NUMBER)
+    )
     names = PHOTOS[: settings.photos or (1 if settings.quick else len(PHOTOS))]
     with tempfile.TemporaryDirectory() as folder:
         for one in names:
@@ -109,7 +111,7 @@ def _held(many: int) -> list[tuple[int, int]]:
         image.resize((96, 96)).save(first)
         for number in range(1, many):
             os.link(first, Path(folder, f"{number}.jpg"))
-        out, explainer = Path(folder, "out"), Lime(Grid(2, 2), num_samples=16)
+        out, explainer = Path(folder, "out"), Lime(segmenter=Grid(2, 2), num_samples=16)
         jobs.run(folder, out, model, explainer, progress=note)
     return held
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.curves import Curves, equal_error, times
 from benchmarks.settings import PHOTOS, Row, Settings, classifier, photo
 from benchmarks.tables import digits, markdown
+from torchlime.black_box import Forward
 from torchlime.fills import SegmentMean
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Orthogonal
@@ -84,7 +85,7 @@ class Photos:
     def score(self, masks: Tensor, autocast: torch.dtype | None = None) -> Tensor:
         return score_masks(
             self.outputs, self.images, self.segments, SegmentMean(), masks, self.targets,
-            autocast=autocast,
+            forward=Forward(autocast=autocast),
         )  # fmt: skip
 
     def fits(self, masks: Tensor, scores: Tensor, kernel: Kernel) -> list[Tensor]:

@@ -12,10 +12,9 @@ import torch
 
 from benchmarks.settings import Row, Settings, photo_batch
 from benchmarks.tables import digits, markdown, milliseconds
+from torchlime.features.pixels import Perturbed, default_chunk_size
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
-from torchlime.perturbed import Perturbed
-from torchlime.predictions import default_chunk_size
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform

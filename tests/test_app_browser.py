@@ -193,7 +193,7 @@ def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
     archive = page.download("Explanation", downloads / "cat.explanation.npz")
     classifier = models.load("efficientnet_lite0")
     photo = models.read_photo(folder / "cat.png")
-    explainer = Lime(Slic(20), num_samples=64)
+    explainer = Lime(segmenter=Slic(20), num_samples=64)
     target = torch.tensor([[classifier.find_category("tiger cat")]])
     engine = explainer.explain(classifier, classifier.preprocess(photo), target)
     box = classifier.crop_box(photo.size)

@@ -29,7 +29,9 @@ def images():
 
 @pytest.fixture
 def explanation(images):
-    return Lime(Grid(2, 3), num_samples=64).explain(model, images, top=2, keep_samples=True)
+    return Lime(segmenter=Grid(2, 3), num_samples=64).explain(
+        model, images, top=2, keep_samples=True
+    )
 
 
 def with_coefficients(values, count):
@@ -64,7 +66,7 @@ def test_shapes_and_dtypes(explanation):
 
 
 def test_samples_are_kept_only_on_request(images):
-    e = Lime(Grid(2, 3), num_samples=64).explain(model, images)
+    e = Lime(segmenter=Grid(2, 3), num_samples=64).explain(model, images)
     assert e.masks is e.sample_scores is e.weights is e.energy is None
 
 
@@ -118,7 +120,7 @@ def test_indexing_keeps_the_batch_axis(explanation):
 def test_refit_is_a_new_explanation_without_forwards(images, explanation, kernel, surrogate):
     again = explanation.refit(kernel=kernel, surrogate=surrogate)
     fresh = Lime(
-        Grid(2, 3), num_samples=64, kernel=kernel or Exponential(0.25),
+        segmenter=Grid(2, 3), num_samples=64, kernel=kernel or Exponential(0.25),
         surrogate=surrogate or Ridge(),
     ).explain(model, images, top=2, keep_samples=True)  # fmt: skip
     for field in dataclasses.fields(Explanation):
@@ -131,7 +133,7 @@ def test_refit_is_a_new_explanation_without_forwards(images, explanation, kernel
 
 def test_refit_needs_the_samples(images, explanation, tmp_path):
     with pytest.raises(ValueError, match=r"refit needs the samples: explain\(..., keep_samples"):
-        Lime(Grid(2, 3), num_samples=64).explain(model, images).refit(kernel=Uniform())
+        Lime(segmenter=Grid(2, 3), num_samples=64).explain(model, images).refit(kernel=Uniform())
     explanation.save(tmp_path / "e.npz")
     loaded = Explanation.load(tmp_path / "e.npz")
     with pytest.raises(ValueError, match=r"needs refit\(surrogate=...\)"):
@@ -141,7 +143,9 @@ def test_refit_needs_the_samples(images, explanation, tmp_path):
 
 def test_refit_keeps_the_problems_of_the_samples(images):
     images[0] = float("nan")
-    explainer = Lime(Grid(2, 3), Bernoulli(), 7, kernel=Exponential(0.01))
+    explainer = Lime(
+        segmenter=Grid(2, 3), sampler=Bernoulli(), num_samples=7, kernel=Exponential(0.01)
+    )
     e = explainer.explain(model, images, 0, keep_samples=True)
     assert e.problems[1] == Problem.TOO_FEW_EFFECTIVE_SAMPLES
     again = e.refit(kernel=Uniform())
@@ -151,7 +155,9 @@ def test_refit_keeps_the_problems_of_the_samples(images):
 
 @pytest.mark.parametrize("keep_samples", [False, True])
 def test_save_and_load(images, tmp_path, keep_samples):
-    e = Lime(Grid(2, 3), num_samples=64).explain(model, images, top=2, keep_samples=keep_samples)
+    e = Lime(segmenter=Grid(2, 3), num_samples=64).explain(
+        model, images, top=2, keep_samples=keep_samples
+    )
     path = tmp_path / "explanation.npz"
     e.save(path)
     e.save(str(path))  # overwrites
@@ -166,7 +172,7 @@ def test_save_and_load(images, tmp_path, keep_samples):
     assert loaded.settings["num_samples"] == 64
     assert loaded.settings["segmenter"] == "Grid(rows=2, cols=3)"
     with np.load(path, allow_pickle=False) as file:  # no pickle inside
-        assert json.loads(str(file["record"]))["format"] == 1
+        assert json.loads(str(file["record"]))["format"] == 2
 
 
 def test_nothing_half_written_is_left(explanation, tmp_path, monkeypatch):
@@ -236,7 +242,7 @@ def test_refit_under_inference_mode_gives_normal_tensors(explanation):
 
 
 def test_a_kernel_in_low_precision(images, tmp_path):
-    e = Lime(Grid(2, 3), num_samples=64, kernel=lambda m, c, energy: m.new_ones(
+    e = Lime(segmenter=Grid(2, 3), num_samples=64, kernel=lambda m, c, energy: m.new_ones(
         m.shape[:2], dtype=torch.bfloat16)).explain(model, images, keep_samples=True)  # fmt: skip
     e.save(tmp_path / "e.npz")
     assert Explanation.load(tmp_path / "e.npz").weights.dtype == torch.float64

@@ -67,12 +67,40 @@ def images(batch=2, channels=3, size=(64, 48)):
 
 EXPLAINERS = [
     Lime(),
-    Lime(Slic(100, blur=False, iterations=0), Bernoulli(), 64, ImageMean(), Uniform()),
-    Lime(Grid(4, 5), Orthogonal(), 300, Blur(3.0), surrogate=LeastSquares(), chunk_size=50),
-    Lime(Grid(2, 4), Exhaustive(), 256, Constant((0.1, 0.2, 0.3)), autocast=torch.bfloat16),
-    Lime(Slic(30), FixedCount(), 100, SegmentMean(), InverseDistance(), Lasso(fraction=0.2)),
-    Lime(Slic(30), kernel=Exponential(1.0, "pixel_euclidean"), surrogate=Lasso(alpha=0.1)),
-    Lime(Slic(30), num_samples=100, kernel=WithoutUnmasked()),
+    Lime(
+        segmenter=Slic(100, blur=False, iterations=0),
+        sampler=Bernoulli(),
+        num_samples=64,
+        fill=ImageMean(),
+        kernel=Uniform(),
+    ),
+    Lime(
+        segmenter=Grid(4, 5),
+        sampler=Orthogonal(),
+        num_samples=300,
+        fill=Blur(3.0),
+        surrogate=LeastSquares(),
+        chunk_size=50,
+    ),
+    Lime(
+        segmenter=Grid(2, 4),
+        sampler=Exhaustive(),
+        num_samples=256,
+        fill=Constant((0.1, 0.2, 0.3)),
+        autocast=torch.bfloat16,
+    ),
+    Lime(
+        segmenter=Slic(30),
+        sampler=FixedCount(),
+        num_samples=100,
+        fill=SegmentMean(),
+        kernel=InverseDistance(),
+        surrogate=Lasso(fraction=0.2),
+    ),
+    Lime(
+        segmenter=Slic(30), kernel=Exponential(1.0, "pixel_euclidean"), surrogate=Lasso(alpha=0.1)
+    ),
+    Lime(segmenter=Slic(30), num_samples=100, kernel=WithoutUnmasked()),
 ]
 
 
@@ -127,7 +155,7 @@ def test_metrics(kernel):
 
     x = images()
     inside = torch.empty(2, 64, 48, dtype=torch.bool, device="cuda")
-    explainer = Lime(Slic(30), num_samples=150, kernel=kernel)
+    explainer = Lime(segmenter=Slic(30), num_samples=150, kernel=kernel)
     with RefuseWaiting():
         runs = [explainer.explain(model, x, top=3, seed=seed) for seed in range(3)]
         numbers = [

@@ -4,8 +4,8 @@ import torch
 from scipy import ndimage
 
 from tests import oracles
+from torchlime._labelmap import segments_from_labels
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.labelmap import segments_from_labels
 
 FILLS = [SegmentMean(), ImageMean(), Constant(0.25), Blur(2.0)]
 

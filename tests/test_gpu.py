@@ -21,10 +21,32 @@ pytestmark = [
 
 EXPLAINERS = [
     Lime(),
-    Lime(Slic(100), Bernoulli(), 200, ImageMean(), Uniform(), LeastSquares(), chunk_size=50),
-    Lime(Slic(30), FixedCount(), 100, Constant(0.5), InverseDistance(), Lasso(fraction=0.2)),
-    Lime(Grid(5, 5), Orthogonal(), 150, Blur(3.0), Exponential(1.0, "pixel_euclidean"), Ridge()),
-    Lime(Grid(5, 5), num_samples=150, kernel=WithoutUnmasked()),
+    Lime(
+        segmenter=Slic(100),
+        sampler=Bernoulli(),
+        num_samples=200,
+        fill=ImageMean(),
+        kernel=Uniform(),
+        surrogate=LeastSquares(),
+        chunk_size=50,
+    ),
+    Lime(
+        segmenter=Slic(30),
+        sampler=FixedCount(),
+        num_samples=100,
+        fill=Constant(0.5),
+        kernel=InverseDistance(),
+        surrogate=Lasso(fraction=0.2),
+    ),
+    Lime(
+        segmenter=Grid(5, 5),
+        sampler=Orthogonal(),
+        num_samples=150,
+        fill=Blur(3.0),
+        kernel=Exponential(1.0, "pixel_euclidean"),
+        surrogate=Ridge(),
+    ),
+    Lime(segmenter=Grid(5, 5), num_samples=150, kernel=WithoutUnmasked()),
 ]
 
 
@@ -99,7 +121,7 @@ def test_a_compiled_model_is_compiled_once(model, images):
 
 
 def test_a_batch_is_its_images(model, images, exact_convolutions):
-    explainer = Lime(Slic(50), num_samples=200)
+    explainer = Lime(segmenter=Slic(50), num_samples=200)
     batch = explainer.explain(model, images, 3)
     scale = batch.coefficients.abs().max()
     for b in range(len(images)):
@@ -111,7 +133,7 @@ def test_a_batch_is_its_images(model, images, exact_convolutions):
 def test_memory_does_not_grow_with_the_samples(model, images):
     taken = {}
     for samples in (1024, 16384):
-        explainer = Lime(Slic(50), num_samples=samples)
+        explainer = Lime(segmenter=Slic(50), num_samples=samples)
         explainer.explain(model, images[:1])
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -129,7 +151,7 @@ def test_chunks_shrink_when_memory_runs_out(images):
         return x.mean((2, 3))
 
     torch.cuda.empty_cache()
-    explainer = Lime(Grid(4, 4), num_samples=512, chunk_size=256)
+    explainer = Lime(segmenter=Grid(4, 4), num_samples=512, chunk_size=256)
     shrunk = explainer.explain(hungry, images[:1]).check()
     assert rows[0] == 256
     assert 1 <= rows[-1] < 256
@@ -185,7 +207,7 @@ def test_what_a_model_draws_on_the_gpu_comes_again_in_backward(images):
     def model(x):
         return torch.rand(len(x), 1, device="cuda") * parameter * x.mean((1, 2, 3))[:, None]
 
-    explainer = Lime(Grid(4, 4), num_samples=100, chunk_size=64)
+    explainer = Lime(segmenter=Grid(4, 4), num_samples=100, chunk_size=64)
     before = torch.cuda.get_rng_state()
     e = explainer.explain(model, images, 1, differentiable=True)
     assert torch.equal(torch.cuda.get_rng_state(), before)
@@ -198,7 +220,7 @@ def test_what_a_model_draws_on_the_gpu_comes_again_in_backward(images):
 
 @pytest.mark.parametrize("metric", [metrics.rank_correlation, metrics.overlap])
 def test_explanations_of_other_targets_are_not_compared(model, images, metric, no_sync):
-    explainer = Lime(Grid(4, 4), num_samples=100)
+    explainer = Lime(segmenter=Grid(4, 4), num_samples=100)
     targets = torch.arange(4, device="cuda")
     one = explainer.explain(model, images, targets)
     two = explainer.explain(model, images, targets.clamp(max=2), seed=1)

@@ -191,3 +191,23 @@ def test_samplers_compile(sampler):
     for num_samples in (64, 200):
         expected = sampler(count, 6, num_samples, seed=7)
         assert torch.equal(compiled(count, 6, num_samples, seed=7), expected)
+
+
+@pytest.mark.parametrize("sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(0.3)], ids=repr)
+@pytest.mark.parametrize("seed", [7, torch.tensor([1, -3])])
+def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
+    count = torch.tensor([9, 6])
+    many = sampler(count, 9, 512, seed=seed)
+    assert torch.equal(sampler(count, 9, 64, seed=seed), many[:, :64])
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 100)
+    rounds = [sampler(count, 9, size, seed=seed, first=first) for first, size in
+              ((0, 64), (64, 1), (65, 47), (112, 400))]  # fmt: skip
+    assert torch.equal(torch.cat(rounds, 1), many)
+    with pytest.raises(ValueError, match="first must be at least 0, got -1"):
+        sampler(count, 9, 64, seed=seed, first=-1)
+
+
+@pytest.mark.parametrize("sampler", [Orthogonal(), Exhaustive()], ids=repr)
+def test_designs_of_one_round_have_no_further_rows(sampler):
+    with pytest.raises(ValueError, match=r"cannot go on from row first=16; Bernoulli and FixedC"):
+        sampler(torch.tensor([4]), 4, 16, seed=0, first=16)

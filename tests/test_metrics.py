@@ -17,7 +17,13 @@ from torchlime.surrogates import Lasso, LeastSquares
 from torchlime.weights import Exponential, InverseDistance
 
 FOUR = torch.tensor([[[[4.0, -1.0], [2.0, 0.0]]]], dtype=torch.float64)  # one pixel a segment
-EXPLAINER = Lime(Grid(2, 2), Bernoulli(), 64, Constant(0.0), surrogate=LeastSquares())
+EXPLAINER = Lime(
+    segmenter=Grid(2, 2),
+    sampler=Bernoulli(),
+    num_samples=64,
+    fill=Constant(0.0),
+    surrogate=LeastSquares(),
+)
 
 
 def total(x):
@@ -94,7 +100,13 @@ def test_fidelity_by_hand():
     def all_masks(count, width, samples, *, seed):
         return torch.from_numpy(oracles.all_masks(2).copy())[None]
 
-    explainer = Lime(Grid(1, 2), all_masks, 4, Constant(0.0), lambda z, *_: torch.ones(z.shape[:2]))
+    explainer = Lime(
+        segmenter=Grid(1, 2),
+        sampler=all_masks,
+        num_samples=4,
+        fill=Constant(0.0),
+        kernel=lambda z, *_: torch.ones(z.shape[:2]),
+    )
     e = explainer.explain(either, images)
     given = dataclasses.replace(
         e, coefficients=torch.tensor([[[0.5, 0.5]]]).double(), intercepts=torch.zeros(1, 1).double()
@@ -153,8 +165,9 @@ def with_coefficients(*rows, count=None):
     """An explanation of one image, a target for each row; segments are single pixels of a row."""
     values = torch.tensor([rows], dtype=torch.float64)
     width = values.shape[2]
-    e = Lime(Grid(1, width), num_samples=64).explain(total, torch.rand(1, len(rows), 1, width),
-                                                     torch.arange(len(rows))[None])  # fmt: skip
+    explainer = Lime(segmenter=Grid(1, width), num_samples=64)
+    targets = torch.arange(len(rows))[None]
+    e = explainer.explain(total, torch.rand(1, len(rows), 1, width), targets)
     count = torch.tensor([count or width])
     return dataclasses.replace(e, coefficients=values, segment_count=count)
 
@@ -320,8 +333,10 @@ def test_settings_of_the_explanation_are_used():
         sizes.append(len(x))
         return x.square().sum((2, 3))
 
-    explainer = Lime(Grid(2, 2), Bernoulli(0.8), 30, Constant(0.7), Exponential(2.0), Lasso(0.01),
-                     chunk_size=4)  # fmt: skip
+    explainer = Lime(
+        segmenter=Grid(2, 2), sampler=Bernoulli(0.8), num_samples=30, fill=Constant(0.7),
+        kernel=Exponential(2.0), surrogate=Lasso(0.01), chunk_size=4,
+    )  # fmt: skip
     e = explainer.explain(model, FOUR)
     again = explainer.explain(model, FOUR, seed=5)
     sizes.clear()
@@ -340,7 +355,7 @@ def test_what_says_nothing_is_nan_and_leaves_the_others_alone():
     images[1] = torch.nan
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
     targets = torch.tensor([0, 1, 7])  # of three classes
-    explainer = Lime(Grid(3, 3), num_samples=64, fill=Constant(0.0))
+    explainer = Lime(segmenter=Grid(3, 3), num_samples=64, fill=Constant(0.0))
     first, second = (explainer.explain(model, images, targets, seed=seed) for seed in (1, 2))
     for values in (
         metrics.deletion(model, images, first),
@@ -356,7 +371,7 @@ def test_what_says_nothing_is_nan_and_leaves_the_others_alone():
 def test_bad_arguments_of_metrics():
     images = torch.rand(1, 1, 6, 6)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
-    e = Lime(Grid(3, 3), num_samples=64).explain(model, images)
+    e = Lime(segmenter=Grid(3, 3), num_samples=64).explain(model, images)
     with pytest.raises(TypeError, match="images"):
         metrics.deletion(model, [1], e)
     with pytest.raises(ValueError, match="the explanation is on cpu, the images are on meta"):

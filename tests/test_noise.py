@@ -9,7 +9,8 @@ from scipy import stats
 
 from tests import oracles
 from torchlime import _row_blocks
-from torchlime.noise import Gaussian, Noisy
+from torchlime.features.vectors import Noisy
+from torchlime.noise import Gaussian
 
 SAMPLERS = [Gaussian(), Gaussian(antithetic=False)]
 
@@ -132,3 +133,16 @@ def test_chunks_are_rows_of_the_perturbed_vectors(dtype):
     ]
     assert torch.equal(chunk[:24], torch.cat(expected).to(dtype))
     assert chunk.isfinite().all()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=repr)
+def test_few_samples_are_the_beginning_of_many(sampler):
+    many = draw(sampler, 5, 60, seed=4)
+    assert torch.equal(draw(sampler, 5, 24, seed=4), many[:, :24])
+    count = torch.tensor([5])
+    rounds = [sampler(count, 5, size, seed=4, first=first) for first, size in
+              ((0, 24), (24, 10), (34, 26))]  # fmt: skip
+    assert torch.equal(torch.cat(rounds, 1), many)
+    if sampler.antithetic:
+        with pytest.raises(ValueError, match="first must be even, since samples come in pairs"):
+            sampler(count, 5, 10, seed=4, first=3)

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from tests import oracles
-from torchlime.labelmap import segments_from_labels
-from torchlime.perturbed import Perturbed, perturb
+from torchlime._labelmap import segments_from_labels
+from torchlime.features.pixels import Perturbed, perturb
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.pictures import read_png
 from torchlime import plot
-from torchlime.labelmap import Segments
+from torchlime._labelmap import Segments
 from torchlime.models import Geometry
 
 

@@ -1,6 +1,9 @@
 import functools
+import itertools
 import random
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from unittest import mock
 
@@ -10,14 +13,20 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchlime import predictions
+from torchlime import lime
+from torchlime._networks import networks_of
+from torchlime.black_box import Forward
+from torchlime.features.pixels import default_chunk_size
 from torchlime.fills import Constant
-from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli
-from torchlime.networks import networks_of
 from torchlime.segments import Grid
 
 BATCH, SAMPLES = 3, 21
+
+
+def score_masks(model, images, segments, fill, masks, targets=None, *, top=1, **forward):
+    forward = Forward(**forward)
+    return lime.score_masks(model, images, segments, fill, masks, targets, top=top, forward=forward)
 
 
 class Net(nn.Module):
@@ -74,19 +83,19 @@ def literal(net, images, segments, masks, value=0.0):
 )
 def test_default_chunks_fit_a_cpu(monkeypatch, threads, side, rows):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert predictions.default_chunk_size(torch.device("cpu"), side * side) == rows
+    assert default_chunk_size(torch.device("cpu"), side * side) == rows
 
 
 @pytest.mark.parametrize(("side", "rows"), [(8, 256), (224, 256), (448, 64), (5000, 1)])
 def test_default_chunks_of_an_accelerator(side, rows):
-    assert predictions.default_chunk_size(torch.device("cuda"), side * side) == rows
+    assert default_chunk_size(torch.device("cuda"), side * side) == rows
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 7, 21, 62, 63, 64, None])
 @pytest.mark.parametrize("pad_last", [True, False])
 def test_scores_are_those_of_every_row_alone(net, images, segments, masks, chunk_size, pad_last):
     expected = literal(net, images, segments, masks)
-    settings = {"chunk_size": chunk_size, "pad_last": pad_last}
+    settings = {"chunk_size": chunk_size, "pad": pad_last}
     net.chunks.clear()
     one = score_masks(net, images, segments, Constant(0.0), masks, 3, **settings)
     assert one.shape == (BATCH, SAMPLES, 1)
@@ -131,12 +140,10 @@ def test_unmasked_images_come_first_and_progress_counts_rows(images, segments, m
 
 def test_ties_go_to_the_lower_class(images, segments, masks):
     scores = torch.tensor([1.0, 3.0, 3.0, 2.0, 3.0]).double()
-    targets = predictions.predict(
-        lambda x: scores.expand(len(x), -1),
-        lambda blocks, rows: images[:1].expand(rows, -1, -1, -1),
-        (BATCH, SAMPLES), images.device, top=4, chunk_size=16,
-    ).targets  # fmt: skip
-    assert targets.tolist() == [[1, 2, 4, 3]] * BATCH
+    samples = lime.Lime(num_samples=SAMPLES, sampler=lambda *_, seed: masks, chunk_size=16).samples(
+        lambda x: scores.expand(len(x), -1), images, top=4, segments=segments
+    )
+    assert samples.targets.tolist() == [[1, 2, 4, 3]] * BATCH
 
 
 @pytest.mark.parametrize("fits", [1, 2, 5, 20])
@@ -176,7 +183,7 @@ def test_out_of_memory_with_one_row_is_a_clear_error(images, segments, masks):
     def model(x):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError, match="single image in the forward pass; free"):
+    with pytest.raises(torch.OutOfMemoryError, match="single row in the forward pass; free"):
         score_masks(model, images, segments, Constant(0.0), masks)
 
 
@@ -323,21 +330,113 @@ def test_eval_mode_is_set_once_for_all_chunks(net, images, segments, masks, monk
     assert calls == [0]
 
 
-def test_a_model_that_views_its_features_gets_contiguous_images(images, segments, masks):
-    class Viewing(nn.Module):
+class Viewing(nn.Module):
+    """A network that cannot take channels-last images: it views its features."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.convolution = nn.Conv2d(2, 4, 3, dtype=torch.float64)
+        self.head = nn.Linear(4 * 6 * 4, 5, dtype=torch.float64)
+
+    def forward(self, x):
+        x = self.convolution(x)
+        return self.head(x.view(x.size(0), -1))
+
+
+class Wrapped(nn.Module):
+    """An error of its own in place of the network's."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = Viewing()
+
+    def forward(self, x):
+        try:
+            return self.network(x)
+        except RuntimeError as error:
+            raise KeyError("the network failed") from error
+
+
+def with_hooks():
+    network = Viewing()
+    network.convolution.register_forward_hook(
+        lambda module, given, found: found.view(-1).view_as(found)
+    )
+    return network
+
+
+def exported():
+    rows = torch.export.Dim("rows")
+    example = torch.rand(3, 2, 8, 6, dtype=torch.float64)
+    return torch.export.export(Viewing(), (example,), dynamic_shapes=({0: rows},)).module()
+
+
+ZOO = {
+    "eager": Viewing,
+    "an error of its own": Wrapped,
+    "with hooks": with_hooks,
+    "compiled, eager": lambda: torch.compile(Viewing(), backend="eager"),
+    "compiled, aot_eager": lambda: torch.compile(Viewing(), backend="aot_eager"),
+    "compiled, inductor": lambda: torch.compile(Viewing(), backend="inductor"),
+    "compiled, whole": lambda: torch.compile(Viewing(), backend="aot_eager", fullgraph=True),
+    "scripted": lambda: torch.jit.script(Viewing()),
+    "traced": lambda: torch.jit.trace(Viewing(), torch.rand(3, 2, 8, 6).double()),
+    "exported": exported,
+    "half": lambda: Viewing().to(torch.bfloat16),
+    "in a function": lambda: functools.partial(lambda net, x: net(x), Viewing()),
+    "a bound method": lambda: Viewing().forward,
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", ZOO)
+def test_channels_last_is_never_the_reason_of_a_failure(kind, images, segments, masks):
+    torch.compiler.reset()
+    scores = score_masks(ZOO[kind](), images, segments, Constant(0.0), masks, 2, chunk_size=21)
+    expected = literal(Viewing(), images, segments, masks)[..., 2:3]
+    tolerance = 0.02 if kind == "half" else 1e-12
+    assert (scores - expected).abs().max() < tolerance
+
+
+def test_a_quantised_network(images, segments, masks):
+    class Plain(nn.Module):
         def __init__(self):
             super().__init__()
-            self.convolution = nn.Conv2d(2, 4, 3, dtype=torch.float64)
-            self.head = nn.Linear(4 * 6 * 4, 5, dtype=torch.float64)
+            self.convolution = nn.Conv2d(2, 4, 3)
+            self.head = nn.Linear(96, 5)
 
         def forward(self, x):
-            x = self.convolution(x)
-            return self.head(x.view(-1, 4 * 6 * 4))
+            return self.head(self.convolution(x.float()).view(len(x), -1))
 
-    model = Viewing()
-    scores = score_masks(model, images, segments, Constant(0.0), masks, 2, chunk_size=10)
-    expected = literal(model, images, segments, masks)
-    assert scores.allclose(expected[..., 2:3], rtol=0, atol=1e-12)
+    network = Plain().eval()
+    quantised = torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+    scores = score_masks(quantised, images, segments, Constant(0.0), masks, 2, chunk_size=21)
+    expected = score_masks(network, images, segments, Constant(0.0), masks, 2, chunk_size=21)
+    assert (scores - expected).abs().max() < 0.1
+
+
+def test_an_error_that_any_layout_raises_passes_through(images, segments, masks):
+    calls = []
+
+    class Broken(Viewing):
+        def forward(self, x):
+            calls.append(x.is_contiguous())
+            raise ZeroDivisionError("in any layout")
+
+    with pytest.raises(ZeroDivisionError, match="in any layout"):
+        score_masks(Broken(), images, segments, Constant(0.0), masks)
+    assert calls == [False, True]
+
+
+def test_an_error_of_a_later_chunk_is_not_the_layouts(net, images, segments, masks):
+    def fails(module, given):
+        if len(net.chunks) == 3:
+            raise ZeroDivisionError("once")
+
+    net.convolution.register_forward_pre_hook(fails)
+    with pytest.raises(ZeroDivisionError, match="once"):
+        score_masks(net, images, segments, Constant(0.0), masks, chunk_size=5)
 
 
 def test_a_model_that_changes_its_input_before_it_views(images, segments, masks):
@@ -469,6 +568,52 @@ def test_networks_that_a_callable_holds_are_in_eval_mode_and_come_back(
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_threads_share_a_network_in_train_mode_and_leave_no_trace(net, images, fails):
+    """38 of 40 explanations were wrong, and the network was left in eval mode."""
+    net.train()
+    net.norm.eval()
+    modes = [module.training for module in net.modules()]
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    explainer = lime.Lime(segmenter=Grid(2, 3), num_samples=16, chunk_size=4)
+    expected = explainer.explain(net, images, 2).coefficients
+
+    def explained(number):
+        calls = itertools.count()
+
+        def model(x, net=net):
+            time.sleep(0.001)  # another thread's turn
+            if fails and number % 2 and next(calls) == 3:
+                raise RuntimeError("half-way")
+            return net(x)
+
+        try:
+            return explainer.explain(model, images, 2).coefficients
+        except RuntimeError:
+            return expected
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(explained, range(40)))
+    assert all(torch.equal(coefficients, expected) for coefficients in found)
+    assert not any(chunk[3] for chunk in net.chunks)
+    assert [module.training for module in net.modules()] == modes
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+
+
+def test_a_call_within_a_call_leaves_the_modes_to_the_outer_one(net, images):
+    explainer = lime.Lime(segmenter=Grid(2, 3), num_samples=16)
+
+    def model(x):
+        explainer.explain(net, images, 2)
+        assert not net.training
+        return net(x)
+
+    explainer.explain(model, images, 2)
+    assert all(module.training for module in net.train().modules())
+    explainer.explain(model, images, 2)
+    assert all(module.training for module in net.modules())
+
+
 def test_only_networks_that_the_code_names_are_found():
     trainer = Trainer(nn.Identity())
     assert networks_of(trainer.score) == [trainer._net]
@@ -531,12 +676,13 @@ def test_outputs_of_one_number_or_with_logits(net, images, segments, masks):
     [
         (lambda x: (x.mean((2, 3)),), TypeError, "got tuple; wrap it in a function"),
         (lambda x: x.mean((2, 3)).argmax(1), TypeError, "got torch.int64"),
-        (lambda x: x, ValueError, r"\[63,classes\] or \[63\] for a chunk of shape \[63, 2, 8, 6\], "
-                                  r"got \[63, 2, 8, 6\]"),
+        (lambda x: x, ValueError, r"\[63,classes\] or \[63\], got \[63, 2, 8, 6\]"),
         (lambda x: x.mean((2, 3))[:5], ValueError, r"got \[5, 2\]"),
         (lambda x: x.mean(), ValueError, r"got \[\]"),
+        (lambda x: x.mean((2, 3)).to_sparse(), TypeError, r"got a sparse one .*return .to_dense"),
+        (lambda x: x.mean((2, 3)).to(torch.float8_e5m2), TypeError, r"float8_e5m2; return .float"),
         (lambda x: x.new_empty(len(x), 0), ValueError, r"got \[63, 0\]"),
-        (lambda x: x.mean((2, 3)).to("meta"), ValueError, "returned a tensor on meta"),
+        (lambda x: x.mean((2, 3)).to("meta"), ValueError, "on cpu, where the inputs are, got meta"),
     ],
 )  # fmt: skip
 def test_wrong_outputs(images, segments, masks, model, error, message):
@@ -573,6 +719,17 @@ def test_wrong_masks_and_settings(net, images, segments, masks):
         score_masks(*good, masks, -1)
     assert score_masks(*good, masks[0]).shape == (BATCH, SAMPLES, 1)  # [N,S] for all images
     assert score_masks(*good, masks[:, :1]).shape == (BATCH, 1, 1)
+
+
+def test_other_classes_in_a_later_chunk(images, segments, masks):
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        return x.new_ones(len(x), 5 if len(calls) == 1 else 3)
+
+    with pytest.raises(ValueError, match=r"shape \[5\] for the first chunk and of \[3\] for a lat"):
+        score_masks(model, images, segments, Constant(0.0), masks, 4, chunk_size=21)
 
 
 def test_no_warning_is_raised(net, images, segments, masks):

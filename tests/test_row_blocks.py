@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from torchlime._row_blocks import ELEMENTS_ELSEWHERE, ELEMENTS_ON_CPU, row_blocks
-from torchlime.surrogates.fit import Samples
+from torchlime.fit import NormalEquations
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 
@@ -23,6 +23,8 @@ def test_blocks_cover_the_rows_and_suit_the_device(device, elements):
 def test_no_block_of_a_fit_is_smaller_than_its_gram_matrix(monkeypatch):
     monkeypatch.setattr("torchlime._row_blocks.ELEMENTS_ON_CPU", 10)
     masks = torch.rand(3, 200, 31) > 0.5
-    samples = Samples(masks, torch.rand(3, 200, 1), torch.ones(3, 200), torch.full((3,), 31))
+    samples = NormalEquations(
+        masks, torch.rand(3, 200, 1), torch.ones(3, 200), torch.full((3,), 31)
+    )
     sizes = [block.stop - block.start for block in samples._blocks()]
     assert sizes == [32, 32, 32, 32, 32, 32, 8]  # even, for pairs

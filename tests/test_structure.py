@@ -18,12 +18,17 @@ PACKAGE = ROOT / "torchlime"
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
-    | {"_extras", "version"},
-    {"labelmap", "_hash", "networks", "_antithetic"},
-    {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
+    | {"_extras", "_problems", "_settings", "_warn", "version"},
+    {"_labelmap", "_hash", "_networks", "_antithetic", "_inputs", "_provenance", "_estimator"},
+    {"fit", "black_box"},
+    {"_kinds"},
+    {"strategies", "_saved"},
+    # The stages: none knows another.
+    {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
+    | {"surrogates", "rounds"},
     {"explanation"},
-    {"pipeline"},
-    {"lime", "vector"},
+    {"local"},
+    {"lime", "vectors"},
     {"metrics", "plot", "models"},
     {"jobs", "training", "compat", "examples"},
     {"cli"},
@@ -31,7 +36,7 @@ LAYERS = [
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
-PUBLIC |= {"explain_vector": "vector"}
+PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 

@@ -245,12 +245,11 @@ def test_the_dual_form_of_fewer_samples_than_features(surrogate, paired, monkeyp
     noise, *rest = noisy_problem(40, 30)
     if paired:
         noise = torch.stack([noise[:, :15], -noise[:, :15]], 2).flatten(1, 2)
-    dual = surrogate(noise, *rest)
+    dual = surrogate.of_noise(noise, *rest)
     monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 100)
-    in_blocks = surrogate(noise, *rest)
-    for module in ("ridge", "least_squares"):
-        monkeypatch.setattr(f"torchlime.surrogates.{module}.has_fewer_rows", lambda design: False)
-    primal = surrogate(noise, *rest)
+    in_blocks = surrogate.of_noise(noise, *rest)
+    monkeypatch.setattr("torchlime.fit.has_fewer_rows", lambda design: False)
+    primal = surrogate.of_noise(noise, *rest)
     for fit in (dual, in_blocks):
         for ours, theirs in zip(fit, primal, strict=True):
             assert ours.double().allclose(theirs.double(), rtol=0, atol=1e-9, equal_nan=True)
@@ -261,8 +260,8 @@ def test_the_dual_form_of_fewer_samples_than_features(surrogate, paired, monkeyp
 def test_one_design_for_all_is_every_images_own(surrogate, num_samples):
     shared = noisy_problem(12, num_samples, batch=3)
     shared[1][1, 0, 2] = math.nan
-    together = surrogate(*shared)
-    own = surrogate(*[tensor.clone() for tensor in shared])
+    together = surrogate.of_noise(*shared)
+    own = surrogate.of_noise(*[tensor.clone() for tensor in shared])
     assert own.ok.shape == together.ok.shape == (3,)
     assert torch.equal(own.ok, together.ok)
     for ours, theirs in zip(together, own, strict=True):
@@ -356,7 +355,7 @@ def test_compiles(surrogate):
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 def test_float32_where_the_device_has_no_float64(surrogate, monkeypatch):
     expected = surrogate(*problem(9, 64))
-    monkeypatch.setattr("torchlime.surrogates.fit.solve_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("torchlime.fit.solve_dtype", lambda device: torch.float32)
     fit = surrogate(*problem(9, 64))
     assert fit.coefficients.dtype == torch.float32
     scale = expected.coefficients.abs().max()

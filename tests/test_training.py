@@ -27,7 +27,7 @@ from torchlime.masks import Bernoulli
 from torchlime.segments import Grid, Slic
 from torchlime.training import ExplanationLogger, ignite_handler
 
-EXPLAINER = Lime(Grid(3, 3), Bernoulli(), 24, chunk_size=20)
+EXPLAINER = Lime(segmenter=Grid(3, 3), sampler=Bernoulli(), num_samples=24, chunk_size=20)
 
 
 def data(batch=20, seed=0):

@@ -81,7 +81,7 @@ def test_without_unmasked(masks, energy, kernel):
     assert (weights[:, 0] == 0).all()
     assert torch.equal(weights[:, 1:], full[:, 1:])  # also of a draw that happens to keep all
     noise = torch.zeros(3, 4, 12)
-    assert (WithoutUnmasked(Uniform())(noise, COUNTS) == 1).all()
+    assert (WithoutUnmasked(Uniform()).of_noise(noise, COUNTS) == 1).all()
 
 
 def test_what_the_unmasked_image_does_to_a_fit():
@@ -151,13 +151,13 @@ def test_of_noise_the_distance_is_its_length(monkeypatch):
     count = torch.tensor([7, 7])
     d = noise.double().norm(dim=2)
     monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 50)
-    weights = Exponential(2.0, "euclidean")(noise, count)
+    weights = Exponential(2.0, "euclidean").of_noise(noise, count)
     assert weights.allclose((-d.square() / 8).exp(), rtol=1e-12)
     assert (weights[:, 3] == 1).all()
     nearest = torch.where(d > 0, d, torch.inf).amin(1, keepdim=True)
-    inverse = InverseDistance("euclidean")(noise, count)
+    inverse = InverseDistance("euclidean").of_noise(noise, count)
     assert inverse.allclose(1 / d.maximum(nearest), rtol=1e-12)
-    assert (Uniform()(noise, count) == 1).all()
+    assert (Uniform().of_noise(noise, count) == 1).all()
     for distance in ("cosine", "pixel_euclidean"):
-        with pytest.raises(ValueError, match=f"'{distance}' is one of masks; vectors take 'eucl"):
-            Exponential(1.0, distance)(noise, count, torch.ones(2, 7))
+        with pytest.raises(ValueError, match=f"'{distance}' is one of masks; noise takes 'eucl"):
+            Exponential(1.0, distance).of_noise(noise, count)

@@ -1,17 +1,27 @@
 """LIME as one tensor program, batched, on the model's device.
 
-image → segments → masks → perturbed images → predictions → weights → coefficients → explanation
+input → features → masks → perturbed inputs → predictions → scores → weights → coefficients →
+explanation
+
+    >>> import torch, torchlime
+    >>> from torchlime.segments import Grid
+    >>> image = torch.linspace(0, 1, 64).view(1, 1, 8, 8)  # its lower right corner is the brightest
+    >>> explanation = torchlime.explain(lambda x: x.mean((2, 3)), image, segmenter=Grid(2, 2))
+    >>> segments, coefficients = explanation.check().top(1)
+    >>> segments.tolist(), explanation.heatmap().shape
+    ([[[3]]], torch.Size([1, 1, 8, 8]))
 """
 
 from torchlime import fills, masks, noise, segments, surrogates, weights
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
-from torchlime.vector import explain_vector
+from torchlime.vectors import VectorLime, explain_vector
 from torchlime.version import __version__ as __version__
 
 __all__ = [
     "Explanation",
     "Lime",
+    "VectorLime",
     "explain",
     "explain_vector",
     "fills",

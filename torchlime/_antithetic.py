@@ -1,4 +1,4 @@
-"""Antithetic pairs in a design: rows z, −z, one after the other, a last row without a partner 0."""
+"""Antithetic pairs in noise: rows z, −z, one after the other, a last row without a partner 0."""
 
 import torch
 from torch import Tensor
@@ -6,16 +6,14 @@ from torch import Tensor
 from torchlime._row_blocks import row_blocks
 
 
-def in_pairs(design: Tensor) -> Tensor:
-    """Whether the rows of noise [B,N,F] come in pairs: [B] bool, on its device; False of masks."""
-    batch, samples, width = design.shape
-    if not design.is_floating_point():
-        return torch.zeros(batch, dtype=torch.bool, device=design.device)
-    if design.stride(0) == 0 and batch > 1:  # one draw for all
-        return in_pairs(design[:1]).expand(batch)
-    paired = (design[:, samples // 2 * 2 :] == 0).flatten(1).all(dim=1)
-    for rows in row_blocks(samples // 2, 2 * batch * width, design.device):
-        halves = design[:, 2 * rows.start : 2 * rows.stop].unflatten(1, (-1, 2))
+def in_pairs(noise: Tensor) -> Tensor:
+    """Whether the rows of noise [B,N,F] come in pairs: [B] bool, on its device."""
+    batch, samples, width = noise.shape
+    if noise.stride(0) == 0 and batch > 1:  # one draw for all
+        return in_pairs(noise[:1]).expand(batch)
+    paired = (noise[:, samples // 2 * 2 :] == 0).flatten(1).all(dim=1)
+    for rows in row_blocks(samples // 2, 2 * batch * width, noise.device):
+        halves = noise[:, 2 * rows.start : 2 * rows.stop].unflatten(1, (-1, 2))
         paired = paired & (halves[:, :, 0] == -halves[:, :, 1]).flatten(1).all(dim=1)
     return paired
 

@@ -50,8 +50,10 @@ def is_integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_targets(targets: Any, inputs: Tensor, these: str = "the images are") -> None:
-    """Raise unless ``targets`` are None, an int, or an int tensor [B] or [B,T] on their device."""
+def check_targets(
+    targets: Any, batch: int, device: torch.device, these: str = "the inputs are"
+) -> None:
+    """Raise unless ``targets`` are None, an int, or an int tensor [B] or [B,T] on the device."""
     if targets is None or is_integer(targets):
         return
     expected = "targets must be None, an int or an int tensor [B] or [B,T]"
@@ -59,9 +61,13 @@ def check_targets(targets: Any, inputs: Tensor, these: str = "the images are") -
         raise TypeError(f"{expected}, got {type(targets).__name__}")
     if targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
         raise TypeError(f"{expected}, got {targets.dtype}")
-    if targets.dim() not in (1, 2) or targets.shape[0] != inputs.shape[0] or 0 in targets.shape:
-        raise ValueError(f"{expected} with B = {inputs.shape[0]}, got {list(targets.shape)}")
-    check_same_device(targets, inputs, "targets", these)
+    if targets.dim() not in (1, 2) or targets.shape[0] != batch or 0 in targets.shape:
+        raise ValueError(f"{expected} with B = {batch}, got {list(targets.shape)}")
+    if targets.device != device:
+        raise ValueError(
+            f"targets is on {targets.device}, {these} on {device}; "
+            "move one of them with .to(device)"
+        )
 
 
 def check_object(pixels: Any, shape: tuple[int, ...], name: str) -> None:
@@ -99,6 +105,19 @@ def check_count(value: Any, name: str, least: int = 1) -> None:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_callables(**strategies: Any) -> None:
+    """Raise unless each can be called."""
+    for name, strategy in strategies.items():
+        if not callable(strategy):
+            raise TypeError(f"{name} must be callable, got {strategy!r}")
+
+
+def check_rows(num_samples: Any, first: Any) -> None:
+    """Raise unless a sampler can give rows ``first`` … first + num_samples − 1 of its design."""
+    check_count(first, "first", 0)
+    check_count(num_samples, "num_samples", 1 if first else 2)
 
 
 def check_same_device(

@@ -10,25 +10,25 @@ from torch import Tensor
 from torchlime._checks import is_integer
 
 
-def numbers(count: int, like: Tensor) -> Tensor:
-    """0…count−1 on the device of ``like``."""
-    return torch.arange(count, device=like.device)
+def numbers(count: int, like: Tensor, first: int = 0) -> Tensor:
+    """``first`` … first + count − 1 on the device of ``like``."""
+    return torch.arange(first, first + count, device=like.device)
 
 
-def seeds_of(seed: int | Tensor, segment_count: Tensor) -> Tensor:
-    """The seeds as int64 [B], or [1] where all images share one."""
+def seeds_of(seed: int | Tensor, count: Tensor) -> Tensor:
+    """The seeds as int64 [B], or [1] where all inputs share one."""
     if isinstance(seed, Tensor):
-        if seed.dtype != torch.int64 or seed.shape != segment_count.shape:
+        if seed.dtype != torch.int64 or seed.shape != count.shape:
             raise ValueError(
-                f"seed must be an int or an int64 tensor of shape {list(segment_count.shape)}, "
+                f"seed must be an int or an int64 tensor of shape {list(count.shape)}, "
                 f"got {seed.dtype} {list(seed.shape)}"
             )
-        if seed.device != segment_count.device:
-            raise ValueError(f"seed is on {seed.device}, the images are on {segment_count.device}")
+        if seed.device != count.device:
+            raise ValueError(f"seed is on {seed.device}, the inputs are on {count.device}")
         return seed
     if not is_integer(seed):
         raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
-    return torch.full((1,), _signed(int(seed)), dtype=torch.int64, device=segment_count.device)
+    return torch.full((1,), _signed(int(seed)), dtype=torch.int64, device=count.device)
 
 
 def _signed(value: int) -> int:

@@ -1,93 +1,63 @@
-"""The frozen result of an explanation: values, diagnostics and provenance.
-
-It is of images, by their segments, or of vectors, by their features; what a kernel and a surrogate
-do for them is here, too, because :meth:`Explanation.refit` does it again.
-"""
+"""The frozen result of an explanation: values, diagnostics and provenance."""
 
 import dataclasses
-import enum
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
-from torchlime._antithetic import in_pairs
-from torchlime._atomic import whole_file
+from torchlime import _saved
 from torchlime._checks import check_count
+from torchlime._kinds import IMAGES, Kind, words_of
+from torchlime._problems import OF_THE_FIT, reasons_of
+from torchlime._problems import Problem as Problem
+from torchlime._provenance import Words, in_words
 from torchlime._undisturbed import undisturbed
+from torchlime.masks import present
 
-FORMAT = 1  # of saved files
+if TYPE_CHECKING:
+    from torchlime.strategies import Kernel, Surrogate
+
 Sign = Literal["positive", "negative", "both"]
-
-
-class Problem(enum.IntFlag):
-    """What can be wrong with an explanation of one input; the bits of ``Explanation.problems``."""
-
-    NON_FINITE_IMAGE = 1
-    SEGMENTS_NOT_CONVERGED = 2
-    NON_FINITE_SCORES = 4
-    TARGET_OUT_OF_RANGE = 8
-    SOLVE_FAILED = 16
-    TOO_FEW_EFFECTIVE_SAMPLES = 32
-    FIRST_ROW_MASKED = 64
-    BAD_SCALE = 128
-
-
-REASONS = {
-    Problem.NON_FINITE_IMAGE: "the {input} holds NaN or infinite values",
-    Problem.SEGMENTS_NOT_CONVERGED: (
-        "the segmentation did not converge, or has more segments than max_segments"
-    ),
-    Problem.NON_FINITE_SCORES: "the model returned NaN or infinite scores",
-    Problem.TARGET_OUT_OF_RANGE: "a target is not a class of the model",
-    Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
-    Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
-        "the effective {samples} are fewer than the {parts} plus one: "
-        "raise num_samples, use fewer {parts} or a wider kernel"
-    ),
-    Problem.FIRST_ROW_MASKED: (
-        "the sampler's first row hides a segment, so its scores are not those of the whole image"
-    ),
-    Problem.BAD_SCALE: (
-        "the scale of a feature is not a finite number above 0, or so small beside the feature "
-        "that the dtype of the model's input swallows it: use a wider dtype, or centre the features"
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which segments of each image spoke for and against each target; or features of a vector.
+    """Which features of each input spoke for and against each target.
+
+    For images the features are segments; for vectors they are the entries.
 
     Convention:
-        B images, T targets, S the bound of the segment count, N samples. Coefficients and all that
+        B inputs, T targets, S the bound of the feature count, N samples. Coefficients and all that
         follows from the fit are in the solve's dtype (float64). A positive coefficient speaks for
-        the target: hiding the segment lowers its score by about that much.
-        Of vectors, B of them, features stand for segments, S is F, in the order of the flattened
-        vector, and a coefficient is the change of the score per unit of the feature.
+        the target: hiding the segment lowers its score by about that much. For vectors, S is F, in
+        the order of the flattened vector, and a coefficient is the change of the score per unit of
+        the feature.
 
     Attributes:
-        coefficients: [B,T,S], the surrogate's slope of each segment; 0 beyond the count.
-        standard_errors: [B,T,S], heteroscedastic (HC3; of antithetic pairs as one); 0 beyond the
-            count, NaN where undefined.
-        intercepts: [B,T], the surrogate where everything is hidden; where every feature is 0.
+        coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
+        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs count as one sample); 0
+            beyond the count, NaN where undefined.
+        intercepts: [B,T], the surrogate where everything is hidden; where every number is 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
-        scores: [B,T], the model on the unmasked image.
-        local_predictions: [B,T], the surrogate on the unmasked image.
-        segments: [B,H,W] int64, ids 0…count−1; [B,0,0] of vectors, which have none.
-        segment_count: [B] int64.
-        effective_samples: [B], (Σw)²/Σw²; half as many pairs.
+        scores: [B,T], the model on the input as it is.
+        local_predictions: [B,T], the surrogate on the input as it is.
+        segment_count: [B] int64, how many features each input has.
+        effective_samples: [B], (Σw)²/Σw²; there are half as many pairs.
         problems: [B] int64, bits of :class:`Problem`; 0 is well.
-        settings: how it was made: the explainer's fields (strategies as objects; as their repr once
-            loaded from a file), the seed and versions.
-        masks, sample_scores, weights, energy: [B,N,S] bool (of vectors the noise, float32),
-            [B,N,T], [B,N], [B,S] (not of vectors) with ``keep_samples=True``, else None.
-        vectors, scale: [B,F], of vectors; else None.
+        settings: how it was made, in words: settings as text and numbers, strategies as their repr,
+            the seed and versions.
+        kind: of the design, and what features and inputs are called.
+        segments: [B,H,W] int64, ids 0…count−1, for images; else None.
+        vectors, scale: [B,F], for vectors; else None.
+        masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
+            [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
+        explainer: the :class:`torchlime.Lime` or :class:`torchlime.VectorLime` that made it; None
+            if it comes from elsewhere, such as a file.
     """
 
     coefficients: Tensor
@@ -97,34 +67,43 @@ class Explanation:
     targets: Tensor
     scores: Tensor
     local_predictions: Tensor
-    segments: Tensor
     segment_count: Tensor
     effective_samples: Tensor
     problems: Tensor
-    settings: Mapping[str, Any]
+    settings: Words
+    kind: Kind = IMAGES
+    segments: Tensor | None = None
+    vectors: Tensor | None = None
+    scale: Tensor | None = None
     masks: Tensor | None = None
     sample_scores: Tensor | None = None
     weights: Tensor | None = None
     energy: Tensor | None = None
-    vectors: Tensor | None = None
-    scale: Tensor | None = None
+    explainer: Any = field(default=None, repr=False)
 
     @property
     def ok(self) -> Tensor:
         """[B] bool: no problem was found. Stays on the device."""
         return self.problems == 0
 
+    def reasons(self) -> list[list[str]]:
+        """What is wrong with each input's explanation, in sentences; an empty list is well.
+
+        Reads ``problems`` on the host.
+        """
+        words = words_of(self.kind)
+        return [reasons_of(bits, words) for bits in self.problems.tolist()]  # the caller asks
+
     def check(self) -> "Explanation":
-        """Return self, or raise RuntimeError with the reasons. Reads ``problems`` on the host."""
-        words = {"input": "image", "parts": "segments", "samples": "samples"}
-        if self.vectors is not None:
-            words = {"input": "vector", "parts": "features"}
-            words["samples"] = "samples (or antithetic pairs)"
+        """Return self, or raise if the explanation is unreliable. Reads ``problems`` on the host.
+
+        Raises:
+            RuntimeError: with the :meth:`reasons` of each input.
+        """
         bad = [
-            (f"{words['input']} {number}: " if len(self) > 1 else "")
-            + "; ".join(REASONS[problem].format(**words) for problem in Problem(bits))
-            for number, bits in enumerate(self.problems.tolist())  # read back: the caller asks
-            if bits
+            (f"{self.kind.input} {number}: " if len(self) > 1 else "") + "; ".join(reasons)
+            for number, reasons in enumerate(self.reasons())
+            if reasons
         ]
         if bad:
             raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
@@ -134,20 +113,20 @@ class Explanation:
         """Each pixel's coefficient: [B,T,H,W] float32.
 
         Raises:
-            ValueError: of vectors, as for :meth:`mask`.
+            ValueError: the explanation is of vectors, which have no pixels.
         """
         return self._on_pixels(self.coefficients.float())
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        """The strongest segments: (ids [B,T,k] int64, coefficients [B,T,k]).
+        """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).
 
         By decreasing absolute coefficient, ties to the lower id; padded with -1 and 0.
         """
         check_count(k, "k")
-        present = self._present()
-        strength = torch.where(present, self.coefficients.abs(), -1.0)
+        exists = present(self.segment_count, self.coefficients.shape[2])
+        strength = torch.where(exists, self.coefficients.abs(), -1.0)
         ids = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-        found = present.expand_as(strength).gather(-1, ids)
+        found = exists.expand_as(strength).gather(-1, ids)
         values = torch.where(found, self.coefficients.gather(-1, ids), 0.0)
         padding = (0, k - ids.shape[-1])
         return (
@@ -187,7 +166,8 @@ class Explanation:
         A coefficient of 0 has no sign and is never among them.
 
         Raises:
-            ValueError: an argument out of range; or of vectors, which have no pixels.
+            ValueError: an argument is out of range; or the explanation is of vectors, which have
+                no pixels.
         """
         check_count(top, "top")
         strengths = {
@@ -204,35 +184,42 @@ class Explanation:
         return self._on_pixels(chosen)
 
     def refit(
-        self,
-        *,
-        kernel: Callable[..., Tensor] | None = None,
-        surrogate: Callable[..., Any] | None = None,
+        self, *, kernel: "Kernel | None" = None, surrogate: "Surrogate | None" = None
     ) -> "Explanation":
         """The same samples under another kernel or surrogate, without new forward passes.
 
         Raises:
-            ValueError: the samples were not kept (``keep_samples=True``), or the explanation comes
-                from a file, which holds only the surrogate's repr, and ``surrogate`` is not given.
+            ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
+                explainer, and ``surrogate`` is not given.
         """
-        if self.masks is None or self.sample_scores is None or self.weights is None:
+        masks, scores, weights = self.masks, self.sample_scores, self.weights
+        if masks is None or scores is None or weights is None:
             raise ValueError("refit needs the samples: explain(..., keep_samples=True)")
-        surrogate = surrogate or self.settings["surrogate"]
-        if not callable(surrogate):
-            raise ValueError("an explanation loaded from a file needs refit(surrogate=...)")
-        with undisturbed(self.masks.device):
-            weights = self.weights
+        used = surrogate or getattr(self.explainer, "surrogate", None)
+        if used is None:
+            raise ValueError(
+                "an explanation without its explainer, such as one that was loaded from a file, "
+                "needs refit(surrogate=...)"
+            )
+        count, kind = self.segment_count, self.kind
+        with undisturbed(masks.device):
             if kernel is not None:
-                weights = weigh(kernel, self.masks, self.segment_count, self.energy)
-                weights = weights.to(self.weights.dtype)
-            fit = surrogate(self.masks, self.sample_scores, weights, self.segment_count)
-            changes = fitted(fit, self.masks, weights, self.segment_count, self.vectors, self.scale)
-        before = self.problems & ~(Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES)
-        changes["problems"] = changes["problems"] | before
-        used = {"kernel": kernel or self.settings["kernel"], "surrogate": surrogate}
-        return dataclasses.replace(
-            self, **changes, weights=weights, settings={**self.settings, **used}
-        )
+                dtype = weights.dtype
+                weights = kind.weights(kernel, masks, count, self.energy).to(dtype)
+            fit = kind.fit(used, masks, scores, weights, count)
+            units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
+            changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
+        changes["problems"] = changes["problems"] | (self.problems & ~OF_THE_FIT)
+        return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
+
+    def _made_by(self, kernel: "Kernel | None", surrogate: "Surrogate") -> dict[str, Any]:
+        """The provenance of a refit."""
+        strategies: dict[str, Any] = {"surrogate": surrogate}
+        strategies |= {} if kernel is None else {"kernel": kernel}
+        made: dict[str, Any] = {"settings": {**self.settings, **in_words(**strategies)}}
+        if self.explainer is not None:
+            made["explainer"] = dataclasses.replace(self.explainer, **strategies)
+        return made
 
     def to(self, device: torch.device | str) -> "Explanation":
         """A copy whose tensors lie on ``device``."""
@@ -251,22 +238,12 @@ class Explanation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed .npz: arrays and a JSON record, no pickle.
 
-        Wholly or not at all.
+        Wholly or not at all. What is live, the explainer, is kept in words alone.
 
         Raises:
             OSError: the file cannot be written.
         """
-        import numpy as np
-
-        tensors = {name: tensor.detach() for name, tensor in self._tensors().items()}
-        arrays = {name: t.cpu().numpy() for name, t in tensors.items()}  # read back: to a file
-        settings = {
-            name: value if isinstance(value, str | int | float | None) else repr(value)
-            for name, value in self.settings.items()
-        }
-        record = json.dumps({"format": FORMAT, "settings": settings})
-        with whole_file(path) as file:
-            np.savez_compressed(file, allow_pickle=False, record=np.array(record), **arrays)
+        _saved.save(self.tensors(), self.kind, self.settings, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Explanation":
@@ -274,57 +251,25 @@ class Explanation:
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is no explanation, or of a newer format.
+            ValueError: it is no explanation, or of a newer format; or a field of it is not what it
+                should be, which the message names.
         """
-        import numpy as np
-
-        with open(path, "rb") as file:
-            try:
-                with np.load(file, allow_pickle=False) as archive:
-                    arrays = {name: archive[name] for name in archive.files}
-                record = json.loads(str(arrays.pop("record")))
-                if record["format"] > FORMAT:
-                    raise ValueError(f"its format {record['format']} is newer than {FORMAT}")
-                tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-                return cls(settings=dict(record["settings"]), **tensors)._checked()
-            except Exception as error:  # damaged bytes surface as errors of many kinds
-                reason = f"{os.fspath(path)} is not a saved explanation: {error}"
-                raise ValueError(reason) from error
-
-    def _checked(self) -> "Explanation":
-        """Return self, or raise ValueError where shapes do not fit together."""
-        (batch, targets, width), (_, height, columns) = self.coefficients.shape, self.segments.shape
-        expected = {
-            "standard_errors": (batch, targets, width),
-            "segments": (batch, height, columns),
-            **dict.fromkeys(("segment_count", "effective_samples", "problems"), (batch,)),
-            **dict.fromkeys(("intercepts", "fidelity", "targets", "scores"), (batch, targets)),
-            "local_predictions": (batch, targets),
-        }
-        if self.vectors is not None:
-            expected |= dict.fromkeys(("vectors", "scale"), (batch, width))
-        for name, shape in expected.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"{name} is not of shape {list(shape)}")
-        return self
-
-    def _present(self) -> Tensor:
-        """[B,1,S] bool: the entries that stand for a segment."""
-        columns = torch.arange(self.coefficients.shape[2], device=self.coefficients.device)
-        return columns < self.segment_count[:, None, None]
+        tensors, kind, settings = _saved.load(path)
+        return cls(**tensors, kind=kind, settings=settings)
 
     def _on_pixels(self, values: Tensor) -> Tensor:
         """[B,T,S] → [B,T,H,W]."""
-        check_pixels(self)
-        index = self.segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-        return values.gather(2, index).unflatten(2, self.segments.shape[1:])
+        segments = label_map_of(self)
+        index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
+        return values.gather(2, index).unflatten(2, segments.shape[1:])
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors by the names of their fields."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
-        changed: dict[str, Any] = {name: function(t) for name, t in self._tensors().items()}
+        changed: dict[str, Any] = {name: function(t) for name, t in self.tensors().items()}
         return dataclasses.replace(self, **changed)
 
 
@@ -337,7 +282,8 @@ def row_of(explanation: Explanation, target: int | None) -> int:
     inputs = len(explanation.coefficients)
     if inputs != 1:
         raise ValueError(
-            f"the explanation holds {inputs} images or vectors; index one first: explanation[i]"
+            f"the explanation holds {inputs} {explanation.kind.input}s; index one first: "
+            "explanation[i]"
         )
     explained = explanation.targets[0].tolist()  # read back: for a list or a picture
     if target is None:
@@ -347,59 +293,15 @@ def row_of(explanation: Explanation, target: int | None) -> int:
     return explained.index(target)
 
 
-def check_pixels(explanation: Explanation) -> None:
-    """Raise where it is of vectors."""
-    if not explanation.segments.numel():
+def label_map_of(explanation: Explanation) -> Tensor:
+    """The label map [B,H,W] of an explanation of images.
+
+    Raises:
+        ValueError: it is of vectors.
+    """
+    if explanation.segments is None:
         raise ValueError(
-            "an explanation of vectors has no pixels and no segments; "
+            f"an explanation of {explanation.kind.input}s has no pixels and no segments; "
             "top(), as_list() and plot.bars() show it"
         )
-
-
-def weigh(
-    kernel: Callable[..., Tensor], masks: Tensor, segment_count: Tensor, energy: Tensor | None
-) -> Tensor:
-    """The kernel's weights [B,N] of masks or noise [B,N,S]: of one design for all, one for all."""
-    if energy is None and masks.stride(0) == segment_count.stride(0) == 0:
-        return kernel(masks[:1], segment_count[:1], None).expand(len(masks), -1)
-    return kernel(masks, segment_count, energy)
-
-
-def fitted(
-    fit: Any,
-    masks: Tensor,
-    weights: Tensor,
-    segment_count: Tensor,
-    vectors: Tensor | None = None,
-    scale: Tensor | None = None,
-) -> dict[str, Tensor]:
-    """The fields of an :class:`Explanation` that follow from a Fit to ``masks`` and the weights.
-
-    A Fit to noise is in units of ``scale`` from ``vectors``; the fields are in units of these.
-    """
-    if vectors is None or scale is None:
-        local_predictions = fit.intercepts + fit.coefficients.sum(dim=2)
-    else:
-        local_predictions = fit.intercepts
-        slopes, errors = (v / scale[:, None] for v in (fit.coefficients, fit.standard_errors))
-        intercepts = fit.intercepts - (slopes * vectors[:, None]).sum(dim=2)
-        fit = fit._replace(coefficients=slopes, standard_errors=errors, intercepts=intercepts)
-    effective = weights.sum(dim=1).square() / weights.square().sum(dim=1)
-    directions = torch.where(in_pairs(masks), effective / 2, effective)
-    too_few = ~(directions >= segment_count + 1 - 1e-9)  # NaN is too few
-    problems = flag(~fit.ok, Problem.SOLVE_FAILED)
-    problems = problems | flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES)
-    return {
-        "coefficients": fit.coefficients,
-        "standard_errors": fit.standard_errors,
-        "intercepts": fit.intercepts,
-        "fidelity": fit.fidelity,
-        "local_predictions": local_predictions,
-        "effective_samples": effective,
-        "problems": problems,
-    }
-
-
-def flag(condition: Tensor, problem: Problem) -> Tensor:
-    """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
-    return condition.long() * int(problem)
+    return explanation.segments

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_images, check_positive, check_real
+from torchlime._labelmap import Segments, segment_sizes, segment_sums
 from torchlime._precision import solve_dtype
-from torchlime.labelmap import Segments, segment_sizes, segment_sums
 
 
 @dataclass(frozen=True)
@@ -123,3 +123,35 @@ class Blur:
         with torch.autocast(images.device.type, enabled=False):
             blurred = filter2d_separable(images.to(dtype), kernel, kernel, "replicate")
         return blurred.to(images.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Hidden segments show a tensor of the caller's, which broadcasts to the images.
+
+    ``Lime(fill=tensor)`` makes one. Two are equal where their tensors are.
+
+    Example:
+        >>> Given(torch.tensor([0.5]))(torch.zeros(1, 2, 1, 1), None).shape
+        torch.Size([1])
+    """
+
+    values: Tensor
+
+    def __call__(self, images: Tensor, segments: Segments) -> Tensor:
+        """The tensor."""
+        return self.values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Given):
+            return NotImplemented
+        mine, theirs = self.values, other.values
+        if (mine.shape, mine.dtype, mine.device) != (theirs.shape, theirs.dtype, theirs.device):
+            return False
+        return torch.equal(mine, theirs)  # read back: the caller compares
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.values.shape, self.values.dtype))
+
+    def __repr__(self) -> str:
+        return f"a tensor {list(self.values.shape)}"

@@ -1,25 +1,26 @@
-"""segment_count → masks [B,N,S]: which segments each sample keeps.
+"""count → masks [B,N,S]: which features each sample keeps.
 
 Convention:
     True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
     A mask entry depends on (seed, sample, segment, S) alone: not on the batch, the device or any
     global generator. (:class:`FixedCount` needs the count too, and the size of the blocks of
-    :class:`Orthogonal` the number of samples.) ``seed`` is an int, for one draw that all images
-    share, or an int64 tensor [B] on the device of ``segment_count``.
+    :class:`Orthogonal` the number of samples.) ``seed`` is an int, for one draw that all inputs
+    share, or an int64 tensor [B] on the device of ``count``. Rows ``first`` … first + N − 1 of one
+    endless design are given, where a sampler has such a design.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_count, check_fraction
+from torchlime._checks import check_fraction, check_rows
 from torchlime._hash import hash64, numbers, seeds_of, shift_right
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
+from torchlime._warn import warn
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,25 @@ class Bernoulli:
         check_fraction(self.keep, "keep")
 
     def __call__(
-        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+        self,
+        count: Tensor,
+        bound: int,
+        num_samples: int,
+        *,
+        seed: int | Tensor,
+        first: int = 0,
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
-        check_count(num_samples, "num_samples", 2)
-        seeds = seeds_of(seed, segment_count)[:, None, None]
-        columns = numbers(max_segments, segment_count)
+        check_rows(num_samples, first)
+        seeds = seeds_of(seed, count)[:, None, None]
+        columns = numbers(bound, count)
 
         def draw(samples: Tensor) -> Tensor:
             bits = shift_right(hash64(seeds, samples[:, None], columns), 11)  # 53 uniform bits
             return bits < int(self.keep * 2**53)
 
-        masks = _in_blocks(draw, num_samples, len(seeds) * max_segments, segment_count)
-        masks[:, 0] = True
-        return masks & _present(segment_count, max_segments)
+        masks = _in_blocks(draw, numbers(num_samples, count, first), len(seeds) * bound)
+        return _beginning_whole(masks, first) & present(count, bound)
 
 
 @dataclass(frozen=True)
@@ -84,37 +90,48 @@ class Orthogonal:
     """
 
     def __call__(
-        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+        self,
+        count: Tensor,
+        bound: int,
+        num_samples: int,
+        *,
+        seed: int | Tensor,
+        first: int = 0,
     ) -> Tensor:
-        """Draw masks [B,N,S] bool; see the module's convention."""
-        check_count(num_samples, "num_samples", 2)
-        order = (max_segments - 1).bit_length()  # m0
+        """Draw masks [B,N,S] bool; see the module's convention.
+
+        Raises:
+            ValueError: ``first`` is above 0. The size of a block depends on the number of samples,
+                so this design has no further rows.
+        """
+        check_rows(num_samples, first)
+        _refuse_further_rows(self, first)
+        order = (bound - 1).bit_length()  # m0
         if num_samples < 2 << order:
             if not torch.compiler.is_compiling():
-                warnings.warn(
-                    f"Orthogonal needs num_samples >= {2 << order} for up to {max_segments} "
+                warn(
+                    f"Orthogonal needs num_samples >= {2 << order} for up to {bound} "
                     f"segments; with {num_samples} the masks are Bernoulli(0.5)",
-                    stacklevel=2,
                 )
-            return Bernoulli()(segment_count, max_segments, num_samples, seed=seed)
+            return Bernoulli()(count, bound, num_samples, seed=seed)
         if num_samples >= 4 << order:
             order += 1
         pairs = 1 << order
         blocks = math.ceil(num_samples / (2 * pairs))
-        seeds = seeds_of(seed, segment_count)[:, None, None]
-        columns = numbers(max_segments, segment_count)
+        seeds = seeds_of(seed, count)[:, None, None]
+        columns = numbers(bound, count)
 
         def draw(block: Tensor) -> Tensor:
-            codes = pairs + _permutations(seeds, 1, block, pairs)[..., :max_segments]
+            codes = pairs + _permutations(seeds, 1, block, pairs)[..., :bound]
             signs = (hash64(seeds, 2, block[:, None], columns) & 1).bool()
             first = _permutations(seeds, 3, block, pairs)
             rows = torch.stack([first, first + pairs], dim=-1).flatten(-2)  # [b, blocks, 2·pairs]
             return _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
 
-        masks = _in_blocks(draw, blocks, len(seeds) * 2 * pairs * max_segments, segment_count)
+        masks = _in_blocks(draw, numbers(blocks, count), len(seeds) * 2 * pairs * bound)
         masks[:, :1] ^= ~masks[:, :1, :1]  # the first block's signs, such that row 0 keeps all
         masks = masks.flatten(1, 2)[:, :num_samples]
-        return masks & _present(segment_count, max_segments)
+        return masks & present(count, bound)
 
 
 @dataclass(frozen=True)
@@ -138,28 +155,33 @@ class FixedCount:
         check_fraction(self.remove, "remove")
 
     def __call__(
-        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+        self,
+        count: Tensor,
+        bound: int,
+        num_samples: int,
+        *,
+        seed: int | Tensor,
+        first: int = 0,
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
-        check_count(num_samples, "num_samples", 2)
-        seeds = seeds_of(seed, segment_count)[:, None, None]
-        columns = numbers(max_segments, segment_count)
-        present = _present(segment_count, max_segments)
-        share = segment_count.to(solve_dtype(segment_count.device)) * self.remove
-        hidden = (share + 0.5).floor().long().clamp(min=1).minimum(segment_count)
+        check_rows(num_samples, first)
+        seeds = seeds_of(seed, count)[:, None, None]
+        columns = numbers(bound, count)
+        exists = present(count, bound)
+        share = count.to(solve_dtype(count.device)) * self.remove
+        hidden = (share + 0.5).floor().long().clamp(min=1).minimum(count)
         last = (hidden - 1)[:, None, None]
-        width = max_segments.bit_length()
+        width = bound.bit_length()
 
         def draw(samples: Tensor) -> Tensor:
             # The smallest keys are hidden; the column in the low bits makes every key distinct.
             bits = hash64(seeds, samples[:, None], columns)
             keys = (shift_right(bits, width + 1) << width) | columns
-            keys = torch.where(present, keys, torch.iinfo(torch.int64).max)
+            keys = torch.where(exists, keys, torch.iinfo(torch.int64).max)
             return keys > keys.sort().values.gather(2, last.expand(-1, len(samples), 1))
 
-        masks = _in_blocks(draw, num_samples, present.numel(), segment_count)
-        masks[:, 0] = True
-        return masks & present
+        masks = _in_blocks(draw, numbers(num_samples, count, first), exists.numel())
+        return _beginning_whole(masks, first) & exists
 
 
 @dataclass(frozen=True)
@@ -181,42 +203,61 @@ class Exhaustive:
     """
 
     def __call__(
-        self, segment_count: Tensor, max_segments: int, num_samples: int, *, seed: int | Tensor
+        self,
+        count: Tensor,
+        bound: int,
+        num_samples: int,
+        *,
+        seed: int | Tensor,
+        first: int = 0,
     ) -> Tensor:
         """Enumerate masks [B,2^S,S] bool; ``seed`` has no effect."""
+        _refuse_further_rows(self, first)
         advice = "pass segments= with few segments, or use Grid(rows, cols) as the segmenter"
-        if max_segments >= num_samples.bit_length():
+        if bound >= num_samples.bit_length():
             raise ValueError(
-                f"Exhaustive over {max_segments} segments needs num_samples >= 2**{max_segments}, "
+                f"Exhaustive over {bound} segments needs num_samples >= 2**{bound}, "
                 f"got {num_samples}; {advice}"
             )
-        if segment_count.device.type == "cpu" and not torch.compiler.is_compiling():
-            fewest = int(segment_count.min())
-            if fewest < max_segments:
+        if count.device.type == "cpu" and not torch.compiler.is_compiling():
+            fewest = int(count.min())
+            if fewest < bound:
                 raise ValueError(
-                    f"Exhaustive needs every image to have exactly {max_segments} segments, "
+                    f"Exhaustive needs every image to have exactly {bound} segments, "
                     f"got one with {fewest}; {advice}"
                 )
-        rows = numbers(1 << max_segments, segment_count)[:, None]
-        masks = ((rows >> numbers(max_segments, segment_count)) & 1) == 0
-        return masks & _present(segment_count, max_segments)
+        rows = numbers(1 << bound, count)[:, None]
+        masks = ((rows >> numbers(bound, count)) & 1) == 0
+        return masks & present(count, bound)
 
 
-def _present(segment_count: Tensor, max_segments: int) -> Tensor:
-    """[B,1,S] bool: the columns that stand for a segment."""
-    return numbers(max_segments, segment_count) < segment_count[:, None, None]
+def present(count: Tensor, bound: int) -> Tensor:
+    """[B,1,S] bool: the columns that stand for a feature."""
+    return numbers(bound, count) < count[:, None, None]
 
 
-def _in_blocks(
-    draw: Callable[[Tensor], Tensor], rows: int, elements_per_row: int, like: Tensor
-) -> Tensor:
-    """``draw`` of the row numbers 0…rows−1, [b,rows,…], a block of rows at a time.
+def _beginning_whole(masks: Tensor, first: int) -> Tensor:
+    """``masks``, whose row 0 keeps all if it is the first row of the design."""
+    if first == 0:
+        masks[:, 0] = True
+    return masks
+
+
+def _refuse_further_rows(sampler: object, first: int) -> None:
+    if first:
+        raise ValueError(
+            f"{type(sampler).__name__} draws all its rows at once, so it cannot go on from row "
+            f"first={first}; Bernoulli and FixedCount can"
+        )
+
+
+def _in_blocks(draw: Callable[[Tensor], Tensor], rows: Tensor, elements_per_row: int) -> Tensor:
+    """``draw`` of the row numbers, [b,len(rows),…], a block of rows at a time.
 
     A draw takes 8 bytes and more for every bit that it gives.
     """
-    every = numbers(rows, like)
-    blocks = row_blocks(rows, elements_per_row, like.device)
-    return torch.cat([draw(every[block]) for block in blocks], dim=1)
+    blocks = row_blocks(len(rows), elements_per_row, rows.device)
+    return torch.cat([draw(rows[block]) for block in blocks], dim=1)
 
 
 def _permutations(seeds: Tensor, stream: int, block: Tensor, size: int) -> Tensor:

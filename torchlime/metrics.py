@@ -3,7 +3,7 @@
 Functions, for a whole batch at once, on the explanation's device: nothing is read back. Forward
 passes cost rows: B·T·(S+1) for :func:`deletion` and :func:`insertion`, B·N for :func:`fidelity`,
 none for the others. They run as those of :meth:`torchlime.Lime.explain` do, with the chunk size and
-autocast of the explanation's settings.
+autocast of the explanation's explainer.
 """
 
 import dataclasses
@@ -20,10 +20,13 @@ from torchlime._checks import (
     check_same_device,
     is_integer,
 )
-from torchlime.explanation import Explanation, Problem, check_pixels
-from torchlime.labelmap import Segments, segment_sizes, segment_sums
-from torchlime.lime import Fill, Lime, Model, score_masks
-from torchlime.surrogates import Fit
+from torchlime._labelmap import Segments, segment_sizes, segment_sums
+from torchlime._problems import Problem
+from torchlime.black_box import Forward, Model
+from torchlime.explanation import Explanation, label_map_of
+from torchlime.lime import Lime, score_masks
+from torchlime.masks import present
+from torchlime.strategies import Fill
 
 
 def deletion(
@@ -125,29 +128,17 @@ def fidelity(
     if is_integer(seed) and seed == explanation.settings["seed"]:
         raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
 
-    def judge(masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor) -> Fit:
-        """The explanation's surrogate in place of one fitted to these samples."""
-        # The first row, the whole image, was in the fit too.
-        scores, weights = scores[:, 1:], weights[:, 1:, None]
-        kept = masks[:, 1:].to(scores.dtype)
-        predicted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
-        mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
-        unexplained = (weights * (scores - predicted).square()).sum(1)
-        variation = (weights * (scores - mean).square()).sum(1)
-        constant = (scores == scores[:, :1]).all(1) | (variation == 0)
-        r2 = torch.where(constant, 0.0, 1 - unexplained / variation)
-        return Fit(
-            explanation.coefficients, explanation.intercepts, r2, explanation.standard_errors,
-            explanation.ok,
-        )  # fmt: skip
-
-    explainer = dataclasses.replace(_explainer(explanation), surrogate=judge)
+    explainer = _explainer(explanation)
     if num_samples is not None:
         explainer = dataclasses.replace(explainer, num_samples=num_samples)
-    fresh = explainer.explain(
+    fresh = explainer.samples(
         model, images, explanation.targets, segments=_segments(explanation), seed=seed
     )
-    return _unless_broken(fresh.fidelity, explanation)
+    # The first row, the whole image, was in the fit too.
+    kept, scores = fresh.design[:, 1:].to(fresh.scores.dtype), fresh.scores[:, 1:]
+    fitted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
+    r2 = _weighted_r2(scores, fitted, fresh.weights[:, 1:, None])
+    return _unless_broken(r2, explanation)
 
 
 def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
@@ -246,24 +237,26 @@ def _area(
     shown: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
-    check_pixels(explanation)
+    segments = _segments(explanation)
     check_images(images)
-    check_same_device(explanation.segments, images, "the explanation")
-    settings = explanation.settings
+    check_same_device(segments.labels, images, "the explanation")
+    explainer: Lime | None = explanation.explainer
     if fill is None:
         fill = _explainer(explanation).fill
-    present = _present(explanation)  # [B,1,S]
-    _, targets, bound = explanation.coefficients.shape
-    strength = explanation.coefficients.masked_fill(~present, -torch.inf)
+    forward = Forward()
+    if explainer is not None:
+        forward = Forward(chunk_size=explainer.chunk_size, autocast=explainer.autocast)
+    exists = present(explanation.segment_count, segments.bound)
+    targets = explanation.targets.shape[1]
+    strength = explanation.coefficients.masked_fill(~exists, -torch.inf)
     order = strength.sort(dim=2, descending=True, stable=True).indices
     ranks = order.argsort(dim=2)[:, :, None]  # [B,T,1,S]
-    step = torch.arange(bound + 1, device=images.device)[:, None]
-    masks = shown(ranks, step) & present[:, None]  # [B,T,S+1,S]
+    step = torch.arange(segments.bound + 1, device=images.device)[:, None]
+    masks = shown(ranks, step) & exists[:, None]  # [B,T,S+1,S]
     scores = score_masks(
-        model, images, _segments(explanation), fill, masks.flatten(1, 2), explanation.targets,
-        chunk_size=settings["chunk_size"], autocast=settings["autocast"],
-    )  # fmt: skip
-    own = scores.unflatten(1, (targets, bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
+        model, images, segments, fill, masks.flatten(1, 2), explanation.targets, forward=forward
+    )
+    own = scores.unflatten(1, (targets, segments.bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
     count = explanation.segment_count[:, None, None]
     weights = (step <= count).to(own.dtype) - ((step == 0) | (step == count)).to(own.dtype) / 2
     return _unless_broken(
@@ -280,13 +273,22 @@ def _unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
     return values
 
 
+def _weighted_r2(scores: Tensor, fitted: Tensor, weights: Tensor) -> Tensor:
+    """1 − Σ w (y − g)² / Σ w (y − ȳ)² over the samples: [B,T]; 0 where the scores do not vary."""
+    mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+    unexplained = (weights * (scores - fitted).square()).sum(1)
+    variation = (weights * (scores - mean).square()).sum(1)
+    constant = (scores == scores[:, :1]).all(1) | (variation == 0)
+    return torch.where(constant, 0.0, 1 - unexplained / variation)
+
+
 def _mean_over_pairs(
     explanations: Sequence[Explanation],
     describe: Callable[[Explanation], Tensor],
     compare: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     kinds = {
-        f"{list(e.coefficients.shape)} {list(e.segments.shape)} {e.segments.device}"
+        f"{list(e.coefficients.shape)} {list(_shape(e))} {e.coefficients.device}"
         for e in explanations
     }
     if len(explanations) < 2 or len(kinds) != 1:
@@ -300,13 +302,18 @@ def _mean_over_pairs(
     return _unless_broken(torch.where(alike, torch.stack(pairs).mean(0), torch.nan), *explanations)
 
 
+def _shape(explanation: Explanation) -> tuple[int, ...]:
+    return () if explanation.segments is None else tuple(explanation.segments.shape)
+
+
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
     """Where all explain the same segments and targets: [B,T] bool. On a CPU that is everywhere."""
     first, *others = explanations
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:
-        segments = (e.segments == first.segments).flatten(1).all(1)
-        alike &= (segments & (e.segment_count == first.segment_count))[:, None]
+        alike &= (e.segment_count == first.segment_count)[:, None]
+        if e.segments is not None and first.segments is not None:
+            alike &= (e.segments == first.segments).flatten(1).all(1)[:, None]
         alike &= e.targets == first.targets
     if alike.device.type == "cpu" and not alike.all():
         images = (~alike).any(1).nonzero().flatten().tolist()  # of a CPU's tensor, for the error
@@ -316,13 +323,13 @@ def _alike(explanations: Sequence[Explanation]) -> Tensor:
 
 def _centred_ranks(explanation: Explanation) -> Tensor:
     """Mean ranks less their mean: [B,T,S], 0 beyond the count."""
-    present = _present(explanation)
+    exists = present(explanation.segment_count, explanation.coefficients.shape[2])
     values = explanation.coefficients
-    others = present[..., None, :]
+    others = exists[..., None, :]
     below = (values[..., None] > values[..., None, :]) & others
     equal = (values[..., None] == values[..., None, :]) & others
     ranks = (2 * below.sum(-1) + equal.sum(-1)).to(values.dtype) / 2  # from ½: the mean is count/2
-    return (ranks - explanation.segment_count[:, None, None] / 2).masked_fill(~present, 0.0)
+    return (ranks - explanation.segment_count[:, None, None] / 2).masked_fill(~exists, 0.0)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -342,30 +349,17 @@ def _jaccard(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(union > 0, (a & b).sum(2) / union.clamp(min=1), 1.0)
 
 
-def _present(explanation: Explanation) -> Tensor:
-    """[B,1,S] bool: the entries that stand for a segment."""
-    columns = torch.arange(
-        explanation.coefficients.shape[2], device=explanation.coefficients.device
-    )
-    return columns < explanation.segment_count[:, None, None]
-
-
 def _segments(explanation: Explanation) -> Segments:
-    check_pixels(explanation)
-    labels, count = explanation.segments, explanation.segment_count
+    labels, count = label_map_of(explanation), explanation.segment_count
     ok = torch.ones_like(count, dtype=torch.bool)
     return Segments(labels, count, ok, explanation.coefficients.shape[2])
 
 
 def _explainer(explanation: Explanation) -> Lime:
-    """The explainer that made it; its segments are given, and the seed is the caller's."""
-    check_pixels(explanation)
-    names = [field.name for field in dataclasses.fields(Lime)]
-    settings = {
-        name: explanation.settings[name] for name in names if name not in ("segmenter", "seed")
-    }
-    if isinstance(settings["sampler"], str):
+    """The explainer that made it."""
+    label_map_of(explanation)
+    if explanation.explainer is None:
         raise ValueError(
             "the explanation was loaded from a file, which holds no strategies: explain again"
         )
-    return Lime(**settings)
+    return explanation.explainer

@@ -27,8 +27,8 @@ from torch.nn.functional import interpolate, max_pool2d, pad
 
 from torchlime._atomic import whole_file
 from torchlime._checks import check_count
-from torchlime.explanation import check_pixels, row_of
-from torchlime.labelmap import Segments
+from torchlime._labelmap import Segments
+from torchlime.explanation import label_map_of, row_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -376,7 +376,7 @@ def sheet(
         ValueError: as :func:`overlay` does; or ``max_side`` below 1.
     """
     if box is not None:
-        image, box = resized(image, box, tuple(explanation.segments.shape[1:]), max_side)
+        image, box = resized(image, box, tuple(label_map_of(explanation).shape[1:]), max_side)
     original = photo(image)
     height, width = original.shape[1:]
     shown = len(_strongest(_evidence(explanation, target), top, "both"))
@@ -562,7 +562,7 @@ class _Evidence(NamedTuple):
 
 def _evidence(explanation: "Explanation", target: int | None, *, pixels: bool = True) -> _Evidence:
     if pixels:
-        check_pixels(explanation)
+        label_map_of(explanation)
     row, count = row_of(explanation, target), int(explanation.segment_count[0])
     coefficients, errors = (
         values[0, row, :count].detach().cpu().double()
@@ -570,7 +570,7 @@ def _evidence(explanation: "Explanation", target: int | None, *, pixels: bool = 
     )
     return _Evidence(
         int(explanation.targets[0, row]),
-        explanation.segments[0].cpu(),
+        torch.empty(0, 0) if explanation.segments is None else explanation.segments[0].cpu(),
         coefficients.nan_to_num(0, 0, 0),
         errors.where(errors.isfinite(), math.nan),
     )

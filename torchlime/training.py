@@ -23,9 +23,10 @@ from torch import Tensor
 from torchlime import metrics, plot
 from torchlime._atomic import whole_file
 from torchlime._checks import check_count, check_images, check_object, check_targets, device_of
-from torchlime.explanation import Explanation
-from torchlime.lime import Lime, Model
-from torchlime.networks import networks_of
+from torchlime._networks import networks_of
+from torchlime.black_box import Model
+from torchlime.explanation import Explanation, label_map_of
+from torchlime.lime import Lime
 
 Write = Callable[[int, Tensor, dict[str, float]], object]  # step, picture, numbers
 
@@ -72,7 +73,7 @@ class ExplanationLogger:
         >>> def sink(step, picture, numbers):
         ...     print(step, list(picture.shape), sorted(numbers))
         >>> images, labels = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
-        >>> explainer = Lime(Grid(4, 4), num_samples=64)
+        >>> explainer = Lime(segmenter=Grid(4, 4), num_samples=64)
         >>> logger = ExplanationLogger(explainer, images, labels, sink, every=100)
         >>> for step in range(101):
         ...     explanation = logger.step(net, step)
@@ -94,7 +95,7 @@ class ExplanationLogger:
         if not isinstance(explainer, Lime):
             raise TypeError(f"explainer must be a Lime(...), got {explainer!r}")
         check_images(images)
-        check_targets(targets, images)
+        check_targets(targets, len(images), images.device, "the images are")
         check_count(every, "every")
         if objects is not None:
             check_object(objects, (len(images), *images.shape[-2:]), "objects")
@@ -139,7 +140,7 @@ class ExplanationLogger:
     def _numbers(self, explanation: Explanation) -> dict[str, float]:
         values = {"score": explanation.scores, "fidelity": explanation.fidelity}
         if self.objects is not None:
-            inside = self.objects.to(explanation.segments.device)
+            inside = self.objects.to(explanation.coefficients.device)
             values["inside"] = metrics.share_inside(explanation, inside)
         numbers = {name: value[explanation.ok].mean().item() for name, value in values.items()}
         return numbers | {"unwell": (~explanation.ok).double().mean().item()}
@@ -150,7 +151,8 @@ class ExplanationLogger:
             images = images.mean(1, keepdim=True)
         factor = math.ceil(_LEAST_HEIGHT / images.shape[2])
         explanation = explanation.to("cpu")
-        large = dataclasses.replace(explanation, segments=_enlarged(explanation.segments, factor))
+        segments = _enlarged(label_map_of(explanation), factor)
+        large = dataclasses.replace(explanation, segments=segments)
         pictures = [
             plot.overlay(large[i], image, target)
             for i, image in enumerate(_enlarged(images, factor))

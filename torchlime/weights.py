@@ -1,12 +1,16 @@
-"""masks or noise → proximity weights [B,N]: how much a sample counts in the fit.
+"""design → proximity weights [B,N]: how much a sample counts in the fit.
 
 Distances:
     cosine: 1 − √(kept / count), the cosine distance to the all-kept mask; 1 where all is hidden.
-    euclidean: √(hidden), the euclidean distance between masks; of noise its euclidean length, and
-        the only distance that it has.
+    euclidean: √(hidden), the euclidean distance between masks. For noise it is the euclidean
+        length, and it is the only distance that noise has.
     pixel_euclidean: √(Σ energy of hidden segments / Σ energy) in [0,1], with energy [B,S] = Σ over
         the segment of (x − fill)²: exactly ‖x − perturbed‖ / ‖x − fill‖, without making an image.
         0 where the fill equals the image.
+
+Convention:
+    A kernel is called with masks [B,N,S] (bool, or floats in [0,1]), count [B] and energy. Where it
+    has a method ``of_noise``, noise goes there; any other callable gets noise in the masks' place.
 """
 
 from collections.abc import Callable
@@ -17,6 +21,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_positive
+from torchlime._kinds import weights_of_noise
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 
@@ -48,11 +53,15 @@ class Exponential:
         """Whether the call wants ``energy``."""
         return self.distance == "pixel_euclidean"
 
-    def __call__(
-        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of masks [B,N,S], in (0,1]."""
-        distance = _distances(self.distance, masks, segment_count, energy)
+        return self._of(_distances(self.distance, masks, count, energy))
+
+    def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
+        """Weights [B,N] of noise [B,N,F], in (0,1]."""
+        return self._of(_lengths(self.distance, noise))
+
+    def _of(self, distance: Tensor) -> Tensor:
         return torch.exp(distance.square() / (-2 * self.width**2))
 
 
@@ -79,11 +88,15 @@ class InverseDistance:
         """Whether the call wants ``energy``."""
         return self.distance == "pixel_euclidean"
 
-    def __call__(
-        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of masks [B,N,S]; all 1 where every distance is 0."""
-        distance = _distances(self.distance, masks, segment_count, energy)
+        return self._of(_distances(self.distance, masks, count, energy))
+
+    def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
+        """Weights [B,N] of noise [B,N,F]; all 1 where every distance is 0."""
+        return self._of(_lengths(self.distance, noise))
+
+    def _of(self, distance: Tensor) -> Tensor:
         nearest = torch.where(distance > 0, distance, torch.inf).amin(dim=1, keepdim=True)
         nearest = torch.where(nearest.isinf(), 1.0, nearest)
         return 1 / distance.maximum(nearest)
@@ -103,11 +116,13 @@ class Uniform:
         """False: no distance is measured."""
         return False
 
-    def __call__(
-        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of ones."""
         return torch.ones(masks.shape[:2], dtype=solve_dtype(masks.device), device=masks.device)
+
+    def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
+        """Weights [B,N] of ones."""
+        return self(noise, count)
 
 
 @dataclass(frozen=True)
@@ -117,8 +132,8 @@ class WithoutUnmasked:
     Every draw of masks begins with x, to score it. Fitted, as in lime, it moves all coefficients
     alike: of :class:`Exponential` weights of cosine distances by about 4e/N, with e how far the
     surrogate of the other samples is off at x. That is a bias; a better sampler reduces noise only.
-    Not for ``Exhaustive``, where x is one of all masks and the fit without it is not exact. Of
-    vectors, whose noise does not begin with x, nothing is left out.
+    Not for ``Exhaustive``, where x is one of all masks and the fit without it is not exact. From
+    noise, which does not begin with x, nothing is left out.
 
     Raises:
         TypeError: ``kernel`` cannot be called.
@@ -140,14 +155,14 @@ class WithoutUnmasked:
         """Whether the call wants ``energy``: as the kernel within."""
         return getattr(self.kernel, "needs_energy", False)
 
-    def __call__(
-        self, masks: Tensor, segment_count: Tensor, energy: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of masks [B,N,S]."""
-        weights = self.kernel(masks, segment_count, energy)
-        if masks.is_floating_point():
-            return weights
+        weights = self.kernel(masks, count, energy)
         return torch.cat([torch.zeros_like(weights[:, :1]), weights[:, 1:]], dim=1)
+
+    def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
+        """The other kernel's weights [B,N] of noise [B,N,F]."""
+        return weights_of_noise(self.kernel, noise, count)
 
 
 def _check_distance(distance: str) -> None:
@@ -155,30 +170,44 @@ def _check_distance(distance: str) -> None:
         raise ValueError(f"distance must be one of {get_args(Distance)}, got {distance!r}")
 
 
-def _distances(
-    name: Distance, masks: Tensor, segment_count: Tensor, energy: Tensor | None
-) -> Tensor:
-    """Distance [B,N] of each sample to what is explained."""
-    dtype = solve_dtype(masks.device)
-    batch, samples, width = masks.shape
-    if masks.is_floating_point():
-        if name != "euclidean":
-            raise ValueError(f"distance={name!r} is one of masks; vectors take 'euclidean'")
-        lengths = masks.new_empty(batch, samples, dtype=dtype)
-        for rows in row_blocks(samples, batch * width, masks.device):
-            lengths[:, rows] = masks[:, rows].to(dtype).norm(dim=2)
-        return lengths
+def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | None) -> Tensor:
+    """Distance [B,N] of masks [B,N,S] to the one that keeps all."""
     if name == "pixel_euclidean":
         if energy is None:
             raise ValueError(
                 "distance='pixel_euclidean' needs energy [B,S], the sum over each segment of "
                 "(image - fill)**2"
             )
-        return _hidden_share(masks, energy.to(dtype)).sqrt()
+        return _hidden_share(masks, energy.to(solve_dtype(masks.device))).sqrt()
+    if masks.is_floating_point():
+        return _soft_distances(name, masks, count)
+    dtype = solve_dtype(masks.device)
     kept = masks.sum(dim=-1)
     if name == "cosine":
-        return 1 - (kept.to(dtype) / segment_count[:, None]).sqrt()
-    return (segment_count[:, None] - kept).to(dtype).sqrt()
+        return 1 - (kept.to(dtype) / count[:, None]).sqrt()
+    return (count[:, None] - kept).to(dtype).sqrt()
+
+
+def _soft_distances(name: Distance, masks: Tensor, count: Tensor) -> Tensor:
+    """The same of masks that are floats in [0,1]."""
+    dtype = solve_dtype(masks.device)
+    kept, squares = masks.sum(-1, dtype=dtype), masks.to(dtype).square().sum(-1)
+    if name == "cosine":
+        norms = (squares * count[:, None]).sqrt()
+        return 1 - kept / torch.where(norms > 0, norms, 1.0)
+    return (count[:, None] - 2 * kept + squares).clamp(min=0).sqrt()
+
+
+def _lengths(name: Distance, noise: Tensor) -> Tensor:
+    """Euclidean length [B,N] of noise [B,N,F]."""
+    if name != "euclidean":
+        raise ValueError(f"distance={name!r} is one of masks; noise takes 'euclidean'")
+    dtype = solve_dtype(noise.device)
+    batch, samples, width = noise.shape
+    lengths = noise.new_empty(batch, samples, dtype=dtype)
+    for rows in row_blocks(samples, batch * width, noise.device):
+        lengths[:, rows] = noise[:, rows].to(dtype).norm(dim=2)
+    return lengths
 
 
 def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:
@@ -187,7 +216,12 @@ def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:
     shares = (energy / torch.where(total > 0, total, 1.0))[..., None]
     batch, samples, width = masks.shape
     hidden = [
-        torch.bmm((~masks[:, rows]).to(energy.dtype), shares)[..., 0]
+        torch.bmm(_hidden(masks[:, rows]).to(energy.dtype), shares)[..., 0]
         for rows in row_blocks(samples, batch * width, masks.device)
     ]
     return torch.cat(hidden, dim=1)
+
+
+def _hidden(masks: Tensor) -> Tensor:
+    """How far each feature is hidden."""
+    return (1 - masks).square() if masks.is_floating_point() else ~masks

@@ -12,7 +12,7 @@ from torchlime import Lime, jobs
 from torchlime.fills import Constant
 from torchlime.segments import Slic
 
-SETTINGS = Lime(Slic(6), num_samples=32, fill=Constant(0.5))
+SETTINGS = Lime(segmenter=Slic(6), num_samples=32, fill=Constant(0.5))
 COLOURS = ("red", "green", "blue")
 
 

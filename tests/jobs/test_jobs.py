@@ -173,7 +173,7 @@ def test_real_photos_by_a_real_network(tmp_path, out):
         folder = tmp_path / "photos" / classifier.category(label)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).symlink_to(path)
-    explainer = Lime(Slic(8), num_samples=32)
+    explainer = Lime(segmenter=Slic(8), num_samples=32)
     for folder, at_once in ((out, 1), (tmp_path / "other", 8)):
         engine = jobs.Local(workers=0, at_once=at_once)
         jobs.run(tmp_path / "photos", folder, classifier, explainer, engine=engine)
@@ -320,7 +320,7 @@ def test_a_stopped_job_goes_on_and_recomputes_nothing(root, out, tmp_path, monke
     [
         ({"explainer": dataclasses.replace(SETTINGS, seed=1)}, "seed: 0, not 1"),
         (
-            {"explainer": Lime(Grid(2, 2), num_samples=64)},
+            {"explainer": Lime(segmenter=Grid(2, 2), num_samples=64)},
             r"segmenter: Slic\(.*num_samples: 32, not 64",
         ),
         ({"model": "other"}, "model: bright, not other"),
@@ -630,7 +630,7 @@ def test_photos_are_explained_as_people_see_them(tmp_path, out, kind):
 def test_a_model_that_fails_on_some(root, out):
     Image.new("RGB", (30, 20)).save(root / "red/black.png")
     settings = {"engine": jobs.Local(workers=0)}
-    explainer = Lime(Grid(2, 2), num_samples=16, fill=Constant(0.5))
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=16, fill=Constant(0.5))
     jobs.run(root, out, tiny.picky(), explainer, **settings)
     assert jobs.read(out).failures == {"red/black.png": "no red"}
 
@@ -653,7 +653,7 @@ def test_the_first_photos_may_fail(root, out):
         Image.new("RGB", (30, 20)).save(root / f"a{number}.png")
     seen = []
     settings = {"engine": jobs.Local(workers=0), "progress": lambda *now: seen.append(now)}
-    explainer = Lime(Grid(2, 2), num_samples=16, fill=Constant(0.5))
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=16, fill=Constant(0.5))
     summary = jobs.run(root, out, tiny.picky(), explainer, **settings)
     assert summary == jobs.Summary(10, 7, before=0, failures=7)
     assert rows(out)["a0.png"]["width"] == 30
@@ -665,7 +665,7 @@ def test_the_first_photos_may_fail(root, out):
 def test_an_explanation_that_is_not_to_be_trusted(root, out):
     Image.new("RGB", (30, 20)).save(root / "red/black.png")
     settings = {"engine": jobs.Local(workers=0)}
-    jobs.run(root, out, tiny.nan(), Lime(Grid(2, 2), num_samples=16), **settings)
+    jobs.run(root, out, tiny.nan(), Lime(segmenter=Grid(2, 2), num_samples=16), **settings)
     failures = jobs.read(out).failures
     assert failures.keys() == {"red/black.png"}
     assert "the model returned NaN or infinite scores" in failures["red/black.png"]

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.segments import oracles
-from torchlime.labelmap import segment_sizes
+from torchlime._labelmap import segment_sizes
 from torchlime.segments import Slic, components, slic
 
 PHOTOS = (

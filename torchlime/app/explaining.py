@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from torchlime import Lime, metrics, models, plot
+from torchlime.black_box import Progress
 from torchlime.cli.options import explainer_of, meaning_of, words_of
-from torchlime.explanation import Explanation
-from torchlime.lime import Progress
+from torchlime.explanation import Explanation, label_map_of
 from torchlime.models import Classifier
 
 if TYPE_CHECKING:
@@ -199,13 +199,13 @@ class Explained:
         if segment is None:
             return picture
         height, width = picture.shape[1:]
-        labels = plot.on_photo(self.explanation.segments[0], (height, width), self.box)
+        labels = plot.on_photo(label_map_of(self.explanation)[0], (height, width), self.box)
         return plot.boundaries(labels == segment, picture, _YELLOW)
 
     @cached_property
     def borders(self) -> Tensor:
         """All segments on the photo: [3,H,W]."""
-        return plot.boundaries(self.explanation.segments, self.image, box=self.box)
+        return plot.boundaries(label_map_of(self.explanation), self.image, box=self.box)
 
     def bars(self, target: int) -> Tensor:
         """The strongest segments with their error bars: [3,h,w]."""

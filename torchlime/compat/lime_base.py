@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from torchlime._precision import solve_dtype
+from torchlime.fit import NormalEquations
 from torchlime.surrogates import Fit, LeastSquares, Ridge
-from torchlime.surrogates.fit import Samples
 
 Array = np.ndarray[Any, Any]
 METHODS = ("auto", "none", "highest_weights", "forward_selection", "lasso_path")
@@ -81,7 +81,7 @@ class LimeBase(SeededByNumpy):
         count = min(num_features, data.shape[1])
         if len(data) < 2:  # lime compares R² = NaN, and takes the first feature every time
             return np.array([0] * count)
-        samples = Samples(*_tensors(data, labels, weights))
+        samples = NormalEquations(*_tensors(data, labels, weights))
         gram, cross = (to_numpy(t[0]) for t in (samples.gram, samples.cross[..., 0]))
         floor = 1e-12 * gram.diagonal()
         chosen: list[int] = []
@@ -209,7 +209,7 @@ class CyclicLasso:
         self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
     ) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = Samples(masks, scores, weights, segment_count)
+        samples = NormalEquations(masks, scores, weights, segment_count)
         share = (samples.weights / samples.total[:, None])[..., None]
         centred = samples.scores - samples.origin - samples.score_mean
         energy = to_numpy((share * centred.square()).sum(dim=1))
@@ -340,7 +340,9 @@ def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) 
     Weights may span hundreds of orders of magnitude; the normal equations see half of the digits
     that scikit-learn's factorisation of the data sees.
     """
-    eigenvalues = np.linalg.eigvalsh(to_numpy(Samples(masks, scores, weights, count).gram[0]))
+    eigenvalues = np.linalg.eigvalsh(
+        to_numpy(NormalEquations(masks, scores, weights, count).gram[0])
+    )
     share = eigenvalues / max(eigenvalues[-1], np.finfo(float).tiny)
     return bool(((share > 1e-14) & (share < 1e-7)).any())
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import torchlime
 from torchlime._checks import device_of
+from torchlime._kinds import IMAGES
 from torchlime.compat.lime_base import (
     Array,
     LimeBase,
@@ -31,7 +32,7 @@ from torchlime.compat.photos import (
 )
 from torchlime.compat.scikit_image import has_arg
 from torchlime.compat.scores import LIME_BATCH_SIZE, Photo, scores_of
-from torchlime.explanation import Explanation, fitted
+from torchlime.explanation import Explanation
 from torchlime.surrogates import Fit
 
 
@@ -254,7 +255,7 @@ class ImageExplanation:
             masks=masks,
             sample_scores=scores,
             weights=weights,
-            **fitted(fit, masks, weights, counts),
+            **IMAGES.fields(fit, masks, weights, counts),
         )
 
 

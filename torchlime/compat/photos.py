@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchlime._labelmap import Segments
 from torchlime.compat.lime_base import Array, to_numpy
 from torchlime.compat.scikit_image import SegmentationAlgorithm
-from torchlime.labelmap import Segments
 from torchlime.segments import FastSlic, Grid, Slic
 
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from torchlime._checks import device_of
+from torchlime._labelmap import Segments
+from torchlime.black_box import Forward
 from torchlime.compat.lime_base import Array, to_numpy
 from torchlime.compat.photos import upload
-from torchlime.labelmap import Segments
 from torchlime.lime import score_masks
 
 LIME_BATCH_SIZE = 10
@@ -92,9 +93,7 @@ def _module_scores(
         _pixels([photo.fudged for photo in photos], device),
         upload(masks, device),
         "all",
-        chunk_size=chunk_size,
-        autocast=autocast,
-        progress=progress,
+        forward=Forward(chunk_size=chunk_size, autocast=autocast, progress=progress),
     )
     return list(scores)
 

@@ -34,7 +34,15 @@ CORNER = 0  # the segment of Grid(4, 4) on 12×12 pixels that holds it
 PENALTY = 3.0
 EPOCHS = 8
 BATCH = 64
-EXPLAINER = Lime(Grid(4, 4), Bernoulli(), 8, Constant(0.0), Uniform(), Ridge(0.1), chunk_size=512)
+EXPLAINER = Lime(
+    segmenter=Grid(4, 4),
+    sampler=Bernoulli(),
+    num_samples=8,
+    fill=Constant(0.0),
+    kernel=Uniform(),
+    surrogate=Ridge(0.1),
+    chunk_size=512,
+)
 
 
 class Accuracy(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from torchlime import models, plot
-from torchlime.explanation import Explanation
+from torchlime.explanation import Explanation, label_map_of
 
 LONGER_SIDE = 1024  # pixels of a photo's picture at most
 
@@ -26,7 +26,7 @@ def overlays(
         image = pil_to_tensor(models.read_photo(photo))
     except (OSError, ValueError):
         return plot.side_by_side(*(plot.heatmap_picture(explanation, None, t) for t in targets))
-    seen = tuple(explanation.segments.shape[1:])
+    seen = tuple(label_map_of(explanation).shape[1:])
     image, box = plot.resized(image, box, seen, longer_side)
     return plot.side_by_side(*(plot.overlay(explanation, image, t, box=box) for t in targets))
 

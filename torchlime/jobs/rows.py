@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import torchlime
-from torchlime.explanation import Explanation
+from torchlime.explanation import Explanation, label_map_of
 from torchlime.folders import Photo
 
 Row = dict[str, Any]
@@ -79,7 +79,7 @@ def explained(photo: Photo, explanation: Explanation, **known: Any) -> Row:
             name: getattr(explanation, name)[0, :, :count].tolist()
             for name in ("coefficients", "standard_errors")
         }
-        | {"segments": png_of(explanation.segments[0])}
+        | {"segments": png_of(label_map_of(explanation)[0])}
         | known
     )
 

@@ -12,13 +12,15 @@ from torch import Tensor
 
 from torchlime import models
 from torchlime._errors import sentence_of
+from torchlime.black_box import Forward
 from torchlime.explanation import Explanation
-from torchlime.fills import Constant
+from torchlime.features.pixels import default_chunk_size
 from torchlime.folders import Photo
 from torchlime.jobs import pictures
 from torchlime.jobs.identity import described, seed_of
 from torchlime.jobs.rows import Row, explained, failed, printable
-from torchlime.lime import Lime, score_masks
+from torchlime.lime import Lime
+from torchlime.local import scores_of_inputs
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -164,13 +166,9 @@ class Work:
 
     def _outputs(self, images: Tensor) -> Tensor:
         """The scores [B,K] of all classes, from one more forward pass per photo."""
-        nothing = torch.zeros(images.shape[2:], dtype=torch.int64, device=images.device)
-        whole = torch.ones(1, 1, dtype=torch.bool, device=images.device)
-        autocast = self.explainer.autocast
-        return score_masks(
-            self.classifier, images, nothing, Constant(0.0), whole, "all",
-            max_segments=1, autocast=autocast,
-        )[:, 0]  # fmt: skip
+        chunk_size = default_chunk_size(images.device, images[0, 0].numel())
+        forward = Forward(chunk_size=self.explainer.chunk_size, autocast=self.explainer.autocast)
+        return scores_of_inputs(self.classifier, images, chunk_size, forward)
 
     def _probability(self, outputs: Tensor, best: int) -> float | None:
         """Of the best class; None where the outputs are not known to tell."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_images, check_positive
-from torchlime.labelmap import Segments, dense_labels
+from torchlime._labelmap import Segments, dense_labels
 
 
 @dataclass(frozen=True)

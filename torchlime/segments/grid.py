@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_images
-from torchlime.labelmap import Segments
+from torchlime._labelmap import Segments
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchlime._checks import check_count, check_images, check_positive, check_real
+from torchlime._labelmap import Segments
 from torchlime._precision import solve_dtype
-from torchlime.labelmap import Segments
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
 # A window penalty stands above every squared distance, and the penalty of a cell beyond the

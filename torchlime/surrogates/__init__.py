@@ -1,6 +1,6 @@
 """masks, scores, weights → Fit."""
 
-from torchlime.surrogates.fit import Fit as Fit
+from torchlime.fit import Fit as Fit
 from torchlime.surrogates.lasso import Lasso as Lasso
 from torchlime.surrogates.least_squares import LeastSquares as LeastSquares
 from torchlime.surrogates.ridge import Ridge as Ridge

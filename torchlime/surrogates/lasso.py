@@ -7,7 +7,7 @@ from torch import Tensor
 
 from torchlime._checks import check_positive, check_real
 from torchlime._row_blocks import row_blocks
-from torchlime.surrogates.fit import Fit, Samples, factorise, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations, factorise, solve, with_diagonal
 
 STEPS = 300
 
@@ -48,13 +48,17 @@ class Lasso:
             if not 0 < self.fraction <= 1:
                 raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
 
-    def __call__(
-        self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
-    ) -> Fit:
-        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = Samples(masks, scores, weights, segment_count)
-        gram = samples.gram / samples.total[:, None, None]
-        cross = samples.cross / samples.total[:, None, None]
+    def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features."""
+        return self._solved(NormalEquations(masks, scores, weights, count))
+
+    def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        """Fit noise [B,N,F], scores [B,N,T], weights [B,N]."""
+        return self._solved(NormalEquations(noise, scores, weights, count, noise=True))
+
+    def _solved(self, equations: NormalEquations) -> Fit:
+        gram = equations.gram / equations.total[:, None, None]
+        cross = equations.cross / equations.total[:, None, None]
         largest = cross.abs().amax(dim=1, keepdim=True)
         if self.fraction is not None:
             alpha = largest * self.fraction
@@ -68,9 +72,9 @@ class Lasso:
         )
         gap, exact_gap = (_optimality_gap(gram, cross, alpha, x) for x in (found, exact))
         coefficients = torch.where(exact_gap < gap, exact, found)
-        tolerance = torch.finfo(samples.dtype).eps ** 0.5
+        tolerance = torch.finfo(equations.dtype).eps ** 0.5
         converged = torch.where(exact_gap < gap, exact_gap, gap) <= tolerance * largest
-        return samples.fit(coefficients, converged[:, 0], None)
+        return equations.fit(coefficients, converged[:, 0], None)
 
 
 def _fista(gram: Tensor, cross: Tensor, alpha: Tensor) -> Tensor:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.surrogates.fit import (
+from torchlime.fit import (
     Fit,
-    Samples,
+    NormalEquations,
     factorise,
-    has_fewer_rows,
     identity_like,
     solve,
     with_diagonal,
@@ -37,15 +36,19 @@ class LeastSquares:
         [[[2.0, 2.0]]]
     """
 
-    def __call__(
-        self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
-    ) -> Fit:
-        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = Samples(masks, scores, weights, segment_count, dual=has_fewer_rows(masks))
-        largest = samples.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
+    def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features."""
+        return self._solved(NormalEquations(masks, scores, weights, count))
+
+    def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        """Fit noise [B,N,F], scores [B,N,T], weights [B,N]."""
+        return self._solved(NormalEquations.of_noise(noise, scores, weights, count))
+
+    def _solved(self, equations: NormalEquations) -> Fit:
+        largest = equations.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         scale = torch.where(largest > 0, largest, 1.0)[:, None, None]
-        padding = samples.padding.to(samples.dtype)
-        gram = with_diagonal(samples.gram / scale, padding)
+        padding = equations.padding.to(equations.dtype)
+        gram = with_diagonal(equations.gram / scale, padding)
         direct, full_rank = factorise(gram)
         shifted, ok = factorise(with_diagonal(gram, torch.full_like(padding, SHIFT)))
         full_rank = full_rank[:, None, None]
@@ -61,11 +64,11 @@ class LeastSquares:
             once = refined(right)
             return torch.where(full_rank, once, gram @ refined(once))
 
-        right = samples.cross / scale
-        if samples.dual:  # from AAᵀc, which has no part in the directions that are not reached
+        right = equations.cross / scale
+        if equations.dual:  # from AAᵀc, which has no part in the directions that are not reached
             solution = torch.where(full_rank, refined(right), refined(refined(gram @ right)))
-            return samples.fit(solution, ok[:, None], None)
+            return equations.fit(solution, ok[:, None], None)
         solution = minimum_norm(right)
         identity = identity_like(gram).expand_as(gram)
         reached = torch.where(full_rank, identity, minimum_norm(gram))
-        return samples.fit(solution, ok[:, None], minimum_norm(reached) / scale)
+        return equations.fit(solution, ok[:, None], minimum_norm(reached) / scale)

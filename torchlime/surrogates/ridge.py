@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_real
-from torchlime.surrogates.fit import (
+from torchlime.fit import (
     Fit,
-    Samples,
+    NormalEquations,
     factorise,
-    has_fewer_rows,
     identity_like,
     solve,
     with_diagonal,
@@ -43,15 +42,19 @@ class Ridge:
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be a finite number of at least 0, got {self.alpha!r}")
 
-    def __call__(
-        self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
-    ) -> Fit:
-        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = Samples(masks, scores, weights, segment_count, dual=has_fewer_rows(masks))
-        penalty = samples.total.new_full(samples.padding.shape, self.alpha)
-        diagonal = penalty.masked_fill(samples.padding, 1.0)
-        factor, ok = factorise(with_diagonal(samples.gram, diagonal))
-        identity = identity_like(samples.gram).expand_as(samples.gram)
-        solution = solve(factor, torch.cat([samples.cross, identity], dim=2))
-        targets = samples.cross.shape[2]
-        return samples.fit(solution[:, :, :targets], ok[:, None], solution[:, :, targets:])
+    def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features."""
+        return self._solved(NormalEquations(masks, scores, weights, count))
+
+    def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        """Fit noise [B,N,F], scores [B,N,T], weights [B,N]."""
+        return self._solved(NormalEquations.of_noise(noise, scores, weights, count))
+
+    def _solved(self, equations: NormalEquations) -> Fit:
+        penalty = equations.total.new_full(equations.padding.shape, self.alpha)
+        diagonal = penalty.masked_fill(equations.padding, 1.0)
+        factor, ok = factorise(with_diagonal(equations.gram, diagonal))
+        identity = identity_like(equations.gram).expand_as(equations.gram)
+        solution = solve(factor, torch.cat([equations.cross, identity], dim=2))
+        targets = equations.cross.shape[2]
+        return equations.fit(solution[:, :, :targets], ok[:, None], solution[:, :, targets:])

@@ -1,10 +1,12 @@
-"""The networks behind a model: found, in eval mode for a while, and as they were before."""
+"""The networks behind a callable: found, in eval mode for a while, and as they were before."""
 
 import contextlib
 import functools
 import inspect
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -93,20 +95,53 @@ def _is_bound(cell: Any) -> bool:
     return False
 
 
+@dataclass
+class _Lent:
+    """A module that calls hold in eval mode: its own mode, and how many calls."""
+
+    module: nn.Module
+    mode: bool
+    calls: int = 0
+
+
+_lent: dict[int, _Lent] = {}
+_lent_lock = threading.Lock()
+
+
 @contextlib.contextmanager
 def evaluating(networks: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Eval mode inside; every submodule's own mode and all global RNG states come back after."""
-    modules = [module for network in networks for module in network.modules()]
-    modes = [getattr(module, "training", False) for module in modules]
+    """Eval mode inside; every submodule's own mode and all global RNG states come back after.
+
+    Calls of several threads, and calls within a call, share their modules: the first of them notes
+    a module's mode, the last brings it back.
+    """
+    modules = list(dict.fromkeys(module for network in networks for module in network.modules()))
     rewind = random_states(device)
+    _lend(networks, modules)
     try:
-        for network in networks if any(modes) else ():
-            with contextlib.suppress(NotImplementedError):  # exported programs have one mode
-                network.eval()
         yield
     finally:
-        _restore_modes(modules, modes)
+        _take_back(modules)
         rewind()
+
+
+def _lend(networks: Sequence[nn.Module], modules: Sequence[nn.Module]) -> None:
+    with _lent_lock:
+        for module in modules:
+            own = _Lent(module, getattr(module, "training", False))
+            _lent.setdefault(id(module), own).calls += 1
+        for network in networks:
+            if any(getattr(module, "training", False) for module in network.modules()):
+                with contextlib.suppress(NotImplementedError):  # exported programs have one mode
+                    network.eval()
+
+
+def _take_back(modules: Sequence[nn.Module]) -> None:
+    with _lent_lock:
+        for module in modules:
+            _lent[id(module)].calls -= 1
+        free = [_lent.pop(id(module)) for module in modules if not _lent[id(module)].calls]
+        _restore_modes([lent.module for lent in free], [lent.mode for lent in free])
 
 
 def random_states(device: torch.device) -> Rewind:

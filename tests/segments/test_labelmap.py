@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlime.labelmap import Segments, segment_sizes, segment_sums, segments_from_labels
+from torchlime._labelmap import Segments, segment_sizes, segment_sums, segments_from_labels
 
 
 def make(labels, bound=None):

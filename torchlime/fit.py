@@ -29,21 +29,26 @@ class Fit(NamedTuple):
     ok: Tensor
 
 
-class Samples:
-    """Masks (or noise), scores and weights of a batch, centred by their weighted means.
+class NormalEquations:
+    """The weighted normal equations of a batch of designs, centred by their weighted means.
 
-    Scores are measured from each image's first row, so that constant scores are exactly 0. All
-    sums run over blocks of rows. Where masks, weights and counts are expanded views, one for all
-    images, the images are further targets of a single one: B is 1 below, and T is B·T.
+    Scores are measured from each input's first row, so that constant scores are exactly 0. All
+    sums run over blocks of rows. Where design, weights and counts are expanded views, one for all
+    inputs, the inputs are further targets of a single one: B is 1 below, and T is B·T.
 
-    With A the rows √w (z−z̄) and c the column √w (y−ȳ), the slopes solve the normal equations
-    AᵀA β = Aᵀc. In the dual form they are β = Aᵀu, where AAᵀ u = c: the same β, also with a penalty
-    on the diagonal and for the minimum norm, of N unknowns instead of S. Of centred rows AAᵀ has
-    the null vector q = √w/‖√w‖. As c has no part in q, adding its square changes no answer, and
-    makes the rank full where the rows are independent.
+    With A the rows √w (z−z̄) and c the column √w (y−ȳ), the slopes solve AᵀA β = Aᵀc. In the dual
+    form they are β = Aᵀu, where AAᵀ u = c: the same β, also with a penalty on the diagonal and for
+    the minimum norm, but with N unknowns instead of S. Since the rows are centred, AAᵀ has the null
+    vector q = √w/‖√w‖. As c has no part in q, adding its square changes no answer, and makes the
+    rank full where the rows are independent.
 
     Args:
-        dual: use that form; for designs without padding, and of no standard errors.
+        design: [B,N,S], masks, or noise.
+        scores: [B,N,T].
+        weights: [B,N].
+        count: [B], the columns that stand for a feature.
+        noise: the design is noise: no column is padding, and its rows may come in antithetic pairs.
+        dual: use that form, which gives no standard errors. No column may be padding.
 
     Attributes:
         total: [B], the sum of the weights.
@@ -54,58 +59,77 @@ class Samples:
 
     def __init__(
         self,
-        masks: Tensor,
+        design: Tensor,
         scores: Tensor,
         weights: Tensor,
-        segment_count: Tensor,
+        count: Tensor,
         *,
+        noise: bool = False,
         dual: bool = False,
     ):
-        self.images = len(scores)
-        if all(given.stride(0) == 0 for given in (masks, weights, segment_count)):
-            masks, weights, segment_count = masks[:1], weights[:1], segment_count[:1]
+        self.inputs = len(scores)
+        if all(given.stride(0) == 0 for given in (design, weights, count)):
+            design, weights, count = design[:1], weights[:1], count[:1]
             scores = scores.transpose(0, 1).flatten(1)[None]
+        self.noise = noise
         self.dual = dual
-        self.dtype = solve_dtype(masks.device)
-        self.masks = masks
+        self.dtype = solve_dtype(design.device)
+        self.design = design
         self.scores = scores.to(self.dtype)
         self.weights = weights.to(self.dtype)
         self.root = self.weights[..., None].sqrt()
-        self.segment_count = segment_count
+        self.count = count
         self.origin = self.scores[:, :1]
-        columns = torch.arange(masks.shape[2], device=masks.device)
-        self.present = columns < segment_count[:, None]
+        self.present = torch.arange(design.shape[2], device=design.device) < count[:, None]
         self.total = self.weights.sum(dim=1)
+        self.design_mean, self.score_mean = self._means()
+        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else ~self.present
+        self.gram, self.cross = self._dual() if dual else self._primal()
 
+    @classmethod
+    def of_noise(
+        cls, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor
+    ) -> "NormalEquations":
+        """Those of noise [B,N,F], in the dual form where it has fewer unknowns."""
+        dual = has_fewer_rows(noise)
+        return cls(noise, scores, weights, count, noise=True, dual=dual)
+
+    def _means(self) -> tuple[Tensor, Tensor]:
+        """The weighted means of the design [B,1,S] and of the scores [B,1,T]."""
         share = (self.weights / self.total[:, None])[:, None]
-        self.mask_mean = self.score_mean = torch.zeros((), dtype=self.dtype, device=masks.device)
+        of_design = of_scores = self._zero()
         for rows in self._blocks():
             z, y = self._rows(rows)
-            self.mask_mean = self.mask_mean + share[:, :, rows] @ z
-            self.score_mean = self.score_mean + share[:, :, rows] @ y
+            of_design = of_design + share[:, :, rows] @ z
+            of_scores = of_scores + share[:, :, rows] @ y
+        return of_design, of_scores
 
-        self.gram = self.cross = torch.zeros((), dtype=self.dtype, device=masks.device)
-        if dual:
-            self.padding = torch.zeros_like(self.weights, dtype=torch.bool)
-            self.cross = self.root * (self.scores - self.origin - self.score_mean)
-            for block in self._column_blocks():
-                a = self._root_columns(block)
-                self.gram = self.gram + a @ a.mT
-            null = self.root / self.total[:, None, None].sqrt()
-            size = self.gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
-            self.gram = self.gram + size * null @ null.mT
-            return
-        self.padding = ~self.present
+    def _primal(self) -> tuple[Tensor, Tensor]:
+        gram = cross = self._zero()
         for rows in self._blocks():
             z, y = self._centred(rows)
             z, y = z * self.root[:, rows], y * self.root[:, rows]
-            self.gram = self.gram + z.mT @ z
-            self.cross = self.cross + z.mT @ y
+            gram = gram + z.mT @ z
+            cross = cross + z.mT @ y
+        return gram, cross
+
+    def _dual(self) -> tuple[Tensor, Tensor]:
+        gram = self._zero()
+        for block in self._column_blocks():
+            a = self._root_columns(block)
+            gram = gram + a @ a.mT
+        null = self.root / self.total[:, None, None].sqrt()
+        size = gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
+        cross = self.root * (self.scores - self.origin - self.score_mean)
+        return gram + size * null @ null.mT, cross
+
+    def _zero(self) -> Tensor:
+        return torch.zeros((), dtype=self.dtype, device=self.design.device)
 
     def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
         """The :class:`Fit` of slopes [B,S,T] (of u [B,N,T] in the dual form).
 
-        ``ok`` is [B,1] or [B,T], for an image's targets all or one by one.
+        ``ok`` is [B,1] or [B,T], for an input's targets all or one by one.
 
         Standard errors are heteroscedastic (HC3, MacKinnon & White 1985): with X = [1, Z],
         M = (XᵀWX + diag(0, α))⁻¹, h = w xᵀMx and residuals e, the variances are the diagonal of
@@ -121,10 +145,8 @@ class Samples:
         if self.dual:
             columns = [self._root_columns(block).mT @ solution for block in self._column_blocks()]
             coefficients, inverse = torch.cat(columns, dim=1), None
-        unexplained = variation = variance = torch.zeros(
-            (), dtype=self.dtype, device=self.masks.device
-        )
-        paired = in_pairs(self.masks)[:, None, None]
+        unexplained = variation = variance = self._zero()
+        paired = in_pairs(self.design)[:, None, None] if self.noise else None
         for rows in self._blocks():
             z, y = self._centred(rows)
             w = self.weights[:, rows, None]
@@ -134,14 +156,7 @@ class Samples:
             if inverse is not None:
                 solved = z @ inverse  # Mx, slopes only
                 leverage = w * (solved * z).sum(-1, keepdim=True)
-                room = 1 - w / self.total[:, None, None] - leverage
-                force = w * residuals
-                pull = torch.where(room < 1e-8, 0.0, force / room)
-                if self.masks.is_floating_point():  # masks are never in pairs
-                    room = 1 - leverage - partners(leverage)
-                    odd = (force - partners(force)) / math.sqrt(2)  # half of the pair's, squared
-                    of_pair = torch.where(room < 1e-8, torch.nan, odd / room)
-                    pull = torch.where(paired, of_pair, pull)
+                pull = self._pull(w, residuals, leverage, paired)
                 variance = variance + pull.square().mT @ solved.square()
 
         slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
@@ -151,46 +166,62 @@ class Samples:
         constant = variation <= rounding * self.total[:, None] * self.score_mean[:, 0].square()
         variation = torch.where(constant, 1.0, variation)  # its gradient, too, is to be finite
         fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
-        intercepts = score_mean - (slopes @ self.mask_mean.mT)[..., 0]
+        intercepts = score_mean - (slopes @ self.design_mean.mT)[..., 0]
 
         errors = torch.full_like(slopes, torch.nan)
         if inverse is not None:
-            free = torch.where(paired, self.masks.shape[1] // 2, self.masks.shape[1] - 1)
-            enough = free > self.segment_count[:, None, None]
+            enough = self._degrees_of_freedom(paired) > self.count[:, None, None]
             errors = torch.where(enough, variance.detach().sqrt(), errors)
         errors = errors.masked_fill(~self.present[:, None], 0.0)
         slopes, intercepts, fidelity, errors, ok = (
-            value.reshape(self.images, -1, *value.shape[2:])  # images of one design: their targets
+            value.reshape(self.inputs, -1, *value.shape[2:])  # inputs of one design: their targets
             for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
         )
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
 
+    def _pull(
+        self, w: Tensor, residuals: Tensor, leverage: Tensor, paired: Tensor | None
+    ) -> Tensor:
+        """Weighted residuals [B,n,T] as they are without their own row; or without their pair."""
+        force = w * residuals
+        room = 1 - w / self.total[:, None, None] - leverage
+        pull = torch.where(room < 1e-8, 0.0, force / room)
+        if paired is None:
+            return pull
+        room = 1 - leverage - partners(leverage)
+        odd = (force - partners(force)) / math.sqrt(2)  # half of the pair's, squared
+        return torch.where(paired, torch.where(room < 1e-8, torch.nan, odd / room), pull)
+
+    def _degrees_of_freedom(self, paired: Tensor | None) -> Tensor | int:
+        samples = self.design.shape[1]
+        return samples - 1 if paired is None else torch.where(paired, samples // 2, samples - 1)
+
     def _column_blocks(self) -> Iterator[slice]:
-        batch, samples, width = self.masks.shape
-        return row_blocks(width, batch * samples, self.masks.device, multiple=samples)
+        batch, samples, width = self.design.shape
+        return row_blocks(width, batch * samples, self.design.device, multiple=samples)
 
     def _root_columns(self, columns: slice) -> Tensor:
         """Columns of A: [B,N,s]."""
-        z = self.masks[:, :, columns].to(self.dtype)
-        return self.root * (z - self.mask_mean[:, :, columns])
+        z = self.design[:, :, columns].to(self.dtype)
+        return self.root * (z - self.design_mean[:, :, columns])
 
     def _blocks(self) -> Iterator[slice]:
-        batch, samples, width = self.masks.shape
+        batch, samples, width = self.design.shape
         elements = batch * max(width, self.scores.shape[2])
         # Pairs stay together, and no block is smaller than the Gram matrix that it adds.
-        return row_blocks(samples, elements, self.masks.device, multiple=width + width % 2)
+        return row_blocks(samples, elements, self.design.device, multiple=width + width % 2)
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return self.masks[:, rows].to(self.dtype), self.scores[:, rows] - self.origin
+        return self.design[:, rows].to(self.dtype), self.scores[:, rows] - self.origin
 
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
         z, y = self._rows(rows)
-        return z - self.mask_mean, y - self.score_mean
+        return z - self.design_mean, y - self.score_mean
 
 
 def has_fewer_rows(design: Tensor) -> bool:
-    """Whether the dual form is smaller, of a design that has no padding: noise."""
-    return design.is_floating_point() and design.shape[1] <= design.shape[2]
+    """Whether the dual form has fewer unknowns."""
+    return design.shape[1] <= design.shape[2]
 
 
 def identity_like(gram: Tensor) -> Tensor:

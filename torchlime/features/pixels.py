@@ -1,9 +1,93 @@
-"""image, fill, segments, masks → perturbed images, in the model's dtype and memory format."""
+"""Pixels: the segments of images, hidden by showing a fill in their place."""
 
 import torch
 from torch import Tensor
 
-from torchlime.labelmap import Segments
+from torchlime._checks import check_same_device
+from torchlime._kinds import IMAGES
+from torchlime._labelmap import Segments, segment_sums
+from torchlime._precision import solve_dtype
+from torchlime._problems import Problem, flag
+from torchlime.black_box import BlackBox
+from torchlime.strategies import Block, Features, Fill, Rows
+
+
+class Pixels(Features):
+    """The segments of images [B,C,H,W]: a hidden one shows the fill.
+
+    Args:
+        images: [B,C,H,W] float.
+        segments: of those images.
+        fill: images, segments → what a hidden segment shows; or a tensor that broadcasts to the
+            images.
+
+    Raises:
+        ValueError: the fill is of another device or shape.
+    """
+
+    kind = IMAGES
+
+    def __init__(self, images: Tensor, segments: Segments, fill: Fill | Tensor):
+        self.images = images
+        self.segments = segments
+        self.fill = _filled(fill, images, segments)
+        self.count = segments.count
+        self.bound = segments.bound
+        self.chunk_size = default_chunk_size(images.device, images[0, 0].numel())
+
+    def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
+        """What makes the perturbed images of masks [B,n,S]."""
+        return Perturbed(
+            self.images,
+            self.fill,
+            self.segments,
+            design,
+            dtype=box.dtype,
+            channels_last=box.channels_last and not box.contiguous,
+            reuse=box.reuse,
+        )
+
+    def energy(self) -> Tensor:
+        """[B,S]: Σ over the segment of (image − fill)²."""
+        dtype = solve_dtype(self.images.device)
+        squares = (self.images.to(dtype) - self.fill.to(dtype)).square().sum(dim=1, keepdim=True)
+        return segment_sums(squares, self.segments)[:, 0]
+
+    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+        """Images that are not finite, segments that did not converge, a first row that hides."""
+        finite = self.images.isfinite().flatten(1).all(dim=1)
+        return (
+            flag(~finite, Problem.NON_FINITE_IMAGE)
+            | flag(~self.segments.ok, Problem.SEGMENTS_NOT_CONVERGED)
+            | flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED)
+        )
+
+    def fields(self) -> dict[str, Tensor]:
+        """The label map."""
+        return {"segments": self.segments.labels}
+
+
+def default_chunk_size(device: torch.device, pixels: int) -> int:
+    """Images of a forward pass, of so many pixels each.
+
+    On a CPU as many pixels as 6 images of 224×224 have, or 3 a thread, in 1 to 64 images: a layer's
+    activations should stay in its caches, and below the 32 MiB from which glibc's allocator maps
+    every tensor anew. On an accelerator those of 256 such images, in 1 to 256.
+    """
+    on_cpu = device.type == "cpu"
+    rows = max(6, 3 * torch.get_num_threads()) if on_cpu else 256
+    return min(max(rows * 224**2 // max(pixels, 1), 1), 64 if on_cpu else 256)
+
+
+def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
+    filled = fill if isinstance(fill, Tensor) else fill(images, segments)
+    check_same_device(filled, images, "fill")
+    try:
+        return filled.to(images.dtype).expand_as(images)
+    except RuntimeError:
+        raise ValueError(
+            f"fill must broadcast to the images' {list(images.shape)}, got {list(filled.shape)}"
+        ) from None
 
 
 class Perturbed:
@@ -49,7 +133,7 @@ class Perturbed:
         self._pixels = self.images.new_empty(0, 0)
         self._indexed: tuple[slice, Tensor] | None = None
 
-    def __call__(self, blocks: list[tuple[slice, slice]], rows: int) -> Tensor:
+    def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         """The perturbed images of ``blocks``: [rows,C,H,W].
 
         ``rows`` may exceed what the blocks hold: the rest is padding, valid images of no meaning.

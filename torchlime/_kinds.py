@@ -1,0 +1,193 @@
+"""Kinds of designs, masks and noise: what they are, and how kernels and surrogates take them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from torchlime._antithetic import in_pairs
+from torchlime._checks import check_same_device
+from torchlime._problems import Problem, flag
+from torchlime.fit import Fit
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Features that are kept or hidden: the design is masks [B,N,S] bool, True = kept.
+
+    Row 0 keeps all: it is the input itself, and it is fitted like any other.
+
+    Args:
+        part: what a feature is called.
+        input: what an input is called.
+    """
+
+    part: str = "segment"
+    input: str = "image"
+
+    beside: ClassVar[bool] = False  # whether the input is scored beside the rows of the design
+    samples: ClassVar[str] = "samples"
+
+    @property
+    def these(self) -> str:
+        """Subject and verb of a sentence about the inputs."""
+        return f"the {self.input}s are"
+
+    def check(self, masks: Any, count: Tensor, bound: int) -> Tensor:
+        """Return ``masks``, or raise unless they are [B,N,S] bool where the inputs are."""
+        return check_masks(masks, count, bound, self.these)
+
+    def weights(
+        self, kernel: Callable[..., Tensor], masks: Tensor, count: Tensor, energy: Tensor | None
+    ) -> Tensor:
+        """The kernel's weights [B,N]; computed once where all inputs share one design."""
+        if energy is None and masks.stride(0) == count.stride(0) == 0:
+            return kernel(masks[:1], count[:1], None).expand(len(masks), -1)
+        return kernel(masks, count, energy)
+
+    def fit(
+        self,
+        surrogate: Callable[..., Fit],
+        masks: Tensor,
+        scores: Tensor,
+        weights: Tensor,
+        count: Tensor,
+    ) -> Fit:
+        """The surrogate's fit."""
+        return surrogate(masks, scores, weights, count)
+
+    def fields(
+        self, fit: Fit, masks: Tensor, weights: Tensor, count: Tensor, **_: Any
+    ) -> dict[str, Any]:
+        """The fields of an Explanation that follow from a fit."""
+        effective = effective_samples(weights)
+        return _fields(fit, fit.intercepts + fit.coefficients.sum(dim=2), effective) | {
+            "problems": _problems(fit, effective, count)
+        }
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Features that are numbers: the design is noise [B,N,F], in units of a scale.
+
+    Noise of 0 is the input itself, which is scored beside the samples and not fitted.
+    """
+
+    part: str = "feature"
+    input: str = "vector"
+
+    beside: ClassVar[bool] = True
+    samples: ClassVar[str] = "samples (or antithetic pairs)"
+
+    @property
+    def these(self) -> str:
+        """Subject and verb of a sentence about the inputs."""
+        return "x is"
+
+    def check(self, noise: Any, count: Tensor, bound: int) -> Tensor:
+        """Return ``noise``, or raise unless it is [B,N,F] float where the inputs are."""
+        shape = (len(count), bound)
+        expected = f"a float tensor [B,N,F] with B, F = {list(shape)} and N > 0"
+        if not isinstance(noise, Tensor):
+            raise TypeError(f"the sampler must return {expected}, got {type(noise).__name__}")
+        if not noise.is_floating_point() or not _is_design(noise, shape):
+            raise ValueError(
+                f"the sampler must return {expected}, got {noise.dtype} {list(noise.shape)}; "
+                "Gaussian() does, the samplers of masks do not"
+            )
+        check_same_device(noise, count, "noise", self.these)
+        return noise
+
+    def weights(
+        self, kernel: Callable[..., Tensor], noise: Tensor, count: Tensor, energy: Tensor | None
+    ) -> Tensor:
+        """The kernel's weights [B,N]; computed once where all inputs share one design."""
+        if noise.stride(0) == count.stride(0) == 0:
+            return weights_of_noise(kernel, noise[:1], count[:1]).expand(len(noise), -1)
+        return weights_of_noise(kernel, noise, count)
+
+    def fit(
+        self,
+        surrogate: Callable[..., Fit],
+        noise: Tensor,
+        scores: Tensor,
+        weights: Tensor,
+        count: Tensor,
+    ) -> Fit:
+        """The surrogate's fit: by its ``of_noise``, or by the surrogate itself."""
+        return getattr(surrogate, "of_noise", surrogate)(noise, scores, weights, count)
+
+    def fields(
+        self,
+        fit: Fit,
+        noise: Tensor,
+        weights: Tensor,
+        count: Tensor,
+        *,
+        vectors: Tensor,
+        scale: Tensor,
+        **_: Any,
+    ) -> dict[str, Any]:
+        """The fields of an Explanation, in units of the features: vectors [B,F], scale [B,F]."""
+        slopes, errors = (v / scale[:, None] for v in (fit.coefficients, fit.standard_errors))
+        intercepts = fit.intercepts - (slopes * vectors[:, None]).sum(dim=2)
+        local, effective = fit.intercepts, effective_samples(weights)
+        fit = fit._replace(coefficients=slopes, standard_errors=errors, intercepts=intercepts)
+        directions = torch.where(in_pairs(noise), effective / 2, effective)
+        return _fields(fit, local, effective) | {"problems": _problems(fit, directions, count)}
+
+
+Kind = Masks | Noise
+IMAGES, VECTORS = Masks("segment", "image"), Noise("feature", "vector")
+
+
+def words_of(kind: Kind) -> dict[str, str]:
+    """What sentences about an explanation say."""
+    parts, samples = f"{kind.part}s", kind.samples
+    return {"input": kind.input, "part": kind.part, "parts": parts, "samples": samples}
+
+
+def check_masks(masks: Any, count: Tensor, bound: int, these: str = "the images are") -> Tensor:
+    """Return ``masks``, or raise unless they are [B,N,S] bool on the device of ``count``."""
+    shape = (len(count), bound)
+    expected = f"bool [B,N,S] with B, S = {shape[0]}, {shape[1]} and N > 0"
+    if not isinstance(masks, Tensor):
+        raise TypeError(f"masks must be {expected}, got {type(masks).__name__}")
+    if masks.dtype != torch.bool or not _is_design(masks, shape):
+        raise ValueError(f"masks must be {expected}, got {masks.dtype} {list(masks.shape)}")
+    check_same_device(masks, count, "masks", these)
+    return masks
+
+
+def weights_of_noise(kernel: Callable[..., Tensor], noise: Tensor, count: Tensor) -> Tensor:
+    """Weights [B,N] of noise by any kernel: by its ``of_noise``, or by the kernel itself."""
+    method = getattr(kernel, "of_noise", None)
+    return kernel(noise, count, None) if method is None else method(noise, count)
+
+
+def effective_samples(weights: Tensor) -> Tensor:
+    """(Σw)²/Σw² of weights [B,N]: [B]."""
+    return weights.sum(dim=1).square() / weights.square().sum(dim=1)
+
+
+def _is_design(design: Tensor, shape: tuple[int, int]) -> bool:
+    return design.dim() == 3 and design.shape[::2] == shape and 0 not in design.shape
+
+
+def _fields(fit: Fit, local_predictions: Tensor, effective: Tensor) -> dict[str, Tensor]:
+    return {
+        "coefficients": fit.coefficients,
+        "standard_errors": fit.standard_errors,
+        "intercepts": fit.intercepts,
+        "fidelity": fit.fidelity,
+        "local_predictions": local_predictions,
+        "effective_samples": effective,
+    }
+
+
+def _problems(fit: Fit, directions: Tensor, count: Tensor) -> Tensor:
+    """Problems of the fit [B]; ``directions`` is how many independent samples there are."""
+    too_few = ~(directions >= count + 1 - 1e-9)  # NaN is too few
+    return flag(~fit.ok, Problem.SOLVE_FAILED) | flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES)

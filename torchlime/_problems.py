@@ -1,0 +1,52 @@
+"""What can be wrong with an explanation, and the sentence that says so."""
+
+import enum
+
+from torch import Tensor
+
+
+class Problem(enum.IntFlag):
+    """What can be wrong with an explanation of one input; the bits of ``Explanation.problems``."""
+
+    NON_FINITE_IMAGE = 1
+    SEGMENTS_NOT_CONVERGED = 2
+    NON_FINITE_SCORES = 4
+    TARGET_OUT_OF_RANGE = 8
+    SOLVE_FAILED = 16
+    TOO_FEW_EFFECTIVE_SAMPLES = 32
+    FIRST_ROW_MASKED = 64
+    BAD_SCALE = 128
+
+
+OF_THE_FIT = Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES
+
+REASONS = {
+    Problem.NON_FINITE_IMAGE: "the {input} holds NaN or infinite values",
+    Problem.SEGMENTS_NOT_CONVERGED: (
+        "the segmentation did not converge, or has more {parts} than its bound (max_segments)"
+    ),
+    Problem.NON_FINITE_SCORES: "the model returned NaN or infinite scores",
+    Problem.TARGET_OUT_OF_RANGE: "a target is not a class of the model",
+    Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
+    Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
+        "the effective {samples} are fewer than the {parts} plus one: "
+        "raise num_samples, use fewer {parts} or a wider kernel"
+    ),
+    Problem.FIRST_ROW_MASKED: (
+        "the sampler's first row hides a {part}, so its scores are not those of the whole {input}"
+    ),
+    Problem.BAD_SCALE: (
+        "the scale of a feature is not a finite number above 0, or so small beside the feature "
+        "that the dtype of the model's input swallows it: use a wider dtype, or centre the features"
+    ),
+}
+
+
+def flag(condition: Tensor, problem: Problem) -> Tensor:
+    """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
+    return condition.long() * int(problem)
+
+
+def reasons_of(bits: int, words: dict[str, str]) -> list[str]:
+    """A sentence for each of the problems, in the words of the kind of input."""
+    return [REASONS[problem].format(**words) for problem in Problem(bits)]

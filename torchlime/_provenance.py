@@ -1,0 +1,27 @@
+"""How an explanation was made, in words: text and numbers that any file can hold."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchlime.version import __version__
+
+Words = Mapping[str, str | int | float | None]
+
+
+def in_words(**settings: Any) -> dict[str, str | int | float | None]:
+    """Settings as text and numbers, a strategy as its repr; with the versions that ran.
+
+    >>> in_words(seed=3, fill=torch.zeros(3, 1, 1))["fill"]
+    'a tensor [3, 1, 1]'
+    """
+    words = {name: _word(value) for name, value in settings.items()}
+    return words | {"torchlime": __version__, "torch": str(torch.__version__)}
+
+
+def _word(value: Any) -> str | int | float | None:
+    if isinstance(value, Tensor):
+        return f"a tensor {list(value.shape)}"
+    return value if isinstance(value, str | int | float | None) else repr(value)

@@ -1,0 +1,158 @@
+"""Explanations in files: arrays and a JSON record in a compressed .npz, without pickle."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchlime._atomic import whole_file
+from torchlime._kinds import Kind, Masks, Noise
+from torchlime._problems import Problem
+from torchlime._provenance import Words
+
+FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors
+_KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
+
+
+def save(
+    tensors: Mapping[str, Tensor], kind: Kind, settings: Words, path: str | os.PathLike[str]
+) -> None:
+    """Write an explanation's fields, wholly or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import numpy as np
+
+    arrays: dict[str, Any] = {
+        name: t.detach().cpu().numpy()  # read back: to a file
+        for name, t in tensors.items()
+    }
+    design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
+    named = {"design": design, "part": kind.part, "input": kind.input}
+    record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)})
+    arrays["record"] = np.array(record)
+    # No allow_pickle=False: before numpy 2.2 it would become an array. No tensor holds objects.
+    with whole_file(path) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Kind, dict[str, Any]]:
+    """The tensors on the CPU, checked, the kind and the settings of a saved explanation.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no explanation, or of a newer format; or a field is not what it should be.
+    """
+    import numpy as np
+
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                # numpy before 2.2 took the keyword allow_pickle for an array.
+                names = [name for name in archive.files if name != "allow_pickle"]
+                arrays = {name: archive[name] for name in names}
+            record = json.loads(str(arrays.pop("record")))
+            if record["format"] > FORMAT:
+                raise ValueError(f"its format {record['format']} is newer than {FORMAT}")
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            kind = _kind_of(record, tensors)
+            check_fields(tensors, kind)
+            return tensors, kind, dict(record["settings"])
+        except Exception as error:  # damaged bytes surface as errors of many kinds
+            reason = f"{os.fspath(path)} is not a saved explanation: {error}"
+            raise ValueError(reason) from error
+
+
+def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
+    if record["format"] == 1:
+        if "vectors" not in tensors:
+            return Masks()
+        tensors.pop("segments", None)
+        return Noise()
+    named = dict(record["kind"])
+    return _KINDS[named.pop("design")](**{name: str(word) for name, word in named.items()})
+
+
+def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
+    """Raise unless the tensors of an explanation agree in type, shape and range.
+
+    Raises:
+        ValueError: a field is missing or unknown, or is not what it should be; it is named.
+    """
+    coefficients = tensors.get("coefficients")
+    if coefficients is None or coefficients.dim() != 3 or 0 in coefficients.shape:
+        raise ValueError("coefficients must be of shape [B,T,S], with at least one of each")
+    expected = _expected(coefficients.shape, kind, tensors)
+    for name in expected.keys() - _OPTIONAL - tensors.keys():
+        raise ValueError(f"{name} is missing")
+    for name, tensor in tensors.items():
+        if name not in expected:
+            raise ValueError(f"{name} is no field of an explanation")
+        shape, (type_name, is_type) = expected[name]
+        if not is_type(tensor):
+            raise ValueError(f"{name} must be {type_name}, got {tensor.dtype}")
+        if len(shape) != tensor.dim() or any(
+            size not in (-1, own) for size, own in zip(shape, tensor.shape, strict=True)
+        ):
+            raise ValueError(f"{name} must be of shape {list(shape)}, got {list(tensor.shape)}")
+    _check_ranges(tensors, coefficients.shape[2])
+
+
+_Type = tuple[str, Callable[[Tensor], bool]]
+_REAL: _Type = ("of real numbers", torch.is_floating_point)
+_WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
+_BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
+_OPTIONAL = {"masks", "sample_scores", "weights", "energy"}
+
+
+def _expected(
+    shape: torch.Size, kind: Kind, tensors: Mapping[str, Tensor]
+) -> dict[str, tuple[tuple[int, ...], _Type]]:
+    """Shape and type of every field; -1 is any size."""
+    batch, targets, width = shape
+    samples = tensors["masks"].shape[1] if tensors.get("masks", torch.empty(0)).dim() == 3 else -1
+    per_target: dict[str, tuple[tuple[int, ...], _Type]] = dict.fromkeys(
+        ("intercepts", "fidelity", "scores", "local_predictions"), ((batch, targets), _REAL)
+    )
+    own: dict[str, tuple[tuple[int, ...], _Type]] = (
+        dict.fromkeys(("vectors", "scale"), ((batch, width), _REAL))
+        if isinstance(kind, Noise)
+        else {"segments": ((batch, -1, -1), _WHOLE)}
+    )
+    return (
+        per_target
+        | own
+        | {
+            "coefficients": ((batch, targets, width), _REAL),
+            "standard_errors": ((batch, targets, width), _REAL),
+            "targets": ((batch, targets), _WHOLE),
+            "segment_count": ((batch,), _WHOLE),
+            "effective_samples": ((batch,), _REAL),
+            "problems": ((batch,), _WHOLE),
+            "masks": ((batch, samples, width), _REAL if isinstance(kind, Noise) else _BOOL),
+            "sample_scores": ((batch, samples, targets), _REAL),
+            "weights": ((batch, samples), _REAL),
+            "energy": ((batch, width), _REAL),
+        }
+    )
+
+
+def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
+    count, problems = tensors["segment_count"], tensors["problems"]
+    if not bool(((count >= 1) & (count <= bound)).all()):  # of a file, on the host
+        raise ValueError(f"segment_count must lie in 1…{bound}, the number of coefficients")
+    known = sum(Problem)
+    if not bool(((problems >= 0) & (problems <= known)).all()):
+        raise ValueError(f"problems must lie in 0…{known}")
+    segments = tensors.get("segments")
+    if segments is None:
+        return
+    if not segments.numel():
+        raise ValueError(f"segments must hold pixels, got {list(segments.shape)}")
+    lowest, highest = segments.flatten(1).aminmax(dim=1)
+    if bool((lowest < 0).any() | (highest >= count).any()):
+        raise ValueError("segments must hold ids 0…count−1")

@@ -1,0 +1,107 @@
+"""Vectors: features that are numbers, moved by noise."""
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import check_positive, check_same_device
+from torchlime._kinds import VECTORS
+from torchlime._precision import solve_dtype
+from torchlime._problems import Problem, flag
+from torchlime.black_box import BlackBox
+from torchlime.strategies import Block, Features, Rows
+
+CHUNK_ENTRIES = 1 << 20
+
+
+class Vectors(Features):
+    """The entries of vectors [B,…], F of each: a sample is x + scale · noise.
+
+    Args:
+        x: [B,…] float.
+        scale: the standard deviation of the noise: a number, or a float tensor that broadcasts to
+            ``x``.
+
+    Raises:
+        TypeError, ValueError: the scale is of another type, device, shape or range.
+    """
+
+    kind = VECTORS
+
+    def __init__(self, x: Tensor, scale: float | Tensor):
+        batch, width = x.flatten(1).shape
+        self.x = x
+        self.vectors = x.flatten(1).to(solve_dtype(x.device))
+        self.scale = _scales(scale, x, self.vectors)
+        self.count = torch.full((1,), width, device=x.device).expand(batch)
+        self.bound = width
+        self.chunk_size = min(max(CHUNK_ENTRIES // width, 64), 4096)
+
+    def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
+        """What makes the perturbed vectors of noise [B,n,F]; in the first round after x itself."""
+        dtype = box.dtype or self.x.dtype
+        return Noisy(self.x, self.scale, design, dtype, lead=int(first == 0))
+
+    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+        """Vectors that are not finite, and scales that are not positive or are swallowed."""
+        finite = self.vectors.isfinite()
+        rounding = torch.finfo(box.dtype or self.x.dtype).eps
+        swallowed = (self.scale < 4 * rounding * self.vectors.abs()) & finite
+        good_scale = ((self.scale > 0) & self.scale.isfinite() & ~swallowed).all(dim=1)
+        return flag(~finite.all(dim=1), Problem.NON_FINITE_IMAGE) | flag(
+            ~good_scale, Problem.BAD_SCALE
+        )
+
+    def fields(self) -> dict[str, Tensor]:
+        """The vectors [B,F] and their scale [B,F]."""
+        return {"vectors": self.vectors, "scale": self.scale}
+
+
+def _scales(scale: float | Tensor, x: Tensor, vectors: Tensor) -> Tensor:
+    """The scale of every feature: [B,F], like ``vectors``."""
+    if not isinstance(scale, Tensor):
+        check_positive(scale, "scale")
+        return torch.full_like(vectors, float(scale))
+    check_same_device(scale, x, "scale", "x is")
+    if not scale.is_floating_point():
+        raise TypeError(f"scale must be a number or a float tensor, got {scale.dtype}")
+    try:
+        return scale.detach().to(vectors.dtype).expand_as(x).flatten(1)
+    except RuntimeError:
+        raise ValueError(
+            f"scale must broadcast to x's {list(x.shape)}, got {list(scale.shape)}"
+        ) from None
+
+
+class Noisy:
+    """The perturbed vectors of a batch, made a chunk at a time.
+
+    Args:
+        x: [B,…], F entries each.
+        scale: [B,F].
+        noise: [B,n,F].
+        dtype: what the model takes; the sum is in the widest of float32, it and that of ``x``.
+        lead: 1 where sample 0 of each is x itself and sample i is x + scale · noise[i − 1]; 0 where
+            sample i is x + scale · noise[i].
+    """
+
+    def __init__(self, x: Tensor, scale: Tensor, noise: Tensor, dtype: torch.dtype, lead: int = 1):
+        wide = torch.promote_types(torch.promote_types(x.dtype, dtype), torch.float32)
+        self.shape = x.shape[1:]
+        self.x = x.flatten(1).to(wide)
+        self.scale = scale.to(wide)
+        self.noise = noise
+        self.dtype = dtype
+        self.lead = lead
+
+    def __call__(self, blocks: list[Block], rows: int) -> Tensor:
+        """The vectors of ``blocks``: [rows,…]; those beyond the blocks are padding."""
+        chunk = self.x[:1].repeat(rows, 1)
+        start = 0
+        for vectors, samples in blocks:
+            x = self.x[vectors]
+            if samples.start >= self.lead:  # else the block holds sample 0 of each, and no other
+                noise = self.noise[vectors, samples.start - self.lead : samples.stop - self.lead]
+                x = (x[:, None] + self.scale[vectors, None] * noise.to(x.dtype)).flatten(0, 1)
+            chunk[start : start + len(x)] = x
+            start += len(x)
+        return chunk.to(self.dtype).unflatten(1, self.shape)

@@ -1,0 +1,225 @@
+"""The one pipeline: what is explained, whatever its features are, to an explanation.
+
+features → design → rows → predictions → scores → weights → coefficients → explanation
+
+It alone composes the stages. It reads nothing back to the host, but for rounds that may stop.
+"""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from torchlime._problems import Problem, flag
+from torchlime._provenance import in_words
+from torchlime._undisturbed import undisturbed
+from torchlime.black_box import BlackBox, Forward, Model
+from torchlime.explanation import Explanation
+from torchlime.predictions import Predictions
+from torchlime.rounds import Once
+from torchlime.strategies import (
+    Block,
+    EndlessSampler,
+    Features,
+    Kernel,
+    Rounds,
+    Sampler,
+    Scores,
+    Surrogate,
+)
+from torchlime.targets import Classes
+
+
+def local_fit(
+    model: Model,
+    features: Features,
+    scores: Scores = Classes(),
+    *,
+    sampler: Sampler,
+    num_samples: int,
+    kernel: Kernel,
+    surrogate: Surrogate,
+    rounds: Rounds = Once(),
+    forward: Forward = Forward(),
+    seed: int | Tensor = 0,
+    keep_samples: bool = False,
+) -> Explanation:
+    """Explain a model's scores by the features of its inputs.
+
+    Args:
+        model: any callable; :class:`torchlime.black_box.BlackBox` says what it is called with.
+        features: of the inputs, see :class:`torchlime.strategies.Features`.
+        scores: what of the model's outputs is explained, see :mod:`torchlime.targets`.
+        sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
+        num_samples: N, rows of the design of each input at most.
+        rounds: when the samples are enough.
+        forward: how rows pass through the model.
+        seed: an int for one draw that all inputs share, or an int64 tensor [B].
+        keep_samples: keep what the surrogate was fitted to, for :meth:`Explanation.refit`.
+
+    Raises:
+        TypeError, ValueError: a strategy or the model returned another type or shape.
+        torch.OutOfMemoryError: not even a single row fits into a forward pass.
+    """
+    kind, count = features.kind, features.count
+    sampling = Sampling(model, features, scores, kernel, forward, num_samples, keep_samples)
+    with undisturbed(count.device):
+        for size in rounds.sizes(num_samples):
+            samples = sampling.add(drawn(sampler, features, size, seed, sampling.first))
+            with torch.set_grad_enabled(forward.differentiable):
+                fit = kind.fit(surrogate, samples.design, samples.scores, samples.weights, count)
+            if rounds.settled(fit, count):
+                break
+        with torch.set_grad_enabled(forward.differentiable):
+            carried = features.fields()
+            fields: dict[str, Any] = carried | kind.fields(
+                fit, samples.design, samples.weights, count, **carried
+            )
+        fields["problems"] = fields["problems"] | samples.problems
+    if keep_samples:
+        fields |= {"masks": samples.design, "sample_scores": samples.scores}
+        fields |= {"weights": samples.weights, "energy": samples.energy}
+    words = in_words(
+        sampler=sampler, num_samples=num_samples, kernel=kernel, surrogate=surrogate, rounds=rounds,
+        chunk_size=forward.chunk_size, autocast=forward.autocast, seed=seed,
+    )  # fmt: skip
+    return Explanation(
+        targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
+        settings=words, **fields,
+    )  # fmt: skip
+
+
+class Samples(NamedTuple):
+    """What a surrogate is fitted to.
+
+    Attributes:
+        design: [B,N,S], masks bool (True = kept), or noise.
+        scores: [B,N,T], in the solve's dtype.
+        weights: [B,N].
+        unmasked: [B,T], the scores of the inputs as they are.
+        targets: [B,T] int64.
+        energy: [B,S], or None.
+        problems: [B] int64, bits of Problem.
+    """
+
+    design: Tensor
+    scores: Tensor
+    weights: Tensor
+    unmasked: Tensor
+    targets: Tensor
+    energy: Tensor | None
+    problems: Tensor
+
+
+class Sampling:
+    """Collects the samples of a call, round by round.
+
+    Args:
+        model, features, scores, kernel, forward: as for :func:`local_fit`.
+        num_samples: rows of all rounds.
+        energy: compute it even if the kernel does not need it.
+
+    Attributes:
+        first: the number of the next row.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        features: Features,
+        scores: Scores,
+        kernel: Kernel,
+        forward: Forward,
+        num_samples: int,
+        energy: bool = False,
+    ):
+        batch, kind = len(features.count), features.kind
+        self.features = features
+        self.kernel = kernel
+        self.differentiable = forward.differentiable
+        self.box = BlackBox(model, features.count.device, forward, kind.these)
+        total = batch * (num_samples + kind.beside)
+        self.score = Predictions(self.box, scores, batch, forward, features.chunk_size, total)
+        self.first = 0
+        self._wants_energy = energy or getattr(kernel, "needs_energy", False)
+        self._designs: list[Tensor] = []
+        self._scores: list[Tensor] = []
+
+    def add(self, design: Tensor) -> Samples:
+        """Score further rows [B,n,S] of the design; all samples so far."""
+        features, kind = self.features, self.features.kind
+        beside = int(kind.beside and self.first == 0)
+        scores = self.score(features.rows(design, self.box, self.first), design.shape[1] + beside)
+        if self.first == 0:
+            self._problems = features.problems(design, self.box)
+            self._energy = features.energy() if self._wants_energy else None
+        self.first += design.shape[1]
+        with torch.set_grad_enabled(self.differentiable):
+            if not self._designs:
+                self._unmasked = scores[:, 0]
+            self._scores.append(scores[:, beside:])
+            scores = _joined(self._scores)
+        self._designs.append(design)
+        design = _joined(self._designs)
+        weights = kind.weights(self.kernel, design, features.count, self._energy)
+        return Samples(
+            design, scores, weights.to(scores.dtype), self._unmasked,
+            self.score.reference["targets"], self._energy, self._flags(scores),
+        )  # fmt: skip
+
+    def _flags(self, scores: Tensor) -> Tensor:
+        finite = (scores.isfinite().all(dim=1) & self._unmasked.isfinite()).all(dim=1)
+        problems = self._problems | flag(~finite, Problem.NON_FINITE_SCORES)
+        in_range = self.score.reference.get("in_range")
+        if in_range is None:
+            return problems
+        return problems | flag(~in_range, Problem.TARGET_OUT_OF_RANGE)
+
+
+def drawn(
+    sampler: Sampler, features: Features, num_samples: int, seed: int | Tensor, first: int = 0
+) -> Tensor:
+    """A sampler's rows, checked: row ``first`` and those that follow."""
+    count, bound = features.count, features.bound
+    if first == 0:
+        design = sampler(count, bound, num_samples, seed=seed)
+    else:
+        design = cast(EndlessSampler, sampler)(count, bound, num_samples, seed=seed, first=first)
+    return features.kind.check(design, count, bound)
+
+
+def local_scores(
+    model: Model,
+    features: Features,
+    scores: Scores,
+    design: Tensor,
+    forward: Forward = Forward(),
+) -> Tensor:
+    """The scores [B,N,T] of the rows of a given design [B,N,S], in the solve's dtype."""
+    count = features.count
+    box = BlackBox(model, count.device, forward, features.kind.these)
+    with undisturbed(count.device):
+        design = features.kind.check(design, count, features.bound)
+        total = len(count) * design.shape[1]
+        score = Predictions(box, scores, len(count), forward, features.chunk_size, total)
+        return score(features.rows(design, box, 0), design.shape[1])
+
+
+def scores_of_inputs(
+    model: Model, inputs: Tensor, chunk_size: int, forward: Forward = Forward()
+) -> Tensor:
+    """The scores [B,K] of all classes for inputs [B,…] as they are, in the solve's dtype."""
+
+    def rows(blocks: list[Block], size: int) -> Tensor:
+        chunk = torch.cat([inputs[numbers] for numbers, _ in blocks])
+        padding = chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])
+        return torch.cat([chunk, padding]).to(box.dtype or chunk.dtype)
+
+    box = BlackBox(model, inputs.device, forward)
+    with undisturbed(inputs.device):
+        batch = len(inputs)
+        return Predictions(box, Classes("all"), batch, forward, chunk_size, batch)(rows, 1)[:, 0]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
