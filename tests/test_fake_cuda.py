@@ -20,7 +20,7 @@ from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 from torchlime.noise import Gaussian
-from torchlime.segments import Grid, Slic
+from torchlime.segments import Grid, Reduced, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
@@ -73,6 +73,7 @@ EXPLAINERS = [
     Lime(Slic(30), FixedCount(), 100, SegmentMean(), InverseDistance(), Lasso(fraction=0.2)),
     Lime(Slic(30), kernel=Exponential(1.0, "pixel_euclidean"), surrogate=Lasso(alpha=0.1)),
     Lime(Slic(30), num_samples=100, kernel=WithoutUnmasked()),
+    Lime(Reduced(Slic(30), 40), num_samples=100),
 ]
 
 
