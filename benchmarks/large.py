@@ -3,7 +3,7 @@
 Then what a reduced copy costs in quality, on photos that have all their detail.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -63,7 +63,7 @@ def of_compat(settings: Settings, size: tuple[int, int]) -> list[Row]:
 
 
 def measured(
-    settings: Settings, calls: dict[str, Calls], prepare: dict[str, Callable[[], Calls]]
+    settings: Settings, calls: Mapping[str, Calls], prepare: Mapping[str, Callable[[], Calls]]
 ) -> list[Row]:
     """Seconds and peak memory of each side."""
     warm = {name: call[0] for name, call in calls.items()}

@@ -184,6 +184,21 @@ def test_runs_on_fake_cuda_without_a_word_to_the_host(size):
     assert segments.labels.device.type == "cuda"
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_gpu_gives_the_labels_of_the_cpu_without_waiting(dtype):
+    images = random_images(2, 3, 301, 403).to(dtype)
+    segmenter, on_device = Reduced(Slic(30), 128), images.cuda()
+    segmenter(on_device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        segments = segmenter(on_device)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(segments.labels.cpu(), segmenter(images).labels)
+
+
 def test_compiles_to_one_graph_with_the_same_labels():
     images = random_images(2, 3, 45, 37)
     compiled = torch.compile(Reduced(Slic(9), 20), fullgraph=True, backend="aot_eager")
