@@ -10,7 +10,7 @@ from torchvision.models import ResNet18_Weights
 
 from torchlime.folders import meant_by
 from torchlime.models import Classifier
-from torchlime.models.categories import called, offers
+from torchlime.models.categories import alike, called, offers
 from torchlime.models.imagenet import _TABLE, synsets, with_synonyms
 
 IMAGENET = ResNet18_Weights.DEFAULT.meta["categories"]
@@ -103,6 +103,14 @@ def test_categories_that_are_wordnet_ids():
         [0], [1], [2], [], [1],
     ]  # fmt: skip
     assert offers("cat", ids) == " (nearest: tabby cat (1))"
+
+
+def test_folders_that_mean_the_same_are_found_among_a_thousand():
+    ids = [synset.id for synset in synsets()]
+    assert alike("tabby cat", ids, IMAGENET) == [281]
+    assert alike("panda", ids, IMAGENET) == [387, 388]
+    assert alike("crane bird", ["crane", "n02012849", "crane bird"], IMAGENET) == [1, 2]
+    assert alike("cat", ids, IMAGENET) == alike("tabby", ids, []) == []
 
 
 def test_words_are_compared_whole_and_without_case():

@@ -248,6 +248,12 @@ def test_a_label_near_a_category_offers_it(root, out):
         run(root, out, label="dark blue")
 
 
+def test_a_label_near_a_folder_offers_it(root, out):
+    (root / "blue").rename(root / "n02123045")
+    with pytest.raises(ValueError, match=r"called 'cat' \(nearest: tabby cat \(n02123045\)\)"):
+        run(root, out, label="cat")
+
+
 def test_any_class_where_a_label_has_none(root, out):
     (root / "red").rename(root / "roses")
     said = []

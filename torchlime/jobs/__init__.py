@@ -26,7 +26,7 @@ from torchlime.jobs.store import Explanations, Store, picture_path
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
 from torchlime.models import Classifier, refuse_bombs
-from torchlime.models.categories import listed, offers
+from torchlime.models.categories import alike, listed, offers
 
 __all__ = ["Local", "Summary", "read", "run"]
 
@@ -159,12 +159,12 @@ def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) ->
     known = class_names(found)
     names = [label] if label in known else [known[i] for i in meant_by(label, known)]
     if not names:  # tabby cat in n02123045/
-        meant = set(classifier.called(label))
-        names = [name for name in known if not meant.isdisjoint(classifier.called(name))]
+        names = [known[i] for i in alike(label, known, classifier.categories or [])]
     if len(names) != 1:
         told = f"several folders in {root} are" if names else f"no folder in {root} is"
-        listed = ", ".join(repr(name) for name in (names or known)[:10])
-        raise ValueError(f"{told} called {label!r}" + f" ({listed})" * bool(listed))
+        some = ", ".join(repr(name) for name in (names or known)[:10])
+        near = "" if names else offers(label, known, known)
+        raise ValueError(f"{told} called {label!r}" + (near or f" ({some})" * bool(some)))
     return [photo for photo in found if photo.class_name == names[0]]
 
 

@@ -25,6 +25,19 @@ def called(name: str, categories: Sequence[str]) -> list[int]:
     return same or meant_by(name, categories) or meant_by(name, with_synonyms(categories))
 
 
+def alike(name: str, others: Sequence[str], categories: Sequence[str]) -> list[int]:
+    """Which of ``others`` mean a category that ``name`` means: their indices.
+
+    >>> alike("tabby cat", ["n01440764", "n02123045"], ["tench", "tabby, tabby cat, n02123045"])
+    [1]
+    """
+    meant = called(name, categories)
+    known = with_synonyms(categories)
+    # Few are left by their names alone, of perhaps a thousand folders.
+    near = [i for i, other in enumerate(others) if meant_by(other, [known[c] for c in meant])]
+    return [i for i in near if not set(meant).isdisjoint(called(others[i], categories))]
+
+
 def listed(indices: Sequence[int], categories: Sequence[str]) -> str:
     """Some categories with their indices, in words.
 
@@ -34,12 +47,13 @@ def listed(indices: Sequence[int], categories: Sequence[str]) -> str:
     return ", ".join(f"{categories[index]!r} ({index})" for index in indices)
 
 
-def offers(name: str, categories: Sequence[str]) -> str:
+def offers(name: str, categories: Sequence[str], marks: Sequence[object] | None = None) -> str:
     """ " (nearest: …)" with the categories that may have been meant by an unknown name, if any.
 
     These are the ones that share a word with it, by a name of their own or of ImageNet's: first
     those that share most, then those that end alike, as "tiger cat" does for "cat", then those
     whose first name it is. Where none shares a word, up to three that are spelled nearly so.
+    Behind each stands what tells it: its index, or what ``marks`` has for it.
 
     >>> offers("cat", ["crate", "cat flap", "tiger cat", "tabby, tabby cat"])
     ' (nearest: tiger cat (2), tabby cat (3), cat flap (1))'
@@ -51,7 +65,8 @@ def offers(name: str, categories: Sequence[str]) -> str:
     most = _LISTED
     if not found:
         found, most = _best(named, partial(_by_letters, " ".join(_words(name)))), _FEW
-    near = ", ".join(f"{other.strip()} ({index})" for index, other in found[:most])
+    marks = range(len(categories)) if marks is None else marks
+    near = ", ".join(f"{other.strip()} ({marks[index]})" for index, other in found[:most])
     more = f" and {len(found) - most} more" if found[most:] and most == _LISTED else ""
     return f" (nearest: {near}{more})" if near else ""
 
