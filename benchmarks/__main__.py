@@ -9,7 +9,7 @@ from pathlib import Path
 
 NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
-    "scale", "vectors", "residual",
+    "scale", "vectors", "residual", "large",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="where results go instead of benchmarks/results")
     parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat and jobs")
     parser.add_argument(
-        "--photos", type=positive, help="how many, of superpixels, samples and jobs"
+        "--photos", type=positive, help="how many, of superpixels, samples, jobs and large"
     )
     parser.add_argument("--reference", type=positive, help="masks of the reference of samples")
     parser.add_argument(

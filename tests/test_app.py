@@ -17,7 +17,7 @@ from tests.pictures import bomb
 from torchlime import cli, models, plot
 from torchlime.app import explaining
 from torchlime.app.explaining import Models, explain, explainer_with, read_upload
-from torchlime.segments import Slic
+from torchlime.segments import Reduced, Slic
 
 ROOT = Path(__file__).parents[1]
 TINY = "tests.tiny:bright"
@@ -121,7 +121,7 @@ def test_a_label_and_the_class_it_means(known):
 
 def test_choices_are_the_command_lines_options():
     explainer = explainer_with({**FEW, "fill": "#ff0000", "surrogate": "lasso", "seed": 3})
-    assert explainer.segmenter == Slic(5)
+    assert explainer.segmenter == Reduced(Slic(5), 1024)
     assert explainer.fill == torchlime.fills.Constant((1.0, 0.0, 0.0))
     assert isinstance(explainer.surrogate, torchlime.surrogates.Lasso)
     assert (explainer.num_samples, explainer.seed) == (32, 3)

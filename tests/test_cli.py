@@ -223,7 +223,10 @@ def test_a_warning_is_one_line():
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
-        (["--segmenter", "slic"], "Slic(num_segments=4"),
+        (["--segmenter", "slic"], "Reduced(segmenter=Slic(num_segments=4"),
+        (["--segmenter", "slic"], "max_side=1024"),
+        (["--segmenter", "slic", "--segment-side", "300"], "max_side=300"),
+        (["--segmenter", "slic", "--segment-side", "0"], "(segmenter=Slic(num_segments=4"),
         (["--segments", "7"], "Grid(rows=2, cols=3)"),
         (["--sampler", "bernoulli"], "Bernoulli(keep=0.5)"),
         (["--sampler", "bernoulli:0.7"], "Bernoulli(keep=0.7)"),

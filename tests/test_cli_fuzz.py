@@ -39,6 +39,7 @@ FLAGS = st.one_of(
     option("samples", words("16", "40"), NUMBERS),
     option("segments", words("1", "4", "9"), NUMBERS),
     option("segmenter", words("slic", "grid")),
+    option("segment-side", words("0", "8", "1024"), NUMBERS),
     option("sampler", words("orthogonal", "bernoulli", "bernoulli:0.3", "fixed-count:0.5")),
     option("fill", words("mean", "image-mean", "blur:2", "#08f0a0", "0", "1")),
     option("kernel", words("exponential", "exponential:1", "inverse-distance", "without-unmasked")),

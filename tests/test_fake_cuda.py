@@ -20,7 +20,7 @@ from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 from torchlime.noise import Gaussian
-from torchlime.segments import Grid, Slic
+from torchlime.segments import Grid, Reduced, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
@@ -101,6 +101,7 @@ EXPLAINERS = [
         segmenter=Slic(30), kernel=Exponential(1.0, "pixel_euclidean"), surrogate=Lasso(alpha=0.1)
     ),
     Lime(segmenter=Slic(30), num_samples=100, kernel=WithoutUnmasked()),
+    Lime(segmenter=Reduced(Slic(30), 40), num_samples=100),
 ]
 
 

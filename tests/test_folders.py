@@ -78,6 +78,8 @@ def test_ids_know_no_machine():
     [
         ("cat", ["Cat", "dog", "cat"], [0, 2]),
         (" Tabby_Cat ", ["dog", "tabby  cat"], [1]),
+        ("german-shepherd", ["dog", "German shepherd"], [1]),
+        ("jack-o'-lantern", ["jack o' lantern", "jack-o'-lantern"], [0, 1]),
         ("tabby cat", ["tabby, tabby cat", "dog"], [0]),
         ("tabby, tabby cat", ["tiger cat", "tabby"], [1]),
         ("crane", ["crane, machine", "crane"], [1]),

@@ -790,6 +790,8 @@ NAMED = Classifier(tiny(), small(), ["tabby, tabby cat", "crane", "Crane", "tige
         (" TABBY Cat", 0),
         ("Tabby, tabby cat", 0),
         ("tiger cat", 3),
+        ("crane", 1),
+        ("Crane", 2),
         ("x", 4),
         ("1", 1),
     ],
@@ -802,7 +804,7 @@ def test_a_category_is_found(asked, index):
     ("asked", "reason"),
     [
         ("tigre cat", "unknown category 'tigre cat' .nearest: tiger cat"),
-        ("crane", "several categories are called 'crane': give an index .1, 2"),
+        ("CRANE", "are called 'CRANE': give the index of one of 'crane' .1., 'Crane' .2."),
         ("5", "there is no class 5 among 5"),
         ("-1", "there is no class -1 among 5"),
         ("", "unknown category ''"),

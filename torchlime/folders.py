@@ -1,6 +1,7 @@
 """Folders of photos: root/<class>/…, or all in one; and which class a name means."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -91,8 +92,8 @@ def class_names(photos: Iterable[Photo]) -> list[str]:
 def meant_by(name: str, known: Sequence[str]) -> list[int]:
     """Which of the ``known`` names ``name`` means: their indices, none if there are none.
 
-    Those equal to it but for case, for space and for underscores instead of spaces; else those that
-    share a synonym with it, of names that list several: "tabby, tabby cat".
+    Those equal to it but for case, for space and for underscores or hyphens instead of spaces; else
+    those that share a synonym with it, of names that list several: "tabby, tabby cat".
 
     >>> meant_by("tabby_cat", ["tabby, tabby cat", "Tench"]), meant_by("tench", ["Tench"])
     ([0], [0])
@@ -106,7 +107,7 @@ def meant_by(name: str, known: Sequence[str]) -> list[int]:
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
+    return " ".join(re.sub("[_-]", " ", name).casefold().split())
 
 
 def _synonyms(one: str, other: str) -> bool:

@@ -70,6 +70,7 @@ BAD_COMMANDS = {
     "--label yellow": "no folder in photos is called 'yellow' ('blue', 'green', 'red')",
     "--target yellow": "--target: unknown category 'yellow'",
     "--top 2 --label red": "--top and --label exclude each other",
+    "--any-class": "--any-class goes with --label",
     "--top 4": "--top: the model has only 3 classes, not 4",
     "--strongest 3": "unrecognized arguments: --strongest 3",
     "--out=": "--out: it needs a value, and got an empty one",

@@ -230,16 +230,69 @@ def test_a_label_chooses_photos_and_their_category(root, out, label):
     assert said == ["4 photos of 'red'; explained is 'Red, crimson' (0)"]
 
 
-def test_a_label_without_a_category(root, out):
+def test_a_label_without_a_category_is_an_error(root, out):
+    (root / "red").rename(root / "roses")
+    reason = r"the model has no category called 'roses'.*--target.*any_class \(--any-class\)"
+    with pytest.raises(ValueError, match=reason):
+        run(root, out, label="roses")
+    assert not out.exists()
+    classifier = tiny.bright()
+    classifier.categories = None
+    with pytest.raises(ValueError, match="called 'roses', since its categories are not known"):
+        jobs.run(root, out, classifier, label="roses")
+
+
+def test_a_label_near_a_category_offers_it(root, out):
+    (root / "blue").rename(root / "dark blue")
+    with pytest.raises(ValueError, match=r"called 'dark blue' \(nearest: .*blue \(2\)\)"):
+        run(root, out, label="dark blue")
+
+
+def test_a_label_near_a_folder_offers_it(root, out):
+    (root / "blue").rename(root / "n02123045")
+    with pytest.raises(ValueError, match=r"called 'cat' \(nearest: tabby cat \(n02123045\)\)"):
+        run(root, out, label="cat")
+
+
+def test_any_class_where_a_label_has_none(root, out):
     (root / "red").rename(root / "roses")
     said = []
-    run(root, out, label="roses", say=said.append)
+    run(root, out, label="roses", any_class=True, say=said.append)
     assert {row["predicted"] == row["targets"][0] for row in rows(out).values()} == {True}
     reason = "explained is the best class, since the model has no category of that name"
     assert said == [f"4 photos of 'roses'; {reason}"]
     run(root, out, label="roses", targets=(1,), overwrite=True, say=said.append)
     assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
     assert said[1] == "4 photos of 'roses'; explained is 'green' (1)"
+    run(root, out, label="green", any_class=True, overwrite=True)
+    assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
+
+
+@pytest.mark.parametrize("label", ["tabby cat", "Tabby", "n02123045"])
+@pytest.mark.parametrize("folder", ["n02123045", "tabby", "tabby, tabby cat"])
+def test_imagenets_names_and_ids_of_folders_and_categories(root, out, label, folder):
+    (root / "green").rename(root / folder)
+    (root / "red").rename(root / "n02510455")
+    classifier = tiny.bright()
+    classifier.categories = ["n02510455", "n02123045", "crane"]
+    explainer, said = Lime(segmenter=Slic(6), num_samples=32), []
+    engine = jobs.Local(workers=0)
+    jobs.run(root, out, classifier, explainer, engine=engine, label=label, say=said.append)
+    assert {row["class"] for row in rows(out).values()} == {folder}
+    assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
+    assert said == [f"3 photos of {folder!r}; explained is 'n02123045' (1)"]
+
+
+def test_of_a_labels_meanings_its_folders_counts(root, out):
+    (root / "green").rename(root / "giant panda")
+    classifier = tiny.bright()
+    classifier.categories = ["n02509815", "n02510455", "crane"]  # both are pandas
+    engine = jobs.Local(workers=0)
+    jobs.run(root, out, classifier, SETTINGS, engine=engine, label="panda")
+    assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
+    (root / "red").rename(root / "red panda")
+    with pytest.raises(ValueError, match=r"several folders in .* \('giant panda', 'red panda'\)"):
+        jobs.run(root, out, classifier, SETTINGS, engine=engine, label="panda", overwrite=True)
 
 
 def test_a_label_means_what_its_folder_means(root, out):
@@ -268,8 +321,9 @@ def test_labels_that_choose_nothing(root, out, label, reason):
 
 def test_a_label_of_several_categories(root, out):
     classifier = tiny.bright()
-    classifier.categories = ["red", "Red", "blue"]
-    with pytest.raises(ValueError, match=r"several categories called 'red': give an index.*0, 1"):
+    classifier.categories = ["RED", "Red", "blue"]
+    reason = r"several categories called 'red'.* index of one of 'RED' \(0\), 'Red' \(1\)"
+    with pytest.raises(ValueError, match=reason):
         jobs.run(root, out, classifier, label="red")
 
 

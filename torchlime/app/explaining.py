@@ -236,14 +236,12 @@ class Explained:
 
     def snippet(self, top: int, opacity: float) -> str:
         """Python that makes :attr:`archive` and the overlays' PNG file again, bit for bit."""
-        strategies = [
-            getattr(self.explainer, field.name) for field in dataclasses.fields(self.explainer)
-        ]
-        strategies = [type(one) for one in strategies if dataclasses.is_dataclass(one)]
-        imports = sorted(
-            f"from {'.'.join(one.__module__.split('.')[:2])} import {one.__name__}"
-            for one in strategies
-        )
+        settings_of = [getattr(self.explainer, f.name) for f in dataclasses.fields(self.explainer)]
+        imports = sorted({
+            f"from {'.'.join(kind.__module__.split('.')[:2])} import {kind.__name__}"
+            for setting in settings_of
+            for kind in _strategies_in(setting)
+        })  # fmt: skip
         settings = "\n".join(
             f"    {field.name}={getattr(self.explainer, field.name)!r},"
             for field in dataclasses.fields(self.explainer)
@@ -263,6 +261,14 @@ class Explained:
             opacity=opacity,
             picture=repr(self.file_name(".png")),
         )
+
+
+def _strategies_in(setting: Any) -> Iterator[type]:
+    """The classes that the ``repr`` of a setting names: a strategy may hold another."""
+    if dataclasses.is_dataclass(setting):
+        yield type(setting)
+        for field in dataclasses.fields(setting):
+            yield from _strategies_in(getattr(setting, field.name))
 
 
 _SNIPPET = '''\

@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 _OF_ONE_PHOTO = ("strongest", "out", "save", "max-side")
 
+_OF_THE_RUN = ("any_class", "pictures", "overwrite", "retry")
+
 JOB_OPTIONS = {
     "label": Option(None, str,
-        "only photos/LABEL/…, and explain the category of that name if the model has one"),
+        "only photos/LABEL/…, and explain the category of that name"),
     **{name: option for name, option in OPTIONS.items() if name not in _OF_ONE_PHOTO},
     "target": Option([], str,
         "explain this class, an index or a category's name; repeatable", many=True),
@@ -42,6 +44,7 @@ JOB_OPTIONS = {
     "address": Option(None, str, "of a Ray cluster (default: one on this machine alone)"),
 }  # fmt: skip
 _SWITCHES = {
+    "any-class": "explain the best class of each photo where the model has no category LABEL",
     "pictures": "draw the overlays too, as PNG files",
     "overwrite": "begin anew; what is in the folder is kept until the first new rows are there",
     "retry": "try again the photos that failed",
@@ -74,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--out: name a folder for the results")
     if asked.address is not None and asked.engine != "ray":
         raise UsageError("--address: goes with --engine ray")
+    if arguments.any_class and asked.label is None:
+        raise UsageError("--any-class goes with --label")
     if asked.top is not None and asked.label is not None:
         raise UsageError("--top and --label exclude each other: a label's category is explained")
     torch.manual_seed(asked.seed)  # so that random weights are the same in every run
@@ -91,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
                 targets=targets_of(asked, classifier),
                 top=asked.top or 1,
                 engine=engine,
-                **{name: getattr(arguments, name) for name in ("pictures", "overwrite", "retry")},
+                **{name: getattr(arguments, name) for name in _OF_THE_RUN},
                 progress=meter,
                 say=lambda sentence: print(sentence, flush=True),
             )

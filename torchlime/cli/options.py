@@ -163,6 +163,9 @@ OPTIONS = {
     "samples": Option(512, count(2), "perturbed copies of each photo"),
     "segments": Option(50, count(1), "superpixels of each photo, about"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
+    "segment-side": Option(1024, count(0),
+        "segment a reduced copy where the longer side of what the network sees is larger; "
+        "0 segments at full size"),
     "sampler": Option("orthogonal", _strategy(SAMPLERS),
         "orthogonal, bernoulli[:KEPT SHARE] or fixed-count[:HIDDEN SHARE]"),
     "fill": Option("mean", _fill,
@@ -282,7 +285,7 @@ def _filled(word: object) -> str:
 def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:
     """The explainer with these options."""
     return torchlime.Lime(
-        segmenter=SEGMENTERS[asked.segmenter](asked.segments),
+        segmenter=_segmenter(asked),
         sampler=asked.sampler,
         num_samples=asked.samples,
         fill=asked.fill,
@@ -291,6 +294,14 @@ def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:
         autocast=DTYPES[asked.dtype],
         seed=asked.seed,
     )
+
+
+def _segmenter(asked: argparse.Namespace) -> Any:
+    """Grids cost nothing at any size."""
+    segmenter = SEGMENTERS[asked.segmenter](asked.segments)
+    if asked.segmenter == "grid" or not asked.segment_side:
+        return segmenter
+    return segments.Reduced(segmenter, asked.segment_side)
 
 
 def record_of(words: Mapping[str, Any], asked: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchlime._labelmap import Segments
 from torchlime.compat.lime_base import Array, to_numpy
 from torchlime.compat.scikit_image import SegmentationAlgorithm
-from torchlime.segments import FastSlic, Grid, Slic
+from torchlime.segments import FastSlic, Grid, Reduced, Slic
 
 
 def as_photos(image: Any) -> tuple[list[Array], bool]:
@@ -44,9 +44,12 @@ def _as_photo(image: Any) -> Array:
 
 
 def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
-    """What ``segmentation_fn`` stands for."""
+    """What ``segmentation_fn`` stands for.
+
+    "slic" segments a photo whose longer side is above 1024 pixels in a reduced copy.
+    """
     if isinstance(given, str) and given == "slic":
-        return Slic()
+        return Reduced(Slic())
     if callable(given):
         return given
     if given is not None:
@@ -60,14 +63,16 @@ def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
             "quickshift; pip install 'torchlime[lime]' for lime's numbers",
             stacklevel=3,
         )
-        return Slic()
+        return Reduced(Slic())
 
 
 def segmented(image: Array, segmenter: Callable[[Any], Any], device: torch.device) -> Array:
     """Labels [H,W] of an image [H,W,C]."""
-    if isinstance(segmenter, Slic | Grid | FastSlic):
-        pixels = image if image.dtype.kind == "f" else image.astype(np.float32)
-        labels = segmenter(upload([pixels], device).permute(0, 3, 1, 2))
+    if isinstance(segmenter, Slic | Grid | FastSlic | Reduced):
+        is_torchs = image.dtype.kind == "f" or image.dtype == np.uint8
+        pixels = upload([image if is_torchs else image.astype(np.float32)], device)
+        pixels = pixels if pixels.is_floating_point() else pixels.float()
+        labels = segmenter(pixels.permute(0, 3, 1, 2))
     elif isinstance(segmenter, SegmentationAlgorithm):
         labels = segmenter(_three_channels(image))
     else:
@@ -93,10 +98,30 @@ def is_dense(ids: Array) -> bool:
     return np.array_equal(ids, np.arange(len(ids)))
 
 
+def ids_and_ranks(labels: Array) -> tuple[Array, Array]:
+    """The distinct ``labels`` in ascending order [M], and the place of each pixel's among them.
+
+    By a table where they are small enough, which takes a fraction of a sort's time and memory:
+    of a photo of 12 megapixels 0.1 and not 2 s.
+    """
+    if (
+        labels.size
+        and labels.dtype.kind in "iu"
+        and 0 <= labels.min() <= labels.max() < labels.size
+    ):
+        present = np.zeros(int(labels.max()) + 1, dtype=bool)
+        present[labels] = True
+        ids = np.flatnonzero(present)
+        ranks = labels if is_dense(ids) else (np.cumsum(present) - 1)[labels]
+        return ids.astype(labels.dtype), ranks
+    ids, ranks = np.unique(labels, return_inverse=True)
+    return ids, ranks.reshape(labels.shape)
+
+
 def dense(segments: Array) -> Array:
     """Labels 0…M−1 in the same order; ``segments`` itself where they are."""
-    ids, ranks = np.unique(segments, return_inverse=True)
-    return segments if is_dense(ids) else ranks.reshape(segments.shape)
+    ids, ranks = ids_and_ranks(segments)
+    return segments if is_dense(ids) else ranks
 
 
 def warn_of_renumbering(stacklevel: int) -> None:
@@ -117,8 +142,10 @@ def hidden_pixels(image: Array, segments: Array, hide_color: Any) -> Array:
     if hide_color is not None:
         fudged[:] = hide_color
         return fudged
-    _, ranks, sizes = np.unique(segments, return_inverse=True, return_counts=True)
-    ranks = ranks.reshape(-1)
+    ids, ranks = ids_and_ranks(segments)
+    # Of 16 bits, as most are, so that NumPy sorts in linear time.
+    ranks = ranks.reshape(-1).astype(np.min_scalar_type(len(ids)))
+    sizes = np.bincount(ranks)
     order, ends = np.argsort(ranks, kind="stable"), np.cumsum(sizes)[:-1]
     for channel in range(image.shape[2]):
         parts = np.split(image[..., channel].reshape(-1)[order], ends)

@@ -26,6 +26,7 @@ from torchlime.jobs.store import Explanations, Store, picture_path
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
 from torchlime.models import Classifier, refuse_bombs
+from torchlime.models.categories import alike, listed, offers
 
 __all__ = ["Local", "Summary", "read", "run"]
 
@@ -54,6 +55,7 @@ def run(
     *,
     model: str = "a model of the caller's",
     label: str | None = None,
+    any_class: bool = False,
     targets: Sequence[int] = (),
     top: int = 1,
     engine: Engine | None = None,
@@ -71,8 +73,9 @@ def run(
         classifier: as :func:`torchlime.models.load` gives it.
         explainer: the settings; None = ``Lime()``.
         model: what the rows call the classifier.
-        label: only photos of the class of that name; explained is the category of that name, else,
-            where the model has none, the best class.
+        label: only photos of the class of that name, or of what the model's category of that name
+            is called too; explained is that category: see :meth:`Classifier.called`.
+        any_class: explain the best class where the model has no category of the label's name.
         targets: the classes to explain instead.
         top: how many of the best classes, where neither says which.
         engine: what takes the photos to the rows, such as :class:`Local` (the default).
@@ -84,7 +87,8 @@ def run(
 
     Raises:
         ValueError: there are no such photos; ``out`` was made with other settings, which are named,
-            or holds other things; or a target is no class of the model.
+            or holds other things; or a target is no class of the model; or the label is none, or
+            may mean several.
         OSError: a folder cannot be read or written, or the disk is full; what was done is kept.
         RuntimeError: the model fails on the first eight photos that it gets, or on all; no row is
             written of these, so that the model or the settings can be mended.
@@ -108,8 +112,8 @@ def run(
     """
     check_count(top, "top")
     explainer, engine = explainer or Lime(), engine or Local()
-    chosen = _chosen(Path(photos), Path(out), label)
-    targets = tuple(targets) or _category(classifier, label, chosen)
+    chosen = _chosen(Path(photos), Path(out), label, classifier)
+    targets = tuple(targets) or _category(classifier, label, chosen, any_class)
     if say is not None:
         say(_choice(chosen, label, targets, top, classifier))
     with Store(out) as store, warnings.catch_warnings():
@@ -142,7 +146,7 @@ def read(out: str | os.PathLike[str]) -> Explanations:
     return Explanations(out)
 
 
-def _chosen(root: Path, out: Path, label: str | None) -> list[Photo]:
+def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) -> list[Photo]:
     """The photos that are not our own pictures, of one class if it is asked for."""
     found = photos_in(root)
     if out.resolve().is_relative_to(root.resolve()):
@@ -154,10 +158,13 @@ def _chosen(root: Path, out: Path, label: str | None) -> list[Photo]:
         return found
     known = class_names(found)
     names = [label] if label in known else [known[i] for i in meant_by(label, known)]
+    if not names:  # tabby cat in n02123045/
+        names = [known[i] for i in alike(label, known, classifier.categories or [])]
     if len(names) != 1:
         told = f"several folders in {root} are" if names else f"no folder in {root} is"
-        listed = ", ".join(repr(name) for name in (names or known)[:10])
-        raise ValueError(f"{told} called {label!r}" + f" ({listed})" * bool(listed))
+        some = ", ".join(repr(name) for name in (names or known)[:10])
+        near = "" if names else offers(label, known, known)
+        raise ValueError(f"{told} called {label!r}" + (near or f" ({some})" * bool(some)))
     return [photo for photo in found if photo.class_name == names[0]]
 
 
@@ -197,19 +204,27 @@ def _draw_missing(store: Store, photos: Sequence[Photo]) -> None:
 
 
 def _category(
-    classifier: Classifier, label: str | None, photos: Sequence[Photo]
+    classifier: Classifier, label: str | None, photos: Sequence[Photo], any_class: bool
 ) -> tuple[int, ...]:
     """The category that a label, or the name of the folder that it chose, means to the model."""
-    for name in [] if label is None else [label, photos[0].class_name or ""]:
-        found = meant_by(name, classifier.categories or [])
-        if len(found) > 1:
-            raise ValueError(
-                f"the model has several categories called {name!r}: give an index as target "
-                f"({', '.join(map(str, found))})"
-            )
-        if found:
-            return tuple(found)
-    return ()
+    if label is None:
+        return ()
+    of_label, of_folder = (classifier.called(n) for n in (label, photos[0].class_name or ""))
+    both = [category for category in of_label if category in of_folder]
+    found = both or of_label or of_folder
+    if len(found) == 1 or (any_class and not found):
+        return tuple(found)
+    known = classifier.categories or []
+    if found:
+        raise ValueError(
+            f"the model has several categories called {label!r}: give as target (--target) the "
+            f"index of one of {listed(found, known)}"
+        )
+    why = offers(label, known) if known else ", since its categories are not known"
+    raise ValueError(
+        f"the model has no category called {label!r}{why}: give a target (--target), or let the "
+        "best class of each photo be explained by any_class (--any-class)"
+    )
 
 
 def _choice(

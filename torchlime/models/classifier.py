@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchlime._checks import device_of
-from torchlime._errors import nearest
-from torchlime.folders import meant_by
+from torchlime.models.categories import called, listed, offers
 from torchlime.models.photos import check_size, name_of, read_photo
 
 if TYPE_CHECKING:
@@ -207,13 +206,25 @@ class Classifier(nn.Module):
         """A score in words: "38.3%" of a probability, else four digits."""
         return f"{score:.1%}" if self.output in ("softmax", "sigmoid") else f"{score:.4g}"
 
+    def called(self, name: str) -> list[int]:
+        """The indices of the categories that ``name`` means, none if there are none.
+
+        Those of this name; else those with this synonym; else, of an ImageNet model and of
+        categories that are WordNet ids, those that ImageNet calls so: "tabby cat", "n02123045".
+        Case, spaces, underscores and hyphens do not count.
+
+        >>> classifier = Classifier(nn.Identity(), categories=["tench", "n02123045", "crane"])
+        >>> classifier.called("Tabby_cat"), classifier.called("giraffe")
+        ([1], [])
+        """
+        return called(name, self.categories or [])
+
     def find_category(self, name: str) -> int:
-        """The index of the category that ``name`` means to :func:`folders.meant_by`; or
-        ``int(name)``.
+        """The index of the one category that ``name`` means, see :meth:`called`; or ``int(name)``.
 
         Raises:
-            ValueError: there is none (the nearest names are offered), or several; or the name
-                is no index and the categories are not known.
+            ValueError: there is none (the nearest names are offered), or several (which are
+                listed); or the name is no index and the categories are not known.
 
         Example:
             >>> classifier = Classifier(nn.Identity(), categories=["tabby, tabby cat", "Tench"])
@@ -229,17 +240,14 @@ class Classifier(nn.Module):
             raise ValueError(
                 f"the model's categories are not known, so {name!r} cannot be found: give an index"
             )
-        found = meant_by(name, self.categories)
+        found = self.called(name)
         if len(found) > 1:
             raise ValueError(
-                f"several categories are called {name!r}: give an index "
-                f"({', '.join(map(str, found))})"
+                f"several categories are called {name!r}: give the index of one of "
+                f"{listed(found, self.categories)}"
             )
         if not found:
-            whole = [category.strip().casefold() for category in self.categories]
-            every = [*whole, *(part.strip() for names in whole for part in names.split(","))]
-            near = nearest(name.strip().casefold(), dict.fromkeys(every))
-            raise ValueError(f"unknown category {name!r}{near}")
+            raise ValueError(f"unknown category {name!r}{offers(name, self.categories)}")
         return found[0]
 
     def forward(self, pixels: Tensor) -> Tensor:

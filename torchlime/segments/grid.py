@@ -7,6 +7,7 @@ from torch import Tensor
 
 from torchlime._checks import check_count, check_images
 from torchlime._labelmap import Segments
+from torchlime.segments.axis import Axis
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,10 @@ class Grid:
             raise ValueError(
                 f"Grid({self.rows}, {self.cols}) does not fit images of {height}×{width} pixels"
             )
-        row = _cells(height, self.rows, images.device)
-        column = _cells(width, self.cols, images.device)
+        row = Axis(height, self.rows).part(images.device)
+        column = Axis(width, self.cols).part(images.device)
         labels = row[:, None] * self.cols + column
         bound = int(self.rows * self.cols)
         count = torch.full((batch,), bound, device=images.device)
         ok = torch.ones(batch, dtype=torch.bool, device=images.device)
         return Segments(labels.expand(batch, -1, -1), count, ok, bound)
-
-
-def _cells(size: int, cells: int, device: torch.device) -> Tensor:
-    """The cell of every pixel of an axis: the i with i·size//cells ≤ pixel < (i+1)·size//cells."""
-    pixels = torch.arange(size, device=device)
-    return (pixels * cells + cells - 1) // size

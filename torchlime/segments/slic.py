@@ -11,6 +11,7 @@ from torch import Tensor
 from torchlime._checks import check_count, check_images, check_positive, check_real
 from torchlime._labelmap import Segments
 from torchlime._precision import solve_dtype
+from torchlime.segments.axis import Axis
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
 # A window penalty stands above every squared distance, and the penalty of a cell beyond the
@@ -99,39 +100,11 @@ class Slic:
         return Segments(labels, count, ok, grid.cells)
 
 
-class _Axis(NamedTuple):
-    """One side of the image, cut into parts that differ by at most a pixel."""
-
-    length: int
-    parts: int
-
-    @property
-    def step(self) -> float:
-        return self.length / self.parts
-
-    @property
-    def size(self) -> int:
-        """Pixels of the longest part."""
-        return -(-self.length // self.parts)
-
-    def tiles(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Pixels of each part, padded to one size: index and valid, [parts,size]."""
-        bounds = torch.arange(self.parts + 1, device=device) * self.length // self.parts
-        index = bounds[:-1, None] + torch.arange(self.size, device=device)
-        return index.clamp(max=self.length - 1), index < bounds[1:, None]
-
-    def places(self, device: torch.device) -> Tensor:
-        """Where in the flat tiles each pixel lies: the inverse of ``tiles``, [length]."""
-        pixel = torch.arange(self.length, device=device)
-        part = ((pixel + 1) * self.parts - 1) // self.length
-        return part * self.size + pixel - part * self.length // self.parts
-
-
 class _Grid(NamedTuple):
     """The cells that start the clusters. G is their number, P the pixels of the largest."""
 
-    rows: _Axis
-    columns: _Axis
+    rows: Axis
+    columns: Axis
 
     @property
     def cells(self) -> int:
@@ -162,7 +135,7 @@ def _grid(height: int, width: int, num_segments: int) -> _Grid:
     rows = round(math.sqrt(num_segments * height / width))
     rows = min(max(rows, 1), height, num_segments)
     columns = min(max(round(num_segments / rows), 1), width)
-    return _Grid(_Axis(height, rows), _Axis(width, columns))
+    return _Grid(Axis(height, rows), Axis(width, columns))
 
 
 def _colours(images: Tensor, blur: bool) -> Tensor:
@@ -256,7 +229,7 @@ def _points(colours: Tensor, pixel: Tensor, grid: _Grid) -> _Points:
     )
 
 
-def _places(axis: _Axis, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _places(axis: Axis, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Places [B,parts,size] from the middle of each part, the middles, and which are real."""
     index, real = axis.tiles(pixel.device)
     place = (index * pixel[:, None, None]).round()

@@ -1,0 +1,52 @@
+"""One side of an image, cut into parts that differ by at most a pixel."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """A side of ``length`` pixels in ``parts`` parts, at most as many as there are pixels.
+
+    Convention:
+        Part i covers the pixels i·length//parts … (i+1)·length//parts − 1, so none is empty.
+    """
+
+    length: int
+    parts: int
+
+    @property
+    def step(self) -> float:
+        """Pixels of a part, in the mean."""
+        return self.length / self.parts
+
+    @property
+    def size(self) -> int:
+        """Pixels of the longest part."""
+        return -(-self.length // self.parts)
+
+    def bounds(self, device: torch.device) -> Tensor:
+        """Where each part starts, and where the last one ends: [parts+1] int64."""
+        return torch.arange(self.parts + 1, device=device) * self.length // self.parts
+
+    def tiles(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Pixels of each part, padded to one size: index and valid, [parts,size]."""
+        bounds = self.bounds(device)
+        index = bounds[:-1, None] + torch.arange(self.size, device=device)
+        return index.clamp(max=self.length - 1), index < bounds[1:, None]
+
+    def part(self, device: torch.device) -> Tensor:
+        """The part of each pixel: [length] int64, in steps of 0 or 1 from 0 to parts − 1.
+
+        >>> Axis(7, 3).part(torch.device("cpu")).tolist()
+        [0, 0, 1, 1, 2, 2, 2]
+        """
+        pixel = torch.arange(self.length, device=device)
+        return ((pixel + 1) * self.parts - 1) // self.length
+
+    def places(self, device: torch.device) -> Tensor:
+        """Where in the flat tiles each pixel lies: the inverse of ``tiles``, [length]."""
+        part = self.part(device)
+        pixel = torch.arange(self.length, device=device)
+        return part * self.size + pixel - part * self.length // self.parts

@@ -1,0 +1,109 @@
+"""Large images: the segments of a reduced copy, enlarged."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import check_count, check_images
+from torchlime._labelmap import Segments
+from torchlime.segments.axis import Axis
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Segments of a copy that is reduced to ``max_side``, enlarged to the image.
+
+    For large photos: time and memory of the segmentation are those of the copy.
+
+    The image is cut into as many rows and columns of blocks as the copy has pixels, whose sides
+    differ by at most a pixel; a block becomes one pixel, the mean of its own. Then every pixel
+    of a block gets the block's label.
+
+    Args:
+        segmenter: images [B,C,h,w] → Segments, such as :class:`~torchlime.segments.Slic`.
+        max_side: the longer side of the copy, in pixels. An image that is no larger goes to the
+            segmenter as it is.
+
+    Convention:
+        Block (i, j) of h×w covers the rows i·H//h … (i+1)·H//h − 1, and the columns likewise.
+        Non-finite pixels count as 0, as in Slic; the copy has the dtype of the images. A mean is
+        added up in one order by elementwise operations, and that of equal pixels is their value:
+        so segments are the same, bit for bit, in any batch, if those of the segmenter are.
+
+    Segments that are connected in the copy stay connected, and ids that are dense stay dense: no
+    block is empty, a block is connected, and the blocks of neighbouring pixels share a whole side.
+
+    Raises:
+        TypeError: the segmenter is not callable or gives no Segments, ``max_side`` is not an int,
+            or the images are not float.
+        ValueError: ``max_side`` is below 1, or the images are not [B,C,H,W].
+
+    Example:
+        >>> from torchlime.segments import Grid
+        >>> Reduced(Grid(1, 2), max_side=3)(torch.zeros(1, 3, 2, 7)).labels.tolist()
+        [[[0, 0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1]]]
+    """
+
+    segmenter: Callable[[Tensor], Segments]
+    max_side: int = 1024
+
+    def __post_init__(self) -> None:
+        if not callable(self.segmenter):
+            raise TypeError(f"segmenter must be callable, got {type(self.segmenter).__name__}")
+        check_count(self.max_side, "max_side")
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Segments:
+        """Segment ``images`` [B,C,H,W], float of any precision and range."""
+        check_images(images)
+        height, width = images.shape[2:]
+        longest = max(height, width)
+        if longest <= self.max_side:
+            return self._segments(images)
+        rows, columns = (_reduced(side, longest, int(self.max_side)) for side in (height, width))
+        copy = _means(_means(images, columns, dim=3), rows, dim=2).to(images.dtype)
+        found = self._segments(copy)
+        return found._replace(labels=_enlarged(found.labels, rows, columns))
+
+    def _segments(self, images: Tensor) -> Segments:
+        found = self.segmenter(images)
+        if not isinstance(found, Segments):
+            raise TypeError(
+                f"segmenter must give a Segments, got {type(found).__name__}; "
+                "torchlime._labelmap.segments_from_labels makes one of a label map"
+            )
+        return found
+
+
+def _reduced(side: int, longest: int, max_side: int) -> Axis:
+    """``side`` in the share of ``max_side`` in ``longest``, rounded, but at least a pixel."""
+    return Axis(side, max(1, (2 * side * max_side + longest) // (2 * longest)))
+
+
+def _means(images: Tensor, axis: Axis, dim: int) -> Tensor:
+    """The mean of each of the axis's parts along ``dim``, in float32 at least.
+
+    x₀ + Σ (xⱼ/n − x₀/n) cannot overflow, and gives x₀ where all are equal.
+    """
+    index, valid = axis.tiles(images.device)
+    shape = (-1, *[1] * (3 - dim))
+    count = valid.sum(dim=1).view(shape)
+
+    def pixels(place: int) -> Tensor:
+        taken = images.index_select(dim, index[:, place])
+        return taken.to(torch.promote_types(images.dtype, torch.float32)).nan_to_num_(0, 0, 0)
+
+    means = pixels(0)
+    first = means / count
+    for place in range(1, axis.size):
+        step = pixels(place).div_(count).sub_(first)
+        means += step.masked_fill_(~valid[:, place].view(shape), 0)
+    return means
+
+
+def _enlarged(labels: Tensor, rows: Axis, columns: Axis) -> Tensor:
+    """Labels [B,h,w] → [B,H,W]."""
+    device = labels.device
+    return labels.index_select(-1, columns.part(device)).index_select(-2, rows.part(device))
