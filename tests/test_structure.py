@@ -19,8 +19,8 @@ PACKAGE = ROOT / "torchlime"
 LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "version"},
-    {"_labelmap", "_hash", "_networks", "_antithetic", "_inputs", "_provenance", "_estimator"},
-    {"fit", "black_box"},
+    {"_hash", "_networks", "_antithetic", "_inputs", "_provenance", "_estimator"},
+    {"_labelmap", "fit", "black_box"},
     {"_kinds"},
     {"strategies", "_saved"},
     # The stages: none knows another.

@@ -301,7 +301,7 @@ def _sharded(rank, folder):
     explanation = logger.step(net, 0)
     assert explanation.coefficients.allclose(expected, atol=1e-5)
     assert logger.step(lambda x: net(x), 1) is not None
-    assert training._needs_every_rank(net.forward)
+    assert logger._needs_every_rank(net.forward)
     net(images).sum().backward()
 
 
@@ -725,7 +725,7 @@ def test_ignite(net):
 @pytest.mark.parametrize("name", ["LightningCallback", "TransformersCallback"])
 def test_adapters_are_callbacks_and_pickle(name, net, tmp_path):
     """Lightning's strategies that spawn send them to their processes."""
-    _, module, base = training._ADAPTERS[name]
+    _, module, base = training.ADAPTERS[name]
     library = pytest.importorskip(module)
     callback = getattr(training, name)(logged(*data(2), sink=tmp_path))
     assert isinstance(callback, getattr(library, base))
@@ -746,7 +746,7 @@ def test_the_adapters_libraries_are_imported_lazily():
 @pytest.mark.parametrize("name", ["LightningCallback", "TransformersCallback"])
 def test_a_missing_library_is_named(name, monkeypatch):
     monkeypatch.delitem(vars(training), name, raising=False)
-    package = training._ADAPTERS[name][1].partition(".")[0]
+    package = training.ADAPTERS[name][1].partition(".")[0]
     for module in [m for m in sys.modules if m.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_same_device
+from torchlime._inputs import as_label_map
 from torchlime._precision import solve_dtype
 
 
@@ -144,3 +145,23 @@ def segments_from_labels(
         (count <= max_segments).expand(batch),
         max_segments,
     )
+
+
+def as_segments(
+    segments: Segments | Tensor, images: Tensor, max_segments: int | None = None
+) -> Segments:
+    """Segments of images [B,C,H,W], from Segments or a label map, checked.
+
+    Raises:
+        TypeError, ValueError: they do not fit the images.
+    """
+    if isinstance(segments, Segments):
+        if max_segments is not None:
+            raise ValueError("max_segments goes with a label map; a Segments has its own bound")
+        check_segments(segments, images)
+        return segments
+    labels = as_label_map(segments, images.device)
+    if isinstance(labels, Tensor):
+        check_same_device(labels, images, "segments")
+    height, width = images.shape[2:]
+    return segments_from_labels(labels, len(images), (height, width), max_segments)

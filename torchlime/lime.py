@@ -7,9 +7,9 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_callables, check_count, check_same_device, is_integer
-from torchlime._inputs import as_images, as_label_map
-from torchlime._labelmap import Segments, check_segments, segments_from_labels
+from torchlime._checks import check_callables, check_count, is_integer
+from torchlime._inputs import as_images
+from torchlime._labelmap import Segments, as_segments
 from torchlime._provenance import in_words
 from torchlime._settings import NearestKeyword, check_keywords
 from torchlime._undisturbed import undisturbed
@@ -17,7 +17,7 @@ from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Pixels
 from torchlime.fills import Given, SegmentMean
-from torchlime.local import Samples, Sampling, drawn, local_fit, local_scores
+from torchlime.local import Samples, local_fit, local_samples, local_scores
 from torchlime.masks import Orthogonal
 from torchlime.segments import Slic
 from torchlime.strategies import Fill, Kernel, Sampler, Segmenter, Surrogate
@@ -186,12 +186,11 @@ class Lime(NearestKeyword):
         forward = self._forward(progress=progress)
         images = as_images(images, model)
         scores = scores_of(targets, top, len(images), images.device)
-        features = self._features(images, segments, max_segments)
-        number = int(self.num_samples)
-        sampling = Sampling(model, features, scores, self.kernel, forward, number)
-        with undisturbed(images.device):
-            seed = self.seed if seed is None else seed
-            return sampling.add(drawn(self.sampler, features, number, seed))
+        return local_samples(
+            model, self._features(images, segments, max_segments), scores, sampler=self.sampler,
+            num_samples=int(self.num_samples), kernel=self.kernel, forward=forward,
+            seed=self.seed if seed is None else seed,
+        )  # fmt: skip
 
     def _forward(self, differentiable: bool = False, progress: Progress | None = None) -> Forward:
         return Forward(
@@ -295,23 +294,3 @@ def score_masks(
     if isinstance(masks, Tensor) and masks.dim() == 2:
         masks = masks.expand(len(images), -1, -1)
     return local_scores(model, features, scores, masks, forward)
-
-
-def as_segments(
-    segments: Segments | Tensor, images: Tensor, max_segments: int | None = None
-) -> Segments:
-    """Segments of images [B,C,H,W], from Segments or a label map, checked.
-
-    Raises:
-        TypeError, ValueError: they do not fit the images.
-    """
-    if isinstance(segments, Segments):
-        if max_segments is not None:
-            raise ValueError("max_segments goes with a label map; a Segments has its own bound")
-        check_segments(segments, images)
-        return segments
-    labels = as_label_map(segments, images.device)
-    if isinstance(labels, Tensor):
-        check_same_device(labels, images, "segments")
-    height, width = images.shape[2:]
-    return segments_from_labels(labels, len(images), (height, width), max_segments)

@@ -111,6 +111,23 @@ class Samples(NamedTuple):
     problems: Tensor
 
 
+def local_samples(
+    model: Model,
+    features: Features,
+    scores: Scores = Classes(),
+    *,
+    sampler: Sampler,
+    num_samples: int,
+    kernel: Kernel,
+    forward: Forward = Forward(),
+    seed: int | Tensor = 0,
+) -> Samples:
+    """What :func:`local_fit` would fit in one round; arguments and errors are its."""
+    sampling = Sampling(model, features, scores, kernel, forward, num_samples)
+    with undisturbed(features.count.device):
+        return sampling.add(drawn(sampler, features, num_samples, seed))
+
+
 class Sampling:
     """Collects the samples of a call, round by round.
 

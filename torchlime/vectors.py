@@ -14,10 +14,10 @@ from torchlime._inputs import as_vectors
 from torchlime._provenance import in_words
 from torchlime._settings import NearestKeyword, check_keywords
 from torchlime._undisturbed import undisturbed
-from torchlime.black_box import Forward, Progress
+from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Vectors
-from torchlime.local import local_fit
+from torchlime.local import Samples, local_fit, local_samples
 from torchlime.noise import Gaussian
 from torchlime.strategies import Kernel, Sampler, Surrogate
 from torchlime.surrogates import Ridge
@@ -135,23 +135,53 @@ class VectorLime(NearestKeyword):
         forward = self._forward(differentiable, progress)
         x = as_vectors(x, model)
         scores = scores_of(targets, top, len(x), x.device, "x is")
-        if not callable(model):
-            if differentiable:
-                raise ValueError("differentiable=True needs a model of torch, not an estimator")
-            model = Estimator(model)
-            x = x.to(torch.promote_types(x.dtype, torch.float32))  # no array is bfloat16
-        with undisturbed(x.device):
-            features = Vectors(x, self.scale)
-        default = Exponential(0.75 * math.sqrt(features.bound), "euclidean")
-        used = dataclasses.replace(self, kernel=self.kernel or default)
+        if differentiable and not callable(model):
+            raise ValueError("differentiable=True needs a model of torch, not an estimator")
+        model, features = self._model_and_features(model, x)
+        kernel = self._kernel(features)
         seed = self.seed if seed is None else seed
         explanation = local_fit(
             model, features, scores, sampler=self.sampler, num_samples=int(self.num_samples),
-            kernel=used.kernel or default, surrogate=self.surrogate, forward=forward, seed=seed,
+            kernel=kernel, surrogate=self.surrogate, forward=forward, seed=seed,
             keep_samples=keep_samples,
         )  # fmt: skip
+        used = dataclasses.replace(self, kernel=kernel)
         settings = in_words(**{**vars(used), "seed": seed})
         return dataclasses.replace(explanation, settings=settings, explainer=used)
+
+    def samples(
+        self,
+        model: Any,
+        x: Tensor,
+        targets: Targets = None,
+        *,
+        top: int = 1,
+        seed: int | Tensor | None = None,
+        progress: Progress | None = None,
+    ) -> Samples:
+        """What :meth:`explain` would fit: noise, scores and weights, without a surrogate.
+
+        Arguments, guarantees and errors are those of :meth:`explain`.
+        """
+        forward = self._forward(progress=progress)
+        x = as_vectors(x, model)
+        scores = scores_of(targets, top, len(x), x.device, "x is")
+        model, features = self._model_and_features(model, x)
+        return local_samples(
+            model, features, scores, sampler=self.sampler, num_samples=int(self.num_samples),
+            kernel=self._kernel(features), forward=forward,
+            seed=self.seed if seed is None else seed,
+        )  # fmt: skip
+
+    def _model_and_features(self, model: Any, x: Tensor) -> tuple[Model, Vectors]:
+        if not callable(model):
+            model = Estimator(model)
+            x = x.to(torch.promote_types(x.dtype, torch.float32))  # no array is bfloat16
+        with undisturbed(x.device):
+            return model, Vectors(x, self.scale)
+
+    def _kernel(self, features: Vectors) -> Kernel:
+        return self.kernel or Exponential(0.75 * math.sqrt(features.bound), "euclidean")
 
     def _forward(self, differentiable: bool = False, progress: Progress | None = None) -> Forward:
         return Forward(

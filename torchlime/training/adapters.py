@@ -1,0 +1,69 @@
+"""Adapters: the logger, called by training libraries at the right moment."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torchlime.black_box import Model
+from torchlime.training.logger import ExplanationLogger
+
+
+class Hook:
+    """Logs at every ``every``-th of its calls, the first included.
+
+    A library's epochs and steps, which ``every`` might never divide, are not what it counts.
+    """
+
+    def __init__(self, logger: ExplanationLogger):
+        super().__init__()
+        self.logger = logger
+        self.calls = 0
+
+    def _called(self, model: Model, step: int) -> None:
+        self.calls += 1
+        if (self.calls - 1) % self.logger.every == 0:
+            self.logger.log(model, step)
+
+
+def ignite_handler(logger: ExplanationLogger, model: Model) -> Callable[[Any], None]:
+    """A handler of events of PyTorch-Ignite's trainer.
+
+    ``trainer.add_event_handler(Events.EPOCH_COMPLETED, ignite_handler(logger, model))``
+
+    Convention:
+        ``every`` counts its calls, from the first; it logs at the trainer's iteration.
+    """
+    hook = Hook(logger)
+    return lambda engine: hook._called(model, engine.state.iteration)
+
+
+class Lightning(Hook):
+    """A Lightning Callback that logs after validation, the sanity check excepted.
+
+    The module is called as it is: its ``forward`` takes images and returns scores.
+
+    Convention:
+        ``every`` counts validations, from the first; it logs at the trainer's global step.
+    """
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log, if it is time."""
+        if not trainer.sanity_checking:
+            self._called(pl_module, trainer.global_step)
+
+
+class Transformers(Hook):
+    """A transformers TrainerCallback that logs after evaluation.
+
+    Convention:
+        ``every`` counts evaluations, from the first; it logs at the trainer's global step.
+    """
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Log, if it is time."""
+        self._called(kwargs["model"], state.global_step)
+
+
+ADAPTERS: dict[str, tuple[type, str, str]] = {
+    "LightningCallback": (Lightning, "lightning.pytorch", "Callback"),
+    "TransformersCallback": (Transformers, "transformers", "TrainerCallback"),
+}
