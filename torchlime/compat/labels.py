@@ -47,9 +47,10 @@ def _label(label: Any) -> Any:
     try:
         operator.index(label)
     except TypeError:
+        got = repr(str(label) if isinstance(label, str) else label)
         raise IndexError(
-            "labels must be integers, the columns of classifier_fn's output, "
-            f"got {label!r}; of a list of names, pass names.index({label!r})"
+            f"labels must be integers, the columns of classifier_fn's output, got {got}; "
+            f"of a list of names, pass names.index({got})"
         ) from None
     return label
 

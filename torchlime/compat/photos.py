@@ -158,7 +158,8 @@ def _by_scikit_image(segmenter: SegmentationAlgorithm, image: Array) -> Any:
     settings = segmenter.target_params | {"convert2lab": False}
     bands = image.astype(np.float64)
     bands -= bands.min(axis=(0, 1))
-    bands *= 100 / np.sqrt(channels) / np.maximum(bands.max(axis=(0, 1)), np.finfo(float).tiny)
+    highest = bands.max(axis=(0, 1))
+    bands *= 100 / np.sqrt(channels) / np.where(highest > 0, highest, 1)
     return SegmentationAlgorithm("quickshift", **settings)(bands)
 
 

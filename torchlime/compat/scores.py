@@ -37,6 +37,7 @@ def masked_image(image: Any, fudged: Any, columns: Any, data: Array) -> MaskedIm
         ValueError: ``fudged`` does not broadcast to the image.
     """
     image, fudged, columns = (np.asarray(to_numpy(values)) for values in (image, fudged, columns))
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # as NumPy stacks lime's
     if image.shape[: columns.ndim] != columns.shape:
         raise IndexError(
             f"segments must have the shape of the image's first axes, got {list(columns.shape)} "
