@@ -1,11 +1,13 @@
 """What cannot be meant is refused, or announced, with the remedy."""
 
+import io
 import warnings
 
 import numpy as np
 import pytest
 import torch
 from lime import lime_image as lime
+from PIL import Image
 from skimage.segmentation import quickshift
 from sklearn.linear_model import LogisticRegression
 
@@ -66,6 +68,20 @@ def test_a_low_image_of_many_bands_says_so_by_a_tensor():
     recorder = Recorder()
     run(torch.from_numpy(bands).movedim(-1, 0), recorder)
     assert recorder.batches[0].shape[1:] == (1, 40, 12)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_photos_of_several_pages(kind):
+    """Only the first would be explained."""
+    pages = [Image.fromarray(picture(np.uint8, seed=i)) for i in range(3)]
+    file = io.BytesIO()
+    pages[0].save(file, kind, save_all=True, append_images=pages[1:])
+    photo = Image.open(file)
+    with pytest.raises(ValueError, match="3 pages; pass one of them: image.seek"):
+        run(photo)
+    photo.seek(2)
+    one = run(photo.copy())
+    np.testing.assert_array_equal(one.image, np.array(photo.convert("RGB")))
 
 
 # ---- The classifier -----------------------------------------------------------------------------

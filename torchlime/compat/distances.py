@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from torchlime.compat.lime_base import Array
+from torchlime.compat.arrays import Array
 
 
 def exponential_kernel(d: Array, kernel_width: float) -> Array:

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 
 import torchlime
+from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.distances import check_weights, distances_of
 from torchlime.compat.image_explanation import ImageExplanation
 from torchlime.compat.label_maps import with_ids
 from torchlime.compat.labels import check_labels
-from torchlime.compat.lime_base import Array, LimeBase, native_surrogate, to_numpy
+from torchlime.compat.lime_base import LimeBase
 from torchlime.compat.native import Samples
+from torchlime.compat.regressors import native_surrogate
 from torchlime.surrogates import LeastSquares
 
 

@@ -4,8 +4,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.label_maps import ids_and_columns, places
-from torchlime.compat.lime_base import Array, to_numpy
 from torchlime.compat.native import Samples, native_explanation
 from torchlime.explanation import Explanation
 

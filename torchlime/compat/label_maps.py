@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from torchlime.compat.lime_base import Array
+from torchlime.compat.arrays import Array
 
 
 def is_dense(ids: Array) -> bool:

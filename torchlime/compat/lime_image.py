@@ -9,18 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from torchlime._checks import device_of
+from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.distances import exponential_kernel as exponential_kernel
 from torchlime.compat.fitting import fit_labels
 from torchlime.compat.image_explanation import ImageExplanation as ImageExplanation
 from torchlime.compat.label_maps import ids_and_columns
 from torchlime.compat.labels import asked_for, check_labels
-from torchlime.compat.lime_base import (
-    Array,
-    LimeBase,
-    SeededByNumpy,
-    check_random_state,
-    to_numpy,
-)
+from torchlime.compat.lime_base import LimeBase, SeededByNumpy, check_random_state
 from torchlime.compat.photos import (
     as_photos,
     hidden_pixels,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchlime.compat.lime_base import Array
+from torchlime.compat.arrays import Array
 from torchlime.explanation import Explanation, fitted
 from torchlime.surrogates import Fit
 

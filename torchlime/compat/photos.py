@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from torchlime.compat.lime_base import Array, to_numpy
+from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.scikit_image import SegmentationAlgorithm
 from torchlime.labelmap import Segments
 from torchlime.segments import FastSlic, Grid, Slic
@@ -36,6 +36,10 @@ def _as_photo(image: Any) -> Array:
     if isinstance(image, Tensor):
         image = to_numpy(_channels_last(image) if image.ndim == 3 else image)
     elif hasattr(image, "getbands"):  # PIL
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(
+                f"image has {pages} pages; pass one of them: image.seek(page), then image.copy()"
+            )
         grey = len(image.getbands()) == 1 and image.mode not in ("1", "P")
         image = np.array(image if grey or image.mode == "RGB" else image.convert("RGB"))
     else:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from torchlime._checks import device_of
-from torchlime.compat.lime_base import Array, to_numpy
+from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.photos import upload
 from torchlime.labelmap import Segments
 from torchlime.lime import score_masks
