@@ -5,7 +5,10 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from torch import Tensor
+
+from torchlime.compat.arrays import to_numpy
 
 
 def asked_for(labels: Iterable[Any], top_labels: Any, stacklevel: int) -> list[Any] | None:
@@ -23,6 +26,15 @@ def asked_for(labels: Iterable[Any], top_labels: Any, stacklevel: int) -> list[A
             stacklevel=stacklevel + 1,
         )
     return None
+
+
+def most_probable(scores: Any, count: Any) -> list[Any]:
+    """The ``count`` labels of the highest ``scores`` [classes], the best one last, as lime has it.
+
+    >>> [int(label) for label in most_probable(np.array([0.2, 0.7, 0.1]), 2)]
+    [0, 1]
+    """
+    return list(np.argsort(to_numpy(scores))[-count:])
 
 
 def check_labels(labels: list[Any], columns: int) -> None:

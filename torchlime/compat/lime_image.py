@@ -14,7 +14,7 @@ from torchlime.compat.distances import exponential_kernel as exponential_kernel
 from torchlime.compat.fitting import fit_labels
 from torchlime.compat.image_explanation import ImageExplanation as ImageExplanation
 from torchlime.compat.label_maps import ids_and_columns
-from torchlime.compat.labels import asked_for, check_labels
+from torchlime.compat.labels import asked_for, check_labels, most_probable
 from torchlime.compat.lime_base import LimeBase, SeededByNumpy, check_random_state
 from torchlime.compat.photos import (
     as_photos,
@@ -136,7 +136,8 @@ class LimeImageExplainer(SeededByNumpy):
         Args:
             image: an array [H,W,C] or [H,W] (made three equal channels), a PIL image, or a tensor
                 [C,H,W]; with a leading axis of 1 the same. A list, or a longer leading axis, is
-                several images, whose rows share batches where their shapes agree.
+                several images, whose rows share batches where their shapes agree. (Types take any
+                array for one image; of several, pass ``list(batch)``.)
             classifier_fn: a function from an array [n,H,W,C] in the image's dtype to scores
                 [n,classes] or [n] (array, list or tensor); or an nn.Module from floats [n,C,H,W],
                 which runs on its device, in eval mode. It sees 8-bit images scaled to [0,1], others
@@ -164,12 +165,12 @@ class LimeImageExplainer(SeededByNumpy):
             ImageExplanation: or a list of them.
 
         Raises:
-            IndexError: a label is no integer, or none of the classifier's.
-            TypeError: of an image that is none of the above, or of 16 bits or more for a module; or
-                of a classifier that cannot be called.
-            ValueError: an image's channels stand on the wrong side; scores are not [n,classes] or
-                not finite; every masked image has weight 0; a setting is unknown, or does not go
-                with a function.
+            IndexError: a label is no integer, or the classifier lacks it.
+            TypeError: the image is none of the above, or has integers of 16 bits or more for a
+                module; or the classifier cannot be called.
+            ValueError: the image's channels stand on the wrong side, or it has several pages;
+                scores are not [n,classes] or not finite; every masked image has weight 0; a setting
+                is unknown, or does not go with a function.
         """
         photos, several = as_photos(image)
         wanted = asked_for(labels, top_labels, stacklevel=2)
@@ -205,8 +206,7 @@ class LimeImageExplainer(SeededByNumpy):
         for (explanation, ids), (data, rows) in zip(explained, outcomes, strict=True):
             chosen = wanted
             if chosen is None:
-                ascending = np.argsort(to_numpy(rows[0]))[-top_labels:]  # type: ignore[operator]
-                chosen = list(ascending)
+                chosen = most_probable(rows[0], top_labels)
                 explanation.top_labels = chosen[::-1]
             fit_labels(
                 explanation, self.base, ids, data, rows, chosen, num_features=num_features,
