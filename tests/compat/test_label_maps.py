@@ -6,6 +6,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from lime import lime_image as lime
 from sklearn.linear_model import BayesianRidge, Lasso, LinearRegression
 from torch import nn
@@ -318,3 +321,18 @@ def test_ids_and_columns(name, shape):
         assert ids.dtype == np.int64
     if name == "dense, uint8":
         assert columns is segments
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.bool_]),
+        st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    )
+    | hnp.arrays(np.int64, (5, 7), elements=st.integers(-2, 40))
+)
+@settings(deadline=None)
+def test_ids_and_columns_are_numpys(labels):
+    ids, columns = ids_and_columns(labels)
+    expected_ids, expected_columns = np.unique(labels, return_inverse=True)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_array_equal(columns, expected_columns.reshape(labels.shape))

@@ -36,12 +36,13 @@ def ids_and_columns(labels: Array) -> tuple[Array, Array]:
     if lowest is None:
         ids, columns = np.unique(labels, return_inverse=True)
         return _whole(ids), columns.reshape(labels.shape)
-    offsets = labels.astype(np.int64) - lowest
+    as_they_are = lowest == 0 and labels.dtype.kind in "iu"  # saves a large photo's map twice
+    offsets = labels if as_they_are else labels.astype(np.int64) - lowest
     present = np.zeros(int(offsets.max()) + 1, dtype=bool)
     present[offsets] = True
     ids = np.flatnonzero(present) + lowest
     if is_dense(ids):
-        return ids, labels if labels.dtype.kind in "iu" else offsets
+        return ids, offsets
     return ids, (np.cumsum(present) - 1)[offsets]
 
 

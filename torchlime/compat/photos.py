@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from torchlime.compat.arrays import Array, to_numpy
+from torchlime.compat.label_maps import ids_and_columns
 from torchlime.compat.scikit_image import SegmentationAlgorithm
 from torchlime.labelmap import Segments
 from torchlime.segments import FastSlic, Grid, Slic
@@ -131,7 +132,7 @@ def _label_map(returned: Any, image: Array) -> Array:
         )
     if labels.dtype.kind not in "biuf":
         raise TypeError(f"segmentation_fn must return integers, got {labels.dtype}")
-    if np.isnan(labels).any():
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
         raise ValueError("segmentation_fn returned NaN; give those pixels an id of their own")
     return labels
 
@@ -176,8 +177,10 @@ def hidden_pixels(image: Array, segments: Array, hide_color: Any) -> Array:
     if hide_color is not None:
         fudged[:] = hide_color
         return fudged
-    _, ranks, sizes = np.unique(segments, return_inverse=True, return_counts=True)
-    ranks = ranks.reshape(-1)
+    ids, columns = ids_and_columns(segments)
+    # Of 16 bits, as most are, so that NumPy sorts in linear time.
+    ranks = columns.reshape(-1).astype(np.min_scalar_type(len(ids)))
+    sizes = np.bincount(ranks)
     order, ends = np.argsort(ranks, kind="stable"), np.cumsum(sizes)[:-1]
     for channel in range(image.shape[2]):
         parts = np.split(image[..., channel].reshape(-1)[order], ends)
