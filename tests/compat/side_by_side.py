@@ -47,6 +47,7 @@ def explain(module, image, classifier_fn, init, **arguments):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="sklearn")
         warnings.filterwarnings("ignore", message="labels has no effect")
+        warnings.filterwarnings("ignore", message="the segmentation made one segment")
         warnings.filterwarnings("ignore", message=".*well-defined")
         return explainer.explain_instance(image, classifier_fn, **arguments)
 
@@ -78,12 +79,14 @@ def assert_same(theirs, mine, atol=1e-9):
     for label, expected in theirs.local_exp.items():
         assert_same_weights(expected, mine.local_exp[label], atol)
         np.testing.assert_allclose(mine.intercept[label], theirs.intercept[label], 0, atol)
-    if theirs.local_exp:  # lime keeps those of the last label only
-        np.testing.assert_allclose(float(mine.score), theirs.score, 0, atol)
-        np.testing.assert_allclose(float(mine.local_pred), theirs.local_pred[0], 0, atol)
-        for prediction in mine.local_pred.values():
-            assert prediction.dtype == theirs.local_pred.dtype
-            assert prediction.shape == theirs.local_pred.shape == (1,)
+    if theirs.local_exp:
+        assert type(mine.score) is float
+        np.testing.assert_allclose(mine.score, theirs.score, 0, atol)
+        assert mine.local_pred.dtype == theirs.local_pred.dtype
+        assert mine.local_pred.shape == theirs.local_pred.shape == (1,)
+        np.testing.assert_allclose(mine.local_pred, theirs.local_pred, 0, atol)
+    # lime keeps those of the last label only
+    assert list(mine.scores) == list(mine.local_preds) == list(theirs.local_exp)
 
 
 def assert_same_weights(theirs, mine, atol=1e-9):
@@ -94,3 +97,14 @@ def assert_same_weights(theirs, mine, atol=1e-9):
     np.testing.assert_allclose([found[f] for f in expected], list(expected.values()), 0, atol)
     for (f, w), (g, _) in zip(theirs, mine, strict=True):
         assert f == g or abs(abs(w) - abs(expected[g])) < 2 * atol
+
+
+def under_the_ids_of(segments, explanation):
+    """lime's explanation of a renumbered map, under the ids that ``segments`` [H,W] has."""
+    ids = np.unique(segments)
+    if np.array_equal(ids, ids.astype(np.int64)) and int(ids.max()) < 2**63:
+        ids = ids.astype(np.int64)
+    for label, weights in explanation.local_exp.items():
+        explanation.local_exp[label] = [(ids[column], weight) for column, weight in weights]
+    explanation.segments = segments
+    return explanation

@@ -10,7 +10,8 @@ from lime.lime_base import LimeBase as Theirs
 from sklearn.linear_model import Lasso, LinearRegression, Ridge
 
 from tests.compat.side_by_side import assert_same_weights
-from torchlime.compat.lime_base import CyclicLasso, LimeBase, check_random_state, native_surrogate
+from torchlime.compat.lime_base import LimeBase, check_random_state
+from torchlime.compat.regressors import CyclicLasso, native_surrogate
 from torchlime.surrogates import LeastSquares
 from torchlime.surrogates import Ridge as NativeRidge
 

@@ -3,27 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from torchlime.compat.photos import hidden_pixels, ids_and_ranks, segmented, segmenter_of
+from torchlime.compat.photos import hidden_pixels, segmented, segmenter_of
 from torchlime.segments import Reduced, Slic
 
 LABELS = hnp.arrays(
     st.sampled_from([np.uint8, np.int8, np.uint16, np.int32, np.int64, np.uint64, np.bool_]),
     st.tuples(st.integers(1, 8), st.integers(1, 8)),
 )
-
-
-@given(LABELS | hnp.arrays(np.int64, (5, 7), elements=st.integers(-2, 40)))
-@settings(deadline=None)
-def test_ids_and_ranks_are_numpys(labels):
-    ids, ranks = ids_and_ranks(labels)
-    expected_ids, expected_ranks = np.unique(labels, return_inverse=True)
-    assert ids.dtype == expected_ids.dtype
-    np.testing.assert_array_equal(ids, expected_ids)
-    np.testing.assert_array_equal(ranks, expected_ranks.reshape(labels.shape))
 
 
 @pytest.mark.parametrize("count", [3, 255, 256, 257, 70_000])

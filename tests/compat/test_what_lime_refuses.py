@@ -1,7 +1,10 @@
 """Images, outputs and models that lime does not take, lists, pickles, the native object."""
 
 import builtins
+import csv
+import json
 import pickle
+import statistics
 import sys
 
 import numpy as np
@@ -378,38 +381,46 @@ def test_the_progress_bar(monkeypatch, capsys, installed):
 # ---- The explanation ----------------------------------------------------------------------------
 
 
-def test_scores_act_as_the_releases_number():
+def test_the_score_is_a_number_wherever_numbers_go(capsys, tmp_path):
     theirs, mine = limes(picture(), Recorder()), run(picture(), Recorder())
-    number, score = theirs.score, mine.score
-    assert float(score) == pytest.approx(number, abs=1e-12)
-    assert f"{score:.6f}" == format(score, ".6f") == "%.6f" % score == f"{number:.6f}"  # noqa: UP031
-    assert f"{score}" == str(float(score))
-    assert round(score, 3) == round(number, 3)
-    assert score > number - 1e-9
-    assert score < number + 1e-9
-    assert not score >= number + 1e-9
-    assert 0 < score <= 1
-    assert score == float(score)
-    assert score != 2
-    assert 100 * score == score * 100 == 100 * float(score)
-    assert 1 - score == 1 - float(score)
-    assert sum([score, score]) / 2 == float(score)
-    assert score + score == 2 * float(score)
-    assert np.mean([score, score]) == float(score)
-    assert mine.local_pred - 0.0 == pytest.approx(theirs.local_pred[0], abs=1e-12)
-    assert isinstance(score, dict)
-    assert score[mine.top_labels[0]] == float(score)
-    assert score == dict(score)
+    assert mine.score == pytest.approx(theirs.score, abs=1e-12)
+    assert type(mine.score) is float
+    assert json.loads(json.dumps({"r2": mine.score})) == {"r2": mine.score}
+    assert torch.tensor(mine.score).item() == pytest.approx(mine.score)
+    assert statistics.mean([mine.score, mine.score]) == mine.score
+    assert np.mean([mine.score, 1.0]) == (mine.score + 1) / 2
+    print(mine.score, f"{mine.score:.3f}", "%.3f" % mine.score)  # noqa: UP031
+    words = [repr(mine.score), *[str(round(mine.score, 3))] * 2]
+    assert capsys.readouterr().out.split() == words
+    with open(tmp_path / "scores.csv", "w", newline="") as file:
+        csv.writer(file).writerow([mine.score, *mine.local_pred])
+    row = (tmp_path / "scores.csv").read_text().split(",")
+    assert [float(cell) for cell in row] == [mine.score, mine.local_pred[0]]
 
 
-def test_an_empty_explanation_has_no_number():
+def test_local_pred_is_the_array_that_lime_leaves():
+    """The binary classifier of the issue: class 1 on top, both explained."""
+
+    def fn(images):
+        one = 0.5 + images.mean(axis=(1, 2, 3)) / 4
+        return np.stack([1 - one, one], axis=1)
+
+    image = np.abs(picture())
+    theirs, mine = limes(image, fn, top_labels=2), run(image, fn, top_labels=2)
+    assert theirs.top_labels == mine.top_labels == [1, 0]
+    assert mine.local_pred.shape == theirs.local_pred.shape == (1,)
+    assert mine.local_pred[0] == pytest.approx(theirs.local_pred[0], abs=1e-12)
+    assert mine.local_preds[1] == mine.local_pred[0] > 0.5 > mine.local_preds[0]
+    assert mine.local_preds[0] + mine.local_preds[1] == pytest.approx(1)
+    assert mine.scores[1] == mine.score
+    assert {type(value) for value in (*mine.scores.values(), *mine.local_preds.values())} == {float}
+
+
+def test_an_empty_explanation():
     explanation = lime_image.ImageExplanation(picture(), label_map(2))
-    assert explanation.score == explanation.local_exp == explanation.intercept == {}
-    assert explanation.local_pred == {}
+    assert explanation.scores == explanation.local_exp == explanation.intercept == {}
+    assert explanation.local_preds == {}
     assert not hasattr(explanation, "top_labels")
-    with pytest.raises(TypeError, match="no label is explained"):
-        float(explanation.score)
-    assert f"{explanation.score}" == "{}"
     with pytest.raises(ValueError, match="explain_instance made"):
         explanation.to_torchlime()
 
@@ -425,8 +436,8 @@ def test_explanations_and_explainers_pickle():
     assert_same_batches(*batches)
     loaded = pickle.loads(pickle.dumps(explanation))
     assert loaded.local_exp == explanation.local_exp
-    assert loaded.score == explanation.score
-    assert list(loaded.score) == list(explanation.score)
+    assert (loaded.score, loaded.scores) == (explanation.score, explanation.scores)
+    assert list(loaded.scores) == list(explanation.scores)
     assert torch.equal(
         loaded.to_torchlime().standard_errors, explanation.to_torchlime().standard_errors
     )
@@ -459,7 +470,7 @@ def test_the_native_object_is_what_torchlime_makes_of_the_same_samples(arguments
     for row, label in enumerate(labels):
         for feature, weight in explanation.local_exp[label]:
             assert native.coefficients[0, row, feature] == weight
-        assert native.local_predictions[0, row] == pytest.approx(explanation.local_pred[label][0])
+        assert native.local_predictions[0, row] == pytest.approx(explanation.local_preds[label])
         np.testing.assert_allclose(native.heatmap()[0, row], explanation.heatmap(label), 1e-6)
     assert native.scores[0].tolist() == pytest.approx(native.sample_scores[0, 0].tolist())
     assert native.refit(kernel=Uniform()).effective_samples.item() == 45
@@ -479,17 +490,6 @@ def test_settings_and_saving_of_the_native_object(tmp_path):
     assert torch.equal(loaded.coefficients, native.coefficients)
 
 
-def test_the_number_of_lime_0_2_0_1_in_all_its_uses():
-    score = lime_image.PerLabel({3: 0.5, 7: 0.75})
-    assert (-score, abs(score), int(score), score.item()) == (-0.75, 0.75, 0, 0.75)
-    assert (score**2, score // 0.5, score % 0.5, 2**score) == (0.5625, 1.0, 0.25, 2**0.75)
-    assert (score[0], score.shape, np.asarray(score).item()) == (0.75, (1,), 0.75)
-    with pytest.raises(KeyError):
-        score[4]
-    with pytest.raises(KeyError):
-        lime_image.PerLabel()[0]
-
-
 def test_a_label_asked_for_twice_keeps_its_numbers():
     photo, labels = np.random.RandomState(0).rand(20, 24, 3), np.arange(480).reshape(20, 24) // 80
     e = lime_image.LimeImageExplainer(random_state=7).explain_instance(
@@ -498,7 +498,8 @@ def test_a_label_asked_for_twice_keeps_its_numbers():
     )  # fmt: skip
     native = e.to_torchlime()
     assert native.targets.tolist() == [list(e.local_exp)]
-    assert native.fidelity[0].tolist() == [e.score[label] for label in e.local_exp]
+    assert native.fidelity[0].tolist() == [e.scores[label] for label in e.local_exp]
+    assert e.score == e.scores[1]  # the last one asked for
     assert native.sample_scores.shape == (1, 60, 2)
 
 

@@ -1,11 +1,9 @@
 """lime's local linear model, on torchlime's surrogates: what was ``lime.lime_base``."""
 
 import contextlib
-import copy
 import math
 import numbers
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,11 @@ import torch
 from torch import Tensor
 
 from torchlime._precision import solve_dtype
+from torchlime.compat.arrays import Array, to_numpy
+from torchlime.compat.regressors import CyclicLasso, native_surrogate, unfitted
 from torchlime.fit import NormalEquations
 from torchlime.surrogates import Fit, LeastSquares, Ridge
 
-Array = np.ndarray[Any, Any]
 METHODS = ("auto", "none", "highest_weights", "forward_selection", "lasso_path")
 
 
@@ -191,94 +190,6 @@ class LimeBase(SeededByNumpy):
         return intercept, ranked, score, local_pred
 
 
-@dataclass(frozen=True)
-class CyclicLasso:
-    """The Lasso as scikit-learn leaves it: not the optimum, but where cyclic descent stops.
-
-    The same objective as :class:`torchlime.surrogates.Lasso`. Coordinates are minimised in turn
-    until none moves by more than ``tol`` of the largest and the duality gap is at most ``tol`` Σwy²
-    (Friedman, Hastie & Tibshirani 2010; Fercoq, Gramfort & Salmon 2015), which with the usual
-    1e-4 may be 1e-5 from the optimum. On the host; ``ok`` is False after ``max_iter`` rounds.
-    """
-
-    alpha: float
-    tol: float = 1e-4
-    max_iter: int = 1000
-
-    def __call__(
-        self, masks: Tensor, scores: Tensor, weights: Tensor, segment_count: Tensor
-    ) -> Fit:
-        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]."""
-        samples = NormalEquations(masks, scores, weights, segment_count)
-        share = (samples.weights / samples.total[:, None])[..., None]
-        centred = samples.scores - samples.origin - samples.score_mean
-        energy = to_numpy((share * centred.square()).sum(dim=1))
-        gram, cross = (
-            to_numpy(t / samples.total[:, None, None]) for t in (samples.gram, samples.cross)
-        )
-        found = np.zeros_like(cross)
-        converged = np.zeros(energy.shape, dtype=bool)
-        for b, t in np.ndindex(energy.shape):
-            found[b, :, t], converged[b, t] = self._descend(
-                gram[b], cross[b, :, t], float(energy[b, t])
-            )
-        device = masks.device
-        ok = torch.from_numpy(converged).to(device)
-        return samples.fit(torch.from_numpy(found).to(device), ok, None)
-
-    def _descend(self, gram: Array, cross: Array, energy: float) -> tuple[Array, bool]:
-        x, gradient, alpha = np.zeros_like(cross), cross.copy(), self.alpha
-        diagonal = gram.diagonal()
-        for _ in range(self.max_iter):
-            moved = 0.0
-            for j in np.flatnonzero(diagonal):
-                pull = gradient[j] + diagonal[j] * x[j]
-                new = math.copysign(max(abs(pull) - alpha, 0.0), pull) / diagonal[j]
-                if new != x[j]:
-                    moved = max(moved, abs(new - x[j]))
-                    gradient -= (new - x[j]) * gram[j]
-                    x[j] = new
-            if moved <= self.tol * np.abs(x).max(initial=0.0):
-                residual = energy - x @ (cross + gradient)
-                steepest = np.abs(gradient).max(initial=0.0)
-                scale = min(1.0, alpha / steepest) if steepest else 1.0
-                primal = residual / 2 + alpha * np.abs(x).sum()
-                dual = scale * (energy - x @ cross) - scale**2 * residual / 2
-                if primal - dual <= self.tol * energy:
-                    return x, True
-        return x, False
-
-
-def native_surrogate(regressor: Any) -> Callable[..., Fit] | None:
-    """The torchlime surrogate that solves what ``regressor`` would; None where there is none.
-
-    >>> native_surrogate(None)
-    Ridge(alpha=1.0)
-    """
-    if regressor is None:
-        return Ridge(alpha=1.0)
-    kind = type(regressor)
-    if not kind.__module__.startswith("sklearn.linear_model."):
-        return None
-    settings = regressor.get_params()
-    if not settings.get("fit_intercept") or settings.get("positive"):
-        return None
-    if kind.__name__ == "LinearRegression":
-        return LeastSquares()
-    alpha = settings.get("alpha")
-    if not isinstance(alpha, float | int | np.number):
-        return None
-    alpha = float(alpha)
-    if not 0 <= alpha < math.inf:
-        return None  # scikit-learn says what is wrong with it
-    if kind.__name__ == "Ridge" and settings["solver"] in ("auto", "svd", "cholesky"):
-        return Ridge(alpha) if alpha > 0 else LeastSquares()
-    plain = {"precompute": False, "warm_start": False, "selection": "cyclic"}
-    if kind.__name__ == "Lasso" and alpha > 0 and plain.items() <= settings.items():
-        return CyclicLasso(alpha, settings["tol"], settings["max_iter"])
-    return None
-
-
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """One thread for torch on the CPU, and as many as before afterwards.
@@ -328,7 +239,7 @@ def _fit(
             return intercept, coefficients, _score(fit, labels, weights), local_pred
         if regressor is None:
             raise ValueError("the linear model could not be solved; are all weights zero?")
-    model, target = _clone(regressor), to_numpy(labels)
+    model, target = unfitted(regressor), to_numpy(labels)
     model.fit(data, target, sample_weight=weights)
     score = model.score(data, target, sample_weight=weights)
     return model.intercept_, model.coef_, score, model.predict(data[:1])
@@ -345,15 +256,6 @@ def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) 
     )
     share = eigenvalues / max(eigenvalues[-1], np.finfo(float).tiny)
     return bool(((share > 1e-14) & (share < 1e-7)).any())
-
-
-def _clone(regressor: Any) -> Any:
-    """An unfitted copy, so that the caller's own regressor stays as it is."""
-    if not hasattr(regressor, "get_params"):
-        return copy.deepcopy(regressor)
-    from sklearn.base import clone
-
-    return clone(regressor)
 
 
 def _score(fit: Fit, labels: Array | Tensor, weights: Array) -> float:
@@ -377,14 +279,6 @@ def _tensors(
     z, w = (torch.from_numpy(a.astype(np.float64)).to(device, dtype) for a in (data, weights))
     count = torch.full((1,), data.shape[1], device=device)
     return z[None], labels.to(dtype)[None, :, None], w[None], count
-
-
-def to_numpy(values: Any) -> Any:
-    """An array of a tensor of any device, gradient and precision; others as they are."""
-    if not isinstance(values, Tensor):
-        return values
-    values = values.detach()
-    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
 
 
 def _number(value: Any) -> Any:

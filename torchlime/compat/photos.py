@@ -9,13 +9,21 @@ import torch
 from torch import Tensor
 
 from torchlime._labelmap import Segments
-from torchlime.compat.lime_base import Array, to_numpy
+from torchlime.compat.arrays import Array, to_numpy
+from torchlime.compat.label_maps import ids_and_columns
 from torchlime.compat.scikit_image import SegmentationAlgorithm
 from torchlime.segments import FastSlic, Grid, Reduced, Slic
 
+PLAUSIBLE_CHANNELS = 4
+
 
 def as_photos(image: Any) -> tuple[list[Array], bool]:
-    """Images [H,W,C], and whether several were given."""
+    """Images [H,W,C], and whether several were given.
+
+    Raises:
+        TypeError: something is no image.
+        ValueError: its channels stand on the wrong side.
+    """
     if isinstance(image, list | tuple):
         return [_as_photo(one) for one in image], True
     if getattr(image, "ndim", 0) == 4:
@@ -27,12 +35,21 @@ def _as_photo(image: Any) -> Array:
     if getattr(image, "ndim", 0) == 4 and len(image) == 1:
         image = image[0]
     if isinstance(image, Tensor):
-        image = to_numpy(image.movedim(0, -1) if image.ndim == 3 else image)
+        image = to_numpy(_channels_last(image) if image.ndim == 3 else image)
     elif hasattr(image, "getbands"):  # PIL
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            raise ValueError(
+                f"image has {pages} pages; pass one of them: image.seek(page), then image.copy()"
+            )
         grey = len(image.getbands()) == 1 and image.mode not in ("1", "P")
         image = np.array(image if grey or image.mode == "RGB" else image.convert("RGB"))
-    elif not isinstance(image, np.ndarray):
-        image = np.asarray(image)
+    else:
+        image = image if isinstance(image, np.ndarray) else np.asarray(image)
+        if image.ndim == 3 and _looks_swapped(image.shape[0], image.shape[2]):
+            raise ValueError(
+                f"image {list(image.shape)} looks channel-first: pass "
+                "np.moveaxis(image, 0, -1), or a tensor [C,H,W]"
+            )
     if image.ndim == 2:
         return np.stack([image] * 3, axis=-1)
     if image.ndim != 3 or image.dtype.kind not in "buif":
@@ -43,17 +60,41 @@ def _as_photo(image: Any) -> Array:
     return image
 
 
+def _channels_last(image: Tensor) -> Tensor:
+    """[C,H,W] → [H,W,C]."""
+    if _looks_swapped(image.shape[2], image.shape[0]):
+        raise ValueError(
+            f"the tensor {list(image.shape)} looks channel-last: pass image.movedim(-1, 0), "
+            "or an array [H,W,C]"
+        )
+    return image.movedim(0, -1)
+
+
+def _looks_swapped(pixels: int, channels: int) -> bool:
+    """Whether what should be a count of pixels and the count of channels look exchanged.
+
+    An image may have any number of channels, or be a few pixels high. Both at once it is
+    not, unless somebody says so: by a tensor for an array, by an array for a tensor.
+    """
+    return pixels in (1, 3, PLAUSIBLE_CHANNELS) and channels > PLAUSIBLE_CHANNELS
+
+
 def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
-    """What ``segmentation_fn`` stands for.
+    """What ``segmentation_fn`` stands for; the one place that knows what "slic" and None are.
 
     "slic" segments a photo whose longer side is above 1024 pixels in a reduced copy.
+
+    Raises:
+        ValueError: nothing that can segment.
     """
     if isinstance(given, str) and given == "slic":
         return Reduced(Slic())
     if callable(given):
         return given
     if given is not None:
-        raise ValueError(f"segmentation_fn must be callable, 'slic' or None, got {given!r}")
+        is_map = isinstance(given, np.ndarray | Tensor)
+        got = "a label map; pass lambda image: labels" if is_map else repr(given)
+        raise ValueError(f"segmentation_fn must be callable, 'slic' or None, got {got}")
     seed = {} if random_seed is None else {"random_seed": random_seed}
     try:
         return SegmentationAlgorithm("quickshift", kernel_size=4, max_dist=200, ratio=0.2, **seed)
@@ -67,70 +108,68 @@ def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
 
 
 def segmented(image: Array, segmenter: Callable[[Any], Any], device: torch.device) -> Array:
-    """Labels [H,W] of an image [H,W,C]."""
+    """The segmenter's own label map [H,W] of an image [H,W,C].
+
+    Raises:
+        IndexError: it is of another size.
+        TypeError: it does not hold numbers.
+        ValueError: it holds NaN.
+    """
     if isinstance(segmenter, Slic | Grid | FastSlic | Reduced):
         is_torchs = image.dtype.kind == "f" or image.dtype == np.uint8
         pixels = upload([image if is_torchs else image.astype(np.float32)], device)
         pixels = pixels if pixels.is_floating_point() else pixels.float()
-        labels = segmenter(pixels.permute(0, 3, 1, 2))
-    elif isinstance(segmenter, SegmentationAlgorithm):
-        labels = segmenter(_three_channels(image))
-    else:
-        labels = segmenter(image)
-    labels = to_numpy(labels.labels[0] if isinstance(labels, Segments) else labels)
+        return to_numpy(segmenter(pixels.permute(0, 3, 1, 2)).labels[0])
+    if isinstance(segmenter, SegmentationAlgorithm):
+        return _label_map(_by_scikit_image(segmenter, image), image)
+    return _label_map(segmenter(image), image)
+
+
+def _label_map(returned: Any, image: Array) -> Array:
+    """What a function of the caller's own returned, checked."""
+    labels = returned.labels[0] if isinstance(returned, Segments) else returned
+    labels = np.asarray(to_numpy(labels))
     if labels.shape != image.shape[:2]:
         raise IndexError(
             f"segmentation_fn must return labels {list(image.shape[:2])} as the image, "
             f"got {list(labels.shape)}"
         )
+    if labels.dtype.kind not in "biuf":
+        raise TypeError(f"segmentation_fn must return integers, got {labels.dtype}")
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise ValueError("segmentation_fn returned NaN; give those pixels an id of their own")
     return labels
 
 
-def _three_channels(image: Array) -> Array:
-    """What scikit-image can take for a colour: the mean of 1 or 2 channels, the first 3 of more."""
-    if image.shape[2] < 3:
-        image = np.repeat(image.mean(axis=2, keepdims=True).astype(image.dtype), 3, axis=2)
-    return image[..., :3] if image.shape[2] > 3 else image
+def warn_of_one_segment(segments: Array, stacklevel: int) -> None:
+    """Say that a label map has nothing to tell apart."""
+    if segments.size and segments.min() == segments.max():
+        warnings.warn(
+            "the segmentation made one segment of the whole image, so that there is nothing to "
+            "tell apart; ask for more: SegmentationAlgorithm('slic', n_segments=50), or a smaller "
+            "kernel_size and max_dist of quickshift",
+            stacklevel=stacklevel + 1,
+        )
 
 
-def is_dense(ids: Array) -> bool:
-    """Whether the sorted, distinct ``ids`` are 0…M−1."""
-    return np.array_equal(ids, np.arange(len(ids)))
+def _by_scikit_image(segmenter: SegmentationAlgorithm, image: Array) -> Any:
+    """As lime calls it; but quickshift, which takes three channels, sees all bands of any number.
 
-
-def ids_and_ranks(labels: Array) -> tuple[Array, Array]:
-    """The distinct ``labels`` in ascending order [M], and the place of each pixel's among them.
-
-    By a table where they are small enough, which takes a fraction of a sort's time and memory:
-    of a photo of 12 megapixels 0.1 and not 2 s.
+    One channel is taken for grey. Of other numbers each band is scaled by its own minimum and
+    maximum, so that from every band's lowest to every band's highest is 100: as far as
+    from black to white in Lab, which is made of three channels.
     """
-    if (
-        labels.size
-        and labels.dtype.kind in "iu"
-        and 0 <= labels.min() <= labels.max() < labels.size
-    ):
-        present = np.zeros(int(labels.max()) + 1, dtype=bool)
-        present[labels] = True
-        ids = np.flatnonzero(present)
-        ranks = labels if is_dense(ids) else (np.cumsum(present) - 1)[labels]
-        return ids.astype(labels.dtype), ranks
-    ids, ranks = np.unique(labels, return_inverse=True)
-    return ids, ranks.reshape(labels.shape)
-
-
-def dense(segments: Array) -> Array:
-    """Labels 0…M−1 in the same order; ``segments`` itself where they are."""
-    ids, ranks = ids_and_ranks(segments)
-    return segments if is_dense(ids) else ranks
-
-
-def warn_of_renumbering(stacklevel: int) -> None:
-    """Say that :func:`dense` changed a label map."""
-    warnings.warn(
-        "the segments' labels are not 0…M-1 and were renumbered; lime would explain them wrongly "
-        "(literal_labels=True does as lime)",
-        stacklevel=stacklevel,
-    )
+    channels = image.shape[2]
+    if segmenter.algo_type != "quickshift" or channels == 3:
+        return segmenter(image)
+    if channels == 1:
+        return segmenter(np.repeat(image, 3, axis=2))
+    settings = segmenter.target_params | {"convert2lab": False}
+    bands = image.astype(np.float64)
+    bands -= bands.min(axis=(0, 1))
+    highest = bands.max(axis=(0, 1))
+    bands *= 100 / np.sqrt(channels) / np.where(highest > 0, highest, 1)
+    return SegmentationAlgorithm("quickshift", **settings)(bands)
 
 
 def hidden_pixels(image: Array, segments: Array, hide_color: Any) -> Array:
@@ -142,9 +181,9 @@ def hidden_pixels(image: Array, segments: Array, hide_color: Any) -> Array:
     if hide_color is not None:
         fudged[:] = hide_color
         return fudged
-    ids, ranks = ids_and_ranks(segments)
+    ids, columns = ids_and_columns(segments)
     # Of 16 bits, as most are, so that NumPy sorts in linear time.
-    ranks = ranks.reshape(-1).astype(np.min_scalar_type(len(ids)))
+    ranks = columns.reshape(-1).astype(np.min_scalar_type(len(ids)))
     sizes = np.bincount(ranks)
     order, ends = np.argsort(ranks, kind="stable"), np.cumsum(sizes)[:-1]
     for channel in range(image.shape[2]):

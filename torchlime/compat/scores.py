@@ -14,47 +14,97 @@ from torch import Tensor, nn
 from torchlime._checks import device_of
 from torchlime._labelmap import Segments
 from torchlime.black_box import Forward
-from torchlime.compat.lime_base import Array, to_numpy
+from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.photos import upload
 from torchlime.lime import score_masks
 
 LIME_BATCH_SIZE = 10
 
 
-class Photo(NamedTuple):
-    """One image, ready to be masked."""
+class MaskedImage(NamedTuple):
+    """One image, what its hidden segments show, and which are hidden in each row."""
 
-    image: Array  # [H,W,C]
-    fudged: Array  # [H,W,C], what hidden segments show
-    segments: Array  # [H,W]
+    image: Array  # [P…,…], of any rank and dtype
+    fudged: Array  # [P…,…] in the image's dtype
+    columns: Array  # [P…], the mask column of each position; no column: never hidden
     data: Array  # [n,M] int64, 1 = kept
 
 
+def masked_image(image: Any, fudged: Any, columns: Any, data: Array) -> MaskedImage:
+    """Arrays or tensors, in any of the shapes and dtypes that NumPy's indexing lets lime take.
+
+    Raises:
+        IndexError: the label map is not as large as the image's first axes.
+        ValueError: ``fudged`` does not broadcast to the image.
+    """
+    image, fudged, columns = (np.asarray(to_numpy(values)) for values in (image, fudged, columns))
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # as NumPy stacks lime's
+    if image.shape[: columns.ndim] != columns.shape:
+        raise IndexError(
+            f"segments must have the shape of the image's first axes, got {list(columns.shape)} "
+            f"for an image {list(image.shape)}"
+        )
+    try:
+        fudged = np.broadcast_to(fudged, image.shape)
+    except ValueError:
+        raise ValueError(
+            f"fudged_image must broadcast to the image's {list(image.shape)}, "
+            f"got {list(fudged.shape)}"
+        ) from None
+    return MaskedImage(image, fudged.astype(image.dtype, copy=False), columns, data)
+
+
+def check_classifier(classifier_fn: Any) -> None:
+    """Raise unless it can be called.
+
+    Raises:
+        TypeError: with what to pass instead.
+    """
+    if callable(classifier_fn):
+        return
+    got, remedy = type(classifier_fn).__name__, "pass predict, not predict(images)"
+    if isinstance(classifier_fn, np.ndarray | Tensor):
+        got = f"{got} {list(classifier_fn.shape)}, which looks like its result"
+    if hasattr(classifier_fn, "predict_proba"):
+        remedy = "pass its predict_proba"
+    raise TypeError(
+        "classifier_fn must be the function itself, from images [n,H,W,C] to scores [n,classes], "
+        f"or an nn.Module, got {got}; {remedy}"
+    )
+
+
 def scores_of(
-    photos: list[Photo],
+    images: list[MaskedImage],
     classifier_fn: Any,
     batch_size: Any,
     progress_bar: bool,
     autocast: torch.dtype | None,
+    check_classes: Callable[[int], object] = lambda classes: None,
 ) -> list[Any]:
-    """Scores [n,classes] of every photo; photos of one shape and dtype share batches."""
+    """Scores [n,classes] of every image; images of one shape and dtype share batches.
+
+    ``check_classes`` gets the number of classes as soon as it is known.
+    """
+    check_classifier(classifier_fn)
     module = isinstance(classifier_fn, nn.Module)
     if autocast is not None and not module:
         raise ValueError("autocast goes with an nn.Module; classifier_fn is a function")
-    samples = [len(photo.data) for photo in photos]
+    samples = [len(image.data) for image in images]
     scores: list[Any] = []
     with _progress(sum(samples), progress_bar) as advance:
-        for group in _alike(photos):
+        for group in _alike(images):
             start = sum(samples[: len(scores)])
             rows = samples[len(scores)]
             report = partial(lambda start, done, *_: advance(start + done), start)
             if module:
                 size = None if batch_size == "auto" else _rows_of_a_call(batch_size, rows)
-                scores.extend(_module_scores(group, classifier_fn, size, report, autocast))
+                found = _module_scores(group, classifier_fn, size, report, autocast)
+                check_classes(found[0].shape[1])
+                scores.extend(found)
             else:
                 size = LIME_BATCH_SIZE if batch_size == "auto" else batch_size
                 size = _rows_of_a_call(size, rows)
-                scores.extend(_function_scores(group, classifier_fn, size, report))
+                scores.extend(_function_scores(group, classifier_fn, size, report, check_classes))
     return scores
 
 
@@ -65,32 +115,33 @@ def _rows_of_a_call(batch_size: float | None, samples: int) -> int:
     return int(batch_size)
 
 
-def _alike(photos: list[Photo]) -> Iterator[list[Photo]]:
-    """Runs of photos of one shape and dtype."""
-    key = lambda photo: (photo.image.shape, photo.image.dtype.str)  # noqa: E731
-    for _, group in itertools.groupby(photos, key):
+def _alike(images: list[MaskedImage]) -> Iterator[list[MaskedImage]]:
+    """Runs of images of one shape and dtype."""
+    key = lambda one: (one.image.shape, one.image.dtype.str)  # noqa: E731
+    for _, group in itertools.groupby(images, key):
         yield list(group)
 
 
 def _module_scores(
-    photos: list[Photo],
+    images: list[MaskedImage],
     module: nn.Module,
     chunk_size: int | None,
     progress: Callable[..., object],
     autocast: torch.dtype | None,
 ) -> list[Tensor]:
+    """Scores [n,classes] on the module's device; the one call of torchlime's pipeline."""
     device = device_of(module) or torch.device("cpu")
-    pairs = [_index_and_masks(photo) for photo in photos]
+    pairs = [_index_and_masks(image) for image in images]
     bound = max(masks.shape[1] for _, masks in pairs)
     labels = [index for index, _ in pairs]
     masks = [np.pad(masks, ((0, 0), (0, bound - masks.shape[1]))) for _, masks in pairs]
-    counts = torch.full((len(photos),), bound, device=device)
+    counts = torch.full((len(images),), bound, device=device)
     segments = Segments(upload(labels, device), counts, counts > 0, bound)
     scores = score_masks(
         module,
-        _pixels([photo.image for photo in photos], device),
+        _pixels([one.image for one in images], device),
         segments,
-        _pixels([photo.fudged for photo in photos], device),
+        _pixels([one.fudged for one in images], device),
         upload(masks, device),
         "all",
         forward=Forward(chunk_size=chunk_size, autocast=autocast, progress=progress),
@@ -99,15 +150,16 @@ def _module_scores(
 
 
 def _function_scores(
-    photos: list[Photo],
+    images: list[MaskedImage],
     function: Callable[[Array], Any],
     batch_size: int,
     progress: Callable[[int], object],
+    check_classes: Callable[[int], object],
 ) -> list[Array]:
     """As lime calls it: a fresh array [b,H,W,C] of the image's dtype each time, the last short."""
-    samples = len(photos[0].data)
-    total = samples * len(photos)
-    maskers = [_Masker(photo) for photo in photos]
+    samples = len(images[0].data)
+    total = samples * len(images)
+    maskers = [_Masker(image) for image in images]
     rows: list[Array] = []
     for start in range(0, total, batch_size):
         stop = min(start + batch_size, total)
@@ -117,26 +169,32 @@ def _function_scores(
         ]
         batch = parts[0] if len(parts) == 1 else np.concatenate(parts)
         rows.append(_as_rows(function(batch), stop - start))
+        if not start:
+            check_classes(rows[0].shape[1])
         progress(stop)
-    return np.split(np.concatenate(rows), len(photos))
+    return np.split(np.concatenate(rows), len(images))
 
 
 class _Masker:
-    """Masked images of a photo of any dtype, arrays from arrays.
+    """Masked images of an image of any rank and dtype, arrays from arrays.
 
     On bits: image ^ (hidden & (image ^ fudged)), with hidden all ones or zeros, written out run by
     run of equal labels. That is 2 to 5 times as fast as torch's gather and where, and wakes no
-    threads between two calls of the function.
+    threads between two calls of the function. Objects have no bits: their places go instead.
     """
 
-    def __init__(self, photo: Photo) -> None:
-        self.shape, self.dtype = photo.image.shape, photo.image.dtype
-        labels, masks = _index_and_masks(photo)
-        carrier = f"i{self.dtype.itemsize if self.dtype.itemsize <= 8 else 1}"
-        self.image, fudged = (
-            pixels.copy().reshape(-1).view(carrier) for pixels in (photo.image, photo.fudged)
-        )
+    def __init__(self, masked: MaskedImage) -> None:
+        self.shape, self.dtype = masked.image.shape, masked.image.dtype
+        pair, self.objects = (masked.image, masked.fudged), None
+        if self.dtype.hasobject:
+            self.objects = np.concatenate([values.reshape(-1) for values in pair])
+            pair = tuple(np.arange(2 * masked.image.size).reshape(2, *self.shape))
+        self.bits = pair[0].dtype
+        size = self.bits.itemsize
+        carrier = f"i{size if size in (1, 2, 4, 8) else 1}"
+        self.image, fudged = (values.copy().reshape(-1).view(carrier) for values in pair)
         self.difference = self.image ^ fudged
+        labels, masks = _index_and_masks(masked)
         flat = labels.reshape(-1)
         starts = np.flatnonzero(np.diff(flat, prepend=-1))
         self.lengths = np.diff(starts, append=flat.size) * (self.image.size // flat.size)
@@ -144,22 +202,23 @@ class _Masker:
         self.runs = flat[starts]
 
     def __call__(self, start: int, stop: int) -> Array:
-        """The rows ``start`` … ``stop``: [b,H,W,C]."""
+        """The rows ``start`` … ``stop``: [b,…]."""
         rows = np.empty((stop - start, self.image.size), self.image.dtype)
         for row, hidden in zip(rows, self.hidden[start:stop], strict=True):
             np.bitwise_and(np.repeat(hidden[self.runs], self.lengths), self.difference, out=row)
             row ^= self.image
-        return rows.view(self.dtype).reshape(stop - start, *self.shape)
+        values = rows.view(self.bits) if self.objects is None else self.objects[rows]
+        return values.reshape(stop - start, *self.shape)
 
 
-def _index_and_masks(photo: Photo) -> tuple[Array, Array]:
-    """The mask column of every pixel [H,W] int64, and masks [n,S] bool.
+def _index_and_masks(masked: MaskedImage) -> tuple[Array, Array]:
+    """The mask column of every position int64, and masks [n,S] bool.
 
     S is M, and one more that is always kept where labels stand for no column.
     """
-    masks = photo.data != 0
-    index = photo.segments.astype(np.int64)
-    stands = (index == photo.segments) & (index >= 0) & (index < masks.shape[1])
+    masks = masked.data != 0
+    index = masked.columns.astype(np.int64)
+    stands = (index == masked.columns) & (index >= 0) & (index < masks.shape[1])
     if stands.all():
         return index, masks
     kept = np.ones((len(masks), 1), dtype=bool)
@@ -202,6 +261,11 @@ def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
 def _pixels(images: list[Array], device: torch.device) -> Tensor:
     """What a module takes [B,C,H,W]: 8-bit images in [0,1], floats as they are."""
     dtype = images[0].dtype
+    if images[0].ndim != 3:
+        raise TypeError(
+            f"a module takes images [H,W,C], got {list(images[0].shape)}; "
+            "write a function around it, which takes them as they are"
+        )
     if dtype.kind != "f" and dtype.itemsize > 1:
         raise TypeError(
             f"a module takes 8-bit images (scaled to [0,1]) or floats (as they are), got {dtype}"

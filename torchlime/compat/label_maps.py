@@ -1,0 +1,80 @@
+"""The caller's label maps: any ids outside, mask columns 0…M−1 inside."""
+
+from typing import Any
+
+import numpy as np
+
+from torchlime.compat.arrays import Array
+
+
+def is_dense(ids: Array) -> bool:
+    """Whether the sorted, distinct ``ids`` are 0…M−1."""
+    return np.array_equal(ids, np.arange(len(ids)))
+
+
+def ids_and_columns(labels: Array) -> tuple[Array, Array]:
+    """The distinct ids of a label map in ascending order, and the mask column of every pixel.
+
+    Column m stands for the m-th id. Whole numbers come as int64, where that holds them.
+
+    A table finds them where the ids lie close enough together, which takes a fraction of a sort's
+    time and memory: for 12 megapixels 0.1 s, not 2 s.
+
+    Args:
+        labels: of any rank and any dtype that sorts.
+
+    Returns:
+        ids [M], and columns 0…M−1 in the shape of ``labels``: ``labels`` themselves if they are
+        such integers.
+
+    Example:
+        >>> ids, columns = ids_and_columns(np.array([[7, -2], [7, 9]]))
+        >>> ids.tolist(), columns.tolist()
+        ([-2, 7, 9], [[1, 0], [1, 2]])
+    """
+    lowest = _lowest_for_a_table(labels)
+    if lowest is None:
+        ids, columns = np.unique(labels, return_inverse=True)
+        return _whole(ids), columns.reshape(labels.shape)
+    as_they_are = lowest == 0 and labels.dtype.kind in "iu"  # saves a large photo's map twice
+    offsets = labels if as_they_are else labels.astype(np.int64) - lowest
+    present = np.zeros(int(offsets.max()) + 1, dtype=bool)
+    present[offsets] = True
+    ids = np.flatnonzero(present) + lowest
+    if is_dense(ids):
+        return ids, offsets
+    return ids, (np.cumsum(present) - 1)[offsets]
+
+
+def with_ids(ranked: list[tuple[Any, Any]], ids: Array, columns: int) -> list[tuple[Any, Any]]:
+    """(column, weight) → (id, weight).
+
+    A ``data_labels`` of someone's own may make another number of ``columns`` than there are ids;
+    then, and where they are the same anyway, columns stay as they are.
+    """
+    if is_dense(ids) or len(ids) != columns:
+        return ranked
+    return [(ids[column], weight) for column, weight in ranked]
+
+
+def places(ids: Array) -> dict[Any, int]:
+    """{id: column}; ids of any integer type find theirs."""
+    return {id_: column for column, id_ in enumerate(ids.tolist())}
+
+
+def _lowest_for_a_table(labels: Array) -> int | None:
+    """The lowest label, if a table of all up to the highest is no larger than the map."""
+    if not labels.size or labels.dtype.kind not in "biu":
+        return None
+    lowest, highest = int(labels.min()), int(labels.max())
+    return lowest if highest - lowest < labels.size and highest < 2**63 else None
+
+
+def _whole(ids: Array) -> Array:
+    """As int64 where nothing is lost."""
+    if ids.dtype.kind not in "iuf" or not np.isfinite(ids).all():
+        return ids
+    if ids.size and not -(2**63) <= int(ids[0]) <= int(ids[-1]) < 2**63:
+        return ids
+    whole = ids.astype(np.int64)
+    return whole if np.array_equal(whole, ids) else ids
