@@ -176,22 +176,20 @@ def _span(rows: Sequence[Row]) -> tuple[float, float]:
 
 
 def _draw_axis(draw: "ImageDraw", place: _Place, face: Face, title: str) -> None:
-    text, font = place.text, face.font(place.text)
+    text, font, line = place.text, face.font(place.text), _line(place)
     high = place.low + (place.right - place.left) / place.scale
     for tick in _spaced_ticks(place, face, high):
         x, label = place.x(tick), spelled(tick)
-        _draw_box(
-            draw, (x - text / 20, place.top, x + text / 20, place.bottom),
-            _PALE if tick else _ZERO,
-        )  # fmt: skip
+        left = round(x - line / 2)
+        _draw_box(draw, (left, place.top, left + line, place.bottom), _PALE if tick else _ZERO)
         half = face.width(label, text) / 2 + text / 4
         middle = min(max(x, half), place.width - half)
         draw.text((middle, place.bottom + 1.2 * text), label, QUIET, font, anchor="ms")
-    line = face.shortened(title, text, place.width - text)
-    half = face.width(line, text) / 2
+    title = face.shortened(title, text, place.width - text)
+    half = face.width(title, text) / 2
     middle = (place.left + place.right) / 2
     middle = min(max(middle, half + text / 2), place.width - half - text / 2)
-    draw.text((middle, place.bottom + 2.8 * text), line, DARK, font, anchor="ms")
+    draw.text((middle, place.bottom + 2.8 * text), title, DARK, font, anchor="ms")
 
 
 def _spaced_ticks(place: _Place, face: Face, high: float) -> list[float]:
@@ -211,16 +209,27 @@ def _draw_row(draw: "ImageDraw", place: _Place, face: Face, row: Row, i: int) ->
     left, right = sorted((place.x(0), place.x(row.value)))
     _draw_box(draw, (left, y - half, right, y + half), hue_of(row.value))
     if row.reach > 0:
-        start, stop = place.x(row.value - row.reach), place.x(row.value + row.reach)
-        line = max(1.0, text / 10)
-        _draw_box(draw, (start, y - line / 2, stop, y + line / 2), DARK)
-        for end in (start, stop):
-            _draw_box(draw, (end - line / 2, y - half / 2, end + line / 2, y + half / 2), DARK)
+        _draw_interval(draw, place, row, y)
     if row.rank is not None:
         draw_badge(draw, str(row.rank), place.rank, y, text, hue_of(row.value))
     label = face.shortened(row.label, text, place.room)
     baseline = y + face.cap(text) / 2
     draw.text((place.label, baseline), label, DARK, face.font(text), anchor="rs")
+
+
+def _draw_interval(draw: "ImageDraw", place: _Place, row: Row, y: float) -> None:
+    """A thin line from end to end, and a cap at each."""
+    line, cap = _line(place), min(0.17 * place.row, 0.375 * place.text)
+    top = round(y - line / 2)
+    start, stop = place.x(row.value - row.reach), place.x(row.value + row.reach)
+    _draw_box(draw, (start, top, stop, top + line), DARK)
+    for end in (round(start - line / 2), round(stop - line / 2)):
+        _draw_box(draw, (end, y - cap, end + line, y + cap), DARK)
+
+
+def _line(place: _Place) -> int:
+    """The thickness of a line in pixels: whole, so that all are the same."""
+    return max(1, round(place.text / 10))
 
 
 def _draw_box(draw: "ImageDraw", edges: tuple[float, float, float, float], color: Color) -> None:
