@@ -208,12 +208,23 @@ def test_a_tiny_photo_is_enlarged_on_its_sheet_in_square_pixels():
     labels = torch.arange(16).view(4, 4).repeat_interleave(2, 0).repeat_interleave(2, 1)
     digit = torch.rand(1, 8, 8)
     sheet = plot.sheet(one([0.0] * 15 + [1.0], labels), digit)
-    assert sheet.shape[2] > 2 * 280
-    large = plot.photo(digit).repeat_interleave(35, 1).repeat_interleave(35, 2)
-    found = sheet.unfold(2, 280, 1)[:, :, :40] == large[:, 0, None, None]
+    assert sheet.shape[2] > 2 * 272
+    large = plot.photo(digit).repeat_interleave(34, 1).repeat_interleave(34, 2)
+    found = sheet.unfold(2, 272, 1)[:, :, :40] == large[:, 0, None, None]
     assert found.all(3).all(0).any()
     small = plot.sheet(one([0.0] * 15 + [1.0], labels), digit, max_side=80)
     assert small.shape[1] < sheet.shape[1]
+
+
+@pytest.mark.parametrize("size", [(20, 40), (40, 20), (4, 90), (90, 4), (30, 30)])
+@pytest.mark.parametrize("coefficients", [[0.0, 0.0], [1.0, 0.0], [1.0, -1.0]])
+def test_a_sheet_of_any_shape(size, coefficients):
+    """A title that needs two lines beside others that need one, among them."""
+    labels = torch.zeros(size, dtype=torch.long)
+    labels[0] = 1
+    sheet = plot.sheet(one(coefficients, labels), torch.rand(3, *size))
+    assert (sheet[:, :, :8] == 255).all()
+    assert (sheet[:, :, -8:] == 255).all()
 
 
 def test_a_sheet_refuses_a_photo_of_another_size_without_a_box():

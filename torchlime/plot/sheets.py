@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torchlime.plot._canvas import PhotoLike
 
 # A panel has at least this width, and a photo's longer side this length: text needs room.
-_LEAST = 280
+_LEAST = 270
 # An em of text in widths of the page: 6 points where the page is printed 85 mm wide.
 _EM = 1 / 40
 
@@ -154,13 +154,18 @@ def _grid(panels: Mapping[str, Tensor], look: _Look) -> list[Tensor]:
 
 def _row(cells: Sequence[tuple[str, Tensor]], look: _Look) -> Tensor:
     """Panels beside each other, on white, as wide as the page: [3,h,w]."""
-    height = max(panel.shape[1] for _, panel in cells)
     widths = [max(look.panel, panel.shape[2]) for _, panel in cells]
+    titles = [
+        _paragraph(title, look.text, width, look.face, DARK)
+        for (title, _), width in zip(cells, widths, strict=True)
+    ]
+    above = max(title.shape[1] for title in titles)  # one may have more lines
+    below = max(panel.shape[1] for _, panel in cells)
     done = []
-    for (title, panel), width in zip(cells, widths, strict=True):
-        line = _paragraph(title, look.text, width, look.face, DARK)
-        free = (0, width - panel.shape[2], 0, height - panel.shape[1])
-        done.append(torch.cat([line, pad(panel, free, value=255)], dim=1))
+    for title, (_, panel), width in zip(titles, cells, widths, strict=True):
+        free = (0, width - panel.shape[2], 0, below - panel.shape[1])
+        title = pad(title, (0, 0, 0, above - title.shape[1]), value=255)
+        done.append(torch.cat([title, pad(panel, free, value=255)], dim=1))
     row = side_by_side(*done, gap=look.gap)
     return pad(row, (0, look.across - row.shape[2]), value=255)
 
