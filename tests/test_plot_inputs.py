@@ -9,8 +9,9 @@ from PIL import Image
 
 from tests.test_plot import BOX, GREY, SIX, WIDE, bar_runs, one
 from torchlime import plot
-from torchlime.plot import _words, charts
+from torchlime.plot import _words, charts, sheets
 from torchlime.plot._evidence import evidence_of
+from torchlime.plot._text import face_of
 
 PHOTO = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8)
 ARRAY = PHOTO.permute(1, 2, 0).numpy()
@@ -219,12 +220,22 @@ def test_a_tiny_photo_is_enlarged_on_its_sheet_in_square_pixels():
 @pytest.mark.parametrize("size", [(20, 40), (40, 20), (4, 90), (90, 4), (30, 30)])
 @pytest.mark.parametrize("coefficients", [[0.0, 0.0], [1.0, 0.0], [1.0, -1.0]])
 def test_a_sheet_of_any_shape(size, coefficients):
-    """A title that needs two lines beside others that need one, among them."""
     labels = torch.zeros(size, dtype=torch.long)
     labels[0] = 1
     sheet = plot.sheet(one(coefficients, labels), torch.rand(3, *size))
     assert (sheet[:, :, :8] == 255).all()
     assert (sheet[:, :, -8:] == 255).all()
+
+
+def test_panels_of_a_row_are_level_where_one_title_needs_two_lines():
+    look = sheets._look(90, 90, face_of())
+    panel = torch.zeros(3, 90, 90, dtype=torch.uint8)
+    row = sheets._row(
+        [("photo", panel), ("a title that needs more than one line " * 2, panel)], look
+    )
+    left, right = (row == 0).all(0)[:, [45, look.panel + look.gap + 45]].T
+    assert left.sum() == 90
+    assert torch.equal(left, right)
 
 
 def test_a_sheet_refuses_a_photo_of_another_size_without_a_box():
