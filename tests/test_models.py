@@ -824,3 +824,11 @@ def test_categories_without_names():
     )  # fmt: skip
     with pytest.raises(ValueError, match="categories are not known, so 'cat' cannot be found"):
         unnamed.find_category("cat")
+
+
+@pytest.mark.parametrize(
+    ("output", "unit"),
+    [("softmax", "probability"), ("sigmoid", "probability"), ("logit", "logit"), ("none", "score")],
+)
+def test_a_classifier_says_what_its_scores_are(output, unit):
+    assert Classifier(nn.Identity(), output=output).unit == unit

@@ -16,6 +16,9 @@ from tests.pictures import read_png
 from torchlime import plot
 from torchlime._labelmap import Segments
 from torchlime.models import Geometry
+from torchlime.plot import _canvas, _numbers, charts, sheets
+from torchlime.plot._evidence import evidence_of, strongest
+from torchlime.plot._text import face_of
 
 
 @dataclass
@@ -124,7 +127,7 @@ def test_sign_top_and_ties(sign, top, expected):
         for s in range(6)
     ]
     assert changed == [s in expected for s in range(6)]
-    assert plot._strongest(plot._evidence(explanation, None), top, sign) == expected
+    assert strongest(evidence_of(explanation, None), top, sign) == expected
 
 
 def test_the_asked_target_is_drawn():
@@ -136,8 +139,10 @@ def test_the_asked_target_is_drawn():
         assert torch.equal(draw(explanation, GREY, 9), draw(second, GREY))
         assert torch.equal(draw(explanation, GREY, 281), draw(first, GREY))
         assert torch.equal(draw(explanation, GREY), draw(first, GREY))
-    assert torch.equal(plot.bars(explanation, 9), plot.bars(second))
-    assert not torch.equal(plot.bars(explanation, 9), plot.bars(first))
+    bars = plot.bars(explanation, 9, name="a class")
+    assert torch.equal(bars, plot.bars(second, name="a class"))
+    assert not torch.equal(bars, plot.bars(first, name="a class"))
+    assert not torch.equal(bars, plot.bars(second, name="another class"))
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
@@ -148,7 +153,7 @@ def test_without_evidence_the_photo_is_plain(value):
 
 def test_evidence_beyond_the_count_is_not_drawn():
     explanation = one([0.5, 0.0, 9.0], torch.tensor([[0, 0, 0, 1, 1, 1]]))
-    assert plot._strongest(plot._evidence(explanation, None), 5, "both") == [0]
+    assert strongest(evidence_of(explanation, None), 5, "both") == [0]
 
 
 def test_colors_are_muted_only_under_evidence():
@@ -217,13 +222,13 @@ def test_each_rank_stands_in_its_segment():
 def test_the_inner_point_is_inside(seed, height, width, density):
     inside = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < density
     inside[seed % height, seed % width] = True
-    assert inside[plot._inner_point(inside)]
+    assert inside[_numbers.inner_point(inside)]
 
 
 def test_the_inner_point_of_a_thin_diagonal_is_on_it():
     inside = torch.eye(400, dtype=torch.bool)
     inside[::4] = False  # off the coarse grid
-    y, x = plot._inner_point(inside)
+    y, x = _numbers.inner_point(inside)
     assert y == x
     assert y % 4
 
@@ -231,7 +236,7 @@ def test_the_inner_point_of_a_thin_diagonal_is_on_it():
 def test_the_inner_point_of_a_bar_is_its_middle():
     inside = torch.zeros(50, 90, dtype=torch.bool)
     inside[20:31, 5:86] = True
-    assert plot._inner_point(inside) == (25, 45)
+    assert _numbers.inner_point(inside) == (25, 45)
 
 
 @settings(max_examples=40, deadline=None)
@@ -244,33 +249,12 @@ def test_depth_is_the_distance_to_the_nearest_pixel_outside(seed, height, width)
         for x in range(-1, width + 1)
         if not (0 <= y < height and 0 <= x < width and inside[y, x])
     ]
-    depth = plot._depth(inside)
+    depth = _numbers.depth(inside)
     for y in range(height):
         for x in range(width):
             assert float(depth[y, x]) == pytest.approx(
                 min(math.dist((y, x), other) for other in outside)
             )
-
-
-def test_every_glyph_is_different():
-    inks = [plot._stroke_distance(glyph, 14, 0) < 1 for glyph in plot._STROKES]
-    for i, ink in enumerate(inks):
-        assert ink.any()
-        assert not any(torch.equal(ink, other) for other in inks[:i])
-
-
-def test_glyphs_are_drawn_along_their_whole_strokes():
-    height, margin = 21, 3  # 3 pixels a grid cell
-    corners = [(0.5, 0.5), (4.5, 0.5), (1.5, 6.5)]  # of a 7
-    shares = torch.linspace(0, 1, 500)[:, None]
-    points = [3 * torch.tensor(corner) for corner in corners]
-    dots = torch.cat([a + shares * (b - a) for a, b in itertools.pairwise(points)])
-    distance = plot._stroke_distance("7", height, margin)
-    assert distance.shape == (21 + 6, 15 + 6)
-    for y, x in itertools.product(range(27), range(21)):
-        pixel = torch.tensor([x - margin + 0.5, y - margin + 0.5])
-        literal = float((dots - pixel).norm(dim=1).min())
-        assert float(distance[y, x]) == pytest.approx(literal, abs=0.02)
 
 
 # Images of all kinds
@@ -461,9 +445,10 @@ def test_heatmap_over_a_photo_keeps_its_light_and_its_signs():
 # Bars
 
 
-def bar_runs(picture, color):
+def bar_runs(picture, color, start=40):
     """(row, left, right) of the middle row of each bar in ``color``."""
     found = colored(picture, color)
+    found[:, :start] = False  # the ranks in their discs
     rows = found.any(1).nonzero()[:, 0].tolist()
     runs = [[rows[0]]] if rows else []
     for before, row in itertools.pairwise(rows):
@@ -494,11 +479,10 @@ def test_error_bars_are_1_96_standard_errors_and_absent_where_undefined():
     errors = torch.tensor([[[1.0, math.nan, 0.5, 0, 0, 0]]], dtype=torch.float64)
     explanation = one([10.0, -8.0, 6.0, 0, 0, 0], SIX, standard_errors=errors)
     picture = plot.bars(explanation, size=(900, 400))
-    (row_a, left_a, right_a), (row_c, *_) = bar_runs(picture, plot.FOR)
-    row_b = bar_runs(picture, plot.AGAINST)[0][0]
+    (row_a, left_a, right_a), (row_c, *_) = bar_runs(picture, plot.FOR, 50)
+    row_b = bar_runs(picture, plot.AGAINST, 50)[0][0]
     unit = (right_a - left_a) / 10
     dark = colored(picture, (25, 25, 25))
-    dark[:, :100] = False  # the ranks
 
     def reach(row):
         columns = dark[row - 3 : row + 4].any(0).nonzero()[:, 0]
@@ -522,10 +506,10 @@ def test_bars_of_any_size_and_scale(size, scale):
 
 
 def test_ticks_are_round_and_few():
-    assert plot._ticks(-1.0, 1.0, 4) == [-1.0, -0.5, 0.0, 0.5, 1.0]
-    assert plot._ticks(0.0, 0.73, 4) == [0.0, 0.2, 0.4, 0.6000000000000001]
+    assert charts.ticks(-1.0, 1.0, 4) == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    assert charts.ticks(0.0, 0.73, 4) == [0.0, 0.2, 0.4, 0.6000000000000001]
     for span in (1e-7, 0.03, 1.0, 7.7, 1e5):
-        assert 2 <= len(plot._ticks(-span / 3, span, 5)) <= 6
+        assert 2 <= len(charts.ticks(-span / 3, span, 5)) <= 6
 
 
 # Rows of pictures, files, figures
@@ -601,10 +585,10 @@ def test_figure_shows_photo_overlay_segments_and_bars():
     assert torch.equal(shown[1], plot.overlay(explanation, GREY, 7))
     assert torch.equal(shown[2], plot.boundaries(SIX, GREY))
     assert [bar.get_width() for bar in chart.patches] == [-2.0, 1.0]
-    spans = chart.collections[0].get_segments()
-    assert spans[1][:, 0].tolist() == pytest.approx([1 - 0.196, 1 + 0.196])
-    assert [label.get_text() for label in chart.get_yticklabels()] == ["1  #1", "2  #0"]
-    figure.canvas.draw()
+    (span,) = chart.collections[0].get_segments()  # the other has no finite standard error
+    assert span[:, 0].tolist() == pytest.approx([1 - 0.196, 1 + 0.196])
+    assert span[:, 1].tolist() == [1, 1]
+    assert [label.get_text() for label in chart.get_yticklabels()] == ["1", "2"]
 
 
 def test_figure_on_the_photo_with_a_caption():
@@ -622,11 +606,11 @@ def test_figure_on_the_photo_with_a_caption():
 
 
 def test_bytes_and_unit_floats_need_no_search_for_their_range(monkeypatch):
-    monkeypatch.delattr(plot, "_stretched")
+    monkeypatch.delattr(_canvas, "_stretched")
     pixels = torch.randint(0, 256, (3, 5, 4), dtype=torch.uint8)
     given = pixels.float() / 255
-    assert plot._photo(pixels).equal(given)
-    canvas = plot._photo(given)
+    assert _canvas.canvas_of(pixels).equal(given)
+    canvas = _canvas.canvas_of(given)
     assert canvas.equal(given)
     canvas.zero_()
     assert given.any()  # it was copied
@@ -783,20 +767,36 @@ def corner(part, page):
     raise AssertionError("it is not there")
 
 
-def test_a_sheet_shows_photo_overlay_evidence_and_bars():
+@pytest.mark.parametrize(
+    ("size", "right", "below"),
+    [  # of the overlay, all evidence and the bars: beside the photo, and under it
+        ((300, 240), [True, False, True], [False, True, True]),
+        ((700, 300), [False, False, False], [True, True, True]),
+        ((300, 600), [True, True, False], [False, False, True]),
+    ],
+)
+def test_a_sheet_shows_photo_overlay_evidence_and_bars(monkeypatch, size, right, below):
+    charts_drawn = []
+    chart = sheets.chart
+    monkeypatch.setattr(
+        sheets, "chart", lambda *given: charts_drawn.append(chart(*given)) or charts_drawn[-1]
+    )
     explanation = one([0.5, -1, 0, 0.2, 0, 0], SIX)
-    photo = torch.randint(0, 256, (3, 240, 300), dtype=torch.uint8)
-    box = (30, 20, 270, 220)
+    width, height = size
+    photo = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    box = (30, 20, width - 30, height - 20)
     sheet = plot.sheet(explanation, photo, box=box, caption="class 7")
     parts = [
         photo,
         plot.overlay(explanation, photo, box=box),
         plot.heatmap_picture(explanation, photo, box=box),
-        plot.bars(explanation, top=5, size=(300, 240)),
+        charts_drawn[0],
     ]
-    corners = [corner(part, sheet) for part in parts]
-    assert corners[0][0] == corners[1][0] < corners[2][0] == corners[3][0]  # two by two
-    assert corners[0][1] == corners[2][1] < corners[1][1] == corners[3][1]
+    (y, x), *others = [corner(part, sheet) for part in parts]
+    assert [other[1] > x for other in others] == right
+    assert [other[0] > y for other in others] == below
+    assert all(other[1] == x or beside for other, beside in zip(others, right, strict=True))
+    assert all(other[0] == y or under for other, under in zip(others, below, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -813,7 +813,9 @@ def test_the_size_of_a_sheet(size, seen, max_side, expected):
     explanation = one([1.0, 0.5], blocks(1, 2, seen // 2).repeat(2, 1))
     width, height = size
     photo = torch.zeros(3, height, width, dtype=torch.uint8)
-    resized, box = plot.resized(plot._photo(photo), (0, 0, width, height), (seen, seen), max_side)
+    resized, box = plot.resized(
+        _canvas.canvas_of(photo), (0, 0, width, height), (seen, seen), max_side
+    )
     assert tuple(resized.shape[:0:-1]) == expected
     assert box == (0, 0, *expected)
     sheet = plot.sheet(explanation, photo, box=(0, 0, width, height), max_side=max_side)
@@ -828,16 +830,48 @@ def test_the_size_of_a_sheet(size, seen, max_side, expected):
         ([0, 1, 2, 0, -1, 0], "the 3 strongest segments"),
     ],
 )
-def test_a_sheet_says_how_many_segments_it_shows(monkeypatch, coefficients, title):
-    titles = []
-    line = plot._line
-    monkeypatch.setattr(plot, "_line", lambda text, *a: titles.append(text) or line(text, *a))
+def test_a_sheet_says_how_many_segments_it_shows(written, coefficients, title):
     plot.sheet(one(coefficients, SIX), GREY)
-    assert titles[1] == title
+    assert written[1] == title
 
 
-def test_long_captions_fit():
-    caption = "the full name of a category that is much longer than any picture is wide " * 3
-    sheet = plot.sheet(one([1.0] * 6, SIX), GREY, caption=caption)
-    assert (sheet[:, :, -4:] == 255).all()
-    assert sheet.shape == plot.sheet(one([1.0] * 6, SIX), GREY, caption="x").shape
+@pytest.fixture
+def written(monkeypatch):
+    """All texts of the sheets that are drawn."""
+    texts = []
+    paragraph = sheets._paragraph
+    monkeypatch.setattr(
+        sheets, "_paragraph", lambda text, *rest: texts.append(text) or paragraph(text, *rest)
+    )
+    return texts
+
+
+def test_a_sheet_says_what_a_bar_means(written):
+    errors = torch.tensor([[[0.1, 0.1, 0, 0, 0, 0]]], dtype=torch.float64)
+    sure = one([1.0, -2.0, 0, 0, 0, 0], SIX, standard_errors=errors)
+    plot.sheet(sure, WIDE, box=BOX, name="tiger cat", unit="probability")
+    assert "Blue speaks for tiger cat, orange against it." in written[-1]
+    assert "Hiding a segment lowers the probability by about the length of its" in written[-1]
+    assert "95 %" in written[-1]
+    assert "did not see" in written[-1]
+
+
+def test_a_sheet_claims_no_intervals_and_no_faded_part_where_there_are_none(written):
+    plot.sheet(one([1.0, -2.0, 0, 0, 0, 0], SIX), GREY)  # standard errors are NaN, as of a Lasso
+    assert "Blue speaks for class 7" in written[-1]
+    assert not any("95 %" in text or "see" in text for text in written)
+    plot.sheet(one([0.0] * 6, SIX), GREY, unit="logit")
+    assert written[-1] == "No segment changes the logit of class 7."
+
+
+def test_long_captions_are_broken_into_lines():
+    words = [f"word{i}" for i in range(30)]
+    explanation = one([1.0] * 6, SIX)
+    short = plot.sheet(explanation, GREY, caption="x")
+    long = plot.sheet(explanation, GREY, caption=" ".join(words))
+    assert long.shape[1] > short.shape[1]
+    assert long.shape[2] == short.shape[2]
+    assert (long[:, :, -4:] == 255).all()
+    assert sorted(" ".join(face_of().lines(" ".join(words), 18, 500, most=9)).split()) == sorted(
+        words
+    )

@@ -26,6 +26,7 @@ from torchlime import Lime, explain, plot, training
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid, Slic
 from torchlime.training import ExplanationLogger, ignite_handler
+from torchlime.training import logger as loggers
 
 EXPLAINER = Lime(segmenter=Grid(3, 3), sampler=Bernoulli(), num_samples=24, chunk_size=20)
 
@@ -301,7 +302,7 @@ def _sharded(rank, folder):
     explanation = logger.step(net, 0)
     assert explanation.coefficients.allclose(expected, atol=1e-5)
     assert logger.step(lambda x: net(x), 1) is not None
-    assert logger._needs_every_rank(net.forward)
+    assert loggers._needs_every_rank(net.forward)
     net(images).sum().backward()
 
 
@@ -750,7 +751,7 @@ def test_a_missing_library_is_named(name, monkeypatch):
     for module in [m for m in sys.modules if m.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"{name} needs {package}: pip install {package}"):
+    with pytest.raises(ImportError, match=rf"{name} needs .*: pip install {package}"):
         getattr(training, name)
 
 

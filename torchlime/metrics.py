@@ -240,12 +240,10 @@ def _area(
     segments = _segments(explanation)
     check_images(images)
     check_same_device(segments.labels, images, "the explanation")
-    explainer: Lime | None = explanation.explainer
-    if fill is None:
-        fill = _explainer(explanation).fill
-    forward = Forward()
-    if explainer is not None:
+    explainer, forward = explanation.explainer, Forward()
+    if isinstance(explainer, Lime):
         forward = Forward(chunk_size=explainer.chunk_size, autocast=explainer.autocast)
+    fill = _explainer(explanation).fill if fill is None else fill
     exists = present(explanation.segment_count, segments.bound)
     targets = explanation.targets.shape[1]
     strength = explanation.coefficients.masked_fill(~exists, -torch.inf)
@@ -358,8 +356,9 @@ def _segments(explanation: Explanation) -> Segments:
 def _explainer(explanation: Explanation) -> Lime:
     """The explainer that made it."""
     label_map_of(explanation)
-    if explanation.explainer is None:
+    if not isinstance(explanation.explainer, Lime):
         raise ValueError(
-            "the explanation was loaded from a file, which holds no strategies: explain again"
+            "the explanation has no explainer: it was loaded from a file, which holds no "
+            "strategies, or was not made by torchlime.Lime; explain again"
         )
     return explanation.explainer

@@ -270,8 +270,6 @@ class _Job:
         self, index: int, path: Path, image: "Image.Image", explanation: "Explanation"
     ) -> dict[str, Any]:
         """Write the files of a photo; its explanation in numbers."""
-        from torchvision.transforms.functional import pil_to_tensor
-
         from torchlime import plot
         from torchlime._atomic import whole_file
 
@@ -291,14 +289,17 @@ class _Job:
         for target in result["targets"][:drawn]:
             picture = self.outputs.take(self.outputs.picture(index, target["name"]))
             beside = self.outputs.take(picture.with_suffix(".json"))
+            category, unit = target["category"], self.classifier.unit
             sheet = plot.sheet(
                 explanation,
-                pil_to_tensor(image),
+                image,
                 target["index"],
                 self.asked.strongest,
                 box=box,
-                caption=f"{target['category']}   {self.classifier.spell(target['score'])}",
+                caption=f"{category}: {unit} {self.classifier.spell(target['score'])}",
                 max_side=self.asked.max_side or None,
+                name=category.partition(",")[0],
+                unit=unit,
             )
             plot.save_png(sheet, picture)
             target["picture"] = str(picture)

@@ -1,6 +1,7 @@
 """lime's explanation as a :class:`torchlime.Explanation`: the one place that makes these."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,14 @@ from torchlime._provenance import in_words
 from torchlime.compat.arrays import Array
 from torchlime.explanation import Explanation
 from torchlime.surrogates import Fit
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """What stands in an explainer's place for :meth:`torchlime.Explanation.refit`."""
+
+    surrogate: Callable[..., Fit]
+    kernel: Callable[..., Tensor] | None = None
 
 
 class Samples(NamedTuple):
@@ -64,6 +73,7 @@ def native_explanation(
         masks=masks,
         sample_scores=scores,
         weights=proximity,
+        explainer=None if samples.surrogate is None else Regressor(samples.surrogate),
         **IMAGES.fields(fit, masks, proximity, count),
     )
 

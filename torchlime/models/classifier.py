@@ -202,6 +202,12 @@ class Classifier(nn.Module):
         names = self.categories or []
         return names[index] if 0 <= index < len(names) else f"class {index}"
 
+    @property
+    def unit(self) -> str:
+        """What a score is: "probability", "logit", or only "score"."""
+        units = dict.fromkeys(("softmax", "sigmoid"), "probability") | {"logit": "logit"}
+        return units.get(self.output, "score")
+
     def spell(self, score: float) -> str:
         """A score in words: "38.3%" of a probability, else four digits."""
         return f"{score:.1%}" if self.output in ("softmax", "sigmoid") else f"{score:.4g}"

@@ -1,0 +1,89 @@
+"""What is drawn of an explanation, on the host: the one place that looks into it."""
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import check_count
+from torchlime._labelmap import Segments as Segments
+from torchlime.explanation import Sign as Sign
+from torchlime.explanation import label_map_of, row_of
+
+if TYPE_CHECKING:
+    from torchlime.explanation import Explanation
+
+
+class Evidence(NamedTuple):
+    """One input and one target, on the CPU.
+
+    Convention:
+        target: the class.
+        noun: what a feature is called.
+        segments: [H,W] int64; [0,0] for a vector.
+        coefficients: [count] float64, 0 where the explanation's is not finite.
+        errors: [count] float64, standard errors, NaN where not finite.
+    """
+
+    target: int
+    noun: str
+    segments: Tensor
+    coefficients: Tensor
+    errors: Tensor
+
+
+def evidence_of(explanation: "Explanation", target: int | None, *, pixels: bool = True) -> Evidence:
+    """Read an explanation back; ``pixels`` refuses one of vectors.
+
+    Raises:
+        ValueError: several inputs, an unknown target, or no pixels where they are needed.
+    """
+    segments = explanation.segments
+    if pixels or segments is not None:
+        segments = label_map_of(explanation)[0].cpu()
+    row, count = row_of(explanation, target), int(explanation.segment_count[0])
+    coefficients, errors = (
+        values[0, row, :count].detach().cpu().double()
+        for values in (explanation.coefficients, explanation.standard_errors)
+    )
+    return Evidence(
+        int(explanation.targets[0, row]),
+        explanation.kind.part,
+        torch.empty(0, 0, dtype=torch.int64) if segments is None else segments,
+        coefficients.nan_to_num(0, 0, 0),
+        errors.where(errors.isfinite(), math.nan),
+    )
+
+
+def strongest(evidence: Evidence, top: int, sign: Sign = "both") -> list[int]:
+    """Ids of the segments to show, strongest first."""
+    check_count(top, "top")
+    if sign not in ("positive", "negative", "both"):
+        raise ValueError(f'sign must be "positive", "negative" or "both", got {sign!r}')
+    c = evidence.coefficients
+    wanted = {"positive": c > 0, "negative": c < 0, "both": c != 0}[sign]
+    order = c.abs().argsort(descending=True, stable=True)
+    return order[wanted[order]][:top].tolist()
+
+
+def ranks_of(evidence: Evidence, shown: list[int]) -> Tensor:
+    """Rank of each pixel's segment [H,W]: 1…k, and 0 where it is not shown."""
+    ranks = torch.zeros_like(evidence.coefficients, dtype=torch.int64)
+    ranks[shown] = torch.arange(1, len(shown) + 1, device="cpu")
+    return ranks[evidence.segments]
+
+
+def label_map(segments: Any) -> Tensor:
+    """One label map [H,W] on the CPU, whatever it came as.
+
+    Raises:
+        ValueError: label maps of several images.
+    """
+    labels = segments.labels if isinstance(segments, Segments) else segments
+    labels = torch.as_tensor(labels).cpu()
+    if labels.dim() == 3 and len(labels) == 1:
+        labels = labels[0]
+    if labels.dim() != 2:
+        raise ValueError(f"segments must be one label map [H,W], got {list(labels.shape)}")
+    return labels
