@@ -18,8 +18,8 @@ PACKAGE = ROOT / "torchlime"
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
-    | {"_extras", "version"},
-    {"labelmap", "_hash", "networks", "_antithetic"},
+    | {"_extras", "_files", "version"},
+    {"_archives", "labelmap", "_hash", "networks", "_antithetic"},
     {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
     {"explanation"},
     {"pipeline"},
