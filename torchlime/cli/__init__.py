@@ -29,6 +29,7 @@ from torchlime.cli.options import (
     UsageError,
     add_options,
     explainer_of,
+    limits_of,
     meaning_of,
     record_of,
     words_of,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchlime.explanation import Explanation
-    from torchlime.models import Classifier
+    from torchlime.models import Classifier, Decoder
 
 PHOTOS_AT_ONCE = 8  # are explained in one call and drawn before more are read
 LISTED_CLASSES = 3
@@ -167,10 +168,10 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": record_of(words, asked),
         "explainer": repr(explainer),
     }
-    with loaded(asked) as classifier:
+    with loaded(asked) as classifier, models.Decoder(limits_of(asked)) as decoder:
         record["settings"]["output"] = classifier.output
         targets = targets_of(asked, classifier)
-        job = _Job(asked, explainer, classifier, targets, outputs, record, arguments.debug)
+        job = _Job(asked, explainer, classifier, decoder, targets, outputs, record, arguments.debug)
         photos: list[dict[str, Any]] = []
         for start in range(0, len(asked.photos), PHOTOS_AT_ONCE):
             some = dict(enumerate(asked.photos[start : start + PHOTOS_AT_ONCE], start))
@@ -190,6 +191,7 @@ class _Job:
     asked: argparse.Namespace
     explainer: torchlime.Lime
     classifier: "Classifier"
+    decoder: "Decoder"
     targets: list[int]
     outputs: Outputs
     record: Mapping[str, Any]
@@ -208,7 +210,9 @@ class _Job:
         groups: dict[Any, dict[int, Tensor]] = {}
         for index, path in photos.items():
             with self._failing(results, index, path):
-                opened[index] = models.read_photo(path)
+                opened[index] = models.read_photo_within(
+                    path, self.decoder.limits, page=self.asked.page, decoder=self.decoder
+                )
                 pixels = self.classifier.preprocess(opened[index])
                 groups.setdefault(pixels.shape, {})[index] = pixels
         for group in groups.values():
