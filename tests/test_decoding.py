@@ -41,6 +41,11 @@ def many_scans(copies, size=(1024, 1024)):
     return data[:last] + data[last:-2] * copies + b"\xff\xd9"
 
 
+def slow_jpeg():
+    """A photo that takes a minute to decode."""
+    return many_scans(400, (5000, 5000))
+
+
 def long_png(height=89_000_000):
     """A photo one pixel wide, in a few bytes."""
 
@@ -108,10 +113,21 @@ def test_what_a_header_proves_to_be_cheap():
 
 
 def test_a_jpeg_whose_scans_take_for_ever_is_refused():
-    data = many_scans(30_000)
+    data = slow_jpeg()
     reason = r"^it.jpg cannot be decoded: it takes more than the 0.5 s that are allowed"
     with pytest.raises(ValueError, match=reason):
         models.read_photo_within(data, Limits(seconds=0.5), name="it.jpg")
+
+
+def test_a_jpeg_of_more_scans_than_anybody_writes_is_refused_at_once(tmp_path):
+    (tmp_path / "it.jpg").write_bytes(data := many_scans(30_000))
+    reason = r"is a JPEG of 30009 scans, more than the 500 that are read"
+    for photo in (data, tmp_path / "it.jpg"):
+        with pytest.raises(ValueError, match=reason):
+            models.read_photo_within(photo)
+    with Decoder(Limits()) as decoder, pytest.raises(ValueError, match=reason):
+        decoder.read(tmp_path / "it.jpg", "it.jpg")
+    assert models.read_photo_within(many_scans(400, (64, 64))).size == (64, 64)
 
 
 def test_memory_is_known_from_the_header_before_it_is_taken():
@@ -172,13 +188,16 @@ def test_a_decoder_that_cannot_start_is_no_photos_fault(monkeypatch, tmp_path):
     monkeypatch.setattr(decoding, "_PROGRAM", tmp_path / "none.py")
     with pytest.raises(models.NoDecoder, match=r"did not start \(.*ends with code 4\)"):
         models.read_photo_within(FILES["a.tif"]())
+    (tmp_path / "none.py").write_text("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(models.NoDecoder, match=r"did not start \(.*SIGKILL"):
+        models.read_photo_within(FILES["a.tif"]())
     monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: b"/no/python")
     with pytest.raises(models.NoDecoder, match=r"did not start \(.*No such file"):
         models.read_photo_within(FILES["a.tif"]())
 
 
 def test_many_threads_read_at_once():
-    photos = [FILES["a.tif"](), many_scans(30_000), b"hello"] * 2
+    photos = [FILES["a.tif"](), slow_jpeg(), b"hello"] * 2
     found = {}
 
     def read(number):

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "torchlime"
 LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_files", "version"},
-    {"_archives", "labelmap", "_hash", "networks", "_antithetic"},
+    {"_archives", "_batches", "labelmap", "_hash", "networks", "_antithetic"},
     {"segments", "masks", "fills", "perturbed", "noise", "predictions", "weights", "surrogates"},
     {"explanation"},
     {"pipeline"},

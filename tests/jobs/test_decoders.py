@@ -13,7 +13,7 @@ import torch
 
 from tests import tiny
 from tests.jobs.folder import alive, assert_same_rows, children, good, photo, rows, run
-from tests.test_decoding import CRASHING, many_scans, pages
+from tests.test_decoding import CRASHING, pages, slow_jpeg
 from torchlime import jobs, models
 from torchlime.folders import PhotoFile
 from torchlime.jobs.decoders import Decode, Decoders, _Turns
@@ -76,7 +76,7 @@ def test_decoders_that_are_killed_cost_no_photo(tmp_path, out):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_photos_beyond_their_limits_are_rows(tmp_path, out, workers):
     root = good(tmp_path / "photos", 3)
-    (root / "red/slow.jpg").write_bytes(many_scans(30_000))
+    (root / "red/slow.jpg").write_bytes(slow_jpeg())
     (root / "red/13.tif").write_bytes(pages(13))
     photo(5, (200, 100)).save(root / "red/large.png")
     limits = Limits(seconds=2, pixels=10_000)

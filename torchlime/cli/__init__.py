@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torchlime
+from torchlime._batches import in_batches
 from torchlime._errors import sentence_of
 from torchlime.cli import job
 from torchlime.cli.loading import importable_here, loaded, targets_of
@@ -207,20 +208,24 @@ class _Job:
 
         results: dict[int, dict[str, Any]] = {}
         opened: dict[int, Image.Image] = {}
-        groups: dict[Any, dict[int, Tensor]] = {}
+        pixels: dict[int, Tensor] = {}
         for index, path in photos.items():
             with self._failing(results, index, path):
                 opened[index] = models.read_photo_within(
                     path, self.decoder.limits, page=self.asked.page, decoder=self.decoder
                 )
-                pixels = self.classifier.preprocess(opened[index])
-                groups.setdefault(pixels.shape, {})[index] = pixels
-        for group in groups.values():
-            for index, explanation in self._explained(group, results, photos).items():
-                with self._failing(results, index, photos[index]):
-                    explanation.check()
-                if index not in results:
-                    results[index] = self._write(index, photos[index], opened[index], explanation)
+                pixels[index] = self.classifier.preprocess(opened[index])
+
+        def explain(group: Sequence[int]) -> "Iterator[Explanation]":
+            return self._explain([pixels[index] for index in group])
+
+        for index, explanation in in_batches(pixels, lambda index: pixels[index].shape, explain):
+            with self._failing(results, index, photos[index]):
+                if isinstance(explanation, BaseException):
+                    raise explanation
+                explanation.check()
+            if index not in results and not isinstance(explanation, BaseException):
+                results[index] = self._write(index, photos[index], opened[index], explanation)
         return [results[index] for index in photos]
 
     @contextlib.contextmanager
@@ -233,22 +238,6 @@ class _Job:
         except (Exception, SystemExit) as error:
             sentence = _complain(error, path, debug=self.debug)
             results[index] = {"photo": str(path), "error": sentence}
-
-    def _explained(
-        self,
-        group: "Mapping[int, Tensor]",
-        results: dict[int, dict[str, Any]],
-        photos: Mapping[int, Path],
-    ) -> "dict[int, Explanation]":
-        """The explanations of a group; where one fails, of those that can be explained alone."""
-        if len(group) > 1:
-            with contextlib.suppress(Exception, SystemExit):
-                return dict(zip(group, self._explain(list(group.values())), strict=True))
-        explained = {}
-        for index, pixels in group.items():
-            with self._failing(results, index, photos[index]):
-                (explained[index],) = self._explain([pixels])
-        return explained
 
     def _explain(self, pixels: "list[Tensor]") -> "Iterator[Explanation]":
         """One explanation for each of the photos [1,3,H,W], on the CPU."""

@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from torchlime import models
+from torchlime._batches import in_batches
 from torchlime.explanation import Explanation
 from torchlime.jobs import pictures
 from torchlime.jobs.decoders import Decode, Decoded
@@ -59,24 +59,10 @@ class Work:
     def rows(self, decoded: Sequence[Decoded]) -> list[Row]:
         """A row for each photo, in order; those of one size are explained in one call."""
         found = {d.photo.id: failed(d.photo, d.error) for d in decoded if d.error is not None}
-        groups: dict[Any, list[Decoded]] = {}
-        for one in decoded:
-            if one.pixels is not None:
-                groups.setdefault(one.pixels.shape, []).append(one)
-        for group in groups.values():
-            found |= {row["id"]: row for row in self._explained(group)}
+        readable = [one for one in decoded if one.pixels is not None]
+        for one, row in in_batches(readable, _size, self._explain, stop_at=_OF_ALL):
+            found[one.photo.id] = _failed(one, row) if isinstance(row, BaseException) else row
         return [found[d.photo.id] for d in decoded]
-
-    def _explained(self, group: Sequence[Decoded]) -> list[Row]:
-        """The rows of a group; where it fails, of each photo alone."""
-        try:
-            return list(self._explain(group))
-        except _OF_ALL:
-            raise
-        except (Exception, SystemExit) as error:  # of a model that we do not know
-            if len(group) == 1:
-                return [_failed(group[0], error)]
-        return [row for one in group for row in self._explained([one])]
 
     def _explain(self, group: Sequence[Decoded]) -> Iterator[Row]:
         device = self.classifier.mean.device
@@ -140,6 +126,11 @@ class Work:
         """The explainer's settings as JSON."""
         fielded = {f.name: described(getattr(self.explainer, f.name)) for f in fields(Lime)}
         return json.dumps(fielded | {"output": self.classifier.output})
+
+
+def _size(one: Decoded) -> tuple[int, ...]:
+    assert one.pixels is not None  # only those are explained
+    return one.pixels.shape
 
 
 def _failed(one: Decoded, error: BaseException) -> Row:

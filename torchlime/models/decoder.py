@@ -79,20 +79,31 @@ def _answers(settings: Mapping[str, Any]) -> Any:
 def _pixels(
     message: Mapping[str, Any], payload: bytearray, limits: Any, geometry: Any
 ) -> tuple[dict[str, Any], Any]:
+    from torchlime.models.headers import check_scans
     from torchlime.models.reading import check_photo, read_file
 
-    name = message["name"]
-    file: Any = io.BytesIO(payload)
+    name, data = message["name"], bytes(payload)
+    file: Any = None
     if message["path"] is not None:
-        path = Path(os.fsdecode(message["path"].encode("latin-1")))
-        check_photo(path)
-        file = path
+        file = Path(os.fsdecode(message["path"].encode("latin-1")))
+        check_photo(file)
+        data = _jpeg(file)
+    if data:
+        check_scans(data, name)
+        file = io.BytesIO(data)
     photo = read_file(file, name, limits, page=message["page"], formats=message["formats"])
     size = photo.size
     if geometry is not None:
         limits.check(*geometry.resized(size), f"{name} resized for the network")
         photo = geometry.picture(photo)
     return {"size": size, "shape": [photo.height, photo.width]}, photo.tobytes()
+
+
+def _jpeg(path: Path) -> bytes:
+    """All of a JPEG file, since its scans have to be counted; nothing of any other."""
+    with path.open("rb") as file:
+        start = file.read(2)
+        return start + file.read() if start == b"\xff\xd8" else b""
 
 
 def _told(error: BaseException) -> dict[str, Any]:

@@ -50,11 +50,20 @@ class NoDecoder(RuntimeError):
 
 
 class _Lost(Exception):
-    """A decoder ended, or had to be."""
+    """A decoder ended, or had to be ended.
 
-    def __init__(self, reason: str, *, outside: bool = False) -> None:
+    Args:
+        reason: what to say where that happens each time.
+        outside: whether the photo is not to blame, so that there are more tries.
+        error: what to raise where that happens each time.
+    """
+
+    def __init__(
+        self, reason: str, *, outside: bool = False, error: type[Exception] = ValueError
+    ) -> None:
         super().__init__(reason)
         self.outside = outside
+        self.error = error
 
 
 class Decoder:
@@ -132,7 +141,7 @@ class Decoder:
                 again = alone
                 left -= not error.outside
                 if left == 0 or tries == _TRIES_FROM_OUTSIDE:
-                    raise ValueError(f"{name} cannot be decoded: {error}") from error
+                    raise error.error(f"{name} cannot be decoded: {error}") from error
 
     def _asked(self, message: dict[str, Any], data: bytes) -> Picture:
         """One try."""
@@ -143,11 +152,7 @@ class Decoder:
         try:
             wire.send(self._link, message, data, deadline)
             answer, pixels = wire.receive(self._link, deadline, self._largest)
-            if "error" in answer:
-                raise self._error(answer)
-            height, width = answer["shape"]
-            if len(pixels) != 3 * height * width:
-                raise wire.Nonsense(f"{len(pixels)} bytes are not {height}×{width} pixels")
+            picture = None if "error" in answer else _picture(answer, pixels)
         except TimeoutError:
             self._end()
             raise _Lost(
@@ -156,7 +161,9 @@ class Decoder:
             ) from None
         except (EOFError, ConnectionError, wire.Nonsense) as error:
             raise self._loss() from error
-        return Picture(pixels, (height, width), tuple(answer["size"]))
+        if picture is None:
+            raise self._error(answer)
+        return picture
 
     @property
     def _largest(self) -> int:
@@ -166,9 +173,9 @@ class Decoder:
 
     def _error(self, answer: dict[str, Any]) -> Exception:
         """What a decoder says of a photo, as the error that it was."""
-        kind, text = answer["error"], answer["message"]
+        kind, text = str(answer["error"]), str(answer.get("message"))
         if "strerror" in answer:
-            return OSError(answer["errno"], answer["strerror"])
+            return OSError(int(answer["errno"]), str(answer["strerror"]))
         if kind in _ERRORS:
             return getattr(builtins, kind)(text)
         self._end()  # it may have been left in any state
@@ -180,6 +187,8 @@ class Decoder:
         return _Lost(f"it ends the process that decodes it ({kind}: {text})")
 
     def _start(self) -> None:
+        if self._closed:
+            raise NoDecoder("the decoders were stopped")
         link, theirs = socket.socketpair()
         with theirs:
             try:
@@ -199,9 +208,10 @@ class Decoder:
             wire.receive(link, deadline)
         except (EOFError, OSError, wire.Nonsense) as error:
             loss = self._loss()
-            if isinstance(loss, _Lost) and loss.outside:
-                raise loss from error
-            raise NoDecoder(f"a process that decodes photos did not start ({loss})") from error
+            reason = f"a process that decodes photos did not start ({loss})"
+            if isinstance(error, TimeoutError) or getattr(loss, "outside", False):
+                raise _Lost(reason, outside=True, error=NoDecoder) from error
+            raise NoDecoder(reason) from error
         if self._closed:
             self._end()
             raise NoDecoder("the decoders were stopped")
@@ -237,6 +247,16 @@ class Decoder:
             process.wait()
         if link is not None:
             link.close()
+
+
+def _picture(answer: dict[str, Any], pixels: bytearray) -> Picture:
+    """What a decoder read, where it makes sense."""
+    shape, size = (tuple(answer.get(name) or ()) for name in ("shape", "size"))
+    if not all(type(one) is int and one > 0 for one in (*shape, *size)):
+        raise wire.Nonsense(f"{answer} tells no sizes")
+    if (len(shape), len(size)) != (2, 2) or len(pixels) != 3 * shape[0] * shape[1]:
+        raise wire.Nonsense(f"{len(pixels)} bytes are no picture of {shape} pixels")
+    return Picture(pixels, shape, size)
 
 
 def _started(link: socket.socket) -> "subprocess.Popen[bytes]":

@@ -1,4 +1,4 @@
-"""Headers: which photos are surely cheap to decode, told from their bytes without decoding.
+"""Headers: which photos are surely cheap to decode, or surely not, without decoding them.
 
 Only JPEG, PNG and still WebP are known here. What is not surely cheap may be so all the same.
 Importing it loads no torch.
@@ -11,6 +11,8 @@ from typing import NamedTuple
 MOST_BYTES = 32 * 2**20  # of a file that may be cheap
 _MOST_PIXELS = 25_000_000  # times the scans of a JPEG
 _LONGEST_SIDE = 2**16
+_MOST_SCANS = 500
+_JPEG = b"\xff\xd8"
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
 _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 
@@ -36,10 +38,24 @@ def is_cheap(data: bytes) -> bool:
     return work <= _MOST_PIXELS and max(found.width, found.height) <= _LONGEST_SIDE
 
 
+def check_scans(data: bytes, name: str) -> None:
+    """Raise a ValueError where a JPEG has more scans than any encoder writes.
+
+    Ten are usual, a hundred possible; libjpeg-turbo's own tools stop at 500 where they are asked to
+    stop at all. What is counted are markers, which previews and comments may hold too.
+    """
+    found = header_of(data) if data[:2] == _JPEG else None
+    if found is not None and found.passes > _MOST_SCANS:
+        raise ValueError(
+            f"{name} is a JPEG of {found.passes} scans, more than the {_MOST_SCANS} that are read: "
+            "save it again with another program"
+        )
+
+
 def header_of(data: bytes) -> Header | None:
     """What the header says; None for other formats, and for what cannot be followed."""
     try:
-        if data[:2] == b"\xff\xd8":
+        if data[:2] == _JPEG:
             return _of_jpeg(data)
         if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
             width, height = struct.unpack(">II", data[16:24])

@@ -110,6 +110,7 @@ def read_photo_within(
         name = name or os.fspath(photo)
         with Path(photo).open("rb") as file:
             data = file.read(headers.MOST_BYTES + 1)
+    headers.check_scans(data, name)
     if headers.is_cheap(data) or not decoding.POSSIBLE:
         return read_file(io.BytesIO(data), name, limits, page=page, formats=formats)
     with contextlib.ExitStack() as stack:
