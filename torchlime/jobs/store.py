@@ -4,22 +4,21 @@ import contextlib
 import errno
 import json
 import os
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO
 
 from torchlime._atomic import is_temporary, whole_file
 from torchlime.folders import PICTURES, RECORD, path_of
 from torchlime.jobs import parts
 from torchlime.jobs.identity import differences
+from torchlime.jobs.lock import LOCK, locked
 from torchlime.jobs.parts import Damaged
 from torchlime.jobs.record import Record, note, record_of
 from torchlime.jobs.rows import Row
 
 # Names that begin with "_" or "." are no data to those who read a folder of parquet files.
-LOCK, ASIDE = "_lock", "_damaged-"
+ASIDE = "_damaged-"
 ROWS_IN_A_FILE = 256
 _LONGEST_NAME = 255  # bytes, on most file systems
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -61,7 +60,7 @@ class Store:
             )
         self._contexts = contextlib.ExitStack()
         try:
-            self._contexts.enter_context(_locked(self.folder))
+            self._contexts.enter_context(locked(self.folder))
         except OSError as error:
             if error.errno not in _READ_ONLY or not (self.folder / RECORD).exists():
                 raise
@@ -283,44 +282,3 @@ def _sync(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-_HELD: set[tuple[int, int]] = set()  # folders, by device and inode
-_HELD_LOCK = threading.Lock()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep others from a folder: processes by a lock that ends with this one, threads by a list.
-
-    A process has one lock on a file, however often it asks, and loses it when it closes the file
-    that it opened first: so the file is not opened twice.
-    """
-    found = os.stat(folder)
-    key = found.st_dev, found.st_ino
-    with _HELD_LOCK:
-        if key in _HELD:
-            raise OSError(f"another job is writing to {folder}")
-        _HELD.add(key)
-    try:
-        with _lock(folder / LOCK):
-            yield
-    finally:
-        with _HELD_LOCK:
-            _HELD.discard(key)
-
-
-def _lock(path: Path) -> BinaryIO:
-    """The file at ``path``, locked until it is closed or the process ends, however it does."""
-    file = path.open("ab")
-    with contextlib.suppress(ImportError):  # of other systems than Unix
-        import fcntl
-
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.close()
-            raise OSError(f"another job is writing to {path.parent}") from error
-        except OSError:  # a file system without locks
-            pass
-    return file
