@@ -441,9 +441,13 @@ def make_inputs():
     Path("huge.png").write_bytes(bomb(30_000, 30_000))
     Path("large.png").write_bytes(bomb(10_000, 10_000))
     os.mkdir("folder")
+    os.mkfifo("pipe.jpg")
+    pages = [Image.new("RGB", (20, 20), colour) for colour in ("red", "lime", "blue")]
+    pages[0].save("3.tif", save_all=True, append_images=pages[1:])
     torch.save(torch.nn.Linear(2, 2).state_dict(), "wrong.pt")
     Path("text.pt").write_text("hello")
     Path("unknown.toml").write_text("smaples = 3")
+    Path("large.toml").write_text("#" * 2_000_000)
     Path("broken.toml").write_text("samples = ")
     Path("typed.toml").write_text("samples = [3]")
     Path("notes.json").write_text("{}")
@@ -453,10 +457,13 @@ BAD_PHOTOS = {
     "truncated.jpg": "truncated.jpg is damaged or cannot be converted to RGB: image file is trunc",
     "empty.jpg": "empty.jpg is empty (0 bytes)",
     "text.jpg": "text.jpg is not an image that Pillow can read",
-    "huge.png": "huge.png claims to be too large: Image size (900000000 pixels) exceeds limit of",
-    "large.png": "large.png claims to be too large: Image size (100000000 pixels) exceeds limit",
+    "huge.png": "huge.png is too large: 30000×30000 pixels are more than the 89478485 that are",
+    "large.png": "large.png is too large: 10000×10000 pixels are more than the 89478485 that are",
     "folder": "folder is a folder, not an image",
     "missing.jpg": "there is no image missing.jpg",
+    "pipe.jpg": "pipe.jpg is a pipe, not an image: copy its content to a file first",
+    "/dev/zero": "/dev/zero is a device, not an image",
+    "3.tif": "3.tif has 3 pages: choose one with page=N (--page N), from 1, or save it as a file",
 }
 
 BAD_COMMANDS = {
@@ -500,12 +507,30 @@ BAD_COMMANDS = {
     "--save {target}.npz": "--save: a file holds all targets of its photo, so there is no {target}",
     "--config gone.toml": "cannot read the configuration gone.toml: No such file or directory",
     "--config unknown.toml": "the configuration unknown.toml has an unknown key 'smaples'; did you",
+    "--max-seconds 0": "--max-seconds: 0 is no finite number above 0",
+    "--page 0": "--page: '0' is not a whole number of at least 1",
+    "--model resnet18 --weights /dev/zero": "/dev/zero is a device, not a checkpoint",
+    "--config /dev/zero": "cannot read the configuration: /dev/zero is a device, not a config",
+    "--config large.toml": "cannot read the configuration: large.toml has 2000000 bytes, more than",
     "--config broken.toml": "the configuration broken.toml is not TOML: ",
     "--config typed.toml": "the configuration typed.toml: samples cannot be [3]",
     "--colour red": "unrecognized arguments: --colour red (torchlime explain --help tells more)",
     "--samp 16": "unrecognized arguments: --samp 16 (torchlime explain --help tells more)",
     "--seed": "argument --seed: expected one argument (torchlime explain --help tells more)",
 }
+
+
+def test_a_page_and_limits_of_ones_own(capsys):
+    make_inputs()
+    for page, name in {1: "Red, crimson", 2: "green", 3: "navy blue, blue"}.items():
+        assert run("3.tif", "--page", page) == 0
+        assert name in capsys.readouterr().out.splitlines()[0]
+    assert run("3.tif", "--page", 4) == 1
+    assert "3.tif has 3 pages, not 4" in capsys.readouterr().err
+    assert run("good.png", "--max-pixels", 100) == 1
+    assert "30×20 pixels are more than the 100 that are allowed" in capsys.readouterr().err
+    assert run("huge.png", "--max-pixels", 10**9) == 1
+    assert "may take 17168 MiB to decode, more than the 2048 that" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("photo", BAD_PHOTOS)

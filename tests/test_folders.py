@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from torchlime.folders import Photo, class_names, id_of, meant_by, path_of, photos_in
+from torchlime.folders import PhotoFile, class_names, id_of, meant_by, path_of, photos_in
 
 
 def touch(root, *names):
@@ -66,7 +66,7 @@ def test_folders_that_cannot_be_read(tmp_path):
     touch(tmp_path, "file.jpg")
     with pytest.raises(NotADirectoryError):
         photos_in(tmp_path / "file.jpg")
-    assert photos_in(tmp_path) == [Photo(tmp_path / "file.jpg", "file.jpg", None)]
+    assert photos_in(tmp_path) == [PhotoFile(tmp_path / "file.jpg", "file.jpg", None)]
 
 
 def test_ids_know_no_machine():

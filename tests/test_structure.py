@@ -18,8 +18,17 @@ PACKAGE = ROOT / "torchlime"
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
-    | {"_extras", "_problems", "_settings", "_warn", "version"},
-    {"_hash", "_networks", "_antithetic", "_inputs", "_provenance", "_estimator"},
+    | {"_extras", "_problems", "_settings", "_warn", "_files", "version"},
+    {
+        "_archives",
+        "_batches",
+        "_hash",
+        "_networks",
+        "_antithetic",
+        "_inputs",
+        "_provenance",
+        "_estimator",
+    },
     {"_labelmap", "fit", "black_box"},
     {"_kinds"},
     {"strategies", "_saved"},

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+# A job's folder holds a record of this name, and its pictures in a folder of that one.
+RECORD, PICTURES = "_job.json", "_pictures"
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif",
     ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
 })  # fmt: skip
 
 
-class Photo(NamedTuple):
+class PhotoFile(NamedTuple):
     """A file that is a photo by its name.
 
     Convention:
@@ -27,36 +29,54 @@ class Photo(NamedTuple):
     class_name: str | None
 
 
-def photos_in(root: str | os.PathLike[str]) -> list[Photo]:
+def photos_in(root: str | os.PathLike[str]) -> list[PhotoFile]:
     """The photos in a folder and all folders below it, in the order of their ids.
 
     A photo is what has one of :data:`SUFFIXES`, in upper or lower case; whether it can be read,
-    its reader finds out. Hidden files and folders are no photos. Links are followed, but not back
-    into a folder that they are in.
+    its reader finds out. Hidden files and folders are no photos, nor are the pictures that a job
+    drew, unless ``root`` lies among them. Links are followed, but not back into a folder that they
+    are in.
 
     Raises:
         OSError: a folder, or one in it, cannot be read; it is named.
     """
     root = Path(root)
+    real = root.resolve()
     found = []
-    for path in _files(root, (root.resolve(),)):
+    for path in _files(root, (real,), among_drawn=_is_drawn(real)):
         if path.suffix.lower() in SUFFIXES:
             relative = path.relative_to(root)
             class_name = relative.parts[0] if len(relative.parts) > 1 else None
-            found.append(Photo(path, id_of(relative), class_name))
+            found.append(PhotoFile(path, id_of(relative), class_name))
     return sorted(found, key=lambda photo: photo.id)
 
 
-def _files(folder: Path, inside: tuple[Path, ...]) -> Iterator[Path]:
+def _files(folder: Path, inside: tuple[Path, ...], *, among_drawn: bool) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         for entry in entries:
             path = folder / entry.name
             if entry.name.startswith("."):
                 continue
             if not _is_folder(entry):
-                yield path
-            elif (real := path.resolve()) not in inside:
-                yield from _files(path, (*inside, real))
+                linked = entry.is_symlink() and not among_drawn
+                if not (linked and _is_drawn(_real(path))):
+                    yield path
+            elif (real := path.resolve()) not in inside and (among_drawn or not _is_drawn(real)):
+                yield from _files(path, (*inside, real), among_drawn=among_drawn)
+
+
+def _is_drawn(real: Path) -> bool:
+    """Whether this is the folder of a job's pictures, or lies in one."""
+    return any(
+        path.name == PICTURES and (path.parent / RECORD).is_file() for path in (real, *real.parents)
+    )
+
+
+def _real(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a link in a circle
+        return path
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -84,7 +104,7 @@ def path_of(root: str | os.PathLike[str], photo_id: str) -> Path:
     return Path(root, os.fsdecode(unquote_to_bytes(photo_id)))
 
 
-def class_names(photos: Iterable[Photo]) -> list[str]:
+def class_names(photos: Iterable[PhotoFile]) -> list[str]:
     """The classes of the photos, each once, in their order."""
     return list(dict.fromkeys(p.class_name for p in photos if p.class_name is not None))
 

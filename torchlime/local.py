@@ -222,10 +222,11 @@ def local_scores(
         return score(features.rows(design, box, 0), design.shape[1])
 
 
-def scores_of_inputs(
-    model: Model, inputs: Tensor, chunk_size: int, forward: Forward = Forward()
-) -> Tensor:
-    """The scores [B,K] of all classes for inputs [B,…] as they are, in the solve's dtype."""
+def scores_of_inputs(model: Model, inputs: Tensor, forward: Forward = Forward()) -> Tensor:
+    """The scores [B,K] of all classes for inputs [B,…] as they are, in the solve's dtype.
+
+    All in one forward pass, where ``forward`` names no chunk size.
+    """
 
     def rows(blocks: list[Block], size: int) -> Tensor:
         chunk = torch.cat([inputs[numbers] for numbers, _ in blocks])
@@ -235,7 +236,7 @@ def scores_of_inputs(
     box = BlackBox(model, inputs.device, forward)
     with undisturbed(inputs.device):
         batch = len(inputs)
-        return Predictions(box, Classes("all"), batch, forward, chunk_size, batch)(rows, 1)[:, 0]
+        return Predictions(box, Classes("all"), batch, forward, batch, batch)(rows, 1)[:, 0]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

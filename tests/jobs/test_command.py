@@ -94,6 +94,22 @@ def test_bad_commands(capsys, words):
     assert not Path("out").exists()
 
 
+def test_a_job_of_any_number_of_workers_with_limits_and_damaged_results(capsys):
+    good("photos", 3)
+    settings = ["--workers", "99999999", "--target", "0"]
+    assert job(*settings, "--max-pixels", 100) == 0
+    assert "3 could not be explained" in capsys.readouterr().out
+    assert job(*settings, "--retry") == 0
+    (part,) = Path("out").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-99])
+    assert job(*settings) == 2
+    assert f"{part} is damaged" in capsys.readouterr().err
+    assert job(*settings, "--repair") == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1].startswith(f"_damaged-{part.name} was damaged and is set aside")
+    assert told[2] == "3 explained; wrote out"
+
+
 def test_no_output_and_no_photos(capsys):
     assert cli.main(["job", "photos"]) == 2
     assert "--out: name a folder for the results" in capsys.readouterr().err
@@ -138,7 +154,7 @@ def test_the_commands_of_the_readme_can_be_given(monkeypatch):
 
 
 def test_every_option_of_one_photo_is_kept_or_left_out_on_purpose():
-    assert set(OPTIONS) - set(JOB_OPTIONS) == {"strongest", "save", "max-side"}
+    assert set(OPTIONS) - set(JOB_OPTIONS) == {"page", "strongest", "save", "max-side"}
 
 
 def test_the_meter():

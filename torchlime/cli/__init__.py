@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torchlime
+from torchlime._batches import in_batches
 from torchlime._errors import sentence_of
 from torchlime.cli import job
 from torchlime.cli.loading import importable_here, loaded, targets_of
@@ -29,6 +30,7 @@ from torchlime.cli.options import (
     UsageError,
     add_options,
     explainer_of,
+    limits_of,
     meaning_of,
     record_of,
     words_of,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchlime.explanation import Explanation
-    from torchlime.models import Classifier
+    from torchlime.models import Classifier, Decoder
 
 PHOTOS_AT_ONCE = 8  # are explained in one call and drawn before more are read
 LISTED_CLASSES = 3
@@ -167,10 +169,10 @@ def _explain(arguments: argparse.Namespace) -> dict[str, Any]:
         "settings": record_of(words, asked),
         "explainer": repr(explainer),
     }
-    with loaded(asked) as classifier:
+    with loaded(asked) as classifier, models.Decoder(limits_of(asked)) as decoder:
         record["settings"]["output"] = classifier.output
         targets = targets_of(asked, classifier)
-        job = _Job(asked, explainer, classifier, targets, outputs, record, arguments.debug)
+        job = _Job(asked, explainer, classifier, decoder, targets, outputs, record, arguments.debug)
         photos: list[dict[str, Any]] = []
         for start in range(0, len(asked.photos), PHOTOS_AT_ONCE):
             some = dict(enumerate(asked.photos[start : start + PHOTOS_AT_ONCE], start))
@@ -190,6 +192,7 @@ class _Job:
     asked: argparse.Namespace
     explainer: torchlime.Lime
     classifier: "Classifier"
+    decoder: "Decoder"
     targets: list[int]
     outputs: Outputs
     record: Mapping[str, Any]
@@ -205,18 +208,24 @@ class _Job:
 
         results: dict[int, dict[str, Any]] = {}
         opened: dict[int, Image.Image] = {}
-        groups: dict[Any, dict[int, Tensor]] = {}
+        pixels: dict[int, Tensor] = {}
         for index, path in photos.items():
             with self._failing(results, index, path):
-                opened[index] = models.read_photo(path)
-                pixels = self.classifier.preprocess(opened[index])
-                groups.setdefault(pixels.shape, {})[index] = pixels
-        for group in groups.values():
-            for index, explanation in self._explained(group, results, photos).items():
-                with self._failing(results, index, photos[index]):
-                    explanation.check()
-                if index not in results:
-                    results[index] = self._write(index, photos[index], opened[index], explanation)
+                opened[index] = models.read_photo_within(
+                    path, self.decoder.limits, page=self.asked.page, decoder=self.decoder
+                )
+                pixels[index] = self.classifier.preprocess(opened[index])
+
+        def explain(group: Sequence[int]) -> "Iterator[Explanation]":
+            return self._explain([pixels[index] for index in group])
+
+        for index, explanation in in_batches(pixels, lambda index: pixels[index].shape, explain):
+            with self._failing(results, index, photos[index]):
+                if isinstance(explanation, BaseException):
+                    raise explanation
+                explanation.check()
+            if index not in results and not isinstance(explanation, BaseException):
+                results[index] = self._write(index, photos[index], opened[index], explanation)
         return [results[index] for index in photos]
 
     @contextlib.contextmanager
@@ -229,22 +238,6 @@ class _Job:
         except (Exception, SystemExit) as error:
             sentence = _complain(error, path, debug=self.debug)
             results[index] = {"photo": str(path), "error": sentence}
-
-    def _explained(
-        self,
-        group: "Mapping[int, Tensor]",
-        results: dict[int, dict[str, Any]],
-        photos: Mapping[int, Path],
-    ) -> "dict[int, Explanation]":
-        """The explanations of a group; where one fails, of those that can be explained alone."""
-        if len(group) > 1:
-            with contextlib.suppress(Exception, SystemExit):
-                return dict(zip(group, self._explain(list(group.values())), strict=True))
-        explained = {}
-        for index, pixels in group.items():
-            with self._failing(results, index, photos[index]):
-                (explained[index],) = self._explain([pixels])
-        return explained
 
     def _explain(self, pixels: "list[Tensor]") -> "Iterator[Explanation]":
         """One explanation for each of the photos [1,3,H,W], on the CPU."""

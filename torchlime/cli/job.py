@@ -18,6 +18,7 @@ from torchlime.cli.options import (
     choice,
     count,
     explainer_of,
+    limits_of,
     meaning_of,
     words_of,
 )
@@ -25,9 +26,7 @@ from torchlime.cli.options import (
 if TYPE_CHECKING:
     from torchlime.jobs import Engine, Summary
 
-_OF_ONE_PHOTO = ("strongest", "out", "save", "max-side")
-
-_OF_THE_RUN = ("any_class", "pictures", "overwrite", "retry")
+_OF_ONE_PHOTO = ("page", "strongest", "out", "save", "max-side")
 
 JOB_OPTIONS = {
     "label": Option(None, str,
@@ -39,8 +38,8 @@ JOB_OPTIONS = {
     "out": Option(None, str, "the folder of the results, parquet files; taken up where it stands"),
     "engine": Option("local", choice("local", "ray"), "local, or ray: on many machines"),
     "workers": Option(None, count(0),
-        "processes: of local those that decode (default: one for two cores), of ray those that "
-        "explain (default: one for each GPU, or for four cores)"),
+        "processes: of local those that decode (default: one for two cores, at most two for a core)"
+        ", of ray those that explain (default: one for each GPU, or for four cores)"),
     "address": Option(None, str, "of a Ray cluster (default: one on this machine alone)"),
 }  # fmt: skip
 _SWITCHES = {
@@ -48,8 +47,12 @@ _SWITCHES = {
     "pictures": "draw the overlays too, as PNG files",
     "overwrite": "begin anew; what is in the folder is kept until the first new rows are there",
     "retry": "try again the photos that failed",
+    "repair": "set damaged files of the results aside, and do their photos again",
     "strict": "exit with 1 if any of the photos failed",
 }
+
+
+_OF_A_RUN = ("any_class", "pictures", "overwrite", "retry", "repair")
 
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
@@ -96,7 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
                 targets=targets_of(asked, classifier),
                 top=asked.top or 1,
                 engine=engine,
-                **{name: getattr(arguments, name) for name in _OF_THE_RUN},
+                **{name: getattr(arguments, name) for name in _OF_A_RUN},
+                limits=limits_of(asked),
                 progress=meter,
                 say=lambda sentence: print(sentence, flush=True),
             )

@@ -13,6 +13,8 @@ import torch
 
 import torchlime
 from torchlime import fills, masks, segments, surrogates, weights
+from torchlime._files import bytes_of
+from torchlime.models.limits import Limits
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -39,6 +41,7 @@ SURROGATES: Table = {
     "least-squares": surrogates.LeastSquares,
 }
 WITH_NUMBER = {"bernoulli", "fixed-count", "blur", "exponential", "ridge", "lasso"}
+_LARGEST_CONFIG = 2**20  # bytes
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -79,6 +82,12 @@ def _fill(word: str) -> Any:
     if not 0 <= _number(word) <= 1:
         raise ValueError(f"{word} is no grey level in [0,1]")
     return fills.Constant(_number(word))
+
+
+def _above_zero(word: str) -> float:
+    if not 0 < _number(word) < math.inf:
+        raise ValueError(f"{word} is no finite number above 0")
+    return _number(word)
 
 
 def _number(word: str) -> float:
@@ -178,6 +187,10 @@ OPTIONS = {
     "seed": Option(0, count(-10**17), "of the masks"),
     "device": Option("auto", _device, "auto, cpu, cuda, cuda:1, …"),
     "dtype": Option("fp32", choice(*DTYPES), "of the forward passes: fp32, bf16 or fp16"),
+    "page": Option(None, count(1), "of photos with several pages or frames, which one, from 1"),
+    "max-seconds": Option(Limits.seconds, _above_zero, "to decode a photo in, else it is refused"),
+    "max-pixels": Option(Limits.pixels, count(1), "of a photo, width × height"),
+    "max-memory": Option(Limits.memory, count(1), "MiB that decoding a photo may take"),
     "out": Option("explanation.png", str,
         "the pictures: a .png, a folder/, or a pattern with {photo} and {target}"),
     "save": Option(None, str,
@@ -234,10 +247,18 @@ def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
     import tomllib
 
     try:
-        config = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = bytes_of(path, "configuration", _LARGEST_CONFIG)
     except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are kinds of it
+        reason = error.strerror or getattr(error.__cause__, "strerror", None) or str(error)
+        raise UsageError(f"cannot read the configuration {path}: {reason}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read the configuration: {error}") from error
+    try:
+        config = tomllib.loads(text.decode("utf-8"))
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # TOMLDecodeError and UnicodeDecodeError are kinds of it
         raise UsageError(f"the configuration {path} is not TOML: {error}") from error
     for name, value in config.items():
         if name not in known:
@@ -304,11 +325,16 @@ def _segmenter(asked: argparse.Namespace) -> Any:
     return segments.Reduced(segmenter, asked.segment_side)
 
 
+def limits_of(asked: argparse.Namespace) -> Limits:
+    """What decoding a photo may take, by these options."""
+    return Limits(asked.max_seconds, asked.max_pixels, asked.max_memory)
+
+
 def record_of(words: Mapping[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
     """The resolved options, for JSON: words where they mean more than a number."""
     record: dict[str, Any] = {"photos": [str(photo) for photo in asked.photos]}
     for name in OPTIONS:
         value = getattr(asked, name.replace("-", "_"))
-        plain = value is None or isinstance(value, str | int | list)
+        plain = value is None or isinstance(value, str | int | float | list)
         record[name] = value if plain else str(words[name])
     return record

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from torchlime._atomic import sweep
 from torchlime.cli.options import UsageError
 
 
@@ -39,11 +40,15 @@ class Outputs:
         names = (asked.out, asked.save or "")
         self._new = {Path(name) for name in names if _is_folder(name) and not Path(name).exists()}
         self._taken = {path.resolve() for path in read}
+        folders = set()
         for index in range(len(photos)):
             picture = self.picture(index, "0")
             for path in (picture, picture.with_suffix(".json"), self.saved(index)):
                 if path is not None:
                     self._check(path)
+                    folders.add(path.parent)
+        for folder in folders:
+            sweep(folder)
 
     def picture(self, photo: int, target: str) -> Path:
         """The picture of a photo, by its place in the call, and a target."""

@@ -17,22 +17,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torchlime._checks import check_count
-from torchlime.folders import Photo, class_names, id_of, meant_by, photos_in
+from torchlime.folders import PhotoFile, class_names, id_of, meant_by, photos_in
+from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.identity import identity
 from torchlime.jobs.local import Local
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of
-from torchlime.jobs.store import Explanations, Store, picture_path
+from torchlime.jobs.store import Store, picture_path
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
-from torchlime.models import Classifier, refuse_bombs
+from torchlime.models import Classifier, Limits, refuse_bombs
 from torchlime.models.categories import alike, listed, offers
 
 __all__ = ["Local", "Summary", "read", "run"]
 
 _TRIED = 8  # photos that the model may fail on before it is at fault
 
-Engine = Callable[[Work, Sequence[Photo]], Generator[list[Row]]]
+Engine = Callable[[Work, Sequence[PhotoFile]], Generator[list[Row]]]
 
 
 class Summary(NamedTuple):
@@ -62,6 +63,8 @@ def run(
     pictures: bool = False,
     overwrite: bool = False,
     retry: bool = False,
+    repair: bool = False,
+    limits: Limits | None = None,
     progress: Callable[[int, int], object] | None = None,
     say: Callable[[str], object] | None = None,
 ) -> Summary:
@@ -82,13 +85,15 @@ def run(
         pictures: draw the overlays too, those of earlier runs' rows as well.
         overwrite: begin anew, whatever there is; it is kept until the first new rows are there.
         retry: try again those of the photos whose row is an error.
+        repair: set damaged files aside, and do their photos again.
+        limits: of decoding a photo, in time and memory; None = ``Limits()``.
         progress: called with (photos done in this run, photos of this run).
         say: called with a sentence on which photos and classes were chosen.
 
     Raises:
         ValueError: there are no such photos; ``out`` was made with other settings, which are named,
-            or holds other things; or a target is no class of the model; or the label is none, or
-            may mean several.
+            or holds other things, or a damaged file; a target is no class of the model; or the
+            label is none, or may mean several.
         OSError: a folder cannot be read or written, or the disk is full; what was done is kept.
         RuntimeError: the model fails on the first eight photos that it gets, or on all; no row is
             written of these, so that the model or the settings can be mended.
@@ -120,9 +125,15 @@ def run(
         refuse_bombs()
         settings = identity(classifier, model, targets, top, explainer)
         again = {photo.id for photo in chosen} if retry else ()
-        store.begin(settings, photos, overwrite=overwrite, retry=again)
+        store.begin(settings, photos, overwrite=overwrite, retry=again, repair=repair)
+        if say is not None:
+            for path in store.aside:
+                say(f"{path.name} was damaged and is set aside; its photos are done again")
         missing = [photo for photo in chosen if photo.id not in store.status]
-        work = Work(classifier, model, settings["weights"], explainer, targets, top, pictures)
+        work = Work(
+            classifier, model, settings["weights"], explainer, targets, top, pictures,
+            limits or Limits(),
+        )  # fmt: skip
         counts = {"ok": 0, "error": 0}
         with contextlib.closing(engine(work, missing)) as batches:
             known = "ok" in store.status.values()
@@ -146,7 +157,7 @@ def read(out: str | os.PathLike[str]) -> Explanations:
     return Explanations(out)
 
 
-def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) -> list[Photo]:
+def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) -> list[PhotoFile]:
     """The photos that are not our own pictures, of one class if it is asked for."""
     found = photos_in(root)
     if out.resolve().is_relative_to(root.resolve()):
@@ -193,7 +204,7 @@ def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Gen
         )
 
 
-def _draw_missing(store: Store, photos: Sequence[Photo]) -> None:
+def _draw_missing(store: Store, photos: Sequence[PhotoFile]) -> None:
     """The pictures of rows that have none, from these rows."""
     found = read(store.folder)
     for photo in photos:
@@ -204,7 +215,7 @@ def _draw_missing(store: Store, photos: Sequence[Photo]) -> None:
 
 
 def _category(
-    classifier: Classifier, label: str | None, photos: Sequence[Photo], any_class: bool
+    classifier: Classifier, label: str | None, photos: Sequence[PhotoFile], any_class: bool
 ) -> tuple[int, ...]:
     """The category that a label, or the name of the folder that it chose, means to the model."""
     if label is None:
@@ -228,7 +239,7 @@ def _category(
 
 
 def _choice(
-    photos: Sequence[Photo],
+    photos: Sequence[PhotoFile],
     label: str | None,
     targets: Sequence[int],
     top: int,

@@ -1,8 +1,8 @@
 """The Ray engine: an actor per GPU, or per some CPU cores, on one machine or many.
 
 Tested: one node, one and two actors on a CPU, actors killed in the middle of a job. Not tested:
-several nodes, GPUs, a node that is lost. The photos' path must be the same on every machine. Ray
-starts an actor again as often as it dies, so a photo that kills its process would never end.
+several nodes, GPUs, a node that is lost. The photos' path must be the same on every machine. Photos
+are decoded in processes beside the actor, so one that kills its process does not kill the actor.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ import copy
 import dataclasses
 import importlib.util
 import logging
+import math
 import os
 import re
 import textwrap
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from typing import Any
 import torch
 
 from torchlime._checks import check_count
-from torchlime.folders import Photo
+from torchlime.folders import PhotoFile
+from torchlime.jobs.decoders import Decoders
 from torchlime.jobs.rows import Row, schema
 from torchlime.jobs.worker import Work
 from torchlime.models import refuse_bombs
 
 _CORES_OF_AN_ACTOR = 4  # where no GPU says how many actors there are
-_DECODING_THREADS = 4
+_DECODERS_OF_AN_ACTOR = 4  # at most
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Ray:
     because its actor died, is written once. An actor that dies is started again.
 
     Args:
-        workers: actors; None = one for each GPU, or for four CPU cores.
+        workers: actors, at most one for each core; None = one for each GPU, or for four cores.
         address: of a cluster; None starts Ray on this machine, reachable from nowhere else. Where
             Ray was initialised before, that one is used.
         at_once: photos of a batch. Each actor loses those that it has under way if the job is
@@ -60,7 +61,7 @@ class Ray:
         if self.workers is not None:
             check_count(self.workers, "workers")
 
-    def __call__(self, work: Work, photos: Sequence[Photo]) -> Generator[list[Row]]:
+    def __call__(self, work: Work, photos: Sequence[PhotoFile]) -> Generator[list[Row]]:
         """The rows of the photos, a batch at a time, in any order."""
         device = work.classifier.mean.device
         if device.type != "cpu":  # a machine of the cluster may have no such device
@@ -71,7 +72,9 @@ class Ray:
             if gpus == 0:
                 raise RuntimeError("Ray sees no GPU; explain on the CPU instead")
             largest = max(node["Resources"].get("CPU", 0.0) for node in ray.nodes())
-            workers, cores = shares(total.get("CPU", 0.0), largest, gpus, self.workers)
+            batches_there = math.ceil(len(photos) / self.at_once)
+            asked = None if self.workers is None else min(self.workers, max(1, batches_there))
+            workers, cores = shares(total.get("CPU", 0.0), largest, gpus, asked)
             batches = ray.data.from_arrow(list(_tables(photos, self.at_once))).map_batches(
                 _Actor,
                 fn_constructor_args=(work, device.type, max(1, int(cores))),
@@ -93,15 +96,18 @@ def shares(
 ) -> tuple[int, float]:
     """How many actors, and how many cores each asks for.
 
-    A core is left for Ray's own tasks, which would wait for it for ever, and no actor asks for more
-    than the largest machine has.
+    A core is left for Ray's own tasks, which would wait for it for ever, no actor asks for more
+    than the largest machine has, and there are no more actors than cores.
 
     >>> shares(2, 2, None, 2), shares(16, 16, None, None), shares(64, 16, None, 2)
     ((2, 0.5), (3, 5), (2, 16))
+    >>> shares(16, 16, None, workers=99_999_999)
+    (16, 0.9375)
     >>> shares(32, 16, gpus=4, workers=None)
     (4, 7)
     """
     workers = workers or gpus or max(1, int(cores - 1) // _CORES_OF_AN_ACTOR)
+    workers = min(workers, max(1, int(cores)))
     share = min(largest, (cores - 1) / workers)
     return workers, int(share) if share >= 1 else max(share, 0.1)
 
@@ -113,17 +119,17 @@ class _Actor:
         refuse_bombs()
         torch.set_num_threads(threads)
         self.work = dataclasses.replace(work, classifier=work.classifier.to(device))
-        self.pool = ThreadPoolExecutor(_DECODING_THREADS)
+        self.decoders = Decoders(work.decode, min(_DECODERS_OF_AN_ACTOR, threads))
 
     def __call__(self, table: Any) -> Any:
         import pyarrow as pa
 
-        decoded = self.pool.map(self.work.decode, _photos(table))
-        rows = self.work.rows(list(decoded))
+        photos = list(_photos(table))
+        rows = self.work.rows(list(self.decoders(photos, ahead=len(photos))))
         return pa.Table.from_pylist(rows, schema().append(pa.field("picture", pa.binary())))
 
 
-def _tables(photos: Sequence[Photo], size: int) -> Iterator[Any]:
+def _tables(photos: Sequence[PhotoFile], size: int) -> Iterator[Any]:
     """The photos in tables of ``size`` rows; what is no text in every name goes as bytes."""
     import pyarrow as pa
 
@@ -138,11 +144,11 @@ def _tables(photos: Sequence[Photo], size: int) -> Iterator[Any]:
         yield pa.table(columns)
 
 
-def _photos(table: Any) -> Iterator[Photo]:
+def _photos(table: Any) -> Iterator[PhotoFile]:
     for row in table.to_pylist():
         name = row["class"]
         path = Path(os.fsdecode(row["path"]))
-        yield Photo(path, row["id"], None if name is None else os.fsdecode(name))
+        yield PhotoFile(path, row["id"], None if name is None else os.fsdecode(name))
 
 
 @contextlib.contextmanager

@@ -1,24 +1,20 @@
 """The local engine: decoding in processes of their own, explaining in this one."""
 
-import multiprocessing
+import contextlib
+import itertools
 import os
-import signal
-import threading
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader, Dataset
 
 from torchlime._checks import check_count
-from torchlime.folders import Photo
+from torchlime.folders import PhotoFile
+from torchlime.jobs.decoders import Decoded, Decoders
 from torchlime.jobs.rows import Row
-from torchlime.jobs.worker import Decode, Decoded, Work
-from torchlime.models import refuse_bombs
+from torchlime.jobs.worker import Work
 
 _SECONDS_OF_A_CALL = 5.0
+_PROCESSES_OF_A_CORE = 2  # at most: of photos that come slowly, as over a network
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,8 @@ class Local:
     """Explain in this process, on the classifier's device.
 
     Args:
-        workers: processes that decode; 0 = this one; None = one for two cores, at most 8.
+        workers: processes that decode, at most two for a core; None = one for two cores, at most 8;
+            0 = this one, but for photos that are not surely cheap to decode.
         at_once: photos that are explained in one call at most; fewer where that would take more
             than some five seconds. They are lost if the process is killed.
     """
@@ -39,57 +36,38 @@ class Local:
         if self.workers is not None:
             check_count(self.workers, "workers", least=0)
 
-    def __call__(self, work: Work, photos: Sequence[Photo]) -> Generator[list[Row]]:
+    def __call__(self, work: Work, photos: Sequence[PhotoFile]) -> Generator[list[Row]]:
         """The rows of the photos in their order, a call's at a time."""
-        workers = self.workers
-        if workers is None:
-            workers = min(8, max(1, (os.cpu_count() or 1) // 2), len(photos))
-        loader: DataLoader[Any] = DataLoader(  # of list[Decoded]
-            _Photos(photos, work.decode),
-            batch_size=self.at_once,
-            num_workers=workers,
-            collate_fn=list,
-            worker_init_fn=_settle,
-            generator=torch.Generator(),  # else it would draw from the global one
-        )
         size = 1  # of a call, until it is known how long one takes
-        for decoded in loader:
-            while decoded:
-                start = time.monotonic()
-                rows = work.rows(decoded[:size])
-                seconds = time.monotonic() - start
-                yield rows
-                count = sum(one.pixels is not None for one in decoded[:size])
-                decoded = decoded[size:]
-                if count:  # a photo that cannot be read takes no time
-                    fitting = int(_SECONDS_OF_A_CALL * count / max(seconds, 1e-9))
-                    size = max(1, min(self.at_once, fitting))
+        with contextlib.closing(self._decoded(work, photos)) as every:
+            while decoded := list(itertools.islice(every, self.at_once)):
+                while decoded:
+                    start = time.monotonic()
+                    rows = work.rows(decoded[:size])
+                    seconds = time.monotonic() - start
+                    yield rows
+                    count = sum(one.pixels is not None for one in decoded[:size])
+                    decoded = decoded[size:]
+                    if count:  # a photo that cannot be read takes no time
+                        fitting = int(_SECONDS_OF_A_CALL * count / max(seconds, 1e-9))
+                        size = max(1, min(self.at_once, fitting))
+
+    def _decoded(self, work: Work, photos: Sequence[PhotoFile]) -> Generator[Decoded]:
+        """The photos' pixels, in their order."""
+        count = processes(self.workers, len(photos), os.cpu_count() or 1)
+        if count == 0:
+            yield from map(work.decode, photos)
+            return
+        with Decoders(work.decode, count) as decoders:
+            yield from decoders(photos, ahead=self.at_once + count)
 
 
-class _Photos(Dataset[Decoded]):
-    def __init__(self, photos: Sequence[Photo], decode: Decode) -> None:
-        self.photos = photos
-        self.decode = decode
+def processes(asked: int | None, photos: int, cores: int) -> int:
+    """How many processes decode: no more than there are photos, or twice as many as cores.
 
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, index: int) -> Decoded:
-        return self.decode(self.photos[index])
-
-
-def _settle(worker: int) -> None:
-    """In a process that decodes: bombs are errors, and an interrupt is the parent's to handle."""
-    refuse_bombs()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    """Leave when the parent was killed: else this process would wait for ever to hand over pixels
-    that nobody reads, and keep its memory and the files that it inherited."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # a worker has one
-    while os.getppid() == parent.pid:
-        time.sleep(1)
-    os._exit(1)
+    >>> processes(None, 1000, cores=16), processes(99_999_999, 1000, cores=16)
+    (8, 32)
+    """
+    if asked is None:
+        asked = min(8, max(1, cores // 2))
+    return min(asked, photos, _PROCESSES_OF_A_CORE * cores)

@@ -13,7 +13,11 @@ LONGER_SIDE = 1024  # pixels of a photo's picture at most
 
 
 def overlays(
-    explanation: Explanation, photo: Path, box: Any, longer_side: int = LONGER_SIDE
+    explanation: Explanation,
+    photo: Path,
+    box: Any,
+    longer_side: int = LONGER_SIDE,
+    limits: models.Limits | None = None,
 ) -> Tensor:
     """The overlay of each target on the whole photo, side by side: [3,h,w].
 
@@ -23,7 +27,7 @@ def overlays(
 
     targets = explanation.targets[0].tolist()
     try:
-        image = pil_to_tensor(models.read_photo(photo))
+        image = pil_to_tensor(models.read_photo_within(photo, limits))
     except (OSError, ValueError):
         return plot.side_by_side(*(plot.heatmap_picture(explanation, None, t) for t in targets))
     seen = tuple(label_map_of(explanation).shape[1:])

@@ -4,14 +4,15 @@ import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from torchlime._atomic import whole_file
+from torchlime._atomic import sweep, whole_file
 from torchlime._checks import check_count
 from torchlime.folders import path_of
+from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of, printable
-from torchlime.jobs.store import Explanations
 from torchlime.plot import AGAINST, FOR
 
 _LONGER_SIDE = 480  # pixels of a picture at most
@@ -57,11 +58,12 @@ def write(folder: str | os.PathLike[str], page: str | os.PathLike[str], most: in
         most: pictures of a class at most.
 
     Raises:
-        ValueError: ``folder`` is no job's, or ``most`` is below 1.
+        ValueError: ``folder`` is no job's, a file in it is damaged, or ``most`` is below 1.
         OSError: the page cannot be written.
     """
     check_count(most, "most")
     found = Explanations(folder)
+    sweep(Path(page).parent)
     with whole_file(page) as file:
         for part in _parts(found, most):
             file.write(part.encode())

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 import torchlime
+from torchlime._errors import sentence_of
 from torchlime.explanation import Explanation, label_map_of
-from torchlime.folders import Photo
+from torchlime.folders import PhotoFile
 
 Row = dict[str, Any]
 FORMAT = 1  # of the rows
@@ -61,13 +62,13 @@ def schema() -> Any:
     return pa.schema(list(columns.items()), metadata={"torchlime.jobs": str(FORMAT)})
 
 
-def failed(photo: Photo, reason: str, size: tuple[int, int] | None = None) -> Row:
+def failed(photo: PhotoFile, reason: str, size: tuple[int, int] | None = None) -> Row:
     """The row of a photo without an explanation; its (width, height) if it could be read."""
     row = _of(photo) | {"status": "error", "error": reason}
     return row if size is None else row | {"width": size[0], "height": size[1]}
 
 
-def explained(photo: Photo, explanation: Explanation, **known: Any) -> Row:
+def explained(photo: PhotoFile, explanation: Explanation, **known: Any) -> Row:
     """The row of a photo's explanation, on the CPU; ``known`` are columns that it does not tell."""
     count = int(explanation.segment_count[0])
     listed = ("targets", "scores", "intercepts", "fidelity")
@@ -84,7 +85,7 @@ def explained(photo: Photo, explanation: Explanation, **known: Any) -> Row:
     )
 
 
-def _of(photo: Photo) -> Row:
+def _of(photo: PhotoFile) -> Row:
     name = photo.class_name
     versions = {"torchlime": torchlime.__version__, "torch": str(torch.__version__)}
     return {"id": photo.id, "class": None if name is None else printable(name)} | versions
@@ -147,3 +148,11 @@ def printable(name: str) -> str:
     """
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
     return "".join(shown)
+
+
+def reason_of(error: BaseException, photo: PhotoFile) -> str:
+    """What an error says about a photo, its id for its path, in letters that UTF-8 knows."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    path = " ".join(str(photo.path).split())
+    return sentence_of(error).replace(path, photo.id).encode("utf-8", "backslashreplace").decode()

@@ -1,29 +1,22 @@
 """Worker: photos → rows, wherever it runs."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from torchlime import models
-from torchlime._errors import sentence_of
-from torchlime.black_box import Forward
+from torchlime._batches import in_batches
 from torchlime.explanation import Explanation
-from torchlime.features.pixels import default_chunk_size
-from torchlime.folders import Photo
 from torchlime.jobs import pictures
+from torchlime.jobs.decoders import Decode, Decoded
 from torchlime.jobs.identity import described, seed_of
-from torchlime.jobs.rows import Row, explained, failed, printable
+from torchlime.jobs.rows import Row, explained, failed, printable, reason_of
 from torchlime.lime import Lime
-from torchlime.local import scores_of_inputs
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 class Misfit(ValueError):
@@ -32,38 +25,6 @@ class Misfit(ValueError):
 
 # Not a photo's own fault: it would be every photo's.
 _OF_ALL = (ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, Misfit)
-
-
-class Decoded(NamedTuple):
-    """A photo's pixels [3,H,W] float32 in [0,1] and its (width, height); or why it has none."""
-
-    photo: Photo
-    pixels: np.ndarray[Any, Any] | None
-    size: tuple[int, int]
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Decode:
-    """A photo → its pixels as the network sees them, on the CPU; no error of a photo's leaves it.
-
-    The pixels are an array, since tensors on their way between processes take a file descriptor or
-    shared memory each.
-    """
-
-    geometry: models.Geometry
-    cut: "Callable[[Image.Image], Tensor]"
-
-    def __call__(self, photo: Photo) -> Decoded:
-        """Read and cut the photo."""
-        try:
-            image = models.read_photo(photo.path)
-            pixels = models.cut_photo(image, self.geometry, self.cut, photo.id).numpy()
-            return Decoded(photo, pixels, image.size, None)
-        except MemoryError:
-            raise
-        except Exception as error:  # of a photo, which may be anything
-            return Decoded(photo, None, (0, 0), reason_of(error, photo))
 
 
 @dataclass(frozen=True)
@@ -78,6 +39,7 @@ class Work:
         targets: the classes to explain; none = the ``top`` best of each photo.
         top: how many.
         pictures: whether rows come with a picture, the bytes of a PNG.
+        limits: of decoding a photo.
     """
 
     classifier: models.Classifier
@@ -87,38 +49,25 @@ class Work:
     targets: tuple[int, ...] = ()
     top: int = 1
     pictures: bool = False
+    limits: models.Limits = field(default_factory=models.Limits)
 
     @property
     def decode(self) -> Decode:
         """Reads photos for this classifier."""
-        return Decode(self.classifier.geometry, self.classifier.cut)
+        return Decode(self.classifier.geometry, self.classifier.cut, self.limits)
 
     def rows(self, decoded: Sequence[Decoded]) -> list[Row]:
         """A row for each photo, in order; those of one size are explained in one call."""
         found = {d.photo.id: failed(d.photo, d.error) for d in decoded if d.error is not None}
-        groups: dict[Any, list[Decoded]] = {}
-        for one in decoded:
-            if one.pixels is not None:
-                groups.setdefault(one.pixels.shape, []).append(one)
-        for group in groups.values():
-            found |= {row["id"]: row for row in self._explained(group)}
+        readable = [one for one in decoded if one.pixels is not None]
+        for one, row in in_batches(readable, _size, self._explain, stop_at=_OF_ALL):
+            found[one.photo.id] = _failed(one, row) if isinstance(row, BaseException) else row
         return [found[d.photo.id] for d in decoded]
-
-    def _explained(self, group: Sequence[Decoded]) -> list[Row]:
-        """The rows of a group; where it fails, of each photo alone."""
-        try:
-            return list(self._explain(group))
-        except _OF_ALL:
-            raise
-        except (Exception, SystemExit) as error:  # of a model that we do not know
-            if len(group) == 1:
-                return [_failed(group[0], error)]
-        return [row for one in group for row in self._explained([one])]
 
     def _explain(self, group: Sequence[Decoded]) -> Iterator[Row]:
         device = self.classifier.mean.device
         images = torch.from_numpy(np.stack([one.pixels for one in group])).to(device)  # type: ignore[misc]
-        outputs = self._outputs(images)
+        outputs = self.classifier.scores(images, self.explainer.autocast)
         best = outputs.sort(dim=1, descending=True, stable=True).indices
         classes = outputs.shape[1]
         if self.top > classes or any(not 0 <= t < classes for t in self.targets):
@@ -160,15 +109,9 @@ class Work:
             weights=self.weights,
         )
         if self.pictures:
-            drawn = pictures.overlays(explanation, one.photo.path, box)
+            drawn = pictures.overlays(explanation, one.photo.path, box, limits=self.limits)
             row["picture"] = pictures.encoded(drawn, "PNG")
         return row
-
-    def _outputs(self, images: Tensor) -> Tensor:
-        """The scores [B,K] of all classes, from one more forward pass per photo."""
-        chunk_size = default_chunk_size(images.device, images[0, 0].numel())
-        forward = Forward(chunk_size=self.explainer.chunk_size, autocast=self.explainer.autocast)
-        return scores_of_inputs(self.classifier, images, chunk_size, forward)
 
     def _probability(self, outputs: Tensor, best: int) -> float | None:
         """Of the best class; None where the outputs are not known to tell."""
@@ -185,13 +128,10 @@ class Work:
         return json.dumps(fielded | {"output": self.classifier.output})
 
 
+def _size(one: Decoded) -> tuple[int, ...]:
+    assert one.pixels is not None  # only those are explained
+    return one.pixels.shape
+
+
 def _failed(one: Decoded, error: BaseException) -> Row:
     return failed(one.photo, reason_of(error, one.photo), one.size)
-
-
-def reason_of(error: BaseException, photo: Photo) -> str:
-    """What an error says about a photo, its id for its path, in letters that UTF-8 knows."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    path = " ".join(str(photo.path).split())
-    return sentence_of(error).replace(path, photo.id).encode("utf-8", "backslashreplace").decode()

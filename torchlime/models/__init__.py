@@ -10,18 +10,27 @@ Masks and fills act on pixels, so normalisation belongs to the model and everyth
 """
 
 from torchlime.models.checkpoints import read_checkpoint
-from torchlime.models.classifier import Classifier, Geometry, cut_photo
-from torchlime.models.photos import read_photo, refuse_bombs, sample_photo
+from torchlime.models.classifier import Classifier, cut_photo
+from torchlime.models.decoding import Decoder, NoDecoder, Picture
+from torchlime.models.geometry import Geometry
+from torchlime.models.limits import Limits
+from torchlime.models.photos import read_photo, read_photo_within, sample_photo
+from torchlime.models.reading import refuse_bombs
 from torchlime.models.sources import load, names
 
 __all__ = [
     "Classifier",
+    "Decoder",
     "Geometry",
+    "Limits",
+    "NoDecoder",
+    "Picture",
     "cut_photo",
     "load",
     "names",
     "read_checkpoint",
     "read_photo",
+    "read_photo_within",
     "refuse_bombs",
     "sample_photo",
 ]

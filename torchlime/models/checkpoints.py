@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchlime._errors import first_line
 from torchlime._extras import imported
+from torchlime._files import check_file
 
 # Old DenseNet files spell "norm.1" where the network now says "norm1".
 OLD_DENSENET = r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"
@@ -25,14 +26,11 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ValueError: it is damaged, or holds other things than tensors.
+        ValueError: it is no regular file, is damaged, or holds other things than tensors.
         ImportError: a .safetensors file, without the package that reads it.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder, not a checkpoint")
-    if not path.exists():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
+    check_file(path, "checkpoint")
     try:
         if path.suffix == ".safetensors":
             state = imported("safetensors.torch", f"the checkpoint {path}").load_file(path)

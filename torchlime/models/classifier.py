@@ -2,115 +2,25 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from torchlime._checks import device_of
+from torchlime.black_box import Forward
+from torchlime.local import scores_of_inputs
 from torchlime.models.categories import called, listed, offers
-from torchlime.models.photos import check_size, name_of, read_photo
+from torchlime.models.geometry import Geometry, check_choice
+from torchlime.models.photos import name_of, read_photo
+from torchlime.models.reading import check_size
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from torchlime.models.photos import Photo
+    from torchlime.models.photos import PhotoLike
 
 OUTPUTS = ("softmax", "logit", "sigmoid", "none")
-FITS = ("cover", "contain", "stretch")
-INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a network's picture is cut from a photo, and how its pixels are normalised.
-
-    The photo is resized with Pillow (which always antialiases), then cropped at its centre;
-    the defaults are those of most ImageNet networks.
-
-    Args:
-        resize: (height, width) to resize to; None keeps the photo's size.
-        crop: (height, width) of the centre crop; None keeps all.
-        fit: "cover" keeps the aspect ratio and is at least ``resize`` on both sides,
-            "contain" keeps it and is at most that, "stretch" is exactly that.
-        interpolation: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos".
-        mean, std: per channel, for pixels in [0,1]: the network sees (pixel − mean) / std.
-        halve_down: an odd margin around the crop is halved down, as transformers does, and
-            not to the even number, as torchvision and timm do.
-    """
-
-    resize: tuple[int, int] | None = (256, 256)
-    crop: tuple[int, int] | None = (224, 224)
-    fit: str = "cover"
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    halve_down: bool = False
-
-    def __post_init__(self) -> None:
-        _check_choice(self.fit, FITS, "fit")
-        _check_choice(self.interpolation, INTERPOLATIONS, "interpolation")
-
-    def resized(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) of a photo of (width, height) ``image_size`` after the resize.
-
-        >>> Geometry().resized((640, 480))
-        (341, 256)
-        """
-        if self.resize is None:
-            return image_size
-        (width, height), (to_height, to_width) = image_size, self.resize
-        if self.fit == "stretch":
-            return to_width, to_height
-        if self.fit == "contain":
-            share = min(to_width / width, to_height / height)
-            return max(1, round(width * share)), max(1, round(height * share))
-        if width * to_height >= height * to_width:
-            return to_height * width // height, to_height
-        return to_width, to_width * height // width
-
-    def window(self, resized: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the crop in a resized photo of (width, height)."""
-        width, height = resized
-        crop_height, crop_width = self.crop or (height, width)
-        left, top = self._margin(width - crop_width), self._margin(height - crop_height)
-        return left, top, left + crop_width, top + crop_height
-
-    def _margin(self, excess: int) -> int:
-        if excess < 0:  # the crop is padded
-            return -(-excess // 2)
-        return excess // 2 if self.halve_down else round(excess / 2)
-
-    def crop_box(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Where the picture lies in a photo of (width, height) ``image_size``.
-
-        Convention:
-            (left, top, right, bottom) in pixels of the upright photo, as ``Image.crop`` takes
-            it: right and bottom are exclusive. It is the smallest box of whole pixels that
-            holds the crop, and reaches outside the photo where the crop was padded.
-
-        >>> Geometry().crop_box((640, 480))
-        (108, 30, 530, 450)
-        """
-        (width, height), resized = image_size, self.resized(image_size)
-        left, top, right, bottom = self.window(resized)
-        return (
-            left * width // resized[0],
-            top * height // resized[1],
-            -(-right * width // resized[0]),
-            -(-bottom * height // resized[1]),
-        )
-
-    def cut(self, photo: "Image.Image") -> Tensor:
-        """Cut an RGB photo: pixels [3,H,W] float32 in [0,1], exactly as torchvision's presets."""
-        import numpy as np
-        from PIL import Image
-
-        resized = self.resized(photo.size)
-        picture = photo.resize(resized, Image.Resampling[self.interpolation.upper()])
-        pixels = np.array(picture.crop(self.window(resized)))
-        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def cut_photo(
@@ -127,11 +37,6 @@ def cut_photo(
     width, height = geometry.resized(image.size)
     check_size(width, height, f"{name} resized for the network")
     return cut(image)
-
-
-def _check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 class Classifier(nn.Module):
@@ -174,7 +79,7 @@ class Classifier(nn.Module):
         cut: "Callable[[Image.Image], Tensor] | None" = None,
     ) -> None:
         super().__init__()
-        _check_choice(output, OUTPUTS, "output")
+        check_choice(output, OUTPUTS, "output")
         self.network = network
         self.geometry = geometry or Geometry()
         self.categories = None if categories is None else list(categories)
@@ -184,7 +89,7 @@ class Classifier(nn.Module):
             values = torch.tensor(getattr(self.geometry, name), device=device_of(network))
             self.register_buffer(name, values[:, None, None], persistent=False)
 
-    def preprocess(self, photo: "Photo") -> Tensor:
+    def preprocess(self, photo: "PhotoLike") -> Tensor:
         """Pixels [1,3,H,W] float32 in [0,1] of a photo, on the classifier's device.
 
         Takes what :func:`read_photo` takes, and raises what it raises.
@@ -192,6 +97,19 @@ class Classifier(nn.Module):
         image = read_photo(photo)
         pixels = cut_photo(image, self.geometry, self.cut, name_of(photo))
         return pixels[None].to(self.mean.device)
+
+    @torch.no_grad()
+    def scores(self, pixels: Tensor, autocast: torch.dtype | None = None) -> Tensor:
+        """Scores [B,K] of ``pixels`` [B,3,H,W], in eval mode and without gradients.
+
+        The images are passed one by one, since a forward pass rounds differently in a batch of
+        another size: so an image's scores do not depend on those beside it.
+
+        Args:
+            pixels: in [0,1].
+            autocast: a 16-bit dtype for the forward passes; None leaves the caller's.
+        """
+        return scores_of_inputs(self, pixels, Forward(chunk_size=1, autocast=autocast))
 
     def crop_box(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Where ``preprocess`` cuts a photo: see :meth:`Geometry.crop_box`."""

@@ -25,7 +25,8 @@ from torchlime.models.checkpoints import (
     renamed,
     state_in,
 )
-from torchlime.models.classifier import Classifier, Geometry
+from torchlime.models.classifier import Classifier
+from torchlime.models.geometry import Geometry
 
 if TYPE_CHECKING:
     from PIL import Image

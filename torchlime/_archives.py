@@ -1,0 +1,101 @@
+"""Archives: what an .npz file would take in memory, told from its headers before it is inflated."""
+
+import math
+import os
+import zipfile
+from typing import BinaryIO
+
+import numpy as np
+
+from torchlime._files import check_file
+
+MOST_BYTES = 2**30
+_MOST_ARRAYS = 1000
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def check_archive(
+    file: str | os.PathLike[str] | BinaryIO, noun: str = "archive", most: int = MOST_BYTES
+) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:
+    """The shapes and types of the arrays in an .npz file, none of which is read.
+
+    A kilobyte of a file may stand for a megabyte of zeros, and an array's header may claim any
+    shape. Here both have to agree, and to stay within ``most``; then ``numpy.load`` takes no more.
+
+    Args:
+        file: its path, or an open file, whose position is kept.
+        noun: what the file should be, for the sentence: "explanation".
+        most: bytes of all arrays together.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: there is no such file.
+        ValueError: it is no regular file or no archive of arrays, holds objects, is larger than
+            ``most``, or an array is not as large as it says.
+
+    Example:
+        >>> import io
+        >>> buffer = io.BytesIO()
+        >>> np.savez_compressed(buffer, zeros=np.zeros(2**20))
+        >>> len(buffer.getvalue()) < 10_000, check_archive(buffer)
+        (True, {'zeros': ((1048576,), dtype('float64'))})
+        >>> check_archive(buffer, most=2**20)
+        Traceback (most recent call last):
+        ValueError: the archive would take 8388736 bytes of memory, more than 1048576
+    """
+    if isinstance(file, str | os.PathLike):
+        check_file(file, noun)
+        with open(file, "rb") as opened:
+            return _checked(opened, os.fspath(file), most)
+    place = file.tell()
+    try:
+        return _checked(file, f"the {noun}", most)
+    finally:
+        file.seek(place)
+
+
+def _checked(
+    file: BinaryIO, name: str, most: int
+) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:
+    size = file.seek(0, os.SEEK_END)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            if total > most:
+                raise ValueError(f"{name} would take {total} bytes of memory, more than {most}")
+            if len(members) > _MOST_ARRAYS or sum(m.compress_size for m in members) > size:
+                raise ValueError(f"{name} is no .npz file: its parts lie over each other")
+            found = [_header(archive, member, name) for member in members]
+    except ValueError:
+        raise
+    except Exception as error:  # of bytes that may be anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{name} is no .npz file, or is damaged: {reason}") from error
+    names = [member.filename.removesuffix(".npy") for member in members]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{name} is no .npz file: it holds two arrays of one name")
+    return dict(zip(names, found, strict=True))
+
+
+def _header(
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
+) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
+    """The shape and type of one array."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{name} is no .npz file: it is compressed in another way")
+    with archive.open(member) as file:
+        read = _HEADERS.get(np.lib.format.read_magic(file))
+        if read is None:
+            raise ValueError(f"{name}: {member.filename} has a header of an unknown version")
+        shape, _, dtype = read(file)
+        rest = member.file_size - file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{name}: {member.filename} holds objects, which could run code")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != rest:
+        raise ValueError(
+            f"{name}: {member.filename} has {rest} bytes, not those of {list(shape)} {dtype}"
+        )
+    return tuple(shape), dtype

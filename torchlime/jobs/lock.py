@@ -1,0 +1,53 @@
+"""Lock: one writer for a job's folder, among processes and among the threads of one."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+LOCK = "_lock"
+
+_HELD: set[tuple[int, int]] = set()  # folders, by device and inode
+_HELD_LOCK = threading.Lock()
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep others from a folder: processes by a lock that ends with this one, threads by a list.
+
+    A process has one lock on a file, however often it asks, and loses it when it closes the file
+    that it opened first: so the file is not opened twice.
+
+    Raises:
+        OSError: another job writes there; or the lock cannot be written.
+    """
+    found = os.stat(folder)
+    key = found.st_dev, found.st_ino
+    with _HELD_LOCK:
+        if key in _HELD:
+            raise OSError(f"another job is writing to {folder}")
+        _HELD.add(key)
+    try:
+        with _lock(folder / LOCK):
+            yield
+    finally:
+        with _HELD_LOCK:
+            _HELD.discard(key)
+
+
+def _lock(path: Path) -> BinaryIO:
+    """The file at ``path``, locked until it is closed or the process ends, however it does."""
+    file = path.open("ab")
+    with contextlib.suppress(ImportError):  # of other systems than Unix
+        import fcntl
+
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.close()
+            raise OSError(f"another job is writing to {path.parent}") from error
+        except OSError:  # a file system without locks
+            pass
+    return file

@@ -1,0 +1,144 @@
+"""Decoder: the process that reads photos for another one, and may die of them.
+
+It is run as a script, ``python -I decoder.py DESCRIPTOR``, and loads Pillow alone: torchlime's own
+``__init__`` would load torch, which takes seconds and hundreds of MiB.
+"""
+
+import contextlib
+import io
+import os
+import signal
+import socket
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = 64  # MiB of code that a photo may need, such as numpy
+_IDLE = 5.0  # seconds between two looks at whether the parent is still there
+
+
+def main() -> None:
+    """Answer requests until the parent has gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is the parent's to handle
+    parent, link = os.getppid(), socket.socket(fileno=int(sys.argv[1]))
+    _stub_packages()
+    from torchlime.models import wire
+
+    try:
+        settings, _ = wire.receive(link)
+        sys.path[:] = settings["path"]
+        answer = _answers(settings)
+        wire.send(link, {"ready": True})
+        while True:
+            _wait(link, parent)
+            message, payload = wire.receive(link)
+            wire.send(link, *answer(message, payload))
+            _end_in(0)
+    except (EOFError, OSError):  # the parent has gone
+        return
+
+
+def _stub_packages() -> None:
+    """Make modules importable without the ``__init__`` of the packages that they are in."""
+    here = Path(__file__).resolve().parent
+    for name, folder in (("torchlime", here.parent), ("torchlime.models", here)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+
+
+def _answers(settings: Mapping[str, Any]) -> Any:
+    """What answers a request with a message and pixels, within limits that are set now."""
+    import PIL.AvifImagePlugin
+    from PIL import Image
+
+    from torchlime.models.geometry import Geometry
+    from torchlime.models.limits import Limits
+    from torchlime.models.reading import refuse_bombs
+
+    limits = Limits(**settings["limits"])
+    geometry = None if settings["geometry"] is None else Geometry(**settings["geometry"])
+    Image.init()  # the plug-ins, before memory is counted
+    Image.MAX_IMAGE_PIXELS = None  # the limits are checked instead
+    PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are other decoders beside this one
+    refuse_bombs()
+    _hold_to((limits.memory + _LIBRARIES) * 2**20)
+
+    def answer(message: Mapping[str, Any], payload: bytearray) -> tuple[dict[str, Any], Any]:
+        _end_in(limits.seconds + _IDLE)  # if nobody else does
+        try:
+            return _pixels(message, payload, limits, geometry)
+        except BaseException as error:  # SystemExit, too, ends this process after it was told
+            return _told(error), b""
+
+    return answer
+
+
+def _pixels(
+    message: Mapping[str, Any], payload: bytearray, limits: Any, geometry: Any
+) -> tuple[dict[str, Any], Any]:
+    from torchlime.models.headers import check_scans
+    from torchlime.models.reading import check_photo, read_file
+
+    name, data = message["name"], bytes(payload)
+    file: Any = None
+    if message["path"] is not None:
+        file = Path(os.fsdecode(message["path"].encode("latin-1")))
+        check_photo(file)
+        data = _jpeg(file)
+    if data:
+        check_scans(data, name)
+        file = io.BytesIO(data)
+    photo = read_file(file, name, limits, page=message["page"], formats=message["formats"])
+    size = photo.size
+    if geometry is not None:
+        limits.check(*geometry.resized(size), f"{name} resized for the network")
+        photo = geometry.picture(photo)
+    return {"size": size, "shape": [photo.height, photo.width]}, photo.tobytes()
+
+
+def _jpeg(path: Path) -> bytes:
+    """All of a JPEG file, since its scans have to be counted; nothing of any other."""
+    with path.open("rb") as file:
+        start = file.read(2)
+        return start + file.read() if start == b"\xff\xd8" else b""
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    told: dict[str, Any] = {"error": type(error).__name__, "message": str(error)[:2000]}
+    if isinstance(error, OSError) and error.strerror:
+        told |= {"error": "OSError", "errno": error.errno, "strerror": error.strerror}
+    return told
+
+
+def _wait(link: socket.socket, parent: int) -> None:
+    """Wait for a request, or leave when the parent was killed while others hold its sockets."""
+    link.settimeout(_IDLE)
+    while True:
+        with contextlib.suppress(TimeoutError):
+            link.recv(1, socket.MSG_PEEK)
+            return
+        if os.getppid() != parent:
+            raise EOFError
+
+
+def _hold_to(memory: int) -> None:
+    """Let the system refuse more memory, where it can; no core is dumped."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _end_in(seconds: float) -> None:
+    """Let the system end this process then; 0 takes that back."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+if __name__ == "__main__":
+    main()

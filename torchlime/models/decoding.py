@@ -1,0 +1,285 @@
+"""Decoding: photos are read in processes of their own, which may die or hang at no harm.
+
+A decoder reads one photo at a time, over a socket that nobody else holds: so it is known which
+photo ended it, no lock can be left locked, and half a message blocks nobody for longer than the
+limit.
+"""
+
+import builtins
+import contextlib
+import dataclasses
+import multiprocessing.spawn
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torchlime.models import wire
+from torchlime.models.geometry import Geometry
+from torchlime.models.limits import Limits
+
+Context = Callable[[], contextlib.AbstractContextManager[object]]
+
+POSSIBLE = os.name == "posix"  # elsewhere photos are read in the program itself
+_PROGRAM = Path(__file__).with_name("decoder.py")
+_SECONDS_OF_A_START = 60.0
+_TRIES = 2  # of a photo that ends its decoder, or takes too long
+_TRIES_FROM_OUTSIDE = 4  # of one whose decoder somebody kills, such as an out-of-memory killer
+_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP) if POSSIBLE else ()
+_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_ERRORS = ("ValueError", "OSError", "FileNotFoundError", "IsADirectoryError", "ImportError")
+
+
+class Picture(NamedTuple):
+    """Pixels, uint8 [H,W,3] in a row, their (height, width); and the upright photo's (width,
+    height)."""
+
+    pixels: bytearray
+    shape: tuple[int, int]
+    size: tuple[int, int]
+
+
+class NoDecoder(RuntimeError):
+    """No process that decodes can be started; no photo is to blame."""
+
+
+class _Lost(Exception):
+    """A decoder ended, or had to be ended.
+
+    Args:
+        reason: what to say where that happens each time.
+        outside: whether the photo is not to blame, so that there are more tries.
+        error: what to raise where that happens each time.
+    """
+
+    def __init__(
+        self, reason: str, *, outside: bool = False, error: type[Exception] = ValueError
+    ) -> None:
+        super().__init__(reason)
+        self.outside = outside
+        self.error = error
+
+
+class Decoder:
+    """A process that reads photos; it is started when it is needed, and again when it is lost.
+
+    For one thread at a time. A context that ends it.
+
+    Args:
+        limits: of each photo.
+        geometry: cuts what it reads; None = whole photos.
+    """
+
+    def __init__(self, limits: Limits, geometry: Geometry | None = None) -> None:
+        self.limits = limits
+        self.geometry = geometry
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: socket.socket | None = None
+        self._closed = False
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stop(self) -> None:
+        """End the process, whatever it does; it is started no more. Any thread may call this."""
+        self._closed = True
+        if (process := self._process) is not None:
+            _kill(process)
+
+    def close(self) -> None:
+        """The same, once no other thread uses it."""
+        self.stop()
+        self._end()
+
+    def read(
+        self,
+        photo: str | os.PathLike[str] | bytes,
+        name: str,
+        *,
+        page: int | None = None,
+        formats: Sequence[str] | None = None,
+        alone: Context = contextlib.nullcontext,
+    ) -> Picture:
+        """Read a photo; one whose decoder is lost is tried again.
+
+        Args:
+            photo: its path, or the bytes of its file.
+            name: what to call it in a sentence.
+            page: which of several, from 1.
+            formats: Pillow's names of those that are read; None = all.
+            alone: gives a context in which no other decoder works, for the second try.
+
+        Raises:
+            ValueError: it cannot be read, or ended its decoder twice, or was too slow twice.
+            OSError: it may not be read.
+            NoDecoder: there can be no process that reads it.
+        """
+        data, path = (photo, None) if isinstance(photo, bytes) else (b"", os.path.abspath(photo))
+        message = {
+            "path": None if path is None else os.fsencode(path).decode("latin-1"),
+            "name": name,
+            "page": page,
+            "formats": None if formats is None else list(formats),
+        }
+        again: Context = contextlib.nullcontext
+        tries, left = 0, _TRIES
+        while True:
+            tries += 1
+            try:
+                with again():
+                    return self._asked(message, data)
+            except _Lost as error:
+                again = alone
+                left -= not error.outside
+                if left == 0 or tries == _TRIES_FROM_OUTSIDE:
+                    raise error.error(f"{name} cannot be decoded: {error}") from error
+
+    def _asked(self, message: dict[str, Any], data: bytes) -> Picture:
+        """One try."""
+        if self._process is None:
+            self._start()
+        assert self._link is not None  # since there is a process
+        deadline = time.monotonic() + self.limits.seconds
+        try:
+            wire.send(self._link, message, data, deadline)
+            answer, pixels = wire.receive(self._link, deadline, self._largest)
+            picture = None if "error" in answer else _picture(answer, pixels)
+        except TimeoutError:
+            self._end()
+            raise _Lost(
+                f"it takes more than the {self.limits.seconds:g} s that are allowed (seconds=, "
+                "--max-seconds)"
+            ) from None
+        except (EOFError, ConnectionError, wire.Nonsense) as error:
+            raise self._loss() from error
+        if picture is None:
+            raise self._error(answer)
+        return picture
+
+    @property
+    def _largest(self) -> int:
+        """Bytes of pixels at most."""
+        crop = (self.geometry and self.geometry.crop) or (0, 0)
+        return 3 * (self.limits.pixels + crop[0] * crop[1])
+
+    def _error(self, answer: dict[str, Any]) -> Exception:
+        """What a decoder says of a photo, as the error that it was."""
+        kind, text = str(answer["error"]), str(answer.get("message"))
+        if "strerror" in answer:
+            return OSError(int(answer["errno"]), str(answer["strerror"]))
+        if kind in _ERRORS:
+            return getattr(builtins, kind)(text)
+        self._end()  # it may have been left in any state
+        if kind == "MemoryError":
+            return _Lost(
+                f"it takes more than the {self.limits.memory} MiB of memory that are allowed "
+                "(memory=, --max-memory)"
+            )
+        return _Lost(f"it ends the process that decodes it ({kind}: {text})")
+
+    def _start(self) -> None:
+        if self._closed:
+            raise NoDecoder("the decoders were stopped")
+        link, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = _started(theirs)
+            except OSError as error:
+                link.close()
+                raise NoDecoder(f"a process that decodes photos did not start ({error})") from error
+        self._link = link
+        settings = {
+            "path": sys.path,
+            "limits": dataclasses.asdict(self.limits),
+            "geometry": None if self.geometry is None else dataclasses.asdict(self.geometry),
+        }
+        deadline = time.monotonic() + _SECONDS_OF_A_START
+        try:
+            wire.send(link, settings, deadline=deadline)
+            wire.receive(link, deadline)
+        except (EOFError, OSError, wire.Nonsense) as error:
+            loss = self._loss()
+            reason = f"a process that decodes photos did not start ({loss})"
+            if isinstance(error, TimeoutError) or getattr(loss, "outside", False):
+                raise _Lost(reason, outside=True, error=NoDecoder) from error
+            raise NoDecoder(reason) from error
+        if self._closed:
+            self._end()
+            raise NoDecoder("the decoders were stopped")
+
+    def _loss(self) -> Exception:
+        """Why the process has gone."""
+        process = self._process
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if process is not None:
+                process.wait(1)
+        code = None if process is None else process.returncode
+        self._end()
+        if self._closed:
+            return NoDecoder("the decoders were stopped")
+        if code is None:
+            return _Lost("the process that decodes it answers nonsense")
+        if code >= 0:
+            return _Lost(f"the process that decodes it ends with code {code}")
+        name = signal.Signals(-code).name
+        if -code in _OUTSIDE:
+            return _Lost(
+                f"the process that decodes it is killed each time (by {name}), as by a system that "
+                "is short of memory",
+                outside=True,
+            )
+        return _Lost(f"it ends the process that decodes it ({name})")
+
+    def _end(self) -> None:
+        process, link = self._process, self._link
+        self._process = self._link = None
+        if process is not None:
+            _kill(process)
+            process.wait()
+        if link is not None:
+            link.close()
+
+
+def _picture(answer: dict[str, Any], pixels: bytearray) -> Picture:
+    """What a decoder read, where it makes sense."""
+    shape, size = (tuple(answer.get(name) or ()) for name in ("shape", "size"))
+    if not all(type(one) is int and one > 0 for one in (*shape, *size)):
+        raise wire.Nonsense(f"{answer} tells no sizes")
+    if (len(shape), len(size)) != (2, 2) or len(pixels) != 3 * shape[0] * shape[1]:
+        raise wire.Nonsense(f"{len(pixels)} bytes are no picture of {shape} pixels")
+    return Picture(pixels, shape, size)
+
+
+def _started(link: socket.socket) -> "subprocess.Popen[bytes]":
+    """A decoder at the other end of a socket."""
+    program = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I"]
+    return subprocess.Popen(
+        [*program, str(_PROGRAM), str(link.fileno())],
+        pass_fds=[link.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | _ENVIRONMENT,
+        start_new_session=True,  # what it starts ends with it
+    )
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and what it started, if it is still there."""
+    if process.poll() is None:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+
+
+AT_ONCE = threading.BoundedSemaphore(max(1, min(4, (os.cpu_count() or 1) // 2)))
+"""Photos that :func:`torchlime.models.read_photo_within` reads in processes at once."""

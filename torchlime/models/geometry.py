@@ -1,0 +1,114 @@
+"""Geometry: how a network's picture is cut from a photo. Importing it loads no torch."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+FITS = ("cover", "contain", "stretch")
+INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+
+def check_choice(value: str, choices: tuple[str, ...], name: str) -> None:
+    """Raise unless ``value`` is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a network's picture is cut from a photo, and how its pixels are normalised.
+
+    The photo is resized with Pillow (which always antialiases), then cropped at its centre;
+    the defaults are those of most ImageNet networks.
+
+    Args:
+        resize: (height, width) to resize to; None keeps the photo's size.
+        crop: (height, width) of the centre crop; None keeps all.
+        fit: "cover" keeps the aspect ratio and is at least ``resize`` on both sides,
+            "contain" keeps it and is at most that, "stretch" is exactly that.
+        interpolation: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos".
+        mean, std: per channel, for pixels in [0,1]: the network sees (pixel − mean) / std.
+        halve_down: an odd margin around the crop is halved down, as transformers does, and
+            not to the even number, as torchvision and timm do.
+    """
+
+    resize: tuple[int, int] | None = (256, 256)
+    crop: tuple[int, int] | None = (224, 224)
+    fit: str = "cover"
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    halve_down: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice(self.fit, FITS, "fit")
+        check_choice(self.interpolation, INTERPOLATIONS, "interpolation")
+
+    def resized(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of a photo of (width, height) ``image_size`` after the resize.
+
+        >>> Geometry().resized((640, 480))
+        (341, 256)
+        """
+        if self.resize is None:
+            return image_size
+        (width, height), (to_height, to_width) = image_size, self.resize
+        if self.fit == "stretch":
+            return to_width, to_height
+        if self.fit == "contain":
+            share = min(to_width / width, to_height / height)
+            return max(1, round(width * share)), max(1, round(height * share))
+        if width * to_height >= height * to_width:
+            return to_height * width // height, to_height
+        return to_width, to_width * height // width
+
+    def window(self, resized: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of the crop in a resized photo of (width, height)."""
+        width, height = resized
+        crop_height, crop_width = self.crop or (height, width)
+        left, top = self._margin(width - crop_width), self._margin(height - crop_height)
+        return left, top, left + crop_width, top + crop_height
+
+    def _margin(self, excess: int) -> int:
+        if excess < 0:  # the crop is padded
+            return -(-excess // 2)
+        return excess // 2 if self.halve_down else round(excess / 2)
+
+    def crop_box(self, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Where the picture lies in a photo of (width, height) ``image_size``.
+
+        Convention:
+            (left, top, right, bottom) in pixels of the upright photo, as ``Image.crop`` takes
+            it: right and bottom are exclusive. It is the smallest box of whole pixels that
+            holds the crop, and reaches outside the photo where the crop was padded.
+
+        >>> Geometry().crop_box((640, 480))
+        (108, 30, 530, 450)
+        """
+        (width, height), resized = image_size, self.resized(image_size)
+        left, top, right, bottom = self.window(resized)
+        return (
+            left * width // resized[0],
+            top * height // resized[1],
+            -(-right * width // resized[0]),
+            -(-bottom * height // resized[1]),
+        )
+
+    def picture(self, photo: "Image.Image") -> "Image.Image":
+        """What the network sees of an RGB photo: resized and cropped, as an RGB picture."""
+        from PIL import Image
+
+        resized = self.resized(photo.size)
+        picture = photo.resize(resized, Image.Resampling[self.interpolation.upper()])
+        return picture.crop(self.window(resized))
+
+    def cut(self, photo: "Image.Image") -> "Tensor":
+        """Cut an RGB photo: pixels [3,H,W] float32 in [0,1], exactly as torchvision's presets."""
+        import numpy as np
+        import torch
+
+        pixels = np.array(self.picture(photo))
+        return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255

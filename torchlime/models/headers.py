@@ -1,0 +1,98 @@
+"""Headers: which photos are surely cheap to decode, or surely not, without decoding them.
+
+Only JPEG, PNG and still WebP are known here. What is not surely cheap may be so all the same.
+Importing it loads no torch.
+"""
+
+import re
+import struct
+from typing import NamedTuple
+
+MOST_BYTES = 32 * 2**20  # of a file that may be cheap
+_MOST_PIXELS = 25_000_000  # times the scans of a JPEG
+_LONGEST_SIDE = 2**16
+_MOST_SCANS = 500
+_JPEG = b"\xff\xd8"
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
+_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+
+
+class Header(NamedTuple):
+    """Size in pixels, and how often every pixel may be worked on."""
+
+    width: int
+    height: int
+    passes: int
+
+
+def is_cheap(data: bytes) -> bool:
+    """Whether decoding takes some two seconds and half a gibibyte at most.
+
+    The time that a progressive JPEG takes grows with the number of its scans, of which ten are
+    usual; a file of 42 KB may hold thousands.
+    """
+    found = header_of(data)
+    if found is None or len(data) > MOST_BYTES or min(found.width, found.height) < 1:
+        return False
+    work = found.width * found.height * max(1, found.passes // 10)
+    return work <= _MOST_PIXELS and max(found.width, found.height) <= _LONGEST_SIDE
+
+
+def check_scans(data: bytes, name: str) -> None:
+    """Raise a ValueError where a JPEG has more scans than any encoder writes.
+
+    Ten are usual, a hundred possible; libjpeg-turbo's own tools stop at 500 where they are asked to
+    stop at all. What is counted are markers, which previews and comments may hold too.
+    """
+    found = header_of(data) if data[:2] == _JPEG else None
+    if found is not None and found.passes > _MOST_SCANS:
+        raise ValueError(
+            f"{name} is a JPEG of {found.passes} scans, more than the {_MOST_SCANS} that are read: "
+            "save it again with another program"
+        )
+
+
+def header_of(data: bytes) -> Header | None:
+    """What the header says; None for other formats, and for what cannot be followed."""
+    try:
+        if data[:2] == _JPEG:
+            return _of_jpeg(data)
+        if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR":
+            width, height = struct.unpack(">II", data[16:24])
+            return Header(width, height, 1)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _of_webp(data)
+    except (IndexError, struct.error):
+        pass
+    return None
+
+
+def _of_jpeg(data: bytes) -> Header | None:
+    """The frame's size, and the number of scans; those of an embedded preview count too."""
+    place = 2
+    while data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # a fill byte
+            place += 1
+        elif marker in _BARE:
+            place += 2
+        elif marker in _JPEG_SIZES:
+            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
+            return Header(width, height, len(re.findall(b"\xff\xda", data)))
+        else:
+            place += 2 + struct.unpack(">H", data[place + 2 : place + 4])[0]
+    return None
+
+
+def _of_webp(data: bytes) -> Header | None:
+    kind = data[12:16]
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return Header(width & 0x3FFF, height & 0x3FFF, 1)
+    if kind == b"VP8L":
+        bits = struct.unpack("<I", data[21:25])[0]
+        return Header((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, 1)
+    if kind == b"VP8X" and not data[20] & 2:  # 2: an animation
+        sizes = struct.unpack("<II", data[24:27] + b"\0" + data[27:30] + b"\0")
+        return Header(sizes[0] + 1, sizes[1] + 1, 1)
+    return None
