@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ from torchlime import cli, models, plot
 from torchlime.app import explaining
 from torchlime.app.explaining import Models, explain, explainer_with, read_upload
 from torchlime.segments import Slic
+from torchlime.server import run
+from torchlime.server.guard import local_hosts
 
 ROOT = Path(__file__).parents[1]
 TINY = "tests.tiny:bright"
@@ -282,16 +285,22 @@ def test_a_name_is_only_a_name(known, tmp_path):
 
 
 def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
-    streamlit = pytest.importorskip("streamlit.web.cli")
+    pytest.importorskip("streamlit")
     called = []
-    monkeypatch.setattr(streamlit, "main", lambda words, **_: called.extend(words))
-    arguments = ["--model", TINY, "--folder", str(tmp_path), "--port", "8765"]
+    monkeypatch.setattr(run, "run", lambda app, link: called.append((app, link.getsockname())))
+    monkeypatch.setattr(run, "leave", lambda: None)
+    monkeypatch.setattr(sys, "argv", [])
+    arguments = ["--model", TINY, "--folder", str(tmp_path), "--allow-host", "Lab.example:80"]
     assert cli.main(["app", *arguments]) == 0
-    assert Path(called[1]).name == "page.py"
-    for flag in ("server.address=127.0.0.1", "browser.gatherUsageStats=false",
-                 "server.maxUploadSize=20", "server.port=8765"):  # fmt: skip
-        assert f"--{flag}" in called
-    assert called[called.index("--") + 1 :] == [f"--model={TINY}", f"--folder={tmp_path}"]
+    guard, (address, port) = called[0]
+    assert address == "127.0.0.1"
+    assert guard.hosts == {*local_hosts(port), "lab.example:80"}
+    assert guard.app.script_path == ROOT / "torchlime/app/page.py"
+    assert sys.argv == [str(guard.app.script_path), f"--model={TINY}", f"--folder={tmp_path}"]
+    import streamlit
+
+    wanted = {"browser.gatherUsageStats": False, "server.maxUploadSize": 20, "server.port": port}
+    assert {name: streamlit.get_option(name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -303,6 +312,9 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--model", "resnet18=a", "--model", "resnet18=b"], "resnet18 is given twice"),
         (["--port", "x"], "'x' is not a port"),
         (["--port", "70000"], "'70000' is not a port"),
+        (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
+        (["--allow-host", "*"], "is not a name"),
+        (["--allow-host", ""], "is not a name"),
         (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),
     ],
 )
@@ -313,14 +325,18 @@ def test_the_command_refuses_what_cannot_be(arguments, why, capsys):
 
 
 def test_the_command_without_streamlit(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "streamlit.web", None)
+    monkeypatch.setitem(sys.modules, "streamlit", None)
+    monkeypatch.setattr(sys, "argv", [])
     assert cli.main(["app"]) == 2
     assert "pip install 'torchlime[app]'" in capsys.readouterr().err
 
 
 def test_a_server_that_does_not_start(monkeypatch, capsys):
-    streamlit = pytest.importorskip("streamlit.web.cli")
-    monkeypatch.setattr(streamlit, "main", lambda *_, **__: sys.exit(1))
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("streamlit")
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", [])
     assert cli.main(["app"]) == 2
     assert "could not be started" in capsys.readouterr().err
 

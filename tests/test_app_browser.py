@@ -3,11 +3,10 @@
 import json
 import os
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
+from tests.page_client import ROOT, Server
 from tests.pictures import read_png
 from torchlime import Explanation, Lime, models, plot
 from torchlime.segments import Slic
@@ -31,15 +31,6 @@ if CHROMIUM is None or DRIVER is None:
     pytest.skip("apt-get install chromium chromium-driver", allow_module_level=True)
 
 RIGHT, LEFT, HOME = "\ue014", "\ue012", "\ue011"  # keys, as WebDriver spells them
-ROOT = Path(__file__).parents[1]
-WITNESS = """
-import os, sys
-def heard(event, arguments):
-    if event in ("socket.bind", "socket.connect", "socket.getaddrinfo", "socket.sendto"):
-        with open(os.environ["WITNESS"], "a") as file:
-            print(event, arguments[0 if event == "socket.getaddrinfo" else 1], file=file)
-sys.addaudithook(heard)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,42 +38,21 @@ def folder(tmp_path_factory):
     """Photos, downloads, and what the server's process wrote about its connections."""
     folder = tmp_path_factory.mktemp("page")
     photos = Path(skimage.__file__).parent
-    for name in ("photos/tiger cat", "photos/espresso", "photos/my things", "downloads", "site"):
+    for name in ("photos/tiger cat", "photos/espresso", "photos/my things", "downloads"):
         (folder / name).mkdir(parents=True)
     shutil.copy(photos / "chelsea.png", folder / "cat.png")
     shutil.copy(photos / "chelsea.png", folder / "photos/tiger cat")
     shutil.copy(photos / "coffee.png", folder / "photos/espresso")
     shutil.copy(photos / "rocket.jpg", folder / "photos/my things")
-    (folder / "site/sitecustomize.py").write_text(WITNESS)
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(folder):
     """Of the page, which is served until the tests are through."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    names = {"PYTHONPATH": f"{folder / 'site'}:{ROOT}", "WITNESS": str(folder / "witness.txt")}
-    command = [sys.executable, "-m", "torchlime", "app", "--port", str(port)]
-    server = subprocess.Popen(
-        [*command, "--folder", str(folder / "photos")],
-        env=os.environ | names,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            assert server.poll() is None
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health")
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        assert server.wait(30) == 0
+    with Server(folder, "--folder", str(folder / "photos")) as server:
+        yield server.address
+        assert server.stop(signal.SIGTERM)[0] == 0
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ LAYERS = [
     {"pipeline"},
     {"lime", "vector"},
     {"metrics", "plot", "models"},
-    {"jobs", "training", "compat", "examples"},
+    {"jobs", "training", "compat", "examples", "server"},
     {"cli"},
     {"app"},
     {"__main__"},
