@@ -190,7 +190,7 @@ def test_a_setting_that_streamlit_does_not_take(monkeypatch, tmp_path):
 
     monkeypatch.setattr(streamlit, "get_option", lambda _: "else")
     monkeypatch.setattr(streamlit.config, "set_option", lambda *_: None)
-    with pytest.raises(ImportError, match=r"did not take server\.headless"):
+    with pytest.raises(ImportError, match=r"did not take global.developmentMode"):
         run.streamlit_app(tmp_path, run.SETTINGS)
 
 

@@ -2,17 +2,19 @@
 
 import argparse
 import contextlib
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from torchlime import Lime, models
+from torchlime import Lime
 from torchlime._errors import sentence_of
-from torchlime.app import explaining
-from torchlime.app.explaining import Explained, Models, Photo, distinct, plain, spelled
+from torchlime.app import classifiers, explaining, photos
+from torchlime.app.classifiers import Models
+from torchlime.app.explained import STRONGEST, Explained, png
+from torchlime.app.photos import Photo
+from torchlime.app.words import distinct, plain, spelled
 from torchlime.cli.options import OPTIONS, SAMPLERS, SURROGATES
 from torchlime.cli.serving import add_options, allowed_models
 from torchlime.folders import class_names, photos_in
@@ -27,7 +29,7 @@ def show(allowed: dict[str, str | None], folder: str | None) -> None:
     st.header("torchlime", anchor=False)
     st.caption("Which parts of a photo made the network say that?")
     known = _models(tuple(allowed.items()))
-    model = st.selectbox("Model", known.names)
+    model = st.selectbox("Model", known.names, format_func=spelled)
     if folder is None:
         _photo(known, model)
         return
@@ -48,20 +50,21 @@ def _models(allowed: tuple[tuple[str, str | None], ...]) -> Models:
 
 
 def _photo(known: Models, model: str) -> None:
-    suffixes = [suffix for one in explaining.FORMATS.values() for suffix in one]
+    suffixes = [suffix for one in photos.FORMATS.values() for suffix in one]
     uploaded = st.file_uploader("Photo", type=suffixes)
     if uploaded is None and not st.checkbox("Take the sample, a cat"):
         return
 
-    def read() -> Photo:
+    def photo() -> Photo:
         if uploaded is None:
-            return explaining.sample()
-        return explaining.read_upload(io.BytesIO(uploaded.getvalue()), uploaded.name)
+            return photos.sample()
+        return photos.sent(uploaded.getvalue(), uploaded.name)
 
     with _said():
         asked = (model, "sample" if uploaded is None else uploaded.file_id)
         with st.spinner("Looking at the photo …"):
-            answers = _kept("answers", asked, lambda: explaining.answers(known, model, read()))
+            ready = _kept("ready", asked, lambda: classifiers.prepared(known, model, photo()))
+            answers = _kept("answers", asked, lambda: classifiers.answers(known, model, ready, 10))
         st.markdown(
             "The model sees "
             + ", ".join(f"**{plain(one.category)}** {plain(one.score)}" for one in answers[:5])
@@ -84,7 +87,7 @@ def _photo(known: Models, model: str) -> None:
                 targets = [answers[place].index for place in chosen]
                 with _progress() as progress:
                     explained = explaining.explain(
-                        known, model, read(), targets, explainer, progress
+                        known, model, ready, targets, explainer, progress
                     )
                 st.session_state["explained"] = asked, explained
         before, explained = st.session_state.get("explained", (None, None))
@@ -97,11 +100,11 @@ def _photo(known: Models, model: str) -> None:
 
 def _folder(known: Models, model: str, folder: str) -> None:
     with _said():
-        photos = _kept("photos", folder, lambda: photos_in(folder))
-        if not photos:
+        found = _kept("photos", folder, lambda: photos_in(folder))
+        if not found:
             raise ValueError(f"there is no photo in {Path(folder).name}")
-        labels: list[str | None] = [*class_names(photos)]
-        if labels and any(photo.class_name is None for photo in photos):
+        labels: list[str | None] = [*class_names(found)]
+        if labels and any(photo.class_name is None for photo in found):
             labels.append(None)
         names = ["none, beside the folders" if one is None else spelled(one) for one in labels]
         with st.form("folder"):
@@ -112,13 +115,13 @@ def _folder(known: Models, model: str, folder: str) -> None:
             choices = _controls("folder")
             if st.form_submit_button("Explain its photos", type="primary"):
                 explainer = explaining.explainer_with(choices)
-                target = None if label is None else explaining.target_of(known, model, label)
+                target = None if label is None else classifiers.target_of(known, model, label)
                 st.session_state["walk"] = model, label, target, explainer
                 st.session_state["pages"] = {}
         if st.session_state.get("walk", (None,))[0] != model:
             return
         _, label, target, explainer = st.session_state["walk"]
-        chosen = [photo for photo in photos if photo.class_name == label]
+        chosen = [photo for photo in found if photo.class_name == label]
         place = st.number_input(
             f"Photo (of {len(chosen)})", 1, len(chosen), key=f"page of {spelled(str(label))}"
         )
@@ -145,7 +148,7 @@ def _page(
     """A photo's explanation, or why there is none, which is kept too."""
     targets = None if target is None else [target]
     try:
-        photo = Photo(path.name, models.read_photo(path), repr(path.name))
+        photo = classifiers.prepared(known, model, photos.in_folder(path))
         with _progress() as progress:
             return explaining.explain(known, model, photo, targets, explainer, progress)
     except (Exception, SystemExit) as error:
@@ -185,7 +188,7 @@ def _view(known: Models, explained: Explained, slot: str) -> None:
     """An explanation; its controls draw it anew and compute nothing."""
     left, right = st.columns(2)
     opacity = left.slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
-    top = right.slider("Segments shown", 1, explaining.STRONGEST, 5, key=f"{slot} top")
+    top = right.slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
     overlays = [explained.overlay(answer.index, top, opacity) for answer in explained.answers]
     columns = st.columns(2)
     for place, answer in enumerate(explained.answers):
@@ -213,7 +216,7 @@ def _view(known: Models, explained: Explained, slot: str) -> None:
     with st.expander("All segments"):
         _picture(explained.borders)
     files: list[tuple[str, str, str, str | bytes]] = [
-        ("Picture", ".png", "image/png", explaining.png(overlays)),
+        ("Picture", ".png", "image/png", png(overlays)),
         ("Explanation", ".npz", "application/zip", explained.archive),
         ("Python", ".py", "text/x-python", explained.snippet(top, opacity)),
     ]
