@@ -20,18 +20,21 @@ NAMES = [
 ]  # fmt: skip
 
 
+KINDS = ("markdown", "subheader", "error", "caption", "progress")
+
+
 def show():
-    """Each name where the page shows names: as text, heading, error, caption, label and option."""
+    """Each name wherever the page shows names."""
     import streamlit as st
 
     from torchlime.app.words import plain, spelled
 
-    for name in NAMES:
-        st.markdown(plain(name))
-        st.subheader(plain(name), anchor=False)
-        st.error(plain(name))
-        st.caption(plain(name))
-        st.progress(0.5, plain(name))
+    for kind in KINDS:
+        with st.container(key=kind):
+            for name in NAMES:
+                values = (0.5, plain(name)) if kind == "progress" else (plain(name),)
+                settings = {"anchor": False} if kind == "subheader" else {}
+                _ = getattr(st, kind)(*values, **settings)  # Streamlit shows a bare value
     st.selectbox("names", NAMES, format_func=spelled)
 
 

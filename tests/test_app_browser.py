@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +15,11 @@ import pytest
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from tests.page_client import ROOT, Server
+from tests.odd_names import KINDS, NAMES
+from tests.page_client import ROOT, Server, free_port
 from tests.pictures import read_png
 from torchlime import Explanation, Lime, models, plot
+from torchlime.app.words import spelled
 from torchlime.segments import Slic
 
 pytest.importorskip("streamlit", reason="pip install 'torchlime[app]'")
@@ -107,7 +110,9 @@ class Page:
 
     def rest(self):
         """Wait until nothing is computed."""
-        self.wait(lambda: not self.all("[data-testid=stStatusWidget], [data-testid=stProgress]"))
+        bar = "[data-testid=stProgress]"
+        running = [("[data-testid=stStatusWidget]", ""), (bar, "copies"), (bar, "Waiting")]
+        self.wait(lambda: not any(self.all(*one) for one in running))
 
     def look(self, width, name):
         """Take a picture of the whole page at a width, from which nothing sticks out."""
@@ -195,3 +200,38 @@ def test_a_folder_is_looked_through(page, folder):
     assert page.one("h3", "%").text.startswith("espresso, ")
     for width in (1280, 390):
         page.look(width, folder / f"folder-{width}.png")
+
+
+def test_names_are_shown_as_they_are(browser, folder):
+    """What Streamlit itself makes of them, wherever the page shows names."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "tests/odd_names.py")]
+    flags = [f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true",
+             "--browser.gatherUsageStats=false"]  # fmt: skip
+    server = subprocess.Popen(
+        [*command, *flags],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while server.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        page = Page(browser, f"http://127.0.0.1:{port}")
+        page.one("[data-testid=stSelectbox]")
+        page.rest()
+        time.sleep(1)  # emoji are put in by a part that is loaded later
+        script = "return [...document.querySelectorAll(arguments[0])].map(one => one.textContent)"
+        for kind in KINDS:
+            place = f".st-key-{kind} [data-testid=stElementContainer]"
+            seen = [text.replace("\u00a0", " ") for text in browser.execute_script(script, place)]
+            assert seen == [spelled(name).replace("\u00a0", " ") for name in NAMES], kind
+        links = "a, img, svg.katex, .katex"
+        assert browser.find_elements("css selector", f"[data-testid=stMain] :is({links})") == []
+    finally:
+        server.terminate()
+        server.wait(30)
