@@ -27,6 +27,9 @@ sys.addaudithook(heard)
 """
 
 
+SAMPLE = {"Take the sample, a cat": ("bool_value", True)}
+
+
 class Heavy(nn.Module):
     """Keeps all its threads busy, without the interpreter's lock."""
 
@@ -182,10 +185,9 @@ class Visitor:
 def explaining(server, samples="2048"):
     """Somebody for whom the sample is being explained, and the first chunk is through."""
     visitor = Visitor(server)
-    sample = {"Take the sample, a cat": ("bool_value", True)}
     visitor.until(lambda page: "Take the sample, a cat" in page.widgets)
-    visitor.send(sample)
+    visitor.send(SAMPLE)
     visitor.until(lambda page: "Explain" in page.widgets)
     asked = {"Samples": ("string_array_value", samples), "Explain": ("trigger_value", True)}
-    visitor.send(sample | asked)
+    visitor.send(SAMPLE | asked)
     return visitor.until(lambda page: any("perturbed copies" in text for text in page.texts))

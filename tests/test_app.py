@@ -26,6 +26,7 @@ from torchlime.server.guard import local_hosts
 
 ROOT = Path(__file__).parents[1]
 TINY = "tests.tiny:bright"
+MANY = f"{__name__}:many"
 FEW = {"segments": 5, "samples": 32}
 
 
@@ -427,12 +428,12 @@ def test_a_photo_from_upload_to_download(page):
     ]  # fmt: skip
     assert not at.tabs
     send(at)
-    assert any("sees **green** " in text for text in texts(at))
+    assert any("sees **green**" in text for text in texts(at))
     at.multiselect[0].set_value([0, 1])
     press(at, "Explain")
     assert [h.value.partition(",")[0] for h in at.subheader] == ["green", "Red\\"]
     assert sum("The linear surrogate explains" in text for text in texts(at)) == 2
-    assert len(at.get("image")) == 5  # two overlays, two charts, the segments
+    assert len(at.get("image")) == 6  # the photo, two overlays, two charts, the segments
     assert [b.label for b in at.get("download_button")] == [
         "Picture (.png)", "Explanation (.npz)", "Python (.py)",
     ]  # fmt: skip
@@ -442,7 +443,7 @@ def test_a_photo_from_upload_to_download(page):
 
 def test_drawing_anew_computes_nothing(page, monkeypatch):
     at = press(send(page()), "Explain")
-    before = at.get("image")[0].value
+    before = at.get("image")[1].value
     monkeypatch.setattr(torchlime.Lime, "explain", None)
     monkeypatch.setattr(models.Classifier, "forward", None)
     at.slider(key="photo opacity").set_value(0.9).run()
@@ -451,14 +452,14 @@ def test_drawing_anew_computes_nothing(page, monkeypatch):
     frames.select_index(0).run()
     assert not at.exception
     assert not at.error
-    assert at.get("image")[0].value != before
+    assert at.get("image")[1].value != before
 
 
 def test_another_photo_hides_the_explanation_before(page):
     at = press(send(page()), "Explain")
     send(at, file_of(picture((255, 0, 0))), "red.png")
     assert not at.subheader
-    assert any(r"sees **Red\, crimson** " in text for text in texts(at))
+    assert any(r"sees **Red\, crimson**" in text for text in texts(at))
 
 
 @pytest.mark.parametrize(
@@ -470,6 +471,66 @@ def test_a_bad_upload_is_answered_with_a_sentence(page, content, why):
     assert why in at.error[0].value
     assert at.error[0].value.startswith("`![a](b).png` ")
     assert any("sees" in text for text in texts(send(at)))  # and then another one
+
+
+def test_the_best_classes_are_bars_and_any_class_can_be_chosen(page):
+    at = send(page())
+    bars = at.get("progress")
+    assert [bar.value for bar in bars] == sorted((bar.value for bar in bars), reverse=True)
+    assert len(bars) == len(at.multiselect[0].options) == 3
+    at = send(page(model=MANY))
+    assert len(at.get("progress")) == 5
+    assert len(at.multiselect[0].options) == 40
+    at.multiselect[0].set_value([39])
+    press(at, "Explain")
+    *_, explained = at.session_state["explained"]
+    scores = models.load(MANY)(explained.photo.pixels)[0]
+    assert explained.explanation.targets.tolist() == [[scores.argmin().item()]]
+
+
+class Many(tiny.Bright):
+    """Forty classes."""
+
+    def forward(self, images):
+        scores = super().forward(images)
+        return scores[:, :1] * torch.linspace(0, 1, 40) + scores[:, 1:2]
+
+
+def many():
+    return models.Classifier(Many(), tiny.SMALL)
+
+
+def test_scores_that_are_no_probabilities_have_no_bars():
+    shares = [
+        classifiers.answer_of(models.Classifier(Many(), output=output), 3, 0.75).share
+        for output in ("softmax", "sigmoid", "logit", "none")
+    ]
+    assert shares == [0.75, 0.75, None, None]
+
+
+def test_an_explanation_made_with_other_choices_says_so(page):
+    at = press(send(page()), "Explain")
+    assert not at.info
+    at.slider(key="photo opacity").set_value(0.3).run()  # of the picture alone
+    assert not at.info
+    at.slider(key="photo segments").set_value(7).run()
+    assert "made with other choices" in at.info[0].value
+    at.slider(key="photo segments").set_value(5).run()
+    assert not at.info
+    at.multiselect[0].set_value([1]).run()
+    assert "made with other choices" in at.info[0].value
+    at.button[0].click().run()
+    assert not at.info
+
+
+def test_the_colour_is_asked_for_where_one_is_chosen(page):
+    at = send(page())
+    assert not at.color_picker
+    at.selectbox(key="photo fill").set_value("colour").run()
+    at.color_picker[0].set_value("#ff0000")
+    press(at, "Explain")
+    *_, explained = at.session_state["explained"]
+    assert explained.explainer.fill == torchlime.fills.Constant((1.0, 0.0, 0.0))
 
 
 def test_no_class_or_too_few_samples(page):
@@ -536,7 +597,7 @@ def test_classes_of_one_name_are_told_apart(page):
     assert at.multiselect[0].options == ["crane, 33.3% (1)", "crane, 33.3% (2)", "tench, 33.3%"]
     at.multiselect[0].set_value([0, 1])
     press(at, "Explain")
-    _, explained = at.session_state["explained"]
+    *_, explained = at.session_state["explained"]
     assert explained.explanation.targets.tolist() == [[0, 1]]
 
 

@@ -154,12 +154,12 @@ def page(browser, address, folder):
 def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
     page.one("[data-testid=stFileUploader]", "20MB")
     page.upload(folder / "cat.png")
-    page.one("[data-testid=stMarkdown]", "The model sees tiger cat")
+    page.one("[data-testid=stMarkdown]", "The model sees tiger cat:")
     page.rest()
     page.one("[data-testid=stExpander] summary", "Settings").click()
     page.slide("Samples", LEFT, LEFT)
     page.slide("Segments, about", HOME, *[RIGHT] * 15)
-    page.one("[data-testid=stFormSubmitButton] button", "Explain").click()
+    page.one("[data-testid=stButton] button", "Explain").click()
     assert page.one("h3", "%").text.startswith("tiger cat, ")
     page.rest()
 
@@ -189,11 +189,11 @@ def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
 
 def test_a_folder_is_looked_through(page, folder):
     page.one("[role=tab]", "Folder").click()
-    page.one("[data-testid=stFormSubmitButton] button", "Explain its photos")
+    page.one("[data-testid=stButton] button", "Explain its photos")
     page.one("[data-testid=stExpander] summary", "Settings").click()
     page.slide("Samples", LEFT, LEFT)
     page.slide("Segments, about", HOME, *[RIGHT] * 15)
-    page.one("[data-testid=stFormSubmitButton] button", "Explain its photos").click()
+    page.one("[data-testid=stButton] button", "Explain its photos").click()
     page.one("[data-testid=stMarkdown]", "coffee.png")
     page.one("[data-testid=stDownloadButton]")
     page.rest()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.page_client import Server, explaining, request
+from tests.page_client import SAMPLE, Server, explaining, request
 from torchlime import cli
 from torchlime.server import Stopping, Work, run
 from torchlime.server.guard import Guard, local_hosts
@@ -242,3 +242,13 @@ def test_a_stop_in_the_middle_of_an_explanation_is_plain(number, tmp_path):
         code, said = server.stop(number)
     assert code == 0
     assert said == f"The page is at {server.address} (stop it with Ctrl+C)\n"
+
+
+def test_the_page_has_a_stop_that_ends_an_explanation_at_its_next_chunk(tmp_path):
+    with Server(tmp_path, "--model", HEAVY) as server, explaining(server) as visitor:
+        visitor.send(SAMPLE | {"Stop": ("trigger_value", True)})
+        visitor.until(lambda page: any("Stopped" in text for text in page.texts))
+        visitor.until(lambda page: page.texts[-1].startswith("The model sees"))
+        assert not [text for text in visitor.texts if text.startswith("2048 of")]
+        assert "Picture (.png)" not in visitor.widgets  # nothing is shown
+        assert server.stop(signal.SIGTERM)[0] == 0

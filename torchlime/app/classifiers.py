@@ -1,7 +1,7 @@
 """Classifiers: those that may be chosen, and what they see in a photo."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +11,8 @@ from torchlime import models
 from torchlime.app.photos import Photo, Prepared, prepare
 from torchlime.models import Classifier
 from torchlime.server import WORK
+
+SECONDS_BETWEEN = 0.2  # two calls while somebody waits
 
 
 class Models:
@@ -48,11 +50,20 @@ class Models:
         return self._loaded[name]
 
     @contextmanager
-    def use(self, name: str) -> Iterator[Classifier]:
-        """One of them, for this thread alone; raises what :meth:`loaded` raises."""
+    def use(self, name: str, waiting: Callable[[], object] | None = None) -> Iterator[Classifier]:
+        """One of them, for this thread alone; raises what :meth:`loaded` raises.
+
+        ``waiting`` is called again and again while another thread uses one; it may raise.
+        """
         classifier = self.loaded(name)
-        with self._using, WORK.one():
-            yield classifier
+        while not self._using.acquire(timeout=SECONDS_BETWEEN):
+            if waiting is not None:
+                waiting()
+        try:
+            with WORK.one():
+                yield classifier
+        finally:
+            self._using.release()
 
 
 def prepared(known: Models, model: str, photo: Photo) -> Prepared:
@@ -62,11 +73,18 @@ def prepared(known: Models, model: str, photo: Photo) -> Prepared:
 
 @dataclass(frozen=True)
 class Answer:
-    """A class that the model may see in a photo."""
+    """A class that the model may see in a photo.
+
+    Attributes:
+        index, category: of the class.
+        score: in words.
+        share: the score, in [0,1], if it is a probability.
+    """
 
     index: int
     category: str
     score: str
+    share: float | None
 
 
 def answers(known: Models, model: str, photo: Prepared, count: int | None = None) -> list[Answer]:
@@ -80,7 +98,8 @@ def answers(known: Models, model: str, photo: Prepared, count: int | None = None
 
 def answer_of(classifier: Classifier, index: int, score: float) -> Answer:
     """A class with its score, in the classifier's words."""
-    return Answer(index, classifier.category(index), classifier.spell(score))
+    share = min(max(score, 0.0), 1.0) if classifier.output in ("softmax", "sigmoid") else None
+    return Answer(index, classifier.category(index), classifier.spell(score), share)
 
 
 def target_of(known: Models, model: str, label: str) -> int | None:

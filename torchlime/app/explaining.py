@@ -50,7 +50,7 @@ def explain(
     """
     pixels, step = photo.pixels, WORK.stepping(progress)
     wanted = None if targets is None else torch.tensor([list(targets)], device=pixels.device)
-    with known.use(model) as classifier:
+    with known.use(model, lambda: step(0, explainer.num_samples)) as classifier:
         explanation = explainer.explain(classifier, pixels, wanted, progress=step)
         explanation = explanation.to("cpu").check()
     scores = zip(explanation.targets[0].tolist(), explanation.scores[0].tolist(), strict=True)
@@ -62,12 +62,12 @@ def explain(
 
 def stability(known: Models, explained: Explained, progress: Progress | None = None) -> list[str]:
     """How alike the explanation is under the next seed: a sentence for each target."""
-    explanation = explained.explanation
-    with known.use(explained.model) as classifier:
-        pixels = explained.photo.pixels
+    explanation, pixels = explained.explanation, explained.photo.pixels
+    step = WORK.stepping(progress)
+    with known.use(explained.model, lambda: step(0, explained.explainer.num_samples)) as classifier:
         second = explained.explainer.explain(
             classifier, pixels, explanation.targets.to(pixels.device),
-            seed=explained.explainer.seed + 1, progress=WORK.stepping(progress),
+            seed=explained.explainer.seed + 1, progress=step,
         ).to("cpu").check()  # fmt: skip
     both = [explanation, second]
     return [
