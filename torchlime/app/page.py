@@ -18,7 +18,8 @@ from torchlime.cli.serving import add_options, allowed_models
 from torchlime.folders import class_names, photos_in
 
 PAGES = 32  # of a folder that a session keeps
-_STYLE = "<style>.stMainBlockContainer { padding-top: 2rem; }</style>"  # it is 6rem of nothing
+# Streamlit leaves 6rem of nothing above a page, and 10rem below.
+_STYLE = "<style>.stMainBlockContainer { padding-top: 2rem; padding-bottom: 2rem; }</style>"
 
 
 def show(allowed: dict[str, str | None], folder: str | None) -> None:

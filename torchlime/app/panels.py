@@ -81,12 +81,9 @@ def controls(slot: str) -> dict[str, Any]:
 def view(known: Models, explained: Explained, slot: str) -> None:
     """An explanation; its controls draw it anew and compute nothing."""
     columns = st.columns(2)
-    alone = len(explained.answers) == 1
-    with columns[1] if alone else st.container():
-        opacity = st.slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
-        top = st.slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
-    if not alone:
-        columns = st.columns(2)
+    alone = len(explained.answers) == 1  # then its chart and controls are beside it
+    opacity = columns[alone].slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
+    top = columns[1].slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
     overlays = [explained.overlay(answer.index, top, opacity) for answer in explained.answers]
     for place, answer in enumerate(explained.answers):
         with columns[1 if alone else place]:
