@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from torch import nn
 
 from tests.tiny import SMALL
@@ -184,6 +185,7 @@ class Visitor:
 
 def explaining(server, samples="2048"):
     """Somebody for whom the sample is being explained, and the first chunk is through."""
+    pytest.importorskip("skimage", reason="its cat")
     visitor = Visitor(server)
     visitor.until(lambda page: "Take the sample, a cat" in page.widgets)
     visitor.send(SAMPLE)

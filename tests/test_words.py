@@ -11,7 +11,6 @@ from tests.odd_names import NAMES
 from torchlime.app.words import distinct, plain, spelled
 
 markdown = pytest.importorskip("markdown_it", reason="pip install markdown-it-py")
-READ = {"strikethrough", "linkify"}
 # What Streamlit 1.67 turns into something else in text, after Markdown has been read.
 BEHIND = re.compile(
     r":[+\w-]+:|:material_|:streamlit:|(^|\s)(<->|->|<-|--|>=|<=|~=)(\s|$)|www\.|https?://|\S@\S",
