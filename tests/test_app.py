@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,12 +16,17 @@ import torchlime
 from tests import tiny
 from tests.pictures import bomb
 from torchlime import cli, models, plot
-from torchlime.app import explaining
-from torchlime.app.explaining import Models, explain, explainer_with, read_upload
+from torchlime.app import classifiers, explaining, photos, words
+from torchlime.app.classifiers import Models, prepared
+from torchlime.app.explained import png
+from torchlime.app.explaining import explain, explainer_with
 from torchlime.segments import Reduced, Slic
+from torchlime.server import run
+from torchlime.server.guard import local_hosts
 
 ROOT = Path(__file__).parents[1]
 TINY = "tests.tiny:bright"
+MANY = f"{__name__}:many"
 FEW = {"segments": 5, "samples": 32}
 
 
@@ -39,11 +45,12 @@ def file_of(image, kind="PNG", **settings):
 
 
 def upload(content, name="cat.png"):
-    return read_upload(io.BytesIO(content), name)
+    """The photo in a file that is sent, as a network sees it that sees all of it."""
+    return photos.prepare(tiny.uncropped(), photos.sent(content, name))
 
 
-def photo(color=(0, 255, 0)):
-    return upload(file_of(picture(color)))
+def photo(known, color=(0, 255, 0), model=TINY):
+    return prepared(known, model, photos.sent(file_of(picture(color)), "cat.png"))
 
 
 @pytest.fixture
@@ -58,8 +65,8 @@ def test_a_turned_photo_is_put_upright():
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     turned = upload(file_of(picture(), "JPEG", exif=exif.tobytes(), quality=95), "a.jpg").image
-    assert turned.size == (40, 60)
-    red, green, _ = turned.getpixel((35, 5))  # the upper left went to the upper right
+    assert turned.shape == (3, 60, 40)
+    red, green, _ = turned[:, 5, 35].tolist()  # the upper left went to the upper right
     assert green > red + 60
 
 
@@ -68,12 +75,12 @@ def test_every_kind_of_picture_becomes_rgb(mode):
     image = picture().convert("L").convert("I").convert(mode) if mode == "I;16" else picture()
     kind = "TIFF" if mode == "CMYK" else "PNG"
     read = upload(file_of(image.convert(mode), kind)).image
-    assert (read.mode, read.size) == ("RGB", (60, 40))
+    assert read.shape == (3, 40, 60)
 
 
 def test_transparency_is_laid_on_white():
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
-    assert upload(file_of(clear)).image.getpixel((3, 3)) == (255, 255, 255)
+    assert upload(file_of(clear)).image[:, 3, 3].tolist() == [255] * 3
 
 
 @pytest.mark.parametrize(
@@ -95,6 +102,34 @@ def test_what_is_no_photo_is_refused_in_a_sentence_that_names_it(content, why):
     assert str(caught.value).startswith("my holiday.png")
 
 
+def test_few_photos_are_decoded_at_once_and_a_bad_one_frees_its_place(known, monkeypatch):
+    inside, most, decode = [], [], photos._decoded
+
+    def counted(photo):
+        inside.append(photo)
+        most.append(len(inside))
+        try:
+            threading.Event().wait(0.01)
+            return decode(photo)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(photos, "_decoded", counted)
+
+    def send(content):
+        try:
+            return upload(content).image.shape
+        except ValueError as error:
+            return str(error)
+
+    contents = [file_of(picture()), bomb(60_000, 60_000), b"hello"] * 4
+    results = together(*(lambda content=content: send(content) for content in contents))
+    assert max(most) == photos.AT_ONCE
+    assert results[::3] == [(3, 40, 60)] * 4
+    assert all("too large" in one for one in results[1::3])
+    assert all("not a readable picture" in one for one in results[2::3])
+
+
 # ---- Models and explanations --------------------------------------------------------------------
 
 
@@ -105,18 +140,18 @@ def test_only_allowed_models_are_loaded(known):
 
 
 def test_the_best_classes(known):
-    found = explaining.answers(known, TINY, photo())
+    found = classifiers.answers(known, TINY, photo(known))
     classifier = models.load(TINY)
-    scores = classifier(classifier.preprocess(photo().image))[0]
+    scores = classifier(photo(known).pixels)[0]
     assert found[0].category == "green"
     assert [answer.index for answer in found] == scores.argsort(descending=True).tolist()
     assert found[0].score == f"{scores.max():.1%}"
-    assert len(explaining.answers(known, TINY, photo(), count=2)) == 2
+    assert len(classifiers.answers(known, TINY, photo(known), count=2)) == 2
 
 
 def test_a_label_and_the_class_it_means(known):
     labels = ("crimson", "navy_blue", "giraffe")
-    assert [explaining.target_of(known, TINY, label) for label in labels] == [0, 2, None]
+    assert [classifiers.target_of(known, TINY, label) for label in labels] == [0, 2, None]
 
 
 def test_choices_are_the_command_lines_options():
@@ -138,28 +173,28 @@ def test_choices_out_of_range_are_refused(choices):
 def test_an_explanation_is_the_engines_own(known):
     seen = []
     ours = explain(
-        known, TINY, photo(), [1, 0], explainer_with(FEW), lambda *rows: seen.append(rows)
+        known, TINY, photo(known), [1, 0], explainer_with(FEW), lambda *rows: seen.append(rows)
     )
     classifier = models.load(TINY)
-    pixels = classifier.preprocess(photo().image)
+    pixels = photo(known).pixels
     engine = torchlime.explain(
         classifier, pixels, torch.tensor([[1, 0]]), segmenter=Slic(5), num_samples=32
     )
     assert ours.explanation.coefficients.equal(engine.coefficients)
     assert seen[-1] == (32, 32)
     assert [answer.category for answer in ours.answers] == ["green", "Red, crimson"]
-    assert ours.image.shape[1] == 40  # enough for the 16 pixels that the network sees
-    expected = plot.overlay(engine, ours.image, 1, 3, opacity=0.5, box=(14, 4, 46, 36))
+    assert ours.photo.image.shape[1] == 40  # enough for the 16 pixels that the network sees
+    expected = plot.overlay(engine, ours.photo.image, 1, 3, opacity=0.5, box=(14, 4, 46, 36))
     assert ours.overlay(1, 3, 0.5).equal(expected)
 
 
 def test_a_frame_is_drawn_around_its_segment_alone(known):
-    explained = explain(known, TINY, photo(), [1], explainer_with(FEW))
+    explained = explain(known, TINY, photo(known), [1], explainer_with(FEW))
     overlay = explained.overlay(1, 5, 0.6)
     assert explained.framed(overlay, None).equal(overlay)
     best = next(iter(explained.strongest(0)))
     changed = (explained.framed(overlay, best) != overlay).any(0)
-    labels = plot.on_photo(explained.explanation.segments[0], (40, 60), explained.box)
+    labels = plot.on_photo(explained.explanation.segments[0], (40, 60), explained.photo.box)
     near = torch.nn.functional.max_pool2d((labels == best)[None].float(), 7, 1, 3)[0].bool()
     assert changed.any()
     assert not changed[~near].any()
@@ -167,8 +202,10 @@ def test_a_frame_is_drawn_around_its_segment_alone(known):
 
 def test_a_failing_model_is_free_for_the_next(known):
     with pytest.raises(KeyError):
-        explain(known, "tests.tiny:broken", photo(), None, explainer_with(FEW))
-    assert explain(known, TINY, photo(), None, explainer_with(FEW)).answers[0].category == "green"
+        explain(known, "tests.tiny:broken", photo(known), None, explainer_with(FEW))
+    assert (
+        explain(known, TINY, photo(known), None, explainer_with(FEW)).answers[0].category == "green"
+    )
 
 
 class Alone(tiny.Bright):
@@ -217,37 +254,38 @@ def test_people_at_once_share_one_model_and_nothing_else():
     known = Models({name: "DEFAULT"})
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
     asked = [
-        (photo(one), explainer_with({**FEW, "seed": seed})) for seed, one in enumerate(colours)
+        (photo(known, one, name), explainer_with({**FEW, "seed": seed}))
+        for seed, one in enumerate(colours)
     ]
     ours = together(*(lambda one=one: explain(known, name, one[0], None, one[1]) for one in asked))
     assert (Alone.made, Alone.most) == (1, 1)
     for (one, explainer), mine in zip(asked, ours, strict=True):
         again = explain(known, name, one, None, explainer)
         assert mine.explanation.coefficients.equal(again.explanation.coefficients)
-        assert mine.image.equal(again.image)
+        assert mine.photo.image.equal(again.photo.image)
     assert [mine.answers[0].index for mine in ours][:3] == [0, 1, 2]
 
 
 def test_stability_compares_with_the_next_seed(known):
-    explained = explain(known, TINY, photo(), [1, 0], explainer_with(FEW))
+    explained = explain(known, TINY, photo(known), [1, 0], explainer_with(FEW))
     sentences = explaining.stability(known, explained)
     assert len(sentences) == 2
-    second = explain(known, TINY, photo(), [1, 0], explainer_with({**FEW, "seed": 1}))
+    second = explain(known, TINY, photo(known), [1, 0], explainer_with({**FEW, "seed": 1}))
     both = [explained.explanation, second.explanation]
     correlation = torchlime.metrics.rank_correlation(both)[0, 0].item()
     assert f"rank correlation {correlation:.2f}" in sentences[0]
 
 
 def test_words_for_numbers():
-    words = explaining.fidelity_in_words
-    assert words(0.634) == "The linear surrogate explains 63 % of the model here: fairly well."
-    assert "very well" in words(0.81)
-    assert "hint" in words(0.2)
-    words = explaining.stability_in_words
-    assert "stable" in words(0.95, 4 / 6)
-    assert "similar" in words(0.95, 3 / 7)
-    assert "unstable" in words(0.1, 1.0)
-    assert "no order" in words(float("nan"), 1.0)
+    fidelity = words.fidelity_in_words
+    assert fidelity(0.634) == "The linear surrogate explains 63 % of the model here: fairly well."
+    assert "very well" in fidelity(0.81)
+    assert "hint" in fidelity(0.2)
+    stability = words.stability_in_words
+    assert "stable" in stability(0.95, 4 / 6)
+    assert "similar" in stability(0.95, 3 / 7)
+    assert "unstable" in stability(0.1, 1.0)
+    assert "no order" in stability(float("nan"), 1.0)
 
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -261,37 +299,48 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_the_snippet_makes_the_same_files(known, settings, tmp_path, monkeypatch):
-    explained = explain(known, TINY, photo(), [1, 2], explainer_with({**FEW, **settings}))
+    explained = explain(known, TINY, photo(known), [1, 2], explainer_with({**FEW, **settings}))
     monkeypatch.chdir(tmp_path)
     Path("cat.png").write_bytes(file_of(picture()))
     exec(compile(explained.snippet(3, 0.45), "snippet.py", "exec"), {})
     overlays = [explained.overlay(target, 3, 0.45) for target in (1, 2)]
-    assert Path("cat.explanation.png").read_bytes() == explaining.png(overlays)
+    assert Path("cat.explanation.png").read_bytes() == png(overlays)
     assert Path("cat.explanation.npz").read_bytes() == explained.archive
 
 
 def test_a_name_is_only_a_name(known, tmp_path):
     name = "../a'; print('x')\n*.png"
-    explained = explain(known, TINY, upload(file_of(picture()), name), [1], explainer_with(FEW))
+    explained = explain(
+        known,
+        TINY,
+        prepared(known, TINY, photos.sent(file_of(picture()), name)),
+        [1],
+        explainer_with(FEW),
+    )
     assert explained.file_name(".png") == "a-print-x.explanation.png"
     assert f"models.read_photo({name!r})" in explained.snippet(5, 0.6)
-    assert explaining.plain("![x](http://y)") == r"\!\[x\]\(http\:\/\/y\)"
 
 
 # ---- The command --------------------------------------------------------------------------------
 
 
 def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
-    streamlit = pytest.importorskip("streamlit.web.cli")
+    pytest.importorskip("streamlit")
     called = []
-    monkeypatch.setattr(streamlit, "main", lambda words, **_: called.extend(words))
-    arguments = ["--model", TINY, "--folder", str(tmp_path), "--port", "8765"]
+    monkeypatch.setattr(run, "run", lambda app, link: called.append((app, link.getsockname())))
+    monkeypatch.setattr(run, "leave", lambda: None)
+    monkeypatch.setattr(sys, "argv", [])
+    arguments = ["--model", TINY, "--folder", str(tmp_path), "--allow-host", "Lab.example:80"]
     assert cli.main(["app", *arguments]) == 0
-    assert Path(called[1]).name == "page.py"
-    for flag in ("server.address=127.0.0.1", "browser.gatherUsageStats=false",
-                 "server.maxUploadSize=20", "server.port=8765"):  # fmt: skip
-        assert f"--{flag}" in called
-    assert called[called.index("--") + 1 :] == [f"--model={TINY}", f"--folder={tmp_path}"]
+    guard, (address, port) = called[0]
+    assert address == "127.0.0.1"
+    assert guard.hosts == {*local_hosts(port), "lab.example:80"}
+    assert guard.app.script_path == ROOT / "torchlime/app/page.py"
+    assert sys.argv == [str(guard.app.script_path), f"--model={TINY}", f"--folder={tmp_path}"]
+    import streamlit
+
+    wanted = {"browser.gatherUsageStats": False, "server.maxUploadSize": 20, "server.port": port}
+    assert {name: streamlit.get_option(name) for name in wanted} == wanted
 
 
 @pytest.mark.parametrize(
@@ -303,6 +352,9 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--model", "resnet18=a", "--model", "resnet18=b"], "resnet18 is given twice"),
         (["--port", "x"], "'x' is not a port"),
         (["--port", "70000"], "'70000' is not a port"),
+        (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
+        (["--allow-host", "*"], "is not a name"),
+        (["--allow-host", ""], "is not a name"),
         (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),
     ],
 )
@@ -313,14 +365,18 @@ def test_the_command_refuses_what_cannot_be(arguments, why, capsys):
 
 
 def test_the_command_without_streamlit(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "streamlit.web", None)
+    monkeypatch.setitem(sys.modules, "streamlit", None)
+    monkeypatch.setattr(sys, "argv", [])
     assert cli.main(["app"]) == 2
     assert "pip install 'torchlime[app]'" in capsys.readouterr().err
 
 
 def test_a_server_that_does_not_start(monkeypatch, capsys):
-    streamlit = pytest.importorskip("streamlit.web.cli")
-    monkeypatch.setattr(streamlit, "main", lambda *_, **__: sys.exit(1))
+    uvicorn = pytest.importorskip("uvicorn")
+    pytest.importorskip("streamlit")
+    monkeypatch.setattr(uvicorn.Server, "run", lambda *_, **__: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", [])
     assert cli.main(["app"]) == 2
     assert "could not be started" in capsys.readouterr().err
 
@@ -372,12 +428,12 @@ def test_a_photo_from_upload_to_download(page):
     ]  # fmt: skip
     assert not at.tabs
     send(at)
-    assert any("sees **green** " in text for text in texts(at))
+    assert any("sees **green**" in text for text in texts(at))
     at.multiselect[0].set_value([0, 1])
     press(at, "Explain")
     assert [h.value.partition(",")[0] for h in at.subheader] == ["green", "Red\\"]
     assert sum("The linear surrogate explains" in text for text in texts(at)) == 2
-    assert len(at.get("image")) == 5  # two overlays, two charts, the segments
+    assert len(at.get("image")) == 6  # the photo, two overlays, two charts, the segments
     assert [b.label for b in at.get("download_button")] == [
         "Picture (.png)", "Explanation (.npz)", "Python (.py)",
     ]  # fmt: skip
@@ -387,7 +443,7 @@ def test_a_photo_from_upload_to_download(page):
 
 def test_drawing_anew_computes_nothing(page, monkeypatch):
     at = press(send(page()), "Explain")
-    before = at.get("image")[0].value
+    before = at.get("image")[1].value
     monkeypatch.setattr(torchlime.Lime, "explain", None)
     monkeypatch.setattr(models.Classifier, "forward", None)
     at.slider(key="photo opacity").set_value(0.9).run()
@@ -396,14 +452,14 @@ def test_drawing_anew_computes_nothing(page, monkeypatch):
     frames.select_index(0).run()
     assert not at.exception
     assert not at.error
-    assert at.get("image")[0].value != before
+    assert at.get("image")[1].value != before
 
 
 def test_another_photo_hides_the_explanation_before(page):
     at = press(send(page()), "Explain")
     send(at, file_of(picture((255, 0, 0))), "red.png")
     assert not at.subheader
-    assert any(r"sees **Red\, crimson** " in text for text in texts(at))
+    assert any(r"sees **Red\, crimson**" in text for text in texts(at))
 
 
 @pytest.mark.parametrize(
@@ -413,8 +469,68 @@ def test_a_bad_upload_is_answered_with_a_sentence(page, content, why):
     at = send(page(), content, "![a](b).png")
     assert not at.exception
     assert why in at.error[0].value
-    assert at.error[0].value.startswith(r"\!\[a\]\(b\)\.png")
+    assert at.error[0].value.startswith("`![a](b).png` ")
     assert any("sees" in text for text in texts(send(at)))  # and then another one
+
+
+def test_the_best_classes_are_bars_and_any_class_can_be_chosen(page):
+    at = send(page())
+    bars = at.get("progress")
+    assert [bar.value for bar in bars] == sorted((bar.value for bar in bars), reverse=True)
+    assert len(bars) == len(at.multiselect[0].options) == 3
+    at = send(page(model=MANY))
+    assert len(at.get("progress")) == 5
+    assert len(at.multiselect[0].options) == 40
+    at.multiselect[0].set_value([39])
+    press(at, "Explain")
+    *_, explained = at.session_state["explained"]
+    scores = models.load(MANY)(explained.photo.pixels)[0]
+    assert explained.explanation.targets.tolist() == [[scores.argmin().item()]]
+
+
+class Many(tiny.Bright):
+    """Forty classes."""
+
+    def forward(self, images):
+        scores = super().forward(images)
+        return scores[:, :1] * torch.linspace(0, 1, 40) + scores[:, 1:2]
+
+
+def many():
+    return models.Classifier(Many(), tiny.SMALL)
+
+
+def test_scores_that_are_no_probabilities_have_no_bars():
+    shares = [
+        classifiers.answer_of(models.Classifier(Many(), output=output), 3, 0.75).share
+        for output in ("softmax", "sigmoid", "logit", "none")
+    ]
+    assert shares == [0.75, 0.75, None, None]
+
+
+def test_an_explanation_made_with_other_choices_says_so(page):
+    at = press(send(page()), "Explain")
+    assert not at.info
+    at.slider(key="photo opacity").set_value(0.3).run()  # of the picture alone
+    assert not at.info
+    at.slider(key="photo segments").set_value(7).run()
+    assert "made with other choices" in at.info[0].value
+    at.slider(key="photo segments").set_value(5).run()
+    assert not at.info
+    at.multiselect[0].set_value([1]).run()
+    assert "made with other choices" in at.info[0].value
+    at.button[0].click().run()
+    assert not at.info
+
+
+def test_the_colour_is_asked_for_where_one_is_chosen(page):
+    at = send(page())
+    assert not at.color_picker
+    at.selectbox(key="photo fill").set_value("colour").run()
+    at.color_picker[0].set_value("#ff0000")
+    press(at, "Explain")
+    *_, explained = at.session_state["explained"]
+    assert explained.explainer.fill == torchlime.fills.Constant((1.0, 0.0, 0.0))
 
 
 def test_no_class_or_too_few_samples(page):
@@ -481,7 +597,7 @@ def test_classes_of_one_name_are_told_apart(page):
     assert at.multiselect[0].options == ["crane, 33.3% (1)", "crane, 33.3% (2)", "tench, 33.3%"]
     at.multiselect[0].set_value([0, 1])
     press(at, "Explain")
-    _, explained = at.session_state["explained"]
+    *_, explained = at.session_state["explained"]
     assert explained.explanation.targets.tolist() == [[0, 1]]
 
 
@@ -495,7 +611,7 @@ def test_photos_beside_folders_and_names_that_are_no_unicode(page, tmp_path):
     assert labels.options == ["caf\\udce9", "green", "rotten", "none, beside the folders"]
     press(at, "Explain its photos", "folder")
     assert not at.error
-    assert r"\\udce9\.png" in texts(at)
+    assert r"`\udce9.png`" in texts(at)
     at.selectbox(key="folder label").select("none, beside the folders")
     press(at, "Explain its photos", "folder")
     assert "beside\\.png" in texts(at)

@@ -3,11 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,8 +15,11 @@ import pytest
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
+from tests.odd_names import KINDS, NAMES
+from tests.page_client import ROOT, Server, free_port
 from tests.pictures import read_png
 from torchlime import Explanation, Lime, models, plot
+from torchlime.app.words import spelled
 from torchlime.segments import Slic
 
 pytest.importorskip("streamlit", reason="pip install 'torchlime[app]'")
@@ -31,15 +34,6 @@ if CHROMIUM is None or DRIVER is None:
     pytest.skip("apt-get install chromium chromium-driver", allow_module_level=True)
 
 RIGHT, LEFT, HOME = "\ue014", "\ue012", "\ue011"  # keys, as WebDriver spells them
-ROOT = Path(__file__).parents[1]
-WITNESS = """
-import os, sys
-def heard(event, arguments):
-    if event in ("socket.bind", "socket.connect", "socket.getaddrinfo", "socket.sendto"):
-        with open(os.environ["WITNESS"], "a") as file:
-            print(event, arguments[0 if event == "socket.getaddrinfo" else 1], file=file)
-sys.addaudithook(heard)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,42 +41,21 @@ def folder(tmp_path_factory):
     """Photos, downloads, and what the server's process wrote about its connections."""
     folder = tmp_path_factory.mktemp("page")
     photos = Path(skimage.__file__).parent
-    for name in ("photos/tiger cat", "photos/espresso", "photos/my things", "downloads", "site"):
+    for name in ("photos/tiger cat", "photos/espresso", "photos/my things", "downloads"):
         (folder / name).mkdir(parents=True)
     shutil.copy(photos / "chelsea.png", folder / "cat.png")
     shutil.copy(photos / "chelsea.png", folder / "photos/tiger cat")
     shutil.copy(photos / "coffee.png", folder / "photos/espresso")
     shutil.copy(photos / "rocket.jpg", folder / "photos/my things")
-    (folder / "site/sitecustomize.py").write_text(WITNESS)
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(folder):
     """Of the page, which is served until the tests are through."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    names = {"PYTHONPATH": f"{folder / 'site'}:{ROOT}", "WITNESS": str(folder / "witness.txt")}
-    command = [sys.executable, "-m", "torchlime", "app", "--port", str(port)]
-    server = subprocess.Popen(
-        [*command, "--folder", str(folder / "photos")],
-        env=os.environ | names,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            assert server.poll() is None
-            try:
-                urllib.request.urlopen(f"{address}/_stcore/health")
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield address
-    finally:
-        server.terminate()
-        assert server.wait(30) == 0
+    with Server(folder, "--folder", str(folder / "photos")) as server:
+        yield server.address
+        assert server.stop(signal.SIGTERM)[0] == 0
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +110,9 @@ class Page:
 
     def rest(self):
         """Wait until nothing is computed."""
-        self.wait(lambda: not self.all("[data-testid=stStatusWidget], [data-testid=stProgress]"))
+        bar = "[data-testid=stProgress]"
+        running = [("[data-testid=stStatusWidget]", ""), (bar, "copies"), (bar, "Waiting")]
+        self.wait(lambda: not any(self.all(*one) for one in running))
 
     def look(self, width, name):
         """Take a picture of the whole page at a width, from which nothing sticks out."""
@@ -179,12 +154,12 @@ def page(browser, address, folder):
 def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
     page.one("[data-testid=stFileUploader]", "20MB")
     page.upload(folder / "cat.png")
-    page.one("[data-testid=stMarkdown]", "The model sees tiger cat")
+    page.one("[data-testid=stMarkdown]", "The model sees tiger cat:")
     page.rest()
     page.one("[data-testid=stExpander] summary", "Settings").click()
     page.slide("Samples", LEFT, LEFT)
     page.slide("Segments, about", HOME, *[RIGHT] * 15)
-    page.one("[data-testid=stFormSubmitButton] button", "Explain").click()
+    page.one("[data-testid=stButton] button", "Explain").click()
     assert page.one("h3", "%").text.startswith("tiger cat, ")
     page.rest()
 
@@ -214,14 +189,49 @@ def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
 
 def test_a_folder_is_looked_through(page, folder):
     page.one("[role=tab]", "Folder").click()
-    page.one("[data-testid=stFormSubmitButton] button", "Explain its photos")
+    page.one("[data-testid=stButton] button", "Explain its photos")
     page.one("[data-testid=stExpander] summary", "Settings").click()
     page.slide("Samples", LEFT, LEFT)
     page.slide("Segments, about", HOME, *[RIGHT] * 15)
-    page.one("[data-testid=stFormSubmitButton] button", "Explain its photos").click()
+    page.one("[data-testid=stButton] button", "Explain its photos").click()
     page.one("[data-testid=stMarkdown]", "coffee.png")
     page.one("[data-testid=stDownloadButton]")
     page.rest()
     assert page.one("h3", "%").text.startswith("espresso, ")
     for width in (1280, 390):
         page.look(width, folder / f"folder-{width}.png")
+
+
+def test_names_are_shown_as_they_are(browser, folder):
+    """What Streamlit itself makes of them, wherever the page shows names."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "tests/odd_names.py")]
+    flags = [f"--server.port={port}", "--server.address=127.0.0.1", "--server.headless=true",
+             "--browser.gatherUsageStats=false"]  # fmt: skip
+    server = subprocess.Popen(
+        [*command, *flags],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while server.poll() is None:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        page = Page(browser, f"http://127.0.0.1:{port}")
+        page.one("[data-testid=stSelectbox]")
+        page.rest()
+        time.sleep(1)  # emoji are put in by a part that is loaded later
+        script = "return [...document.querySelectorAll(arguments[0])].map(one => one.textContent)"
+        for kind in KINDS:
+            place = f".st-key-{kind} [data-testid=stElementContainer]"
+            seen = [text.replace("\u00a0", " ") for text in browser.execute_script(script, place)]
+            assert seen == [spelled(name).replace("\u00a0", " ") for name in NAMES], kind
+        links = "a, img, svg.katex, .katex"
+        assert browser.find_elements("css selector", f"[data-testid=stMain] :is({links})") == []
+    finally:
+        server.terminate()
+        server.wait(30)

@@ -19,16 +19,8 @@ PACKAGE = ROOT / "torchlime"
 LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "_files", "version"},
-    {
-        "_archives",
-        "_batches",
-        "_hash",
-        "_networks",
-        "_antithetic",
-        "_inputs",
-        "_provenance",
-        "_estimator",
-    },
+    {"_archives"},
+    {"_batches", "_hash", "_networks", "_antithetic", "_inputs", "_provenance", "_estimator"},
     {"_labelmap", "fit", "black_box"},
     {"_kinds"},
     {"strategies", "_saved"},
@@ -39,7 +31,7 @@ LAYERS = [
     {"local"},
     {"lime", "vectors"},
     {"metrics", "plot", "models"},
-    {"jobs", "training", "compat", "examples"},
+    {"jobs", "training", "compat", "examples", "server"},
     {"cli"},
     {"app"},
     {"__main__"},

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlime._archives import check_archive
 from torchlime._atomic import whole_file
+from torchlime._files import check_file
 from torchlime._kinds import Kind, Masks, Noise
 from torchlime._problems import Problem
 from torchlime._provenance import Words
@@ -49,8 +51,10 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Kind, dict[st
     """
     import numpy as np
 
+    check_file(path, "explanation")
     with open(path, "rb") as file:
         try:
+            check_archive(file, "explanation")
             with np.load(file, allow_pickle=False) as archive:
                 # numpy before 2.2 took the keyword allow_pickle for an array.
                 names = [name for name in archive.files if name != "allow_pickle"]

@@ -2,24 +2,17 @@
 
 import argparse
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import torchlime
+from torchlime import server
 from torchlime.cli.options import OPTIONS, UsageError, nearest
 
 MODELS = ("efficientnet_lite0", "resnet18", "resnet34", "inception_v3")
 MAX_UPLOAD = 20  # MB
-_FLAGS = {
-    "server.address": "127.0.0.1",
-    "server.headless": "true",  # asks nothing on stdin and opens no browser
-    "server.maxUploadSize": str(MAX_UPLOAD),
-    "server.fileWatcherType": "none",
-    "browser.gatherUsageStats": "false",
-    "browser.serverAddress": "127.0.0.1",
-    "client.toolbarMode": "minimal",
-    "client.showErrorDetails": "none",
-}
+_HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")  # a name, IPv4 or [IPv6]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +24,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--folder", help="photos that may be looked at, best as FOLDER/CLASS/…")
     parser.add_argument("--port", help="default: 8501, or the next that is free")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME[:PORT]",
+        help="one more name that the page may be opened under, as it stands in the browser's "
+        "address line, such as localhost:9000 for a tunnel; repeatable (always: this machine's "
+        "own names, 127.0.0.1, localhost and [::1], with the port)",
+    )  # fmt: skip
 
 
 def allowed_models(asked: Iterable[str]) -> dict[str, str | None]:
@@ -48,31 +47,24 @@ def allowed_models(asked: Iterable[str]) -> dict[str, str | None]:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Start the page, and return when it is stopped.
+    """Start the page, and end the process when it is stopped.
 
     Raises:
-        ImportError: Streamlit is not installed.
+        ImportError: Streamlit is not installed, or too old.
         OSError: the server could not be started.
-        UsageError: there is no such folder or model, or it is no port.
+        UsageError: there is no such folder or model, or it is no port or name.
     """
-    try:
-        from streamlit.web import cli as streamlit
-    except ImportError as error:
-        raise ImportError("the page needs Streamlit: pip install 'torchlime[app]'") from error
     _check(arguments)
-    flags = dict(_FLAGS)
-    if arguments.port is not None:
-        flags["server.port"] = arguments.port
     for_page = [f"--model={model}" for model in arguments.model]
     if arguments.folder is not None:
         for_page.append(f"--folder={os.path.abspath(arguments.folder)}")
-    page = Path(torchlime.__file__).parent / "app" / "page.py"
-    command = ["run", str(page), *(f"--{name}={value}" for name, value in flags.items())]
-    try:
-        streamlit.main([*command, "--", *for_page], standalone_mode=False)
-    except SystemExit as left:
-        if left.code:
-            raise OSError("the page's server could not be started") from left
+    server.serve(
+        Path(torchlime.__file__).parent / "app" / "page.py",
+        for_page,
+        port=None if arguments.port is None else int(arguments.port),
+        hosts=[host.lower() for host in arguments.allow_host],
+        settings={"server.maxUploadSize": MAX_UPLOAD},
+    )
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -84,6 +76,9 @@ def _check(arguments: argparse.Namespace) -> None:
     port = arguments.port
     if port is not None and not (port.isdecimal() and 0 < int(port) < 2**16):
         raise UsageError(f"--port: {port!r} is not a port, 1 to 65535")
+    for host in arguments.allow_host:
+        if not _HOST.fullmatch(host):
+            raise UsageError(f"--allow-host: {host!r} is not a name, or name:port, of a host")
     asked = [model.partition("=")[0] for model in arguments.model]
     for name in asked:
         if asked.count(name) > 1:

@@ -1,0 +1,111 @@
+"""Classifiers: those that may be chosen, and what they see in a photo."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from torchlime import models
+from torchlime.app.photos import Photo, Prepared, prepare
+from torchlime.models import Classifier
+from torchlime.server import WORK
+
+SECONDS_BETWEEN = 0.2  # two calls while somebody waits
+
+
+class Models:
+    """The classifiers that may be chosen: each is loaded once, and used by one thread at a time.
+
+    Args:
+        allowed: names, as :func:`torchlime.models.load` takes them, with their weights.
+        device: where they go.
+    """
+
+    def __init__(self, allowed: Mapping[str, str | None], device: str = "cpu") -> None:
+        self.weights = dict(allowed)
+        self.device = device
+        self._loaded: dict[str, Classifier] = {}
+        self._loading = threading.Lock()  # may take a download: those loaded do not wait for it
+        self._using = threading.Lock()  # one for all: they share the processor and its memory
+
+    @property
+    def names(self) -> list[str]:
+        """What may be chosen."""
+        return list(self.weights)
+
+    def loaded(self, name: str) -> Classifier:
+        """One of them, to read its properties and to cut photos for it.
+
+        Raises:
+            ValueError: it is none of the allowed ones; and what ``models.load`` raises.
+        """
+        if name not in self.weights:
+            raise ValueError(f"{name!r} is none of {', '.join(self.names)}")
+        if name not in self._loaded:
+            with self._loading, WORK.one():
+                if name not in self._loaded:
+                    self._loaded[name] = models.load(name, self.weights[name], self.device)
+        return self._loaded[name]
+
+    @contextmanager
+    def use(self, name: str, waiting: Callable[[], object] | None = None) -> Iterator[Classifier]:
+        """One of them, for this thread alone; raises what :meth:`loaded` raises.
+
+        ``waiting`` is called again and again while another thread uses one; it may raise.
+        """
+        classifier = self.loaded(name)
+        while not self._using.acquire(timeout=SECONDS_BETWEEN):
+            if waiting is not None:
+                waiting()
+        try:
+            with WORK.one():
+                yield classifier
+        finally:
+            self._using.release()
+
+
+def prepared(known: Models, model: str, photo: Photo) -> Prepared:
+    """A photo for a model; raises what ``models.load`` and :func:`prepare` raise."""
+    return prepare(known.loaded(model), photo)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A class that the model may see in a photo.
+
+    Attributes:
+        index, category: of the class.
+        score: in words.
+        share: the score, in [0,1], if it is a probability.
+    """
+
+    index: int
+    category: str
+    score: str
+    share: float | None
+
+
+def answers(known: Models, model: str, photo: Prepared, count: int | None = None) -> list[Answer]:
+    """The model's ``count`` best classes for a photo, or all, the best first."""
+    with known.use(model) as classifier, torch.no_grad():
+        scores = classifier(photo.pixels)[0]
+        values, best = scores.sort(descending=True, stable=True)
+        pairs = zip(best[:count].tolist(), values[:count].tolist(), strict=True)
+        return [answer_of(classifier, *pair) for pair in pairs]
+
+
+def answer_of(classifier: Classifier, index: int, score: float) -> Answer:
+    """A class with its score, in the classifier's words."""
+    share = min(max(score, 0.0), 1.0) if classifier.output in ("softmax", "sigmoid") else None
+    return Answer(index, classifier.category(index), classifier.spell(score), share)
+
+
+def target_of(known: Models, model: str, label: str) -> int | None:
+    """The model's class with this name; None if it has none, or several."""
+    with known.use(model) as classifier:
+        try:
+            return classifier.find_category(label)
+        except ValueError:
+            return None

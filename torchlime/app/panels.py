@@ -1,0 +1,184 @@
+"""Panels: the parts of the page that its tabs share, in Streamlit."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import streamlit as st
+
+from torchlime._errors import sentence_of
+from torchlime.app import explaining
+from torchlime.app.classifiers import Answer, Models
+from torchlime.app.explained import STRONGEST, Explained, png
+from torchlime.app.photos import Prepared
+from torchlime.app.words import plain
+from torchlime.cli.options import SAMPLERS, SURROGATES
+
+FILLS = {"mean": "its mean colour", "colour": "one colour", "blur": "a blur"}
+BEST = 5  # classes that are shown at once
+OTHER = "The explanation below was made with other choices. Press the button to make it anew."
+
+
+def seen(photo: Prepared, answers: Sequence[Answer]) -> None:
+    """A photo beside its best classes as bars."""
+    left, right = st.columns(2)
+    with left:
+        _picture(photo.image)
+    with right:
+        st.markdown(f"The model sees **{plain(answers[0].category)}**:")
+        for answer in answers[:BEST]:
+            words = f"{plain(answer.category)} {plain(answer.score)}"
+            if answer.share is None:
+                st.markdown(words)
+            else:
+                st.progress(answer.share, words)
+
+
+def controls(slot: str) -> dict[str, Any]:
+    """What can be set, in the command line's words."""
+    limits = explaining.RANGES
+    with st.expander("Settings"):
+        left, middle, right = st.columns(3)
+        segments = left.slider(
+            "Segments, about", *limits["segments"], 50, key=f"{slot} segments",
+            help="How many pieces the photo is cut into. Many small ones show finer evidence, and "
+            "need more samples.",
+        )  # fmt: skip
+        samples = left.select_slider(
+            "Samples", [2**power for power in range(5, 12)], 256, key=f"{slot} samples",
+            help="How many copies of the photo the network looks at, each with other segments "
+            "hidden. More take longer and are more stable; it takes more than there are segments.",
+        )  # fmt: skip
+        fill = middle.selectbox(
+            "A hidden segment shows", FILLS, format_func=FILLS.__getitem__, key=f"{slot} fill",
+            help="What stands where a segment is hidden. The evidence is relative to it.",
+        )  # fmt: skip
+        colour = ""
+        if fill == "colour":
+            colour = middle.color_picker("The colour", "#808080", key=f"{slot} colour")
+        sampler = right.selectbox(
+            "Sampler", SAMPLERS, key=f"{slot} sampler", help="How it is drawn what is hidden."
+        )
+        surrogate = right.selectbox(
+            "Surrogate", SURROGATES, key=f"{slot} surrogate",
+            help="The linear model that is fitted to the network's scores. Its coefficients are "
+            "the evidence.",
+        )  # fmt: skip
+        seed = right.number_input(
+            "Seed", *limits["seed"], 0, key=f"{slot} seed",
+            help="Another seed draws other samples. The same one gives the same explanation.",
+        )  # fmt: skip
+    return {
+        "segments": segments,
+        "samples": samples,
+        "fill": colour or fill,
+        "sampler": sampler,
+        "surrogate": surrogate,
+        "seed": seed,
+    }
+
+
+def view(known: Models, explained: Explained, slot: str) -> None:
+    """An explanation; its controls draw it anew and compute nothing."""
+    columns = st.columns(2)
+    alone = len(explained.answers) == 1  # then its chart and controls are beside it
+    opacity = columns[alone].slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
+    top = columns[1].slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
+    overlays = [explained.overlay(answer.index, top, opacity) for answer in explained.answers]
+    for place, answer in enumerate(explained.answers):
+        with columns[1 if alone else place]:
+            chart = st.container()
+        with columns[place]:
+            st.subheader(f"{plain(answer.category)}, {plain(answer.score)}", anchor=False)
+            st.caption("Blue speaks for the class, orange against it.")
+            picture = st.container()
+            st.markdown(explained.fidelity(place))
+        with chart if alone else columns[place]:
+            segment = _bars(explained, place, slot)
+        with picture:
+            _picture(explained.framed(overlays[place], segment))
+    _second(known, explained, slot)
+    with st.expander("All segments"):
+        _picture(explained.borders)
+    files: list[tuple[str, str, str, str | bytes]] = [
+        ("Picture", ".png", "image/png", png(overlays)),
+        ("Explanation", ".npz", "application/zip", explained.archive),
+        ("Python", ".py", "text/x-python", explained.snippet(top, opacity)),
+    ]
+    for column, (label, suffix, mime, data) in zip(st.columns(3), files, strict=True):
+        column.download_button(
+            f"{label} ({suffix})", data, explained.file_name(suffix), mime,
+            key=f"{slot} {suffix}", on_click="ignore", width="stretch",
+        )  # fmt: skip
+
+
+def _bars(explained: Explained, place: int, slot: str) -> int | None:
+    """The strongest segments as bars, and which of them is to be framed in the picture."""
+    words = explained.strongest(place)
+    segment = st.selectbox(
+        "Frame a segment", words, None, words.__getitem__, placeholder="none",
+        key=f"{slot} {place} {words}",
+    )  # fmt: skip
+    _picture(explained.bars(explained.answers[place].index))
+    st.caption("Change of the score by each segment, with its 95 % interval.")
+    return segment
+
+
+def _second(known: Models, explained: Explained, slot: str) -> None:
+    """How stable it is, if somebody asks."""
+    if st.button("Try the next seed", key=f"{slot} second"):
+        with progress(f"{slot} second") as step:
+            sentences = explaining.stability(known, explained, step)
+        st.session_state[f"{slot} stable"] = explained, sentences
+    before, sentences = st.session_state.get(f"{slot} stable", (None, []))
+    if before is explained:
+        for answer, sentence in zip(explained.answers, sentences, strict=True):
+            st.markdown(f"**{plain(answer.category)}** {plain(sentence)}")
+
+
+def _picture(picture: Any) -> None:
+    st.image(picture.permute(1, 2, 0).numpy(), width="stretch", output_format="PNG")
+
+
+@contextlib.contextmanager
+def progress(slot: str) -> Iterator[Callable[[int, int], object]]:
+    """A bar that the engine moves, and a button that stops it at its next move.
+
+    Whatever somebody presses, Streamlit ends the run of the page at its next call, and runs it
+    anew: so the button needs to do nothing but to be pressed, and to say so.
+    """
+    place = st.empty()
+    with place.container():
+        bar = st.progress(0.0, "Waiting for the model …")
+        st.button("Stop", key=f"{slot} stop", on_click=_stop)
+    try:
+        yield lambda done, total: bar.progress(done / total, f"{done} of {total} perturbed copies")
+    finally:
+        place.empty()
+
+
+def _stop() -> None:
+    st.session_state["stopped"] = True
+    st.session_state.pop("walk", None)  # through a folder, which would go on by itself
+
+
+def stopped() -> None:
+    """Say once that something was stopped."""
+    if st.session_state.pop("stopped", False):
+        st.info("Stopped. Nothing of it is kept.")
+
+
+@contextlib.contextmanager
+def said() -> Iterator[None]:
+    """What goes wrong inside is said in a sentence."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # of models and files that we do not know
+        st.error(plain(sentence_of(error)))
+
+
+def kept(slot: str, key: Any, make: Callable[[], Any]) -> Any:
+    """What this person's session keeps in a slot, made anew for another key."""
+    if st.session_state.get(slot, (None,))[0] != key:
+        st.session_state[slot] = key, make()
+    return st.session_state[slot][1]

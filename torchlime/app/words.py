@@ -1,0 +1,114 @@
+"""Words: numbers as sentences, and names of files and classes as they are."""
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+_JOINERS = "\u200c\u200d"
+_LETTER = "[A-Za-z0-9\x80-\U0010ffff]"
+_USUAL = re.compile(  # a word in brackets or quotes, with single signs within, and a comma behind
+    rf"""["'(“]*[+-]?{_LETTER}+(?:[-_.,'/+]{_LETTER}+)*%?["')]*[.,;:!?]*|[&-]"""
+)
+_LINK = re.compile(r"www\.", re.IGNORECASE)
+# A backtick would end the code; Streamlit makes an icon of ":material/…" even in code.
+_SPLIT = re.compile("(`|:(?=material/))")
+_PIECES = {"`": "&#96;", ":": "&#58;"}
+
+
+def fidelity_in_words(share: float) -> str:
+    """A surrogate's R² as a sentence.
+
+    >>> fidelity_in_words(0.634)
+    'The linear surrogate explains 63 % of the model here: fairly well.'
+    """
+    word = _word(share, {0.8: "very well", 0.5: "fairly well"}, "poorly, so take it as a hint")
+    return f"The linear surrogate explains {max(0, 100 * share):.0f} % of the model here: {word}."
+
+
+def stability_in_words(correlation: float, overlap: float) -> str:
+    """Spearman's ρ and the overlap of the five strongest as a sentence.
+
+    >>> stability_in_words(0.97, 1.0).partition(":")[0]
+    'Under the next seed the evidence is stable'
+    """
+    if math.isnan(correlation):
+        return (
+            "All segments count the same under one of the seeds, so there is no order to compare."
+        )
+    words = {0.65: "stable", 0.4: "similar"}  # 0.65: of the top five four are the same
+    word = _word(min(correlation, overlap), words, "unstable (raise the samples)")
+    return (
+        f"Under the next seed the evidence is {word}: rank correlation {correlation:.2f}, "
+        f"the top five overlap by {100 * overlap:.0f} %."
+    )
+
+
+def _word(value: float, words: Mapping[float, str], lowest: str) -> str:
+    return next((word for least, word in words.items() if value >= least), lowest)
+
+
+# ---- Names ---------------------------------------------------------------------------------------
+
+
+def spelled(text: str) -> str:
+    """``text`` with escapes for what would not be seen, or would move what is around it.
+
+    These are control and format characters, such as those that turn the direction of writing, line
+    ends, and what is no Unicode (names of files may be any bytes). Two joiners stay, which some
+    languages and emoji need.
+
+    >>> spelled("caf\\udce9 \\u202egpj.exe")
+    'caf\\\\udce9 \\\\u202egpj.exe'
+    """
+    return "".join(_escape(one) if _unseen(one) else one for one in text)
+
+
+def _unseen(letter: str) -> bool:
+    kind = unicodedata.category(letter)
+    return letter not in _JOINERS and (kind[0] == "C" or kind in ("Zl", "Zp"))
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode-escape", "surrogatepass").decode()
+
+
+def plain(text: str) -> str:
+    """``text`` for Streamlit's Markdown, which shows it as it is.
+
+    Convention:
+        Markdown's own signs are escaped. Streamlit turns more into something else, behind
+        Markdown's back, where no escape helps: ``:streamlit:``, ``:smile:``, ``->``, addresses. So
+        a word of anything but letters, digits and the usual punctuation is shown as code, in
+        which nothing means anything. Spaces that a page would drop do not break.
+
+    >>> print(plain("![x](y) *z*, 1 -> 2"))
+    `![x](y)` `*z*,` 1 `->` 2
+    >>> print(plain("tiger cat (n02123159), 38.3%"))
+    tiger cat \\(n02123159\\)\\, 38\\.3\\%
+    """
+    held = re.sub("^ | $|(?<= ) | (?= )", "\u00a0", spelled(text))
+    words = re.sub(r"\S+", lambda word: _word_of(word[0]), held)
+    return words.replace("\u00a0", "&#160;")
+
+
+def _word_of(word: str) -> str:
+    if _USUAL.fullmatch(word) and not _LINK.search(word):
+        return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", word)
+    places = enumerate(_SPLIT.split(word))  # in turn what becomes code, and what cannot
+    return "".join(_PIECES[one] if place % 2 else f"`{one}`" for place, one in places if one)
+
+
+def distinct(texts: Sequence[str]) -> list[str]:
+    """``texts`` with a number behind those that occur more than once: a page tells them by it.
+
+    >>> distinct(["crane", "tench", "crane"])
+    ['crane (1)', 'tench', 'crane (2)']
+    """
+    total, seen = Counter(texts), Counter[str]()
+    numbered = []
+    for text in texts:
+        seen[text] += 1
+        numbered.append(f"{text} ({seen[text]})" if total[text] > 1 else text)
+    return numbered
