@@ -16,7 +16,9 @@ from torch import nn
 
 from tests.pictures import bomb, labelled_photos
 from torchlime import models
-from torchlime.models import Classifier, Geometry, load, read_photo, sources
+from torchlime.models import Classifier, Geometry, load, of_timm, read_photo
+from torchlime.models.of_torchvision import _arguments as arguments_of
+from torchlime.models.of_torchvision import _preset_geometry as preset_geometry
 
 Image = pytest.importorskip("PIL.Image")
 torchvision = pytest.importorskip("torchvision")
@@ -67,7 +69,7 @@ def test_every_preset_of_torchvision_is_cut_and_normalised_as_it_does():
             if repr(preset) in seen:
                 continue
             seen.add(repr(preset))
-            classifier = Classifier(nn.Flatten(), sources._preset_geometry(preset), output="none")
+            classifier = Classifier(nn.Flatten(), preset_geometry(preset), output="none")
             pixels = classifier.preprocess(photo)
             assert 0 <= pixels.min() < pixels.max() <= 1
             torch.testing.assert_close(
@@ -80,7 +82,7 @@ def test_every_preset_of_torchvision_is_cut_and_normalised_as_it_does():
 def test_a_crop_beyond_the_photo_is_padded_as_torchvision_does(crop):
     preset = torchvision.transforms._presets.ImageClassification(crop_size=crop, resize_size=101)
     photo = noise(110, 101)  # resized to the same, padded at both sides and cropped at neither
-    classifier = Classifier(nn.Flatten(), sources._preset_geometry(preset), output="none")
+    classifier = Classifier(nn.Flatten(), preset_geometry(preset), output="none")
     torch.testing.assert_close(
         classifier(classifier.preprocess(photo)), preset(photo)[None].flatten(1)
     )
@@ -100,7 +102,7 @@ def test_predictions_are_torchvisions_own(monkeypatch, tmp_path, name, weights):
     """Downloaded, and again from the same weights in a file of the downloaded one's name."""
     known = torchvision.models.get_model_weights(name)
     entry = known[weights.rpartition(".")[2]]
-    geometry = sources._preset_geometry(entry.transforms())
+    geometry = preset_geometry(entry.transforms())
     extra = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
     torch.manual_seed(0)
     network = torchvision.models.get_model(name, weights=None, **extra)
@@ -137,10 +139,8 @@ def test_weights_of_none_are_random_with_the_geometry_of_the_default_ones():
 
 def test_a_transformer_is_built_for_the_size_of_its_weights():
     known = torchvision.models.get_model_weights("vit_b_16")
-    assert sources._arguments("vit_b_16", known["IMAGENET1K_SWAG_E2E_V1"], None) == {
-        "image_size": 384
-    }
-    assert sources._arguments("vit_h_14", torchvision.models.ViT_H_14_Weights.DEFAULT, None) == {
+    assert arguments_of("vit_b_16", known["IMAGENET1K_SWAG_E2E_V1"], None) == {"image_size": 384}
+    assert arguments_of("vit_h_14", torchvision.models.ViT_H_14_Weights.DEFAULT, None) == {
         "image_size": 518
     }
 
@@ -382,8 +382,8 @@ def test_crop_box_of_timm(mode, input_size):
         "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2),
     }  # fmt: skip
     transform = data.create_transform(**settings, normalize=False)
-    pixels = sources._timm_cut(transform, ramp(200, 140))
-    assert_box(sources._timm_geometry(settings).crop_box((200, 140)), box_seen(pixels, 200, 140))
+    pixels = of_timm._timm_cut(transform, ramp(200, 140))
+    assert_box(of_timm._timm_geometry(settings).crop_box((200, 140)), box_seen(pixels, 200, 140))
 
 
 @pytest.mark.parametrize("folder", PROCESSORS, indirect=True)

@@ -12,7 +12,7 @@ from torchlime.app.classifiers import Answer, Models
 from torchlime.app.explained import STRONGEST, Explained, png
 from torchlime.app.photos import Prepared
 from torchlime.app.words import plain
-from torchlime.cli.options import SAMPLERS, SURROGATES
+from torchlime.cli.meanings import SAMPLERS, SURROGATES
 
 FILLS = {"mean": "its mean colour", "colour": "one colour", "blur": "a blur"}
 BEST = 5  # classes that are shown at once

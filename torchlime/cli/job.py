@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import torch
 
 from torchlime.cli.loading import loaded, targets_of
+from torchlime.cli.meanings import UsageError, choice, count
 from torchlime.cli.options import (
     OPTIONS,
     Option,
-    UsageError,
     add_options,
-    choice,
-    count,
     explainer_of,
     limits_of,
     meaning_of,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from torchlime.cli.options import UsageError
+from torchlime.cli.meanings import UsageError
 
 if TYPE_CHECKING:
     from torchlime.models import Classifier

@@ -1,140 +1,36 @@
 """Options: the one table of what can be set, and what the words that one types mean."""
 
 import argparse
-import difflib
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 import torchlime
-from torchlime import fills, masks, segments, surrogates, weights
+from torchlime import segments
 from torchlime._files import bytes_of
+from torchlime.cli.meanings import (
+    DTYPES,
+    KERNELS,
+    SAMPLERS,
+    SEGMENTERS,
+    SURROGATES,
+    UsageError,
+    above_zero,
+    choice,
+    count,
+    device,
+    fill,
+    nearest,
+    strategy,
+    weights_file,
+)
 from torchlime.models.limits import Limits
 
-Table = Mapping[str, Callable[..., Any]]
-
-SEGMENTERS: Table = {
-    "slic": segments.Slic,
-    "grid": lambda count: segments.Grid(math.isqrt(count), count // math.isqrt(count)),
-    "fast-slic": segments.FastSlic,
-}
-SAMPLERS: Table = {
-    "orthogonal": masks.Orthogonal,
-    "bernoulli": masks.Bernoulli,
-    "fixed-count": masks.FixedCount,
-}
-FILLS: Table = {"mean": fills.SegmentMean, "image-mean": fills.ImageMean, "blur": fills.Blur}
-KERNELS: Table = {
-    "exponential": weights.Exponential,
-    "inverse-distance": weights.InverseDistance,
-    "uniform": weights.Uniform,
-    "without-unmasked": weights.WithoutUnmasked,
-}
-SURROGATES: Table = {
-    "ridge": surrogates.Ridge,
-    "lasso": lambda fraction=0.2: surrogates.Lasso(fraction=fraction),
-    "least-squares": surrogates.LeastSquares,
-}
-WITH_NUMBER = {"bernoulli", "fixed-count", "blur", "exponential", "ridge", "lasso"}
 _LARGEST_CONFIG = 2**20  # bytes
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class UsageError(ValueError):
-    """What was asked cannot be done."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """An offer of what may have been meant by an unknown word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 # ---- Readers: a word → what it means, or ValueError ----------------------------------------------
-
-
-def _strategy(table: Table) -> Callable[[str], Any]:
-    """Of "name" or "name:number"."""
-
-    def read(word: str) -> Any:
-        name, colon, number = word.partition(":")
-        choice(*table)(name)
-        if not colon:
-            return table[name]()
-        if name not in WITH_NUMBER:
-            raise ValueError(f"{name} takes no number, got {word!r}")
-        return table[name](_number(number))
-
-    return read
-
-
-def _fill(word: str) -> Any:
-    """One of FILLS, a colour #rrggbb, or a grey level in [0,1]."""
-    if re.fullmatch("#[0-9a-fA-F]{6}", word):
-        return fills.Constant(tuple(byte / 255 for byte in bytes.fromhex(word[1:])))
-    if word[:1].isalpha():
-        return _strategy(FILLS)(word)
-    if not 0 <= _number(word) <= 1:
-        raise ValueError(f"{word} is no grey level in [0,1]")
-    return fills.Constant(_number(word))
-
-
-def _above_zero(word: str) -> float:
-    if not 0 < _number(word) < math.inf:
-        raise ValueError(f"{word} is no finite number above 0")
-    return _number(word)
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        raise ValueError(f"{word!r} is not a number") from None
-
-
-def count(least: int) -> Callable[[str], int]:
-    """Of a whole number that is not too small."""
-
-    def read(word: str) -> int:
-        if not re.fullmatch(r"[+-]?[0-9]{1,18}", word) or int(word) < least:
-            raise ValueError(f"{word!r} is not a whole number of at least {least}")
-        return int(word)
-
-    return read
-
-
-def choice(*choices: str) -> Callable[[str], str]:
-    """Of one of some words."""
-
-    def read(word: str) -> str:
-        if word not in choices:
-            raise ValueError(f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}")
-        return word
-
-    return read
-
-
-def _weights(word: str) -> str | None:
-    return None if word == "none" else word
-
-
-def _device(word: str) -> str:
-    """A device that is here; "auto" is CUDA where there is one."""
-    if word == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:[0-9]{1,3})?", word):
-        raise ValueError(f"{word!r} is none of auto, cpu, cuda, cuda:1, mps, xpu")
-    try:
-        torch.empty(1, device=word)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"there is no {word} device here ({reason})") from error
-    return word
 
 
 # ---- The table -----------------------------------------------------------------------------------
@@ -160,7 +56,7 @@ class Option:
 OPTIONS = {
     "model": Option("efficientnet_lite0", str,
         "one of torchlime models, timm:NAME, hf:FOLDER, or module:function of your own"),
-    "weights": Option("DEFAULT", _weights,
+    "weights": Option("DEFAULT", weights_file,
         "a file with a state dict, torchvision's name for one, or none for random ones"),
     "output": Option(None, choice("softmax", "logit", "sigmoid", "none"),
         "what is explained: softmax, logit, sigmoid, or none (what the network gives); "
@@ -175,20 +71,20 @@ OPTIONS = {
     "segment-side": Option(1024, count(0),
         "segment a reduced copy where the longer side of what the network sees is larger; "
         "0 segments at full size"),
-    "sampler": Option("orthogonal", _strategy(SAMPLERS),
+    "sampler": Option("orthogonal", strategy(SAMPLERS),
         "orthogonal, bernoulli[:KEPT SHARE] or fixed-count[:HIDDEN SHARE]"),
-    "fill": Option("mean", _fill,
+    "fill": Option("mean", fill,
         "what a hidden segment shows: mean, image-mean, blur[:SIGMA], #rrggbb or a grey in 0…1"),
-    "kernel": Option("exponential", _strategy(KERNELS),
+    "kernel": Option("exponential", strategy(KERNELS),
         "exponential[:WIDTH], inverse-distance, uniform or without-unmasked (exponential)"),
-    "surrogate": Option("ridge", _strategy(SURROGATES),
+    "surrogate": Option("ridge", strategy(SURROGATES),
         "ridge[:ALPHA], lasso[:FRACTION] or least-squares"),
     "strongest": Option(5, count(1), "segments that are numbered and listed"),
     "seed": Option(0, count(-10**17), "of the masks"),
-    "device": Option("auto", _device, "auto, cpu, cuda, cuda:1, …"),
+    "device": Option("auto", device, "auto, cpu, cuda, cuda:1, …"),
     "dtype": Option("fp32", choice(*DTYPES), "of the forward passes: fp32, bf16 or fp16"),
     "page": Option(None, count(1), "of photos with several pages or frames, which one, from 1"),
-    "max-seconds": Option(Limits.seconds, _above_zero, "to decode a photo in, else it is refused"),
+    "max-seconds": Option(Limits.seconds, above_zero, "to decode a photo in, else it is refused"),
     "max-pixels": Option(Limits.pixels, count(1), "of a photo, width × height"),
     "max-memory": Option(Limits.memory, count(1), "MiB that decoding a photo may take"),
     "out": Option("explanation.png", str,

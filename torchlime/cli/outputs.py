@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torchlime._atomic import sweep
-from torchlime.cli.options import UsageError
+from torchlime.cli.meanings import UsageError
 
 
 class Outputs:

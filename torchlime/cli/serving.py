@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torchlime
 from torchlime import server
-from torchlime.cli.options import OPTIONS, UsageError, nearest
+from torchlime.cli.meanings import UsageError, nearest
+from torchlime.cli.options import OPTIONS
 
 MODELS = ("efficientnet_lite0", "resnet18", "resnet34", "inception_v3")
 MAX_UPLOAD = 20  # MB

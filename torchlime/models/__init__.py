@@ -14,9 +14,10 @@ from torchlime.models.classifier import Classifier, cut_photo
 from torchlime.models.decoding import Decoder, NoDecoder, Picture
 from torchlime.models.geometry import Geometry
 from torchlime.models.limits import Limits
+from torchlime.models.of_torchvision import names
 from torchlime.models.photos import read_photo, read_photo_within, sample_photo
 from torchlime.models.reading import refuse_bombs
-from torchlime.models.sources import load, names
+from torchlime.models.sources import load
 
 __all__ = [
     "Classifier",

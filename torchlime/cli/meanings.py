@@ -1,0 +1,143 @@
+"""Meanings: what a word that one types stands for, and the sentence where it stands for nothing."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from torchlime import fills, masks, segments, surrogates, weights
+
+Table = Mapping[str, Callable[..., Any]]
+
+
+SEGMENTERS: Table = {
+    "slic": segments.Slic,
+    "grid": lambda count: segments.Grid(math.isqrt(count), count // math.isqrt(count)),
+    "fast-slic": segments.FastSlic,
+}
+
+
+SAMPLERS: Table = {
+    "orthogonal": masks.Orthogonal,
+    "bernoulli": masks.Bernoulli,
+    "fixed-count": masks.FixedCount,
+}
+
+
+FILLS: Table = {"mean": fills.SegmentMean, "image-mean": fills.ImageMean, "blur": fills.Blur}
+
+
+KERNELS: Table = {
+    "exponential": weights.Exponential,
+    "inverse-distance": weights.InverseDistance,
+    "uniform": weights.Uniform,
+    "without-unmasked": weights.WithoutUnmasked,
+}
+
+
+SURROGATES: Table = {
+    "ridge": surrogates.Ridge,
+    "lasso": lambda fraction=0.2: surrogates.Lasso(fraction=fraction),
+    "least-squares": surrogates.LeastSquares,
+}
+
+
+WITH_NUMBER = {"bernoulli", "fixed-count", "blur", "exponential", "ridge", "lasso"}
+
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class UsageError(ValueError):
+    """What was asked cannot be done."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """An offer of what may have been meant by an unknown word, or nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def strategy(table: Table) -> Callable[[str], Any]:
+    """Of "name" or "name:number"."""
+
+    def read(word: str) -> Any:
+        name, colon, value = word.partition(":")
+        choice(*table)(name)
+        if not colon:
+            return table[name]()
+        if name not in WITH_NUMBER:
+            raise ValueError(f"{name} takes no number, got {word!r}")
+        return table[name](number(value))
+
+    return read
+
+
+def fill(word: str) -> Any:
+    """One of FILLS, a colour #rrggbb, or a grey level in [0,1]."""
+    if re.fullmatch("#[0-9a-fA-F]{6}", word):
+        return fills.Constant(tuple(byte / 255 for byte in bytes.fromhex(word[1:])))
+    if word[:1].isalpha():
+        return strategy(FILLS)(word)
+    if not 0 <= number(word) <= 1:
+        raise ValueError(f"{word} is no grey level in [0,1]")
+    return fills.Constant(number(word))
+
+
+def above_zero(word: str) -> float:
+    """A finite number above 0."""
+    if not 0 < number(word) < math.inf:
+        raise ValueError(f"{word} is no finite number above 0")
+    return number(word)
+
+
+def number(word: str) -> float:
+    """A number."""
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError(f"{word!r} is not a number") from None
+
+
+def count(least: int) -> Callable[[str], int]:
+    """Of a whole number that is not too small."""
+
+    def read(word: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,18}", word) or int(word) < least:
+            raise ValueError(f"{word!r} is not a whole number of at least {least}")
+        return int(word)
+
+    return read
+
+
+def choice(*choices: str) -> Callable[[str], str]:
+    """Of one of some words."""
+
+    def read(word: str) -> str:
+        if word not in choices:
+            raise ValueError(f"{word!r} is none of {', '.join(choices)}{nearest(word, choices)}")
+        return word
+
+    return read
+
+
+def weights_file(word: str) -> str | None:
+    """A name or a file; "none" for random weights."""
+    return None if word == "none" else word
+
+
+def device(word: str) -> str:
+    """A device that is here; "auto" is CUDA where there is one."""
+    if word == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:[0-9]{1,3})?", word):
+        raise ValueError(f"{word!r} is none of auto, cpu, cuda, cuda:1, mps, xpu")
+    try:
+        torch.empty(1, device=word)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"there is no {word} device here ({reason})") from error
+    return word

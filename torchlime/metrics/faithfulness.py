@@ -1,0 +1,174 @@
+"""How faithful an explanation is to the model: what hiding and showing its evidence does."""
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import (
+    check_count,
+    check_images,
+    check_same_device,
+    is_integer,
+)
+from torchlime.black_box import Forward, Model
+from torchlime.explanation import Explanation
+from torchlime.lime import Lime, score_masks
+from torchlime.masks import present
+from torchlime.metrics._shared import explainer_of, segments_of, unless_broken
+from torchlime.strategies import Fill
+
+
+def deletion(
+    model: Model,
+    images: Tensor,
+    explanation: Explanation,
+    *,
+    fill: Fill | Tensor | None = None,
+) -> Tensor:
+    """Area under the score while whole segments are hidden, the strongest first: [B,T].
+
+    With y₀ … y_K the target's score when the first 0 … K segments are hidden, the normalised
+    trapezoid (Σ yₖ − (y₀ + y_K)/2) / K. Petsiuk et al. 2018 (RISE) hide pixels; an explanation by
+    segments ties within one, so whole segments go. Lower is better: the evidence was found.
+
+    Convention:
+        Segments go by descending signed coefficient, ties to the lower id; K is the image's own
+        count. Scores are the model's outputs as they are: wrap it for probabilities.
+
+    Args:
+        model: as for :meth:`torchlime.Lime.explain`.
+        images: [B,C,H,W], the explained ones.
+        explanation: of them.
+        fill: what a hidden segment shows; None = the explanation's own fill.
+
+    Raises:
+        ValueError: the explanation comes from a file, which holds no strategies, and ``fill`` is
+            not given; the images do not fit.
+
+    Example:
+        >>> from torchlime import explain, fills, segments
+        >>> image = torch.tensor([[[[3.0, 1.0]]]])
+        >>> def model(x):
+        ...     return x.sum((2, 3))
+        >>> black = fills.Constant(0.0)
+        >>> explanation = explain(model, image, segmenter=segments.Grid(1, 2), fill=black)
+        >>> deletion(model, image, explanation).tolist()  # scores 4, 1, 0
+        [[1.5]]
+    """
+    return _area(model, images, explanation, fill, lambda ranks, step: ranks >= step)
+
+
+def insertion(
+    model: Model,
+    images: Tensor,
+    explanation: Explanation,
+    *,
+    fill: Fill | Tensor | None = None,
+) -> Tensor:
+    """Area under the score while whole segments are shown, the strongest first: [B,T].
+
+    As :func:`deletion`, from the image with every segment hidden to the whole image. Higher is
+    better. Petsiuk et al. 2018 start from a blurred image: ``fill=Blur(5.0)``.
+
+    Example:
+        >>> from torchlime import explain, fills, segments
+        >>> image = torch.tensor([[[[3.0, 1.0]]]])
+        >>> def model(x):
+        ...     return x.sum((2, 3))
+        >>> black = fills.Constant(0.0)
+        >>> explanation = explain(model, image, segmenter=segments.Grid(1, 2), fill=black)
+        >>> insertion(model, image, explanation).tolist()  # scores 0, 3, 4
+        [[2.5]]
+    """
+    return _area(model, images, explanation, fill, lambda ranks, step: ranks < step)
+
+
+def fidelity(
+    model: Model,
+    images: Tensor,
+    explanation: Explanation,
+    *,
+    seed: int | Tensor,
+    num_samples: int | None = None,
+) -> Tensor:
+    """Weighted R² of the surrogate on masks that it was not fitted to: [B,T].
+
+    1 − Σ w (y − g(z))² / Σ w (y − ȳ)² over fresh samples of the explanation's own sampler, fill
+    and kernel, without the whole image, with the surrogate g and the weighted mean ȳ.
+    ``explanation.fidelity`` is the same on the samples of the fit, which flatters.
+
+    Convention:
+        At most 1; below 0 where a constant would do better; 0 where the scores do not vary. Of
+        ``Exhaustive`` there are no fresh masks: its seeds all draw the same.
+
+    Args:
+        model, images, explanation: as for :func:`deletion`.
+        seed: of the fresh masks; another than the explanation's (of tensors the caller's care).
+        num_samples: how many, 3 at least; None = as many as the explanation had.
+
+    Raises:
+        ValueError: ``seed`` is the explanation's own, or the explanation comes from a file, which
+            holds no strategies.
+    """
+    if not (is_integer(seed) or isinstance(seed, Tensor)):
+        raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
+    if num_samples is not None:
+        check_count(num_samples, "num_samples", 3)
+    if is_integer(seed) and seed == explanation.settings["seed"]:
+        raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
+
+    explainer = explainer_of(explanation)
+    if num_samples is not None:
+        explainer = dataclasses.replace(explainer, num_samples=num_samples)
+    fresh = explainer.samples(
+        model, images, explanation.targets, segments=segments_of(explanation), seed=seed
+    )
+    # The first row, the whole image, was in the fit too.
+    kept, scores = fresh.design[:, 1:].to(fresh.scores.dtype), fresh.scores[:, 1:]
+    fitted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
+    r2 = _weighted_r2(scores, fitted, fresh.weights[:, 1:, None])
+    return unless_broken(r2, explanation)
+
+
+def _area(
+    model: Model,
+    images: Tensor,
+    explanation: Explanation,
+    fill: Fill | Tensor | None,
+    shown: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
+    segments = segments_of(explanation)
+    check_images(images)
+    check_same_device(segments.labels, images, "the explanation")
+    explainer, forward = explanation.explainer, Forward()
+    if isinstance(explainer, Lime):
+        forward = Forward(chunk_size=explainer.chunk_size, autocast=explainer.autocast)
+    fill = explainer_of(explanation).fill if fill is None else fill
+    exists = present(explanation.segment_count, segments.bound)
+    targets = explanation.targets.shape[1]
+    strength = explanation.coefficients.masked_fill(~exists, -torch.inf)
+    order = strength.sort(dim=2, descending=True, stable=True).indices
+    ranks = order.argsort(dim=2)[:, :, None]  # [B,T,1,S]
+    step = torch.arange(segments.bound + 1, device=images.device)[:, None]
+    masks = shown(ranks, step) & exists[:, None]  # [B,T,S+1,S]
+    scores = score_masks(
+        model, images, segments, fill, masks.flatten(1, 2), explanation.targets, forward=forward
+    )
+    own = scores.unflatten(1, (targets, segments.bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
+    count = explanation.segment_count[:, None, None]
+    weights = (step <= count).to(own.dtype) - ((step == 0) | (step == count)).to(own.dtype) / 2
+    return unless_broken(
+        torch.where(step <= count, weights * own, 0.0).sum(1) / count[:, 0], explanation
+    )
+
+
+def _weighted_r2(scores: Tensor, fitted: Tensor, weights: Tensor) -> Tensor:
+    """1 − Σ w (y − g)² / Σ w (y − ȳ)² over the samples: [B,T]; 0 where the scores do not vary."""
+    mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
+    unexplained = (weights * (scores - fitted).square()).sum(1)
+    variation = (weights * (scores - mean).square()).sum(1)
+    constant = (scores == scores[:, :1]).all(1) | (variation == 0)
+    return torch.where(constant, 0.0, 1 - unexplained / variation)

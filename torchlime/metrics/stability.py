@@ -1,0 +1,130 @@
+"""How alike explanations of the same inputs are: of other seeds, samples or settings."""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import (
+    check_count,
+)
+from torchlime.explanation import Explanation
+from torchlime.masks import present
+from torchlime.metrics._shared import unless_broken
+
+
+def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
+    """Spearman's ρ of the coefficients, averaged over all pairs of explanations: [B,T].
+
+    The correlation of ranks over an image's segments; 1 where every seed orders them alike.
+
+    Convention:
+        Signed coefficients; ties share their mean rank; NaN where an image has a single segment or
+        all its coefficients tie.
+
+    Args:
+        explanations: two or more of the same images, segments and targets, for example under
+            different seeds.
+
+    Raises:
+        ValueError: fewer than two, or of different shapes, devices, segments or targets. Segments
+            and targets on a GPU are not read back: where they differ, the result is NaN.
+
+    Example:
+        >>> from torchlime import explain, segments
+        >>> image = torch.rand(1, 3, 16, 16)
+        >>> def model(x):
+        ...     return x.mean((2, 3))
+        >>> runs = [explain(model, image, 0, segmenter=segments.Grid(2, 2), seed=s) for s in (0, 1)]
+        >>> rank_correlation(runs).shape, overlap(runs, top=2).shape
+        (torch.Size([1, 1]), torch.Size([1, 1]))
+    """
+    return _mean_over_pairs(explanations, _centred_ranks, _cosine)
+
+
+def overlap(explanations: Sequence[Explanation], top: int = 5) -> Tensor:
+    """Jaccard index of the ``top`` strongest segments, averaged over all pairs: [B,T].
+
+    |A ∩ B| / |A ∪ B| of the sets of segments with the largest |coefficient|.
+
+    Convention:
+        As :meth:`Explanation.top`: ties to the lower id. A coefficient of 0 is no evidence and is
+        in no set; 1 where both sets are empty.
+
+    Args:
+        explanations: as for :func:`rank_correlation`.
+        top: the size of the sets, where an image has as many segments.
+
+    Raises:
+        ValueError: as :func:`rank_correlation`, or ``top`` below 1.
+    """
+    check_count(top, "top")
+    return _mean_over_pairs(explanations, lambda e: _strongest(e, top), _jaccard)
+
+
+def _mean_over_pairs(
+    explanations: Sequence[Explanation],
+    describe: Callable[[Explanation], Tensor],
+    compare: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    kinds = {
+        f"{list(e.coefficients.shape)} {list(_shape(e))} {e.coefficients.device}"
+        for e in explanations
+    }
+    if len(explanations) < 2 or len(kinds) != 1:
+        raise ValueError(
+            "two or more explanations of the same images, segments and targets are compared, got "
+            f"{len(explanations)} with coefficients, segments and device {sorted(kinds)}"
+        )
+    alike = _alike(explanations)
+    described = [describe(e) for e in explanations]
+    pairs = [compare(a, b) for a, b in itertools.combinations(described, 2)]
+    return unless_broken(torch.where(alike, torch.stack(pairs).mean(0), torch.nan), *explanations)
+
+
+def _shape(explanation: Explanation) -> tuple[int, ...]:
+    return () if explanation.segments is None else tuple(explanation.segments.shape)
+
+
+def _alike(explanations: Sequence[Explanation]) -> Tensor:
+    """Where all explain the same segments and targets: [B,T] bool. On a CPU that is everywhere."""
+    first, *others = explanations
+    alike = torch.ones_like(first.targets, dtype=torch.bool)
+    for e in others:
+        alike &= (e.segment_count == first.segment_count)[:, None]
+        if e.segments is not None and first.segments is not None:
+            alike &= (e.segments == first.segments).flatten(1).all(1)[:, None]
+        alike &= e.targets == first.targets
+    if alike.device.type == "cpu" and not alike.all():
+        images = (~alike).any(1).nonzero().flatten().tolist()  # of a CPU's tensor, for the error
+        raise ValueError(f"the explanations of images {images} differ in their segments or targets")
+    return alike
+
+
+def _centred_ranks(explanation: Explanation) -> Tensor:
+    """Mean ranks less their mean: [B,T,S], 0 beyond the count."""
+    exists = present(explanation.segment_count, explanation.coefficients.shape[2])
+    values = explanation.coefficients
+    others = exists[..., None, :]
+    below = (values[..., None] > values[..., None, :]) & others
+    equal = (values[..., None] == values[..., None, :]) & others
+    ranks = (2 * below.sum(-1) + equal.sum(-1)).to(values.dtype) / 2  # from ½: the mean is count/2
+    return (ranks - explanation.segment_count[:, None, None] / 2).masked_fill(~exists, 0.0)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(2) / (a.square().sum(2) * b.square().sum(2)).sqrt()
+
+
+def _strongest(explanation: Explanation, top: int) -> Tensor:
+    """Whether a segment is among the ``top``: [B,T,S] bool."""
+    ids, values = explanation.top(top)
+    chosen = torch.zeros_like(explanation.coefficients, dtype=torch.int64)
+    found = (values != 0).long()
+    return chosen.scatter_add(2, ids.clamp(min=0), found).bool()
+
+
+def _jaccard(a: Tensor, b: Tensor) -> Tensor:
+    union = (a | b).sum(2)
+    return torch.where(union > 0, (a & b).sum(2) / union.clamp(min=1), 1.0)
