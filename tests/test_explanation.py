@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlime import Explanation, Lime
+from torchlime import Explanation, Lime, explain_vector
 from torchlime.explanation import Problem
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
@@ -278,3 +278,115 @@ def test_bad_arguments(explanation):
         explanation.mask(3, "pos")
     with pytest.raises(ValueError, match="top must be at least 1"):
         explanation.mask(0)
+
+
+def test_reasons_are_given_without_raising(explanation):
+    bad = dataclasses.replace(explanation, problems=torch.tensor([0, 4 | 16, 1]))
+    nothing, two, one = bad.reasons()
+    assert nothing == []
+    assert [sentence.split()[0] for sentence in two] == ["the", "the"]
+    assert one == ["the image holds NaN or infinite values"]
+    assert explanation.reasons() == [[], [], []]
+
+
+DAMAGE = {
+    "coefficients": lambda t: t.to(torch.complex128),
+    "standard_errors": lambda t: t[..., :2],
+    "intercepts": lambda t: t.long(),
+    "fidelity": lambda t: t[:, :1],
+    "targets": lambda t: t.double(),
+    "scores": lambda t: t[0],
+    "local_predictions": lambda t: t.bool(),
+    "segments": lambda t: t.double(),
+    "segment_count": lambda t: t * 10**15,
+    "effective_samples": lambda t: t[:1],
+    "problems": lambda t: t + 10**6,
+    "masks": lambda t: t.long(),
+    "sample_scores": lambda t: t[:, :5],
+    "weights": lambda t: t[:, :, None],
+    "energy": lambda t: t[:, :2],
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_every_field_is_checked_when_it_is_loaded(images, tmp_path, name):
+    kernel = Exponential(1.0, "pixel_euclidean")
+    e = Lime(segmenter=Grid(2, 3), num_samples=64, kernel=kernel).explain(
+        model, images, top=2, keep_samples=True
+    )
+    wrong = dataclasses.replace(e, **{name: DAMAGE[name](getattr(e, name))})
+    wrong.save(tmp_path / "wrong.npz")
+    with pytest.raises(ValueError, match=f"wrong.npz is not a saved explanation: {name} must"):
+        Explanation.load(tmp_path / "wrong.npz")
+
+
+@pytest.mark.parametrize("value", [-1, 6, 10**12])
+def test_ids_out_of_range_are_refused(explanation, tmp_path, value):
+    segments = explanation.segments.clone()
+    segments[1, 2, 3] = value
+    dataclasses.replace(explanation, segments=segments).save(tmp_path / "wrong.npz")
+    with pytest.raises(ValueError, match="segments must hold ids 0…count−1"):
+        Explanation.load(tmp_path / "wrong.npz")
+
+
+def rewritten(path, **changes):
+    """The file again, with other arrays; None drops one."""
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files} | changes
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_missing_and_unknown_fields_are_named(explanation, tmp_path):
+    explanation.save(tmp_path / "e.npz")
+    rewritten(tmp_path / "e.npz", fidelity=None)
+    with pytest.raises(ValueError, match="explanation: fidelity is missing"):
+        Explanation.load(tmp_path / "e.npz")
+    explanation.save(tmp_path / "e.npz")
+    rewritten(tmp_path / "e.npz", surprise=np.ones(3))
+    with pytest.raises(ValueError, match="explanation: surprise is no field of an explanation"):
+        Explanation.load(tmp_path / "e.npz")
+
+
+def test_files_are_written_without_the_keyword_of_newer_numpys(explanation, tmp_path, monkeypatch):
+    """Before numpy 2.2 ``allow_pickle=`` became an array of that name, which load refused."""
+    save = np.savez_compressed
+    given = []
+    monkeypatch.setattr(
+        np, "savez_compressed", lambda file, **arrays: (given.extend(arrays), save(file, **arrays))
+    )
+    explanation.save(tmp_path / "e.npz")
+    assert "allow_pickle" not in given
+    assert Explanation.load(tmp_path / "e.npz").targets.tolist() == explanation.targets.tolist()
+    rewritten(tmp_path / "e.npz", allow_pickle=np.array(False))  # of an older torchlime and numpy
+    assert Explanation.load(tmp_path / "e.npz").targets.tolist() == explanation.targets.tolist()
+    np.savez(tmp_path / "objects.npz", coefficients=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="objects.npz is not a saved explanation"):
+        Explanation.load(tmp_path / "objects.npz")
+
+
+def test_files_of_version_1_load(explanation, tmp_path):
+    explanation.save(tmp_path / "e.npz")
+    record = np.array(json.dumps({"format": 1, "settings": {"num_samples": 64}}))
+    rewritten(tmp_path / "e.npz", record=record)
+    loaded = Explanation.load(tmp_path / "e.npz")
+    assert torch.equal(loaded.heatmap(), explanation.heatmap())
+    vectors = explain_vector(lambda z: z, torch.rand(2, 3), num_samples=20)
+    vectors.save(tmp_path / "v.npz")
+    rewritten(tmp_path / "v.npz", record=record, segments=np.zeros((2, 0, 0), np.int64))
+    loaded = Explanation.load(tmp_path / "v.npz")
+    assert loaded.segments is None
+    assert loaded.kind == vectors.kind
+    assert loaded[0].as_list() == vectors[0].as_list()
+
+
+def test_a_bomb_is_refused_before_it_is_inflated(explanation, tmp_path):
+    explanation.save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    np.savez_compressed(
+        tmp_path / "bomb.npz", **(arrays | {"masks": np.zeros((3, 2**24, 36), bool)})
+    )
+    with pytest.raises(
+        ValueError, match=r"bomb.npz is not a saved explanation: .* bytes of memory"
+    ):
+        Explanation.load(tmp_path / "bomb.npz")

@@ -1,0 +1,194 @@
+"""What callers hold, at the boundary: arrays, PIL images, lists; and keywords that are mistyped."""
+
+import copy
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import torchlime
+from torchlime import Lime, VectorLime, explain, explain_vector
+from torchlime._inputs import as_images
+from torchlime.fills import Constant
+from torchlime.lime import ExplainSettings, LimeSettings
+from torchlime.segments import Grid
+from torchlime.vectors import ExplainVectorSettings, VectorSettings
+
+SETTINGS = {"segmenter": Grid(2, 2), "fill": Constant(0.0), "num_samples": 32}
+PIXELS = torch.rand(2, 3, 8, 8, generator=torch.manual_seed(0))
+
+
+def model(x):
+    return x.mean((2, 3))
+
+
+def same(ours, theirs):
+    assert torch.equal(ours.coefficients, theirs.coefficients)
+    assert torch.equal(ours.targets, theirs.targets)
+
+
+def test_arrays_pil_images_and_lists_are_taken():
+    Image = pytest.importorskip("PIL.Image")
+    small = (PIXELS * 255).byte()
+    arrays = small.permute(0, 2, 3, 1).numpy()
+    expected = explain(model, small.float() / 255, **SETTINGS)
+    for images in (
+        arrays,
+        list(arrays),
+        [Image.fromarray(array) for array in arrays],
+        [Image.fromarray(arrays[0]), arrays[1]],
+        small.numpy(),  # channels first, since no last axis is 1, 3 or 4
+    ):
+        same(explain(model, images, **SETTINGS), expected)
+    same(explain(model, Image.fromarray(arrays[0]), **SETTINGS), expected[0])
+    same(explain(model, arrays[0], **SETTINGS), expected[0])
+    floats = PIXELS.permute(0, 2, 3, 1).numpy()
+    same(explain(model, floats, **SETTINGS), explain(model, PIXELS, **SETTINGS))
+    grey = Image.fromarray(arrays[0, ..., 0])
+    same(explain(model, grey, **SETTINGS), explain(model, small[:1, :1].float() / 255, **SETTINGS))
+
+
+def test_arrays_go_to_the_models_device():
+    net = torch.nn.Linear(12, 2, device="meta")
+    assert as_images(np.zeros((1, 2, 2, 3), np.uint8), net).device.type == "meta"
+    assert as_images(np.zeros((1, 2, 2, 3), np.uint8), model).device.type == "cpu"
+    assert as_images(PIXELS, net).device.type == "cpu"  # a tensor is taken as it is
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (
+            np.zeros((2, 5, 8, 8)),
+            ValueError,
+            r"be \[B,H,W,C\] or .*, got \[2, 5, 8, 8\]; pass",
+        ),
+        ([PIXELS[0], PIXELS[0, :, :4]], ValueError, "images of one call must have one size"),
+        ("photo.jpg", TypeError, "float tensor .* or PIL images, got str"),
+        (np.array(["a"]), ValueError, "an array of images must be"),
+    ],
+)
+def test_what_cannot_be_images(images, error, message):
+    with pytest.raises(error, match=message):
+        explain(model, images, **SETTINGS)
+
+
+def test_channels_last_tensors_are_told():
+    with pytest.warns(
+        UserWarning, match=r"look channels-last, .* pass images.movedim\(-1, 1\)"
+    ) as w:
+        explain(model, torch.rand(1, 20, 20, 3), 0, segmenter=Grid(2, 2), num_samples=16)
+    assert w[0].filename == __file__
+
+
+def test_label_maps_and_targets_may_be_arrays_and_lists():
+    labels = torch.arange(64).view(8, 8) // 16
+    expected = explain(model, PIXELS, torch.tensor([2, 0]), segments=labels, num_samples=32)
+    for dtype in (np.int64, np.int32, np.uint8, np.uint16, np.uint32):
+        given = labels.numpy().astype(dtype)
+        same(explain(model, PIXELS, [2, 0], segments=given, num_samples=32), expected)
+    same(explain(model, PIXELS, np.array([2, 0]), segments=labels, num_samples=32), expected)
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])
+    two = explain_vector(lambda z: z, x, [[0, 1], [1, 0]], num_samples=20)
+    assert two.targets.tolist() == [[0, 1], [1, 0]]
+    same(two, explain_vector(lambda z: z, torch.from_numpy(x), two.targets, num_samples=20))
+
+
+def test_a_tensor_as_fill_compares_hashes_copies_and_prints():
+    tensor = torch.rand(3, 1, 1)
+    one, other = Lime(fill=tensor), Lime(fill=tensor.clone())
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != Lime(fill=tensor + 1)
+    assert one != Lime(fill=tensor[:, 0])
+    assert one != Lime()
+    assert pickle.loads(pickle.dumps(one)) == one == copy.deepcopy(one)
+    assert "fill=a tensor [3, 1, 1]" in repr(one)
+    e = explain(model, PIXELS, **{**SETTINGS, "fill": tensor})
+    assert e.settings["fill"] == "a tensor [3, 1, 1]"
+    assert e.explainer == Lime(**{**SETTINGS, "fill": tensor})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: explain(model, PIXELS, num_sample=3),
+            r"explain\(\) .*'num_sample'; did .*'num_",
+        ),
+        (lambda: explain_vector(model, PIXELS, sale=3), r"'sale'; did you mean 'scale'\?"),
+        (lambda: Lime(kernal=3), r"Lime\(\) has no keyword 'kernal'; did you mean 'kernel'\?"),
+        (
+            lambda: VectorLime(xyz=3),
+            r"VectorLime\(\) has no keyword 'xyz'; it takes autocast, ",
+        ),
+        (lambda: Lime(Grid(2, 2)), "positional"),
+    ],
+)
+def test_an_unknown_keyword_is_answered_with_the_nearest(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("settings", "typed", "call"),
+    [(Lime, LimeSettings, ExplainSettings), (VectorLime, VectorSettings, ExplainVectorSettings)],
+)
+def test_typed_keywords_are_those_of_the_settings_and_of_explain(settings, typed, call):
+    import dataclasses
+    import inspect
+
+    fields = {field.name: field for field in dataclasses.fields(settings)}
+    assert set(typed.__annotations__) == fields.keys() - {"seed"}  # explain(seed=) takes more
+    assert all(field.kw_only for field in fields.values())
+    for name, annotation in typed.__annotations__.items():
+        assert annotation == fields[name].type, name
+    parameters = inspect.signature(settings.explain).parameters.values()
+    keywords = {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
+    assert set(call.__annotations__) == set(typed.__annotations__) | keywords
+
+
+USER = """
+import torch
+import torchlime
+from torchlime.segments import Grid
+from torchlime.masks import Bernoulli
+
+def own_kernel(masks: torch.Tensor, count: torch.Tensor,
+               energy: torch.Tensor | None = None) -> torch.Tensor:
+    return torch.ones(masks.shape[:2])
+
+images = torch.rand(2, 3, 8, 8)
+net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
+explainer = torchlime.Lime(segmenter=Grid(2, 2), sampler=Bernoulli(), kernel=own_kernel)
+explanation = explainer.explain(net, images, top=2).check()
+again = torchlime.explain(net, images, 1, num_samples={number}, {keyword}=3)
+vectors = torchlime.explain_vector(net, images, [0, 1], scale=0.2)
+heat: torch.Tensor = explanation.heatmap()
+names: list[tuple[str, float]] = vectors[0].as_list()
+"""
+
+
+def test_mypy_sees_a_wrong_keyword_and_a_wrong_type(tmp_path):
+    codes = {
+        "right.py": USER.format(number=64, keyword="seed"),
+        "keyword.py": USER.format(number=64, keyword="num_sample"),
+        "type.py": USER.format(number='"many"', keyword="seed"),
+    }
+    for name, code in codes.items():
+        (tmp_path / name).write_text(textwrap.dedent(code))
+    root = Path(torchlime.__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent",
+         f"--cache-dir={root / '.mypy_cache'}", *map(str, map(tmp_path.joinpath, codes))],
+        capture_output=True, text=True, cwd=root,
+    )  # fmt: skip
+    lines = [line for line in run.stdout.splitlines() if "error:" in line]
+    assert not [line for line in lines if "right.py" in line], run.stdout
+    assert any("keyword.py" in line and '"num_sample"' in line for line in lines), run.stdout
+    assert any("type.py" in line and '"num_samples"' in line for line in lines), run.stdout
