@@ -86,10 +86,13 @@ def test_transparency_is_laid_on_white():
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "not a readable picture"),
-        (b"hello", "not a readable picture"),
+        (b"", "is not an image that Pillow can read"),
+        (b"hello", "is not an image that Pillow can read"),
         (file_of(picture())[:500], "damaged"),
-        (file_of(picture(), "EPS"), "not a readable picture"),  # Ghostscript would read it
+        (
+            file_of(picture(), "EPS"),
+            "is not an image that Pillow can read",
+        ),  # Ghostscript would read it
         (bomb(60_000, 60_000), "too large"),
         (bomb(10_000, 10_000), "more than the"),
     ],
@@ -127,7 +130,7 @@ def test_few_photos_are_decoded_at_once_and_a_bad_one_frees_its_place(known, mon
     assert max(most) == photos.AT_ONCE
     assert results[::3] == [(3, 40, 60)] * 4
     assert all("too large" in one for one in results[1::3])
-    assert all("not a readable picture" in one for one in results[2::3])
+    assert all("not an image that Pillow" in one for one in results[2::3])
 
 
 # ---- Models and explanations --------------------------------------------------------------------
@@ -463,7 +466,8 @@ def test_another_photo_hides_the_explanation_before(page):
 
 
 @pytest.mark.parametrize(
-    ("content", "why"), [(b"hello", "not a readable picture"), (bomb(60_000, 60_000), "too large")]
+    ("content", "why"),
+    [(b"hello", "is not an image that Pillow can read"), (bomb(60_000, 60_000), "too large")],
 )
 def test_a_bad_upload_is_answered_with_a_sentence(page, content, why):
     at = send(page(), content, "![a](b).png")

@@ -476,7 +476,7 @@ BAD_COMMANDS = {
     "--model resnet18 --weights text.pt": "text.pt is not a checkpoint: KeyError: 101",
     "--model resnet18 --weights gone.pt": "'gone.pt' is neither a file nor one of the weights of",
     "--model resnet18 --weights folder": "folder is a folder, not a checkpoint",
-    "--target gren": "--target: unknown category 'gren' (nearest: green, red)",
+    "--target gren": "--target: unknown category 'gren' (nearest: green (1), Red (0))",
     "--target 3": "--target: there is no class 3 among 3",
     "--target -1": "--target: there is no class -1 among 3",
     "--model tests.tiny:unnamed --target red": "--target: the model's categories are not known",

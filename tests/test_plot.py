@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tests.pictures import read_png
 from torchlime import plot
+from torchlime._kinds import IMAGES, Masks
 from torchlime._labelmap import Segments
 from torchlime.models import Geometry
 from torchlime.plot import _canvas, _numbers, charts, sheets
@@ -27,6 +28,7 @@ class StandIn:
 
     coefficients: Tensor
     segments: Tensor
+    kind: Masks = IMAGES
     targets: Tensor = field(default_factory=lambda: torch.tensor([[7]]))
     standard_errors: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.test_plot import BOX, GREY, SIX, WIDE, bar_runs, one
 from torchlime import plot
+from torchlime._kinds import VECTORS
 from torchlime.plot import _words, charts, sheets
 from torchlime.plot._evidence import evidence_of
 from torchlime.plot._text import face_of
@@ -129,7 +130,7 @@ def test_save_png_takes_an_open_file(tmp_path):
 
 def vector(coefficients):
     explanation = one(coefficients, torch.zeros(1, 1, dtype=torch.long))
-    explanation.segments = torch.zeros(1, 0, 0, dtype=torch.long)
+    explanation.segments, explanation.kind = None, VECTORS
     explanation.segment_count = torch.tensor([len(coefficients)])
     return explanation
 

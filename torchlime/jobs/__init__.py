@@ -109,7 +109,7 @@ def run(
         >>> Image.new("RGB", (8, 8), "red").save(root / "red.png")
         >>> network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5))
         >>> classifier = Classifier(network, Geometry(resize=None, crop=None))
-        >>> explainer = Lime(Grid(2, 2), num_samples=16)
+        >>> explainer = Lime(segmenter=Grid(2, 2), num_samples=16)
         >>> run(root, root / "out", classifier, explainer, engine=Local(workers=0))
         Summary(explained=1, failed=0, before=0, failures=0)
         >>> read(root / "out")["red.png"].coefficients.shape
