@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ Sign = Literal["positive", "negative", "both"]
 class Explanation:
     """Which features of each input spoke for and against each target.
 
-    For images the features are segments; for vectors they are the entries.
+    For images the features are segments, for vectors their entries.
 
     Convention:
         B inputs, T targets, S the bound of the feature count, N samples. Coefficients and all that
@@ -56,8 +56,7 @@ class Explanation:
         vectors, scale: [B,F], for vectors; else None.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
-        explainer: the :class:`torchlime.Lime` or :class:`torchlime.VectorLime` that made it; None
-            if it comes from elsewhere, such as a file.
+        explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
     """
 
     coefficients: Tensor
@@ -170,14 +169,10 @@ class Explanation:
                 no pixels.
         """
         check_count(top, "top")
-        strengths = {
-            "positive": self.coefficients,
-            "negative": -self.coefficients,
-            "both": self.coefficients.abs(),
-        }
-        if sign not in strengths:
-            raise ValueError(f"sign must be one of {tuple(strengths)}, got {sign!r}")
-        strength = strengths[sign].clamp(min=0)
+        if sign not in get_args(Sign):
+            raise ValueError(f"sign must be one of {get_args(Sign)}, got {sign!r}")
+        signed = -self.coefficients if sign == "negative" else self.coefficients
+        strength = (signed.abs() if sign == "both" else signed).clamp(min=0)
         order = strength.sort(dim=-1, descending=True, stable=True).indices
         chosen = torch.zeros_like(strength, dtype=torch.bool)
         chosen = chosen.scatter(-1, order[..., :top], True) & (strength > 0)
@@ -204,8 +199,7 @@ class Explanation:
         count, kind = self.segment_count, self.kind
         with undisturbed(masks.device):
             if kernel is not None:
-                dtype = weights.dtype
-                weights = kind.weights(kernel, masks, count, self.energy).to(dtype)
+                weights = kind.weights(kernel, masks, count, self.energy).to(weights.dtype)
             fit = kind.fit(used, masks, scores, weights, count)
             units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
@@ -214,8 +208,7 @@ class Explanation:
 
     def _made_by(self, kernel: "Kernel | None", surrogate: "Surrogate") -> dict[str, Any]:
         """The provenance of a refit."""
-        strategies: dict[str, Any] = {"surrogate": surrogate}
-        strategies |= {} if kernel is None else {"kernel": kernel}
+        strategies = {"surrogate": surrogate} | ({} if kernel is None else {"kernel": kernel})
         made: dict[str, Any] = {"settings": {**self.settings, **in_words(**strategies)}}
         if self.explainer is not None:
             made["explainer"] = dataclasses.replace(self.explainer, **strategies)
