@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from torchlime import Explanation
 from torchlime._kinds import Masks
 from torchlime.black_box import Forward
 from torchlime.features import Pixels, Vectors
@@ -309,3 +310,139 @@ def test_designs_without_further_rows_say_so(sampler):
             lambda x: torch.rand(len(x)), features, sampler=sampler, num_samples=64,
             rounds=rounds, kernel=Uniform(), surrogate=Ridge(),
         )  # fmt: skip
+
+
+def wrong(**changes):
+    images = torch.rand(2, 1, 2, 2, generator=torch.manual_seed(0))
+    features = Pixels(images, Grid(2, 2)(images), Constant(0.0))
+    settings = {
+        "sampler": Bernoulli(), "num_samples": 16, "kernel": Uniform(), "surrogate": Ridge(),
+        "scores": Classes(0), "model": lambda x: x.flatten(1),
+    }  # fmt: skip
+    settings |= changes
+    return local_fit(settings.pop("model"), features, settings.pop("scores"), **settings)
+
+
+class Reference:
+    """Scores whose reference is given."""
+
+    def __init__(self, found, scores=lambda outputs: outputs[:, :1]):
+        self.found, self.scores = found, scores
+
+    def reference(self, outputs, rows):
+        return self.found(len(rows)) if callable(self.found) else self.found
+
+    def __call__(self, outputs, rows, reference):
+        return self.scores(outputs)
+
+
+def good(rows):
+    return {"targets": torch.zeros(rows, 1, dtype=torch.int64)}
+
+
+class Sizes(Once):
+    def __init__(self, *sizes):
+        object.__setattr__(self, "given", sizes)
+
+    def sizes(self, num_samples):
+        return self.given
+
+    def settled(self, fit, count):
+        return False
+
+
+RETURNS = [
+    ({"kernel": lambda m, c, e: torch.ones(1, 16)}, ValueError, r"= \[2, 16\], got .*\[1, 16"),
+    ({"kernel": lambda m, c, e: [1.0]}, TypeError, "the kernel must return a .* got list"),
+    ({"kernel": lambda m, c, e: m.all(2)}, ValueError, "the kernel must .* got torch.bool"),
+    ({"surrogate": lambda *a: None}, TypeError, "the surrogate must return a Fit, got NoneType"),
+    ({"surrogate": lambda *a: Ridge()(*a)._replace(coefficients=torch.ones(2, 4, 1))}, ValueError,
+     r"coefficients of the surrogate's fit must be \[2, 1, 4\], got \[2, 4, 1\]"),
+    ({"surrogate": lambda *a: Ridge()(*a)._replace(ok=None)}, ValueError, "ok of .* got NoneType"),
+    ({"scores": Reference({})}, TypeError, 'must return a mapping with "targets", got '),
+    ({"scores": Reference(torch.zeros(3))}, TypeError, 'a mapping with "targets", got Tensor'),
+    ({"scores": Reference(lambda n: {"targets": torch.zeros(n, 1)})}, ValueError, "int64"),
+    ({"scores": Reference(lambda n: {"targets": torch.zeros(1, 1).long()})}, ValueError, "6 rows"),
+    ({"scores": Reference(good, lambda o: o[:, 0])}, ValueError, r"= \[6, 1\], got .*\[6\]"),
+    ({"scores": Reference(good, lambda o: o[:, :2])}, ValueError, r"got torch.float32 \[6, 2\]"),
+    ({"rounds": Sizes()}, ValueError, "sizes\\(\\) of rounds must give at least one round"),
+    ({"rounds": Sizes(8, 0)}, ValueError, "a size of rounds must be at least 1, got 0"),
+    ({"rounds": Sizes(8, 8), "sampler": lambda c, b, n, *, seed: Bernoulli()(c, b, n, seed=seed)},
+     TypeError, "several rounds need a sampler that takes first="),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), RETURNS)
+def test_what_strategies_return_is_checked(changes, error, message):
+    calls = []
+
+    def model(x):
+        calls.append(len(x))
+        return x.flatten(1)
+
+    with pytest.raises(error, match=message):
+        wrong(model=model, forward=Forward(chunk_size=6), **changes)
+    if "rounds" in changes:
+        assert calls == []  # before the first forward pass
+
+
+def test_features_must_say_what_their_rows_are():
+    class Nothing(Features):
+        count, bound = torch.tensor([2]), 2
+
+    with pytest.raises(NotImplementedError, match=r"Nothing must define rows\(\)"):
+        local_fit(lambda x: x, Nothing(), sampler=Bernoulli(), num_samples=4, **EXACT)
+
+
+def test_explanations_of_own_features_are_saved_and_loaded(tmp_path):
+    ids = torch.tensor([[1, 2, 3]])
+    e = local_fit(
+        lambda x: x.double().sum(1), Ids(ids, ids * 0), sampler=Exhaustive(), num_samples=8, **EXACT
+    )
+    e.save(tmp_path / "e.npz")
+    loaded = Explanation.load(tmp_path / "e.npz")
+    assert loaded.kind == Masks("token", "text")
+    assert torch.equal(loaded.coefficients, e.coefficients)
+    with pytest.raises(ValueError, match="an explanation of texts has no pixels"):
+        loaded.heatmap()
+
+
+@pytest.mark.parametrize("sizes", [(16,), (16, 496), (40, 24)])
+def test_progress_ends_at_its_total(sizes):
+    calls = []
+    wrong(rounds=Sizes(*sizes), forward=Forward(chunk_size=64, progress=lambda *c: calls.append(c)))
+    assert calls[-1] == (2 * sum(sizes), 2 * sum(sizes))
+    calls.clear()
+    wrong(
+        sampler=Exhaustive(), num_samples=512, forward=Forward(progress=lambda *c: calls.append(c))
+    )
+    assert calls[-1] == (32, 32)
+
+
+def test_rounds_of_one_draw_stay_one_draw():
+    features = Vectors(torch.rand(4, 3).double(), 0.1)
+    settings = {"sampler": Gaussian(), "kernel": Uniform(), "surrogate": Ridge()}
+    e = local_fit(
+        lambda z: z.sum(1), features, num_samples=40, rounds=Sizes(16, 24), keep_samples=True,
+        **settings,
+    )  # fmt: skip
+    assert e.masks.stride(0) == 0
+    once = local_fit(lambda z: z.sum(1), features, num_samples=40, **settings)
+    assert e.coefficients.allclose(once.coefficients, rtol=0, atol=1e-12)
+
+
+def test_outputs_whose_rows_change_their_shape_are_the_scores_matter():
+    """Dropped tokens leave logits [n,L,V] with another L for each chunk."""
+    images = torch.rand(1, 1, 2, 2)
+    features = Pixels(images, Grid(2, 2)(images), Constant(0.0))
+    lengths = itertools.count(3)
+
+    def model(x):
+        return x.mean((1, 2, 3))[:, None, None].expand(-1, next(lengths), 5)
+
+    scores = Computed(lambda outputs, rows: outputs.mean((1, 2)))
+    e = local_fit(
+        model, features, scores, sampler=Bernoulli(), num_samples=40,
+        forward=Forward(chunk_size=8), **EXACT,
+    )  # fmt: skip
+    assert e.check().fidelity.item() > 0.999

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests import oracles
-from torchlime import Explanation, Lime, metrics
+from torchlime import Explanation, Lime, explain, explain_vector, metrics
 from torchlime.fills import Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
@@ -380,3 +380,36 @@ def test_bad_arguments_of_metrics():
         metrics.fidelity(model, images, e, seed=None)
     with pytest.raises(ValueError, match="num_samples must be"):
         metrics.fidelity(model, images, e, seed=3, num_samples=2)
+
+
+def test_metrics_score_what_was_explained():
+    """They took the number of a function's target for a class."""
+
+    def model(x):
+        return x.square().sum((2, 3)) * torch.tensor([1.0, 5.0])[: x.shape[1]]
+
+    images = torch.rand(2, 2, 6, 6, generator=torch.manual_seed(0)).double()
+    settings = {"segmenter": Grid(2, 3), "num_samples": 64, "fill": Constant(0.2)}
+    of_class = explain(model, images, 1, **settings)
+    of_function = explain(model, images, lambda outputs, rows: -10 * outputs[:, 1], **settings)
+    assert of_function.targets.tolist() == [[0], [0]]
+    ours, theirs = (metrics.fidelity(model, images, e, seed=3) for e in (of_function, of_class))
+    assert ours.allclose(theirs, rtol=0, atol=1e-9)
+    for metric in (metrics.deletion, metrics.insertion):
+        swapped = dataclasses.replace(of_class, coefficients=-of_class.coefficients)
+        expected = -10 * metric(model, images, swapped)
+        assert metric(model, images, of_function).allclose(expected, rtol=0, atol=1e-9)
+    file = dataclasses.replace(of_function, explained=None)  # as one that was loaded
+    with pytest.raises(ValueError, match=r"explains Computed\(.*, not classes: explain again"):
+        metrics.fidelity(model, images, file, seed=3)
+
+
+def test_fidelity_on_fresh_noise():
+    x = torch.rand(3, 5, generator=torch.manual_seed(0)).double()
+    slopes = torch.tensor([[1.0, 0.0], [-2.0, 1.0], [0.0, 0.0], [3.0, 1.0], [0.0, -1.0]]).double()
+    e = explain_vector(lambda z: z @ slopes, x, top=2, num_samples=60, surrogate=LeastSquares())
+    found = metrics.fidelity(lambda z: z @ slopes, x, e, seed=5)
+    assert found.allclose(torch.ones(3, 2).double(), rtol=0, atol=1e-9)
+    curved = explain_vector(lambda z: (3 * z).sin().sum(1), x, num_samples=200, scale=0.5)
+    fresh = metrics.fidelity(lambda z: (3 * z).sin().sum(1), x, curved, seed=5)
+    assert ((fresh < 1) & (fresh > 0)).all()

@@ -8,7 +8,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.test_fake_cuda import RefuseWaiting
-from torchlime import fills, masks, noise, segments, surrogates, weights
+from torchlime import explain_vector, fills, masks, noise, segments, surrogates, weights
 from torchlime.segments import Segments
 
 B, C, H, W, N, S, T = 3, 3, 24, 20, 64, 12, 2
@@ -23,7 +23,7 @@ SAMPLERS = [
 ]  # fmt: skip
 FILLS = [
     fills.SegmentMean(), fills.ImageMean(), fills.Constant(0.5), fills.Constant((0.1, 0.2, 0.3)),
-    fills.Blur(2.0), fills.Given(torch.rand(C, 1, 1, generator=torch.manual_seed(0))),
+    fills.Blur(2.0),
 ]  # fmt: skip
 KERNELS = [
     weights.Exponential(), weights.Exponential(2.0, "euclidean"),
@@ -71,8 +71,6 @@ def sampler_call(strategy, device="cpu"):
 
 
 def fill_call(strategy, device="cpu"):
-    if isinstance(strategy, fills.Given):
-        strategy = fills.Given(strategy.values.to(device))
     found = label_map(device)
 
     def fill(images, labels, count, ok):
@@ -144,8 +142,7 @@ def test_a_batch_is_its_inputs_one_by_one(call, strategy):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("strategy", FILLS, ids=repr)
 def test_fills_keep_the_dtype(strategy, dtype):
-    if not isinstance(strategy, fills.Given):
-        assert strategy(images().to(dtype), label_map()).dtype == dtype
+    assert strategy(images().to(dtype), label_map()).dtype == dtype
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")
@@ -203,11 +200,21 @@ def test_surrogates_take_noise(strategy, antithetic):
     assert fit.ok.all()
 
 
-@pytest.mark.parametrize("strategy", KERNELS[:4], ids=repr)
-def test_masks_of_floats_are_masks(strategy):
-    kept, count = design()
-    energy = draw(B, S).double() * (torch.arange(S) < count[:, None])
-    expected = strategy(kept, count, energy)
-    for dtype in (torch.float32, torch.float64):
-        found = strategy(kept.to(dtype), count, energy)
-        assert found.allclose(expected.to(found.dtype), rtol=0, atol=1e-6)
+@pytest.mark.parametrize("kernel", [KERNELS[1], weights.InverseDistance("euclidean")], ids=repr)
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
+@pytest.mark.parametrize("number", [60, 8])
+@pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")
+def test_a_wrapped_strategy_is_the_bare_one(kernel, surrogate, number):
+    """A lambda around a kernel has no ``of_noise``; its noise was read as masks."""
+    x = draw(2, 10).double()
+    settings = {"num_samples": number, "scale": 0.5, "sampler": noise.Gaussian()}
+    settings |= {"seed": torch.tensor([1, 2])}
+    bare = explain_vector(lambda z: z.sin(), x, 0, kernel=kernel, surrogate=surrogate, **settings)
+    wrapped = explain_vector(
+        lambda z: z.sin(), x, 0, **settings,
+        kernel=lambda d, c, e=None: kernel(d, c, e),
+        surrogate=lambda d, y, w, c: surrogate(d, y, w, c),
+    )  # fmt: skip
+    for name in ("coefficients", "standard_errors", "fidelity", "effective_samples"):
+        ours, theirs = getattr(wrapped, name), getattr(bare, name)
+        assert ours.allclose(theirs, rtol=0, atol=1e-12, equal_nan=True), name

@@ -415,7 +415,6 @@ def test_bars(explanation):
         lambda e, i: plot.heatmap_picture(e),
         lambda e, i: plot.sheet(e, i),
         lambda e, i: metrics.deletion(None, i, e),
-        lambda e, i: metrics.fidelity(None, i, e, seed=1),
         lambda e, i: metrics.share_inside(e, i),
     ],
 )
@@ -603,7 +602,7 @@ def run(x=X, targets=None, model=nonlinear, **settings):
         (lambda: run(seed="a"), TypeError, "seed must be an int or an int64 tensor"),
         (lambda: run(chunk_size=0), ValueError, "chunk_size must be at least 1"),
         (lambda: run(kernel=3), TypeError, "kernel must be callable, got 3"),
-        (lambda: run(kernel=Exponential()), ValueError, "'cosine' is one of masks; .*'euclidean'"),
+        (lambda: run(kernel=Exponential()), ValueError, "'cosine' is one of masks, .*'euclidean'"),
         (lambda: run(kernel=InverseDistance()), ValueError, "'pixel_euclidean' is one of masks"),
         (lambda: run(sampler=Bernoulli()), ValueError, "got torch.bool .*samplers of masks do not"),
         (lambda: run(sampler=lambda *a, seed: torch.ones(2, 9, 3)), ValueError, r"\[2, 9, 3\]"),

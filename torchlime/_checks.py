@@ -1,5 +1,6 @@
 """Checks at the boundary: on what the host knows, in sentences that say what to do."""
 
+import itertools
 import math
 from numbers import Integral, Real
 from typing import Any
@@ -135,6 +136,5 @@ def device_of(module: object) -> torch.device | None:
     """Device of a module's first parameter or buffer; None for a plain callable."""
     if not isinstance(module, torch.nn.Module):
         return None
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return None
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    return next((tensor.device for tensor in tensors), None)

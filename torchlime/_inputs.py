@@ -1,35 +1,57 @@
 """Whatever a caller holds → tensors, at the boundary, once."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from torchlime._checks import check_images, check_vectors, device_of
+from torchlime._networks import networks_of
 from torchlime._warn import warn
 
-PLAUSIBLE_CHANNELS = (1, 3, 4)
+CHANNELS = (1, 3, 4)
+_MODES = ("L", "RGB")
+
+
+class Array(Protocol):
+    """A numpy array, or what becomes one."""
+
+    def __array__(self) -> Any:
+        """The array."""
+        ...
+
+
+class Picture(Protocol):
+    """A PIL image."""
+
+    def getbands(self) -> tuple[str, ...]:
+        """The names of its channels."""
+        ...
+
+
+Images = Tensor | Array | Picture | Sequence[Tensor | Array | Picture]
 
 
 def as_images(images: Any, model: Any) -> Tensor:
     """Images [B,C,H,W] float, from tensors, numpy arrays, PIL images or lists of these.
 
     Convention:
-        A tensor is taken as it is. An array is [B,H,W,C] or [H,W,C], with C of 1, 3 or 4, or
-        [B,C,H,W]; a PIL image is RGB or grey. Bytes become floats in [0,1]; floats stay as they
-        are. What is no tensor goes to the device of the model.
+        A tensor is taken as it is. An array is [H,W,C] or [B,H,W,C], with C of 1, 3 or 4, or
+        [B,C,H,W], or [H,W]; a PIL image is grey, RGB, or laid on white. Bytes become floats in
+        [0,1]; floats stay as they are. What is no tensor goes to the device of the model.
 
     Raises:
         TypeError, ValueError: it cannot be meant as images; the message says what to pass.
     """
     if not isinstance(images, Tensor):
-        images = _stacked(images).to(device_of(model) or torch.device("cpu"))
+        images = _stacked(images).to(_device(model))
     check_images(images)
     _, channels, height, width = images.shape
     if width in (3, 4) and min(channels, height) >= 16:
         warn(
             f"images {list(images.shape)} look channels-last, but are taken as [B,C,H,W]; "
-            "pass images.movedim(-1, 1)",
+            "pass images.movedim(-1, 1)"
         )
     return images.detach()
 
@@ -37,7 +59,7 @@ def as_images(images: Any, model: Any) -> Tensor:
 def as_vectors(x: Any, model: Any) -> Tensor:
     """Vectors [B,F] or [B,…] float, from a tensor, an array or rows of numbers."""
     if not isinstance(x, Tensor):
-        x = torch.as_tensor(_array(x)).to(device_of(model) or torch.device("cpu"))
+        x = _tensor(x, "x").to(_device(model))
     check_vectors(x)
     return x.detach()
 
@@ -45,61 +67,114 @@ def as_vectors(x: Any, model: Any) -> Tensor:
 def as_targets(targets: Any, device: torch.device) -> Any:
     """Lists and arrays of classes as a tensor; all else as it is."""
     listed = isinstance(targets, list | tuple) or getattr(targets, "ndim", 0) > 0
-    if listed and not isinstance(targets, Tensor) and _array(targets).dtype.kind in "iu":
-        return torch.as_tensor(_array(targets)).to(device)
+    if listed and not isinstance(targets, Tensor) and _array(targets, "targets").dtype.kind in "iu":
+        return _tensor(targets, "targets").to(device)
     return targets
 
 
 def as_label_map(segments: Any, device: torch.device) -> Any:
     """An array of labels as a tensor; all else as it is."""
     if hasattr(segments, "__array__") and not isinstance(segments, Tensor):
-        labels = _array(segments)
-        if labels.dtype.kind == "u" and labels.dtype.itemsize > 1:  # torch has few such operators
+        labels = _array(segments, "segments")
+        if labels.dtype.kind == "u":  # torch has few operators of unsigned ones
             labels = labels.astype("int64")
-        return torch.as_tensor(labels).to(device)
+        return _tensor(labels, "segments").to(device)
     return segments
 
 
+def _device(model: Any) -> torch.device:
+    """Where the networks behind a model are."""
+    found = (device_of(network) for network in networks_of(model))
+    return next((device for device in found if device is not None), torch.device("cpu"))
+
+
 def _stacked(images: Any) -> Tensor:
-    if isinstance(images, list | tuple):
-        parts = [_stacked(image) for image in images]
-        sizes = {tuple(part.shape[1:]) for part in parts}
-        if len(sizes) > 1:
+    if not isinstance(images, list | tuple):
+        return _one(images)
+    if not images:
+        raise ValueError("images must hold at least one image, got an empty list")
+    parts = [_one(image) for image in images]
+    for what, kinds in (
+        ("channels", {part.shape[1] for part in parts}),
+        ("size", {tuple(part.shape[2:]) for part in parts}),
+        ("dtype", {part.dtype for part in parts}),
+    ):
+        if len(kinds) > 1:
             raise ValueError(
-                f"images of one call must have one size, got {sorted(map(list, sizes))}; "
-                "resize them, or explain them one by one"
+                f"images of one call must have one {what}, got {sorted(map(str, kinds))}; "
+                "convert them, or explain them one by one"
             )
-        return torch.cat(parts)
-    if isinstance(images, Tensor):
-        return images[None] if images.dim() == 3 else images
-    if hasattr(images, "getbands"):  # a PIL image
-        images = images if images.mode in ("L", "RGB") else images.convert("RGB")
-    elif not hasattr(images, "__array__"):
+    return torch.cat(parts)
+
+
+def _one(image: Any) -> Tensor:
+    """Images [b,C,H,W] of one entry of a list."""
+    if isinstance(image, Tensor):
+        return image[None] if image.dim() == 3 else image
+    if hasattr(image, "getbands"):
+        image = _plain_picture(image)
+    elif not hasattr(image, "__array__"):
         raise TypeError(
             "images must be a float tensor [B,C,H,W], arrays or PIL images, got "
-            f"{type(images).__name__}; torchvision.transforms.functional.to_tensor(photo)[None] "
+            f"{type(image).__name__}; torchvision.transforms.functional.to_tensor(photo)[None] "
             "makes a tensor"
         )
-    return _from_array(_array(images))
+    return _from_array(_array(image, "images"))
+
+
+def _plain_picture(image: Any) -> Any:
+    """A PIL image in a mode of :data:`_MODES`."""
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise ValueError(f"the PIL image has {pages} pages: image.seek(page), then image.copy()")
+    if image.mode[0] in "IF":  # 16 or 32 bits, which Pillow's own conversion would clip
+        raise ValueError(
+            f"a PIL image of mode {image.mode!r} has no range that is known; pass a float tensor"
+        )
+    if image.mode in _MODES:
+        return image
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    from PIL import Image
+
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _from_array(pixels: Any) -> Tensor:
+    shape = list(pixels.shape)
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim == 3:
+        if pixels.shape[-1] not in CHANNELS:
+            raise ValueError(
+                f"an array {shape} is no image [H,W,C] with C of 1, 3 or 4; pass "
+                "np.moveaxis(image, 0, -1), or a tensor [B,C,H,W] of any number of channels"
+            )
         pixels = pixels[None]
-    if pixels.ndim == 4 and pixels.shape[-1] in PLAUSIBLE_CHANNELS:
+    if pixels.ndim == 4 and pixels.shape[-1] in CHANNELS:
         pixels = pixels.transpose(0, 3, 1, 2)
-    elif pixels.ndim != 4 or pixels.shape[1] not in PLAUSIBLE_CHANNELS:
+    elif pixels.ndim != 4 or pixels.shape[1] not in CHANNELS:
         raise ValueError(
             "an array of images must be [B,H,W,C] or [H,W,C] with C of 1, 3 or 4, or [B,C,H,W], "
-            f"got {list(pixels.shape)}; pass other numbers of channels as a tensor [B,C,H,W]"
+            f"got {shape}; pass other numbers of channels as a tensor [B,C,H,W]"
         )
-    tensor = torch.from_numpy(pixels.copy())
+    tensor = _tensor(pixels, "images")
     return tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
 
 
-def _array(values: Any) -> Any:
+def _tensor(values: Any, name: str) -> Tensor:
+    array = _array(values, name)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold numbers, got an array of {array.dtype}")
+    # A copy in the machine's byte order, which torch takes from nobody else.
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+
+
+def _array(values: Any, name: str) -> Any:
     import numpy as np
 
-    return np.asarray(values)
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # of rows of several lengths
+        raise ValueError(f"{name} must be rows of one length: {error}") from error

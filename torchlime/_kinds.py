@@ -10,6 +10,7 @@ from torch import Tensor
 from torchlime._antithetic import in_pairs
 from torchlime._checks import check_same_device
 from torchlime._problems import Problem, flag
+from torchlime._returns import check_weights
 from torchlime.fit import Fit
 
 
@@ -44,8 +45,10 @@ class Masks:
     ) -> Tensor:
         """The kernel's weights [B,N]; computed once where all inputs share one design."""
         if energy is None and masks.stride(0) == count.stride(0) == 0:
-            return kernel(masks[:1], count[:1], None).expand(len(masks), -1)
-        return kernel(masks, count, energy)
+            shape = (1, masks.shape[1])
+            shared = check_weights(kernel(masks[:1], count[:1], None), shape)
+            return shared.expand(len(masks), -1)
+        return check_weights(kernel(masks, count, energy), (len(masks), masks.shape[1]))
 
     def fit(
         self,
@@ -105,8 +108,11 @@ class Noise:
     ) -> Tensor:
         """The kernel's weights [B,N]; computed once where all inputs share one design."""
         if noise.stride(0) == count.stride(0) == 0:
-            return weights_of_noise(kernel, noise[:1], count[:1]).expand(len(noise), -1)
-        return weights_of_noise(kernel, noise, count)
+            shape = (1, noise.shape[1])
+            shared = check_weights(weights_of_noise(kernel, noise[:1], count[:1]), shape)
+            return shared.expand(len(noise), -1)
+        shape = (len(noise), noise.shape[1])
+        return check_weights(weights_of_noise(kernel, noise, count), shape)
 
     def fit(
         self,

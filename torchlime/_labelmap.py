@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_same_device
-from torchlime._inputs import as_label_map
+from torchlime._inputs import Array, as_label_map
 from torchlime._precision import solve_dtype
 
 
@@ -148,7 +148,7 @@ def segments_from_labels(
 
 
 def as_segments(
-    segments: Segments | Tensor, images: Tensor, max_segments: int | None = None
+    segments: Segments | Tensor | Array, images: Tensor, max_segments: int | None = None
 ) -> Segments:
     """Segments of images [B,C,H,W], from Segments or a label map, checked.
 

@@ -105,35 +105,48 @@ class _Lent:
 
 
 _lent: dict[int, _Lent] = {}
-_lent_lock = threading.Lock()
+_lent_lock = threading.RLock()  # a network's own eval() may explain
 
 
 @contextlib.contextmanager
-def evaluating(networks: Sequence[nn.Module], device: torch.device) -> Iterator[None]:
-    """Eval mode inside; every submodule's own mode and all global RNG states come back after.
+def evaluating(
+    networks: Sequence[nn.Module], modules: Sequence[nn.Module], device: torch.device
+) -> Iterator[Rewind]:
+    """Eval mode inside; every module's own mode and all global RNG states come back after.
 
     Calls of several threads, and calls within a call, share their modules: the first of them notes
-    a module's mode, the last brings it back.
+    a module's mode, the last brings it back. Yields what sets the RNG states to those before.
+
+    Args:
+        networks: that are called.
+        modules: of the networks, each once.
+        device: whose generator may be drawn from.
     """
-    modules = list(dict.fromkeys(module for network in networks for module in network.modules()))
     rewind = random_states(device)
-    _lend(networks, modules)
+    lent: list[nn.Module] = []
     try:
-        yield
+        _lend(networks, modules, lent)
+        yield rewind
     finally:
-        _take_back(modules)
+        _take_back(lent)
         rewind()
 
 
-def _lend(networks: Sequence[nn.Module], modules: Sequence[nn.Module]) -> None:
+def _lend(
+    networks: Sequence[nn.Module], modules: Sequence[nn.Module], lent: list[nn.Module]
+) -> None:
+    """Switch to eval mode; ``lent`` then holds what has to be taken back."""
     with _lent_lock:
+        trains = any(getattr(module, "training", False) for module in modules)
+        if not (trains or any(id(module) in _lent for module in modules)):
+            return
         for module in modules:
             own = _Lent(module, getattr(module, "training", False))
             _lent.setdefault(id(module), own).calls += 1
-        for network in networks:
-            if any(getattr(module, "training", False) for module in network.modules()):
-                with contextlib.suppress(NotImplementedError):  # exported programs have one mode
-                    network.eval()
+            lent.append(module)
+        for network in networks if trains else ():
+            with contextlib.suppress(NotImplementedError):  # exported programs have one mode
+                network.eval()
 
 
 def _take_back(modules: Sequence[nn.Module]) -> None:

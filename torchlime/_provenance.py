@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlime._checks import is_integer
 from torchlime.version import __version__
 
 Words = Mapping[str, str | int | float | None]
@@ -24,4 +25,6 @@ def in_words(**settings: Any) -> dict[str, str | int | float | None]:
 def _word(value: Any) -> str | int | float | None:
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
+    if is_integer(value):
+        return int(value)  # numpy's are none that JSON knows
     return value if isinstance(value, str | int | float | None) else repr(value)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchlime._archives import check_archive
 from torchlime._atomic import whole_file
 from torchlime._files import check_file
-from torchlime._kinds import Kind, Masks, Noise
+from torchlime._kinds import IMAGES, Kind, Masks, Noise
 from torchlime._problems import Problem
 from torchlime._provenance import Words
 
@@ -60,8 +60,9 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Kind, dict[st
                 names = [name for name in archive.files if name != "allow_pickle"]
                 arrays = {name: archive[name] for name in names}
             record = json.loads(str(arrays.pop("record")))
-            if record["format"] > FORMAT:
-                raise ValueError(f"its format {record['format']} is newer than {FORMAT}")
+            if record["format"] not in range(1, FORMAT + 1):
+                known = f"1 to {FORMAT}"
+                raise ValueError(f"its format is {record['format']}, known ones are {known}")
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
@@ -91,7 +92,8 @@ def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
     if coefficients is None or coefficients.dim() != 3 or 0 in coefficients.shape:
         raise ValueError("coefficients must be of shape [B,T,S], with at least one of each")
     expected = _expected(coefficients.shape, kind, tensors)
-    for name in expected.keys() - _OPTIONAL - tensors.keys():
+    optional = _OPTIONAL if kind == IMAGES else {*_OPTIONAL, "segments"}
+    for name in expected.keys() - optional - tensors.keys():
         raise ValueError(f"{name} is missing")
     for name, tensor in tensors.items():
         if name not in expected:

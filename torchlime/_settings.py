@@ -2,6 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
+
+import torch
+from torch import Tensor
 
 
 def check_keywords(given: Iterable[str], known: Iterable[str], where: str) -> None:
@@ -23,11 +27,36 @@ def check_keywords(given: Iterable[str], known: Iterable[str], where: str) -> No
             raise TypeError(f"{where} has no keyword {name!r}; {hint}")
 
 
-class NearestKeyword:
-    """A mixin: ``Settings(wrong=…)`` names the field that was meant."""
+class Settings:
+    """What settings dataclasses share; their own ``eq`` is off.
 
-    def __new__(cls, *_: object, **settings: object) -> "NearestKeyword":
+    An unknown keyword is answered with the nearest field. Settings are equal where their fields
+    are; tensors among them where their values are.
+    """
+
+    def __new__(cls, *_: object, **settings: object) -> Self:
         """Check the keywords before the dataclass takes them."""
-        fields = getattr(cls, "__dataclass_fields__", {})
-        check_keywords(settings, fields, f"{cls.__name__}()")
+        maker = next(kind for kind in cls.__mro__ if "__init__" in vars(kind))
+        if "__dataclass_fields__" in vars(maker):  # a subclass may take others
+            check_keywords(settings, maker.__dataclass_fields__, f"{cls.__name__}()")  # type: ignore[attr-defined]
         return super().__new__(cls)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(_equal(value, vars(other)[name]) for name, value in vars(self).items())
+
+    def __hash__(self) -> int:
+        return hash((type(self), *(_hashable(value) for value in vars(self).values())))
+
+
+def _equal(mine: object, theirs: object) -> bool:
+    if not (isinstance(mine, Tensor) and isinstance(theirs, Tensor)):
+        return not isinstance(mine, Tensor) and not isinstance(theirs, Tensor) and mine == theirs
+    if (mine.shape, mine.dtype, mine.device) != (theirs.shape, theirs.dtype, theirs.device):
+        return False
+    return torch.equal(mine, theirs)  # read back: the caller compares
+
+
+def _hashable(value: object) -> object:
+    return (value.shape, value.dtype) if isinstance(value, Tensor) else value

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from torchlime._checks import check_count, device_of
-from torchlime._networks import evaluating, module_of, networks_of
+from torchlime._networks import Rewind, evaluating, module_of, networks_of
 
 Model = Callable[..., Any]
 Progress = Callable[[int, int], object]
@@ -88,7 +88,8 @@ class BlackBox:
     ):
         self.model = _unwrapped(model, forward.differentiable)
         self.networks = networks_of(self.model)
-        self.modules = [module for network in self.networks for module in network.modules()]
+        every = (module for network in self.networks for module in network.modules())
+        self.modules = list(dict.fromkeys(every))
         self.device = device
         self.reuse = not forward.differentiable
         self.autocast = forward.autocast
@@ -112,29 +113,28 @@ class BlackBox:
         try:
             outputs = _called(self.model, chunk)
         except Exception as error:
-            if self._worked or not self._in_channels_last or is_out_of_memory(error):
+            if self._worked or is_out_of_memory(error) or not _in_channels_last(chunk):
                 raise
             raise RefusedLayout from error
         self._worked = True
         return self._checked(outputs)
 
-    @property
-    def _in_channels_last(self) -> bool:
-        return self.channels_last and not self.contiguous
-
     @contextlib.contextmanager
-    def prepared(self) -> Iterator[None]:
-        """Eval mode and autocast inside, once for many chunks: each keeps its weights' casts."""
+    def prepared(self) -> Iterator[Rewind]:
+        """Eval mode and autocast inside, once for many chunks: each keeps its weights' casts.
+
+        Yields what sets the random states to those before.
+        """
         autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if self.autocast is not None:
             autocast = torch.autocast(self.device.type, self.autocast)
-        with evaluating(self.networks, self.device), autocast:
-            yield
+        with evaluating(self.networks, self.modules, self.device) as rewind, autocast:
+            yield rewind
 
     def _checked(self, outputs: Any) -> Any:
         """Outputs whose rows have the shape that those of the first chunk had."""
         scores = getattr(outputs, "logits", outputs)
-        if isinstance(scores, Tensor):
+        if isinstance(scores, Tensor) and scores.dim() <= 2:  # a class a column
             shape = list(scores.shape[1:])
             if self._shape is not None and shape != self._shape:
                 raise ValueError(
@@ -149,6 +149,15 @@ def _called(model: Model, chunk: Any) -> Any:
     if isinstance(chunk, tuple):
         return model(*chunk)
     return model(**chunk) if isinstance(chunk, Mapping) else model(chunk)
+
+
+def _in_channels_last(chunk: Any) -> bool:
+    leaves = (leaf for leaf in tree_leaves(chunk) if isinstance(leaf, Tensor) and leaf.dim() == 4)
+    return any(
+        leaf.stride() != _contiguous(leaf).stride()
+        and leaf.is_contiguous(memory_format=torch.channels_last)
+        for leaf in leaves
+    )
 
 
 def _contiguous(tensor: Tensor) -> Tensor:

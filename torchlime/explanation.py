@@ -57,6 +57,7 @@ class Explanation:
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
+        explained: the function or Scores whose values are explained; None for classes.
     """
 
     coefficients: Tensor
@@ -79,6 +80,7 @@ class Explanation:
     weights: Tensor | None = None
     energy: Tensor | None = None
     explainer: Any = field(default=None, repr=False)
+    explained: Any = field(default=None, repr=False)
 
     @property
     def ok(self) -> Tensor:

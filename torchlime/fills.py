@@ -123,35 +123,3 @@ class Blur:
         with torch.autocast(images.device.type, enabled=False):
             blurred = filter2d_separable(images.to(dtype), kernel, kernel, "replicate")
         return blurred.to(images.dtype)
-
-
-@dataclass(frozen=True, eq=False)
-class Given:
-    """Hidden segments show a tensor of the caller's, which broadcasts to the images.
-
-    ``Lime(fill=tensor)`` makes one. Two are equal where their tensors are.
-
-    Example:
-        >>> Given(torch.tensor([0.5]))(torch.zeros(1, 2, 1, 1), None).shape
-        torch.Size([1])
-    """
-
-    values: Tensor
-
-    def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """The tensor."""
-        return self.values
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Given):
-            return NotImplemented
-        mine, theirs = self.values, other.values
-        if (mine.shape, mine.dtype, mine.device) != (theirs.shape, theirs.dtype, theirs.device):
-            return False
-        return torch.equal(mine, theirs)  # read back: the caller compares
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.values.shape, self.values.dtype))
-
-    def __repr__(self) -> str:
-        return f"a tensor {list(self.values.shape)}"

@@ -2,32 +2,32 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, is_integer
-from torchlime._inputs import as_images
+from torchlime._inputs import Array, Images, as_images
 from torchlime._labelmap import Segments, as_segments
 from torchlime._provenance import in_words
-from torchlime._settings import NearestKeyword, check_keywords
+from torchlime._settings import Settings, check_keywords
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Pixels
-from torchlime.fills import Given, SegmentMean
+from torchlime.fills import SegmentMean
 from torchlime.local import Samples, local_fit, local_samples, local_scores
 from torchlime.masks import Orthogonal
 from torchlime.segments import Slic
 from torchlime.strategies import Fill, Kernel, Sampler, Segmenter, Surrogate
 from torchlime.surrogates import Ridge
-from torchlime.targets import Targets, scores_of
+from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lime(NearestKeyword):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lime(Settings):
     """The settings of an explanation of images; :meth:`explain` runs it.
 
     Every strategy is a small frozen dataclass, or any callable with the same signature:
@@ -76,25 +76,23 @@ class Lime(NearestKeyword):
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each image go to explain(seed=)"
             )
-        if isinstance(self.fill, Tensor):
-            object.__setattr__(self, "fill", Given(self.fill))
         check_callables(
             segmenter=self.segmenter,
             sampler=self.sampler,
             kernel=self.kernel,
             surrogate=self.surrogate,
         )
-        if not callable(self.fill):
+        if not (callable(self.fill) or isinstance(self.fill, Tensor)):
             raise TypeError(f"fill must be callable or a tensor, got {self.fill!r}")
 
     def explain(
         self,
         model: Model,
-        images: Tensor,
+        images: Images,
         targets: Targets = None,
         *,
         top: int = 1,
-        segments: Segments | Tensor | None = None,
+        segments: Segments | Tensor | Array | None = None,
         max_segments: int | None = None,
         seed: int | Tensor | None = None,
         differentiable: bool = False,
@@ -153,21 +151,20 @@ class Lime(NearestKeyword):
             num_samples=int(self.num_samples), kernel=self.kernel, surrogate=self.surrogate,
             forward=forward, seed=seed, keep_samples=keep_samples,
         )  # fmt: skip
-        changes: dict[str, Any] = {"seed": seed}
+        words = {**vars(self), "seed": seed, **words_of_scores(scores)}
         if segments is not None:
-            changes["segmenter"] = "given by the caller"
-        return dataclasses.replace(
-            explanation, settings=in_words(**{**vars(self), **changes}), explainer=self
-        )
+            words["segmenter"] = "given by the caller"
+        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
+        return dataclasses.replace(explanation, settings=in_words(**words), explainer=used)
 
     def samples(
         self,
         model: Model,
-        images: Tensor,
+        images: Images,
         targets: Targets = None,
         *,
         top: int = 1,
-        segments: Segments | Tensor | None = None,
+        segments: Segments | Tensor | Array | None = None,
         max_segments: int | None = None,
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
@@ -201,7 +198,7 @@ class Lime(NearestKeyword):
         )
 
     def _features(
-        self, images: Tensor, given: Segments | Tensor | None, max_segments: int | None
+        self, images: Tensor, given: Segments | Tensor | Array | None, max_segments: int | None
     ) -> Pixels:
         with undisturbed(images.device):
             if given is None:
@@ -228,7 +225,7 @@ class ExplainSettings(LimeSettings, total=False):
     """The keywords of :func:`explain`: fields of :class:`Lime`, and those of its ``explain``."""
 
     top: int
-    segments: Segments | Tensor | None
+    segments: Segments | Tensor | Array | None
     max_segments: int | None
     seed: int | Tensor | None
     differentiable: bool
@@ -237,7 +234,7 @@ class ExplainSettings(LimeSettings, total=False):
 
 
 def explain(
-    model: Model, images: Tensor, targets: Targets = None, **settings: Unpack[ExplainSettings]
+    model: Model, images: Images, targets: Targets = None, **settings: Unpack[ExplainSettings]
 ) -> Explanation:
     """``Lime(**fields).explain(model, images, targets, …)`` in one call.
 
@@ -260,8 +257,8 @@ def explain(
 
 def score_masks(
     model: Model,
-    images: Tensor,
-    segments: Segments | Tensor,
+    images: Images,
+    segments: Segments | Tensor | Array,
     fill: Fill | Tensor,
     masks: Tensor,
     targets: Targets = None,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words
+from torchlime._returns import check_fit, check_rounds
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
 from torchlime.explanation import Explanation
@@ -62,13 +63,15 @@ def local_fit(
         torch.OutOfMemoryError: not even a single row fits into a forward pass.
     """
     kind, count = features.kind, features.count
-    sampling = Sampling(model, features, scores, kernel, forward, num_samples, keep_samples)
+    sizes = check_rounds(rounds.sizes(num_samples), sampler)
+    sampling = Sampling(model, features, scores, kernel, forward, keep_samples)
     with undisturbed(count.device):
-        for size in rounds.sizes(num_samples):
-            samples = sampling.add(drawn(sampler, features, size, seed, sampling.first))
+        for place, size in enumerate(sizes):
+            design = drawn(sampler, features, size, seed, sampling.first)
+            samples = sampling.add(design, later=sum(sizes[place + 1 :]))
             with torch.set_grad_enabled(forward.differentiable):
-                fit = kind.fit(surrogate, samples.design, samples.scores, samples.weights, count)
-            if rounds.settled(fit, count):
+                fit = kind.fit(surrogate, *samples[:3], count)
+            if rounds.settled(check_fit(fit, samples.scores, features.bound), count):
                 break
         with torch.set_grad_enabled(forward.differentiable):
             carried = features.fields()
@@ -85,7 +88,7 @@ def local_fit(
     )  # fmt: skip
     return Explanation(
         targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        settings=words, **fields,
+        settings=words, explained=None if isinstance(scores, Classes) else scores, **fields,
     )  # fmt: skip
 
 
@@ -123,7 +126,7 @@ def local_samples(
     seed: int | Tensor = 0,
 ) -> Samples:
     """What :func:`local_fit` would fit in one round; arguments and errors are its."""
-    sampling = Sampling(model, features, scores, kernel, forward, num_samples)
+    sampling = Sampling(model, features, scores, kernel, forward)
     with undisturbed(features.count.device):
         return sampling.add(drawn(sampler, features, num_samples, seed))
 
@@ -133,7 +136,6 @@ class Sampling:
 
     Args:
         model, features, scores, kernel, forward: as for :func:`local_fit`.
-        num_samples: rows of all rounds.
         energy: compute it even if the kernel does not need it.
 
     Attributes:
@@ -147,31 +149,34 @@ class Sampling:
         scores: Scores,
         kernel: Kernel,
         forward: Forward,
-        num_samples: int,
         energy: bool = False,
     ):
-        batch, kind = len(features.count), features.kind
         self.features = features
+        self.scores = scores
         self.kernel = kernel
-        self.differentiable = forward.differentiable
-        self.box = BlackBox(model, features.count.device, forward, kind.these)
-        total = batch * (num_samples + kind.beside)
-        self.score = Predictions(self.box, scores, batch, forward, features.chunk_size, total)
+        self.forward = forward
+        self.box = BlackBox(model, features.count.device, forward, features.kind.these)
         self.first = 0
         self._wants_energy = energy or getattr(kernel, "needs_energy", False)
         self._designs: list[Tensor] = []
         self._scores: list[Tensor] = []
 
-    def add(self, design: Tensor) -> Samples:
-        """Score further rows [B,n,S] of the design; all samples so far."""
+    def add(self, design: Tensor, later: int = 0) -> Samples:
+        """Score further rows [B,n,S] of the design; all samples so far.
+
+        ``later`` is how many rows may follow.
+        """
         features, kind = self.features, self.features.kind
         beside = int(kind.beside and self.first == 0)
-        scores = self.score(features.rows(design, self.box, self.first), design.shape[1] + beside)
+        number = design.shape[1] + beside
+        if self.first == 0:
+            self._begin(len(design) * (number + later))
+        scores = self.score(features.rows(design, self.box, self.first), number)
         if self.first == 0:
             self._problems = features.problems(design, self.box)
             self._energy = features.energy() if self._wants_energy else None
         self.first += design.shape[1]
-        with torch.set_grad_enabled(self.differentiable):
+        with torch.set_grad_enabled(self.forward.differentiable):
             if not self._designs:
                 self._unmasked = scores[:, 0]
             self._scores.append(scores[:, beside:])
@@ -183,6 +188,12 @@ class Sampling:
             design, scores, weights.to(scores.dtype), self._unmasked,
             self.score.reference["targets"], self._energy, self._flags(scores),
         )  # fmt: skip
+
+    def _begin(self, total: int) -> None:
+        features = self.features
+        self.score = Predictions(
+            self.box, self.scores, len(features.count), self.forward, features.chunk_size, total
+        )
 
     def _flags(self, scores: Tensor) -> Tensor:
         finite = (scores.isfinite().all(dim=1) & self._unmasked.isfinite()).all(dim=1)
@@ -240,4 +251,10 @@ def scores_of_inputs(model: Model, inputs: Tensor, forward: Forward = Forward())
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    """Parts [B,n,…] as one [B,N,…]; a view where all are views of one draw for all inputs."""
+    if len(parts) == 1:
+        return parts[0]
+    batch = len(parts[0])
+    if batch > 1 and all(part.stride(0) == 0 for part in parts):
+        return torch.cat([part[:1] for part in parts], dim=1).expand(batch, -1, -1)
+    return torch.cat(parts, dim=1)

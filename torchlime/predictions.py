@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from torchlime._networks import Rewind, random_states
 from torchlime._precision import solve_dtype
+from torchlime._returns import check_reference, check_scores
 from torchlime.black_box import BlackBox, Forward, RefusedLayout, is_out_of_memory
 from torchlime.strategies import Block, Reference, Rows, Scores
 
@@ -28,17 +29,14 @@ class Chunk:
     Args:
         blocks: rectangles of [B,N], their rows one after another.
         size: how many rows the model gets; what the blocks lack is padding.
+        filled: how many of them are no padding.
         unmasked: how many of the rows, the first ones, are row 0 of an input.
     """
 
     blocks: list[Block]
     size: int
+    filled: int
     unmasked: int
-
-    @property
-    def filled(self) -> int:
-        """The rows that are no padding."""
-        return sum(_size(inputs) * _size(samples) for inputs, samples in self.blocks)
 
     def write(self, values: Tensor, to: Tensor) -> None:
         """Write values [size,T] of the rows to [B,N,T]."""
@@ -46,19 +44,20 @@ class Chunk:
         for inputs, samples in self.blocks:
             shape = (_size(inputs), _size(samples))
             stop = start + shape[0] * shape[1]
-            to[inputs, samples] = values[start:stop].unflatten(0, shape)
+            to[inputs, samples] = values[start:stop].view(*shape, values.shape[1])
             start = stop
 
     def by_row(self, values: Tensor) -> Tensor:
         """Values [B,…] of the inputs → [size,…]: for each row those of the input it belongs to."""
+        inputs, _ = self.blocks[0]
+        if len(self.blocks) == 1 and _size(inputs) == 1:
+            return values[inputs].expand(self.size, *values.shape[1:])
         parts = []
         for inputs, samples in self.blocks:
             shape = (-1, _size(samples), *values.shape[1:])
             parts.append(values[inputs, None].expand(shape).flatten(0, 1))
-        padding = self.size - sum(map(len, parts))
-        if padding:
-            parts.append(parts[-1][-1:].expand(padding, *values.shape[1:]))
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        padding = parts[-1][-1:].expand(self.size - self.filled, *values.shape[1:])
+        return torch.cat([*parts, padding])
 
 
 def _size(block: slice) -> int:
@@ -76,7 +75,7 @@ class Predictions:
         batch: B.
         forward: how rows pass through it.
         chunk_size: rows of a forward pass where ``forward`` names none.
-        total: rows of all rounds, for the progress.
+        total: rows of all rounds.
 
     Attributes:
         reference: what the unmasked rows fixed, by input; "targets" [B,T] int64 among it.
@@ -101,9 +100,9 @@ class Predictions:
         self.total = total
         self.reference: dict[str, Tensor] = {}
         self._index = torch.arange(batch, device=box.device)
-        self._size = min(forward.chunk_size or chunk_size, total)
+        self._most = forward.chunk_size or chunk_size
         self._done = 0
-        self._onward = random_states(box.device)
+        self._onward: Rewind | None = None  # where the rows so far left the random states
 
     def __call__(self, rows: Rows, samples: int) -> Tensor:
         """The scores [B,n,T] of ``samples`` rows of every input, in the solve's dtype.
@@ -112,12 +111,12 @@ class Predictions:
         """
         batch, first = len(self._index), self._done == 0
         left, scores = batch * samples, None
-        self._size = _even(left, self._size) if first else self._size
+        self._size = _even(left, self._most)
         alone = self.forward.differentiable  # each chunk prepares itself
         with torch.set_grad_enabled(alone), contextlib.nullcontext() if alone else self._prepared():
             while left:
                 chunk = self._chunk(batch * samples - left, samples, first)
-                found = self._tried(rows, chunk)
+                found = self._tried(rows, chunk, left)
                 if found is None:
                     continue
                 if scores is None:
@@ -136,10 +135,14 @@ class Predictions:
         stop = min(start + self._size, batch * samples)
         blocks = list(_blocks(start, stop, batch, samples, int(first)))
         unmasked = max(0, min(stop, batch) - start) if first else 0
-        return Chunk(blocks, self._size if self.forward.pad else stop - start, unmasked)
+        size = self._size if self.forward.pad else stop - start
+        return Chunk(blocks, size, stop - start, unmasked)
 
-    def _tried(self, rows: Rows, chunk: Chunk) -> Tensor | None:
-        """A chunk's scores; None where it must be made again, smaller or in another layout."""
+    def _tried(self, rows: Rows, chunk: Chunk, left: int) -> Tensor | None:
+        """A chunk's scores; None where it must be made again, smaller or in another layout.
+
+        ``left`` is how many rows of the round are to be scored.
+        """
         try:
             found, self.reference = self._scored(rows, chunk, self.reference)
             return found
@@ -150,8 +153,9 @@ class Predictions:
                 raise
             if chunk.size == 1:
                 raise torch.OutOfMemoryError(_NO_MEMORY) from error
-            self._size = _even(self.total - self._done, chunk.size // 2)
-        if self._done == 0:
+            self._most = chunk.size // 2
+            self._size = _even(left, self._most)
+        if self._done == 0 and self._onward is not None:
             self._onward()  # a model that draws begins again
         _release_memory(self.box.device)
         return None
@@ -172,7 +176,8 @@ class Predictions:
                 self._onward = random_states(self.box.device)
                 return result
 
-        return checkpoint(alone, self._onward, use_reentrant=False, preserve_rng_state=False)
+        onward = self._onward or random_states(self.box.device)
+        return checkpoint(alone, onward, use_reentrant=False, preserve_rng_state=False)
 
     def _score(
         self, rows: Rows, chunk: Chunk, known: Reference
@@ -181,19 +186,24 @@ class Predictions:
         index, reference = chunk.by_row(self._index), dict(known)
         if chunk.unmasked:
             with torch.no_grad():
-                found = self.scores.reference(outputs, index)
+                found = check_reference(self.scores.reference(outputs, index), chunk.size)
             new = {name: values[: chunk.unmasked] for name, values in found.items()}
             reference = (
                 {name: torch.cat([known[name], new[name]]) for name in new} if known else new
             )
-        return self.scores(outputs, index, _ByRow(chunk, reference)), reference
+        scores = self.scores(outputs, index, _ByRow(chunk, reference))
+        return check_scores(scores, (chunk.size, reference["targets"].shape[1])), reference
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[None]:
-        with self.box.prepared():
-            self._onward()
+        with self.box.prepared() as rewind:
+            if self._onward is None:
+                self._onward = rewind
+            else:
+                self._onward()
             yield
-            self._onward = random_states(self.box.device)
+            if self._done < self.total:  # another round may go on from here
+                self._onward = random_states(self.box.device)
 
 
 class _ByRow(Mapping[str, Tensor]):

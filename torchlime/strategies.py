@@ -115,7 +115,7 @@ class Features(Protocol):
             first: the number of the design's first row, above 0 in later rounds. Where the kind
                 scores the input beside the design, the first round has it as sample 0.
         """
-        ...
+        raise NotImplementedError(f"{type(self).__name__} must define rows()")
 
     def energy(self) -> Tensor | None:
         """Energy [B,S] for distances between inputs; None where there is none."""

@@ -3,10 +3,12 @@
 Convention:
     Scores are two pure functions. ``reference(outputs, rows)`` finds what the unmasked rows fix,
     such as the best classes: a mapping of tensors whose first axis runs over the rows, "targets"
-    [n,T] int64 among them. It is called with chunks that begin with unmasked rows, and only what it
-    says of these is kept. ``(outputs, rows, reference)`` gives the scores [n,T] of a chunk; there
-    ``reference`` holds, for every row, what was found for the input that the row belongs to.
-    ``rows`` [n] int64 is the number of that input, on the device of the inputs.
+    [n,T] int64 among them; where a target may be out of range, "in_range" [n] bool says so. It is
+    called with chunks that begin with unmasked rows, and only what it says of these is kept.
+
+    ``(outputs, rows, reference)`` gives the scores [n,T] of a chunk; there ``reference`` holds, for
+    every row, what was found for the input that the row belongs to. ``rows`` [n] int64 is the
+    number of that input, on the device of the inputs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +19,12 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import FLOATS, check_count, check_targets
-from torchlime._inputs import as_targets
+from torchlime._inputs import Array, as_targets
 
 Reference = Mapping[str, Tensor]
 # Anything that scores_of() takes; Scores objects are callable too.
-Targets = int | Tensor | Sequence[Any] | Callable[..., Tensor] | Literal["all"] | None
+Listed = Sequence[int] | Sequence[Sequence[int]]
+Targets = int | Tensor | Array | Listed | Callable[..., Tensor] | Literal["all"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +43,8 @@ class Classes:
     Example:
         >>> outputs, rows = torch.tensor([[0.1, 0.7, 0.2], [0.3, 0.3, 0.4]]), torch.tensor([0, 0])
         >>> best = Classes(top=2)
-        >>> found = best.reference(outputs, rows)["targets"][:1]  # of row 0
-        >>> best(outputs, rows, {"targets": found.expand(2, -1)}).tolist()
+        >>> found = best.reference(outputs, rows)["columns"][:1]  # of row 0
+        >>> best(outputs, rows, {"columns": found.expand(2, -1)}).tolist()
         [[0.699..., 0.200...], [0.300..., 0.400...]]
     """
 
@@ -52,15 +55,16 @@ class Classes:
         """The targets [n,T] of each row, and whether all of them are classes: "in_range" [n]."""
         scores = class_scores(outputs, rows)
         targets = self._resolved(scores, rows)
-        in_range = (targets >= 0) & (targets < scores.shape[1])
-        return {"targets": targets, "in_range": in_range.all(dim=1)}
+        columns = targets.clamp(0, scores.shape[1] - 1)
+        in_range = (columns == targets).all(dim=1)
+        return {"targets": targets, "columns": columns, "in_range": in_range}
 
     def __call__(self, outputs: Any, rows: Tensor, reference: Reference) -> Tensor:
         """The scores [n,T] of the targets; a target out of range has the nearest class's."""
         scores = class_scores(outputs, rows)
         if isinstance(self.targets, str):
             return scores
-        return scores.gather(1, reference["targets"].clamp(0, scores.shape[1] - 1))
+        return scores.gather(1, reference["columns"])
 
     def _resolved(self, scores: Tensor, rows: Tensor) -> Tensor:
         count, classes = scores.shape
@@ -103,6 +107,11 @@ class Computed:
         """What the function returns, [n,T]."""
         what = "the function of (outputs, rows) given as targets"
         return _matrix(self.function(outputs, rows), rows, what)
+
+
+def words_of_scores(scores: Any) -> dict[str, str]:
+    """Scores that are no classes, for the settings of an explanation."""
+    return {} if isinstance(scores, Classes) else {"scores": repr(scores)}
 
 
 def class_scores(outputs: Any, rows: Tensor) -> Tensor:

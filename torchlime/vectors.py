@@ -10,9 +10,9 @@ from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, check_positive, is_integer
 from torchlime._estimator import Estimator
-from torchlime._inputs import as_vectors
+from torchlime._inputs import Array, as_vectors
 from torchlime._provenance import in_words
-from torchlime._settings import NearestKeyword, check_keywords
+from torchlime._settings import Settings, check_keywords
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
@@ -21,12 +21,12 @@ from torchlime.local import Samples, local_fit, local_samples
 from torchlime.noise import Gaussian
 from torchlime.strategies import Kernel, Sampler, Surrogate
 from torchlime.surrogates import Ridge
-from torchlime.targets import Targets, scores_of
+from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
 
 
-@dataclass(frozen=True, kw_only=True)
-class VectorLime(NearestKeyword):
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VectorLime(Settings):
     """The settings of an explanation of vectors; :meth:`explain` runs it.
 
     The model scores z = x + scale · ε, and a weighted linear surrogate g(z) = b + β·z is fitted to
@@ -76,7 +76,7 @@ class VectorLime(NearestKeyword):
         ['age', 'weight', 'height']
     """
 
-    scale: float | Tensor = 0.1
+    scale: float | Tensor | Array = 0.1
     num_samples: int = 1000
     sampler: Sampler = Gaussian(antithetic=True)
     kernel: Kernel | None = None
@@ -87,7 +87,7 @@ class VectorLime(NearestKeyword):
 
     def __post_init__(self) -> None:
         check_count(self.num_samples, "num_samples", 2)
-        if not isinstance(self.scale, Tensor):
+        if not (isinstance(self.scale, Tensor) or hasattr(self.scale, "__array__")):
             check_positive(self.scale, "scale")
         if not is_integer(self.seed):
             raise TypeError(
@@ -101,7 +101,7 @@ class VectorLime(NearestKeyword):
     def explain(
         self,
         model: Any,
-        x: Tensor,
+        x: Tensor | Array,
         targets: Targets = None,
         *,
         top: int = 1,
@@ -146,13 +146,14 @@ class VectorLime(NearestKeyword):
             keep_samples=keep_samples,
         )  # fmt: skip
         used = dataclasses.replace(self, kernel=kernel)
-        settings = in_words(**{**vars(used), "seed": seed})
+        settings = in_words(**{**vars(used), "seed": seed, **words_of_scores(scores)})
+        used = dataclasses.replace(used, seed=int(seed)) if is_integer(seed) else used
         return dataclasses.replace(explanation, settings=settings, explainer=used)
 
     def samples(
         self,
         model: Any,
-        x: Tensor,
+        x: Tensor | Array,
         targets: Targets = None,
         *,
         top: int = 1,
@@ -195,7 +196,7 @@ class VectorLime(NearestKeyword):
 class VectorSettings(TypedDict, total=False):
     """The fields of :class:`VectorLime`."""
 
-    scale: float | Tensor
+    scale: float | Tensor | Array
     num_samples: int
     sampler: Sampler
     kernel: Kernel | None
@@ -208,14 +209,17 @@ class ExplainVectorSettings(VectorSettings, total=False):
     """The keywords of :func:`explain_vector`."""
 
     top: int
-    seed: int | Tensor
+    seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
     progress: Progress | None
 
 
 def explain_vector(
-    model: Any, x: Tensor, targets: Targets = None, **settings: Unpack[ExplainVectorSettings]
+    model: Any,
+    x: Tensor | Array,
+    targets: Targets = None,
+    **settings: Unpack[ExplainVectorSettings],
 ) -> Explanation:
     """``VectorLime(**fields).explain(model, x, targets, …)`` in one call.
 

@@ -9,8 +9,9 @@ Distances:
         0 where the fill equals the image.
 
 Convention:
-    A kernel is called with masks [B,N,S] (bool, or floats in [0,1]), count [B] and energy. Where it
-    has a method ``of_noise``, noise goes there; any other callable gets noise in the masks' place.
+    A kernel is called with masks [B,N,S] bool, count [B] and energy. Where it has a method
+    ``of_noise``, the pipeline gives it noise there; any other callable gets noise in the masks'
+    place. So a float design is noise in ``__call__`` too, for those who wrap a kernel.
 """
 
 from collections.abc import Callable
@@ -55,6 +56,8 @@ class Exponential:
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of masks [B,N,S], in (0,1]."""
+        if masks.is_floating_point():
+            return self.of_noise(masks, count)
         return self._of(_distances(self.distance, masks, count, energy))
 
     def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
@@ -90,6 +93,8 @@ class InverseDistance:
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of masks [B,N,S]; all 1 where every distance is 0."""
+        if masks.is_floating_point():
+            return self.of_noise(masks, count)
         return self._of(_distances(self.distance, masks, count, energy))
 
     def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
@@ -157,6 +162,8 @@ class WithoutUnmasked:
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
         """Weights [B,N] of masks [B,N,S]."""
+        if masks.is_floating_point():
+            return self.of_noise(masks, count)
         weights = self.kernel(masks, count, energy)
         return torch.cat([torch.zeros_like(weights[:, :1]), weights[:, 1:]], dim=1)
 
@@ -179,8 +186,6 @@ def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | No
                 "(image - fill)**2"
             )
         return _hidden_share(masks, energy.to(solve_dtype(masks.device))).sqrt()
-    if masks.is_floating_point():
-        return _soft_distances(name, masks, count)
     dtype = solve_dtype(masks.device)
     kept = masks.sum(dim=-1)
     if name == "cosine":
@@ -188,20 +193,12 @@ def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | No
     return (count[:, None] - kept).to(dtype).sqrt()
 
 
-def _soft_distances(name: Distance, masks: Tensor, count: Tensor) -> Tensor:
-    """The same of masks that are floats in [0,1]."""
-    dtype = solve_dtype(masks.device)
-    kept, squares = masks.sum(-1, dtype=dtype), masks.to(dtype).square().sum(-1)
-    if name == "cosine":
-        norms = (squares * count[:, None]).sqrt()
-        return 1 - kept / torch.where(norms > 0, norms, 1.0)
-    return (count[:, None] - 2 * kept + squares).clamp(min=0).sqrt()
-
-
 def _lengths(name: Distance, noise: Tensor) -> Tensor:
     """Euclidean length [B,N] of noise [B,N,F]."""
     if name != "euclidean":
-        raise ValueError(f"distance={name!r} is one of masks; noise takes 'euclidean'")
+        raise ValueError(
+            f"distance={name!r} is one of masks, which are bool; noise takes 'euclidean'"
+        )
     dtype = solve_dtype(noise.device)
     batch, samples, width = noise.shape
     lengths = noise.new_empty(batch, samples, dtype=dtype)
@@ -216,12 +213,7 @@ def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:
     shares = (energy / torch.where(total > 0, total, 1.0))[..., None]
     batch, samples, width = masks.shape
     hidden = [
-        torch.bmm(_hidden(masks[:, rows]).to(energy.dtype), shares)[..., 0]
+        torch.bmm((~masks[:, rows]).to(energy.dtype), shares)[..., 0]
         for rows in row_blocks(samples, batch * width, masks.device)
     ]
     return torch.cat(hidden, dim=1)
-
-
-def _hidden(masks: Tensor) -> Tensor:
-    """How far each feature is hidden."""
-    return (1 - masks).square() if masks.is_floating_point() else ~masks

@@ -81,6 +81,8 @@ def default_chunk_size(device: torch.device, pixels: int) -> int:
 
 def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
     filled = fill if isinstance(fill, Tensor) else fill(images, segments)
+    if not isinstance(filled, Tensor):
+        raise TypeError(f"fill must return a tensor, got {type(filled).__name__}")
     check_same_device(filled, images, "fill")
     try:
         return filled.to(images.dtype).expand_as(images)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_positive, check_same_device
+from torchlime._inputs import Array
 from torchlime._kinds import VECTORS
 from torchlime._precision import solve_dtype
 from torchlime._problems import Problem, flag
@@ -27,7 +28,7 @@ class Vectors(Features):
 
     kind = VECTORS
 
-    def __init__(self, x: Tensor, scale: float | Tensor):
+    def __init__(self, x: Tensor, scale: float | Tensor | Array):
         batch, width = x.flatten(1).shape
         self.x = x
         self.vectors = x.flatten(1).to(solve_dtype(x.device))
@@ -56,8 +57,10 @@ class Vectors(Features):
         return {"vectors": self.vectors, "scale": self.scale}
 
 
-def _scales(scale: float | Tensor, x: Tensor, vectors: Tensor) -> Tensor:
+def _scales(scale: float | Tensor | Array, x: Tensor, vectors: Tensor) -> Tensor:
     """The scale of every feature: [B,F], like ``vectors``."""
+    if hasattr(scale, "__array__") and not isinstance(scale, Tensor | float):
+        scale = torch.as_tensor(scale).to(x.device)
     if not isinstance(scale, Tensor):
         check_positive(scale, "scale")
         return torch.full_like(vectors, float(scale))

@@ -1,5 +1,7 @@
 """What several metrics need of an explanation."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from torchlime._labelmap import Segments
 from torchlime._problems import Problem
 from torchlime.explanation import Explanation, label_map_of
 from torchlime.lime import Lime
+from torchlime.targets import Computed
 
 
 def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
@@ -33,3 +36,27 @@ def explainer_of(explanation: Explanation) -> Lime:
             "strategies, or was not made by torchlime.Lime; explain again"
         )
     return explanation.explainer
+
+
+def targets_of(explanation: Explanation) -> Any:
+    """What metrics score: the explained classes, or the function that was explained.
+
+    Raises:
+        ValueError: it was explained by an object that fixes something on the unmasked input, such
+            as the best region; perturbed images alone do not say what that was.
+    """
+    explained = explanation.explained
+    if explained is None:
+        if "scores" in explanation.settings:
+            scores = explanation.settings["scores"]
+            raise ValueError(
+                f"the explanation was loaded from a file, and explains {scores}, not classes: "
+                "explain again"
+            )
+        return explanation.targets
+    if not isinstance(explained, Computed):
+        raise ValueError(
+            f"metrics score classes, or a function of (outputs, rows), and not {explained!r}: "
+            "explain such a function"
+        )
+    return explained

@@ -8,21 +8,23 @@ from torch import Tensor
 
 from torchlime._checks import (
     check_count,
-    check_images,
     check_same_device,
     is_integer,
 )
+from torchlime._inputs import Images, as_images, as_vectors
 from torchlime.black_box import Forward, Model
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, score_masks
+from torchlime.local import Samples
 from torchlime.masks import present
-from torchlime.metrics._shared import explainer_of, segments_of, unless_broken
+from torchlime.metrics._shared import explainer_of, segments_of, targets_of, unless_broken
 from torchlime.strategies import Fill
+from torchlime.vectors import VectorLime
 
 
 def deletion(
     model: Model,
-    images: Tensor,
+    images: Images,
     explanation: Explanation,
     *,
     fill: Fill | Tensor | None = None,
@@ -62,7 +64,7 @@ def deletion(
 
 def insertion(
     model: Model,
-    images: Tensor,
+    images: Images,
     explanation: Explanation,
     *,
     fill: Fill | Tensor | None = None,
@@ -87,7 +89,7 @@ def insertion(
 
 def fidelity(
     model: Model,
-    images: Tensor,
+    images: Images,
     explanation: Explanation,
     *,
     seed: int | Tensor,
@@ -98,6 +100,8 @@ def fidelity(
     1 − Σ w (y − g(z))² / Σ w (y − ȳ)² over fresh samples of the explanation's own sampler, fill
     and kernel, without the whole image, with the surrogate g and the weighted mean ȳ.
     ``explanation.fidelity`` is the same on the samples of the fit, which flatters.
+
+    Vectors take fresh noise, and all of its samples.
 
     Convention:
         At most 1; below 0 where a constant would do better; 0 where the scores do not vary. Of
@@ -119,29 +123,30 @@ def fidelity(
     if is_integer(seed) and seed == explanation.settings["seed"]:
         raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
 
-    explainer = explainer_of(explanation)
+    explainer = explanation.explainer
+    if not isinstance(explainer, VectorLime):
+        explainer = explainer_of(explanation)
     if num_samples is not None:
         explainer = dataclasses.replace(explainer, num_samples=num_samples)
-    fresh = explainer.samples(
-        model, images, explanation.targets, segments=segments_of(explanation), seed=seed
-    )
-    # The first row, the whole image, was in the fit too.
-    kept, scores = fresh.design[:, 1:].to(fresh.scores.dtype), fresh.scores[:, 1:]
-    fitted = kept @ explanation.coefficients.mT + explanation.intercepts[:, None]
-    r2 = _weighted_r2(scores, fitted, fresh.weights[:, 1:, None])
-    return unless_broken(r2, explanation)
+    targets = targets_of(explanation)
+    if isinstance(explainer, VectorLime):
+        samples = explainer.samples(model, as_vectors(images, model), targets, seed=seed)
+    else:
+        segments = segments_of(explanation)
+        samples = explainer.samples(model, images, targets, segments=segments, seed=seed)
+    return unless_broken(_weighted_r2(samples, explanation), explanation)
 
 
 def _area(
     model: Model,
-    images: Tensor,
+    images: Images,
     explanation: Explanation,
     fill: Fill | Tensor | None,
     shown: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
     segments = segments_of(explanation)
-    check_images(images)
+    images = as_images(images, model)
     check_same_device(segments.labels, images, "the explanation")
     explainer, forward = explanation.explainer, Forward()
     if isinstance(explainer, Lime):
@@ -155,7 +160,7 @@ def _area(
     step = torch.arange(segments.bound + 1, device=images.device)[:, None]
     masks = shown(ranks, step) & exists[:, None]  # [B,T,S+1,S]
     scores = score_masks(
-        model, images, segments, fill, masks.flatten(1, 2), explanation.targets, forward=forward
+        model, images, segments, fill, masks.flatten(1, 2), targets_of(explanation), forward=forward
     )
     own = scores.unflatten(1, (targets, segments.bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
     count = explanation.segment_count[:, None, None]
@@ -165,8 +170,16 @@ def _area(
     )
 
 
-def _weighted_r2(scores: Tensor, fitted: Tensor, weights: Tensor) -> Tensor:
+def _weighted_r2(samples: Samples, explanation: Explanation) -> Tensor:
     """1 − Σ w (y − g)² / Σ w (y − ȳ)² over the samples: [B,T]; 0 where the scores do not vary."""
+    scores, weights = samples.scores, samples.weights[..., None]
+    design = samples.design.to(scores.dtype)
+    if explanation.scale is None:  # the first row, the whole image, was in the fit too
+        design, scores, weights = design[:, 1:], scores[:, 1:], weights[:, 1:]
+        origin = explanation.intercepts
+    else:
+        design, origin = design * explanation.scale[:, None], explanation.local_predictions
+    fitted = design @ explanation.coefficients.mT + origin[:, None]
     mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)
     unexplained = (weights * (scores - fitted).square()).sum(1)
     variation = (weights * (scores - mean).square()).sum(1)

@@ -49,7 +49,12 @@ class Lasso:
                 raise ValueError(f"fraction must lie in (0, 1], got {self.fraction!r}")
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
-        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features."""
+        """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.
+
+        A design of floats is noise, for those who wrap a surrogate.
+        """
+        if masks.is_floating_point():
+            return self.of_noise(masks, scores, weights, count)
         return self._solved(NormalEquations(masks, scores, weights, count))
 
     def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:

@@ -4,20 +4,15 @@ import dataclasses
 import math
 import operator
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchlime import metrics, plot
-from torchlime._checks import (
-    check_count,
-    check_images,
-    check_object,
-    check_targets,
-    check_vectors,
-    device_of,
-)
+from torchlime._checks import check_count, check_object, check_targets, device_of
+from torchlime._inputs import Array, Images, as_images, as_targets, as_vectors
 from torchlime._networks import networks_of
 from torchlime.black_box import Model
 from torchlime.explanation import Explanation, label_map_of
@@ -81,8 +76,8 @@ class ExplanationLogger:
     def __init__(
         self,
         explainer: Lime | VectorLime,
-        images: Tensor,
-        targets: int | Tensor | None,
+        images: Images,
+        targets: int | Tensor | Array | Sequence[int] | None,
         sink: Any,
         *,
         every: int = 1,
@@ -91,7 +86,8 @@ class ExplanationLogger:
     ):
         if not isinstance(explainer, Lime | VectorLime):
             raise TypeError(f"explainer must be a Lime(...) or VectorLime(...), got {explainer!r}")
-        check_images(images) if isinstance(explainer, Lime) else check_vectors(images)
+        images = (as_images if isinstance(explainer, Lime) else as_vectors)(images, None)
+        targets = as_targets(targets, images.device)
         check_targets(targets, len(images), images.device, "the images are")
         check_count(every, "every")
         if objects is not None:
