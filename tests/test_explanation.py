@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlime import Explanation, Lime, explain_vector
+from torchlime import Explanation, Lime, explain, explain_vector
 from torchlime.explanation import Problem
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
@@ -306,15 +306,28 @@ DAMAGE = {
     "weights": lambda t: t[:, :, None],
     "energy": lambda t: t[:, :2],
 }
+RANGES = {
+    "targets": lambda t: t - 5,
+    "effective_samples": lambda t: -t,
+    "standard_errors": lambda t: t - 1,
+    "fidelity": lambda t: t + 7,
+    "weights": lambda t: -t,
+    "energy": lambda t: t - 10,
+    "coefficients": lambda t: t.half(),
+}
 
 
-@pytest.mark.parametrize("name", DAMAGE)
-def test_every_field_is_checked_when_it_is_loaded(images, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [*DAMAGE.items(), *RANGES.items()],
+    ids=[*DAMAGE, *(f"{n} range" for n in RANGES)],
+)
+def test_every_field_is_checked_when_it_is_loaded(images, tmp_path, name, damage):
     kernel = Exponential(1.0, "pixel_euclidean")
     e = Lime(segmenter=Grid(2, 3), num_samples=64, kernel=kernel).explain(
         model, images, top=2, keep_samples=True
     )
-    wrong = dataclasses.replace(e, **{name: DAMAGE[name](getattr(e, name))})
+    wrong = dataclasses.replace(e, **{name: damage(getattr(e, name))})
     wrong.save(tmp_path / "wrong.npz")
     with pytest.raises(ValueError, match=f"wrong.npz is not a saved explanation: {name} must"):
         Explanation.load(tmp_path / "wrong.npz")
@@ -377,6 +390,44 @@ def test_files_of_version_1_load(explanation, tmp_path):
     assert loaded.segments is None
     assert loaded.kind == vectors.kind
     assert loaded[0].as_list() == vectors[0].as_list()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"settings": ["ab"]}, "settings must map names to texts and numbers"),
+        ({"settings": {"a": {"b": 1}}}, "settings must map names"),
+        (
+            {"kind": {"design": "masks", "part": "x" * 10**5, "input": "image"}},
+            "must be short texts",
+        ),
+        ({"kind": {"design": "masks", "part": "a\nb", "input": "image"}}, "must be short texts"),
+        ({"kind": {"design": "else", "part": "a", "input": "b"}}, "design of kind must be one of"),
+        ({"kind": {}}, "kind must name"),
+        ({"format": 0}, "its format is 0, known ones are 1 to 2"),
+        ({"format": 1.5}, "its format is 1.5"),
+    ],
+)
+def test_the_record_is_checked(explanation, tmp_path, changes, message):
+    explanation.save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as archive:
+        record = json.loads(str(archive["record"])) | changes
+    rewritten(tmp_path / "e.npz", record=np.array(json.dumps(record)))
+    with pytest.raises(ValueError, match=f"e.npz is not a saved explanation: .*{message}"):
+        Explanation.load(tmp_path / "e.npz")
+
+
+def test_label_maps_take_little_room_and_come_back_as_they_were(tmp_path):
+    labels = torch.arange(90_000).view(300, 300) // 225
+    e = explain(model, torch.rand(1, 3, 300, 300), segments=labels, num_samples=16)
+    e.save(tmp_path / "e.npz")
+    with np.load(tmp_path / "e.npz") as archive:
+        assert archive["segments"].dtype == np.uint16
+    loaded = Explanation.load(tmp_path / "e.npz", max_bytes=300_000)
+    assert torch.equal(loaded.segments, e.segments)
+    assert loaded.segments.dtype == torch.int64
+    with pytest.raises(ValueError, match="more than 100000"):
+        Explanation.load(tmp_path / "e.npz", max_bytes=100_000)
 
 
 def test_a_bomb_is_refused_before_it_is_inflated(explanation, tmp_path):

@@ -191,3 +191,73 @@ def test_mypy_sees_a_wrong_keyword_and_a_wrong_type(tmp_path):
     assert not [line for line in lines if "right.py" in line], run.stdout
     assert any("keyword.py" in line and '"num_sample"' in line for line in lines), run.stdout
     assert any("type.py" in line and '"num_samples"' in line for line in lines), run.stdout
+
+
+def test_one_segment_is_told():
+    with pytest.warns(
+        UserWarning, match=r"one segment as a whole, .* Slic\(num_segments=50\)"
+    ) as w:
+        explain(model, PIXELS, segments=torch.zeros(8, 8).long(), num_samples=8)
+    assert w[0].filename == __file__
+
+
+def test_a_label_map_in_the_segmenters_place_is_told_where_it_goes():
+    with pytest.raises(TypeError, match=r"segmenter must .* got a label map, .* explain\(seg"):
+        explain(model, PIXELS, segmenter=np.zeros((8, 8), int))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda P: P.new("I;16", (8, 8)), ValueError, "mode 'I;16' has no range that is known"),
+        (lambda P: P.new("F", (8, 8)), ValueError, "mode 'F' has no range that is known"),
+        (
+            lambda P: [P.new("L", (8, 8)), P.new("RGB", (8, 8))],
+            ValueError,
+            "must have one channels",
+        ),
+        (lambda P: [], ValueError, "must hold at least one image, got an empty list"),
+        (
+            lambda P: np.zeros((3, 8, 9)),
+            ValueError,
+            r"no image .*np.moveaxis\(image, 0",
+        ),
+        (lambda P: [np.zeros((8, 8, 3)), np.zeros((8, 8, 3), np.uint8)], ValueError, "one dtype"),
+    ],
+)
+def test_pictures_and_arrays_that_cannot_be_meant(make, error, message):
+    Image = pytest.importorskip("PIL.Image")
+    with pytest.raises(error, match=message):
+        explain(model, make(Image), **SETTINGS)
+
+
+def test_transparency_is_laid_on_white_and_byte_orders_are_turned():
+    Image = pytest.importorskip("PIL.Image")
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    white = explain(model, torch.ones(1, 3, 8, 8), **SETTINGS)
+    same(explain(model, clear, **SETTINGS), white)
+    big = PIXELS.permute(0, 2, 3, 1).numpy().astype(">f4")
+    same(explain(model, big, **SETTINGS), explain(model, PIXELS, **SETTINGS))
+
+
+def test_settings_of_vectors_compare_too():
+    one, other = VectorLime(scale=torch.ones(3)), VectorLime(scale=torch.ones(3))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one != VectorLime(scale=torch.zeros(3))
+    assert one != VectorLime(scale=0.1)
+
+
+def test_a_subclass_may_take_arguments_of_its_own():
+    class Named(Lime):
+        def __init__(self, name, **settings):
+            super().__init__(**settings)
+            object.__setattr__(self, "name", name)
+
+    assert Named("x", num_samples=64).num_samples == 64
+
+
+def test_the_explainer_of_an_explanation_draws_its_masks():
+    e = explain(model, PIXELS, seed=np.int64(7), keep_samples=True, **SETTINGS)
+    assert e.settings["seed"] == e.explainer.seed == 7
+    assert torch.equal(e.explainer.samples(model, PIXELS).design, e.masks)

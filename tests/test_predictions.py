@@ -600,6 +600,51 @@ def test_threads_share_a_network_in_train_mode_and_leave_no_trace(net, images, f
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
 
 
+def test_threads_that_draw_leave_the_random_states(images):
+    """Each call restored a state that it had noted inside another's."""
+
+    class Drawing(nn.Module):
+        def forward(self, x):
+            time.sleep(0.001)
+            return x.mean((2, 3)) + torch.rand(1) + random.random() + np.random.rand()  # noqa: NPY002
+
+    explainer = lime.Lime(segmenter=Grid(2, 3), num_samples=16, chunk_size=4)
+    states = rng_states()
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: explainer.explain(Drawing(), images, 0), range(12)))
+        assert rng_states() == states
+
+
+class Stubborn(nn.Module):
+    """A network that fails once when its mode is set, after it has set that of its parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.dropout = nn.Dropout()
+        self.fails = True
+
+    def train(self, mode=True):
+        super().train(mode)
+        if self.fails and not mode:
+            raise RuntimeError("not now")
+        return self
+
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+def test_an_error_while_modes_are_set_leaves_none_behind(images):
+    network = Stubborn()
+    explainer = lime.Lime(segmenter=Grid(2, 3), num_samples=16)
+    with pytest.raises(RuntimeError, match="not now"):
+        explainer.explain(network, images, 0)
+    assert [module.training for module in network.modules()] == [True, True]
+    network.fails = False
+    explainer.explain(network, images, 0)
+    assert [module.training for module in network.modules()] == [True, True]
+
+
 def test_a_call_within_a_call_leaves_the_modes_to_the_outer_one(net, images):
     explainer = lime.Lime(segmenter=Grid(2, 3), num_samples=16)
 

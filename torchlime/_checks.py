@@ -112,7 +112,9 @@ def check_callables(**strategies: Any) -> None:
     """Raise unless each can be called."""
     for name, strategy in strategies.items():
         if not callable(strategy):
-            raise TypeError(f"{name} must be callable, got {strategy!r}")
+            is_map = name == "segmenter" and hasattr(strategy, "shape")
+            got = "a label map, which goes to explain(segments=)" if is_map else repr(strategy)
+            raise TypeError(f"{name} must be callable, got {got}")
 
 
 def check_rows(num_samples: Any, first: Any) -> None:

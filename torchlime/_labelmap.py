@@ -13,6 +13,7 @@ from torch import Tensor
 from torchlime._checks import check_count, check_same_device
 from torchlime._inputs import Array, as_label_map
 from torchlime._precision import solve_dtype
+from torchlime._warn import warn
 
 
 class Segments(NamedTuple):
@@ -165,3 +166,13 @@ def as_segments(
         check_same_device(labels, images, "segments")
     height, width = images.shape[2:]
     return segments_from_labels(labels, len(images), (height, width), max_segments)
+
+
+def warn_of_one_segment(segments: Segments) -> None:
+    """Say that an image has nothing to tell apart, where the host knows it."""
+    on_host = segments.count.device.type == "cpu"
+    if segments.bound == 1 or (on_host and bool((segments.count == 1).any())):  # free on a CPU
+        warn(
+            "an image is one segment as a whole, so that there is nothing to tell apart; ask for "
+            "more segments: Slic(num_segments=50), or a label map of your own"
+        )

@@ -122,14 +122,13 @@ def evaluating(
         modules: of the networks, each once.
         device: whose generator may be drawn from.
     """
-    rewind = random_states(device)
     lent: list[nn.Module] = []
-    try:
-        _lend(networks, modules, lent)
-        yield rewind
-    finally:
-        _take_back(lent)
-        rewind()
+    with _drawing.undone(device) as rewind:
+        try:
+            _lend(networks, modules, lent)
+            yield rewind
+        finally:
+            _take_back(lent)
 
 
 def _lend(
@@ -155,6 +154,45 @@ def _take_back(modules: Sequence[nn.Module]) -> None:
             _lent[id(module)].calls -= 1
         free = [_lent.pop(id(module)) for module in modules if not _lent[id(module)].calls]
         _restore_modes([lent.module for lent in free], [lent.mode for lent in free])
+
+
+class _Drawing:
+    """Calls that may draw random numbers, in this thread and in others.
+
+    A call sets the generators back to where it found them. Where calls of several threads overlap,
+    what one found is in the middle of another: then the last sets them back to before the first.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: list[int] = []
+        self._overlap = False
+        self._first: Rewind | None = None
+
+    @contextlib.contextmanager
+    def undone(self, device: torch.device) -> Iterator[Rewind]:
+        """The random states come back afterwards; yields what sets them back now."""
+        own = threading.get_ident()
+        with self._lock:
+            rewind = random_states(device)
+            if not self._threads:
+                self._first, self._overlap = rewind, False
+            self._overlap |= any(thread != own for thread in self._threads)
+            self._threads.append(own)
+        try:
+            yield rewind
+        finally:
+            with self._lock:
+                self._threads.remove(own)
+                if not self._overlap:
+                    rewind()
+                elif not self._threads and self._first is not None:
+                    self._first()
+                if not self._threads:
+                    self._first = None
+
+
+_drawing = _Drawing()
 
 
 def random_states(device: torch.device) -> Rewind:

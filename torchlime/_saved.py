@@ -36,14 +36,20 @@ def save(
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     named = {"design": design, "part": kind.part, "input": kind.input}
     record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)})
+    if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
+        arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
     arrays["record"] = np.array(record)
     # No allow_pickle=False: before numpy 2.2 it would become an array. No tensor holds objects.
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Kind, dict[str, Any]]:
+def load(
+    path: str | os.PathLike[str], max_bytes: int
+) -> tuple[dict[str, Tensor], Kind, dict[str, Any]]:
     """The tensors on the CPU, checked, the kind and the settings of a saved explanation.
+
+    ``max_bytes`` is how much memory the arrays of the file may take.
 
     Raises:
         OSError: the file cannot be read.
@@ -54,7 +60,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Kind, dict[st
     check_file(path, "explanation")
     with open(path, "rb") as file:
         try:
-            check_archive(file, "explanation")
+            check_archive(file, "explanation", max_bytes)
             with np.load(file, allow_pickle=False) as archive:
                 # numpy before 2.2 took the keyword allow_pickle for an array.
                 names = [name for name in archive.files if name != "allow_pickle"]
@@ -63,10 +69,12 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Kind, dict[st
             if record["format"] not in range(1, FORMAT + 1):
                 known = f"1 to {FORMAT}"
                 raise ValueError(f"its format is {record['format']}, known ones are {known}")
+            if arrays.get("segments", np.empty(0)).dtype.kind == "u":
+                arrays["segments"] = arrays["segments"].astype(np.int64)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
-            return tensors, kind, dict(record["settings"])
+            return tensors, kind, _checked_settings(record["settings"])
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
             raise ValueError(reason) from error
@@ -78,8 +86,23 @@ def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
             return Masks()
         tensors.pop("segments", None)
         return Noise()
-    named = dict(record["kind"])
-    return _KINDS[named.pop("design")](**{name: str(word) for name, word in named.items()})
+    named = record["kind"]
+    if not isinstance(named, dict) or named.keys() != {"design", "part", "input"}:
+        raise ValueError('kind must name "design", "part" and "input"')
+    words = [named["part"], named["input"]]
+    if not all(isinstance(word, str) and word.isprintable() and len(word) <= 60 for word in words):
+        raise ValueError("the words of kind must be short texts")
+    if named["design"] not in _KINDS:
+        raise ValueError(f"the design of kind must be one of {sorted(_KINDS)}")
+    return _KINDS[named["design"]](*words)
+
+
+def _checked_settings(settings: Any) -> dict[str, Any]:
+    if not isinstance(settings, dict) or not all(
+        isinstance(value, str | int | float | None) for value in settings.values()
+    ):
+        raise ValueError("settings must map names to texts and numbers")
+    return settings
 
 
 def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
@@ -109,7 +132,10 @@ def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
 
 
 _Type = tuple[str, Callable[[Tensor], bool]]
-_REAL: _Type = ("of real numbers", torch.is_floating_point)
+_REAL: _Type = (
+    "of float32 or float64",
+    lambda tensor: tensor.dtype in (torch.float32, torch.float64),
+)
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
 _OPTIONAL = {"masks", "sample_scores", "weights", "energy"}
@@ -120,7 +146,8 @@ def _expected(
 ) -> dict[str, tuple[tuple[int, ...], _Type]]:
     """Shape and type of every field; -1 is any size."""
     batch, targets, width = shape
-    samples = tensors["masks"].shape[1] if tensors.get("masks", torch.empty(0)).dim() == 3 else -1
+    sampled = [tensors[name] for name in ("masks", "sample_scores", "weights") if name in tensors]
+    samples = sampled[0].shape[1] if sampled and sampled[0].dim() > 1 else -1
     per_target: dict[str, tuple[tuple[int, ...], _Type]] = dict.fromkeys(
         ("intercepts", "fidelity", "scores", "local_predictions"), ((batch, targets), _REAL)
     )
@@ -154,6 +181,14 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     known = sum(Problem)
     if not bool(((problems >= 0) & (problems <= known)).all()):
         raise ValueError(f"problems must lie in 0…{known}")
+    out_of_range = (problems & Problem.TARGET_OUT_OF_RANGE)[:, None] != 0
+    if not bool(((tensors["targets"] >= 0) | out_of_range).all()):
+        raise ValueError("targets must be 0 or above where problems do not say otherwise")
+    for name in ("standard_errors", "effective_samples", "weights", "energy"):
+        if name in tensors and bool((tensors[name] < 0).any()):
+            raise ValueError(f"{name} must not be negative")
+    if bool((tensors["fidelity"] > 1 + 1e-9).any()):
+        raise ValueError("fidelity must be at most 1")
     segments = tensors.get("segments")
     if segments is None:
         return

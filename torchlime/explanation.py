@@ -233,23 +233,21 @@ class Explanation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed .npz: arrays and a JSON record, no pickle.
 
-        Wholly or not at all. What is live, the explainer, is kept in words alone.
-
-        Raises:
-            OSError: the file cannot be written.
+        Wholly or not at all; an OSError says why. What is live is kept in words alone.
         """
         _saved.save(self.tensors(), self.kind, self.settings, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "Explanation":
+    def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":
         """Read what :meth:`save` wrote, onto the CPU.
+
+        Nothing is inflated that would take more than ``max_bytes``.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is no explanation, or of a newer format; or a field of it is not what it
-                should be, which the message names.
+            ValueError: it is no explanation, or a field is not what it should be; it is named.
         """
-        tensors, kind, settings = _saved.load(path)
+        tensors, kind, settings = _saved.load(path, max_bytes)
         return cls(**tensors, kind=kind, settings=settings)
 
     def _on_pixels(self, values: Tensor) -> Tensor:

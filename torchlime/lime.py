@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._inputs import Array, Images, as_images
-from torchlime._labelmap import Segments, as_segments
+from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
 from torchlime._undisturbed import undisturbed
@@ -205,7 +205,9 @@ class Lime(Settings):
                 if max_segments is not None:
                     raise ValueError("max_segments goes with segments=; a segmenter has its bound")
                 given = self.segmenter(images)
-            return Pixels(images, as_segments(given, images, max_segments), self.fill)
+            segments = as_segments(given, images, max_segments)
+            warn_of_one_segment(segments)
+            return Pixels(images, segments, self.fill)
 
 
 class LimeSettings(TypedDict, total=False):
