@@ -603,8 +603,8 @@ def run(x=X, targets=None, model=nonlinear, **settings):
         (lambda: run(seed="a"), TypeError, "seed must be an int or an int64 tensor"),
         (lambda: run(chunk_size=0), ValueError, "chunk_size must be at least 1"),
         (lambda: run(kernel=3), TypeError, "kernel must be callable, got 3"),
-        (lambda: run(kernel=Exponential()), ValueError, "'cosine' is one of masks; .*'euclidean'"),
-        (lambda: run(kernel=InverseDistance()), ValueError, "'pixel_euclidean' is one of masks"),
+        (lambda: run(kernel=Exponential()), ValueError, "'cosine' is for masks; .*'euclidean'"),
+        (lambda: run(kernel=InverseDistance()), ValueError, "'pixel_euclidean' is for masks"),
         (lambda: run(sampler=Bernoulli()), ValueError, "got torch.bool .*samplers of masks do not"),
         (lambda: run(sampler=lambda *a, seed: torch.ones(2, 9, 3)), ValueError, r"\[2, 9, 3\]"),
         (lambda: run(sampler=lambda *a, seed: None), TypeError, "sampler must return .* NoneType"),
@@ -654,7 +654,7 @@ def test_a_scale_that_the_models_dtype_swallows_is_flagged(value, dtype, model_d
         error = (e.coefficients[1, 0] - model.weight[0]).abs().max().item()
         assert error < (0.1 if model_dtype == torch.float32 else 1e-6)
     else:
-        with pytest.raises(RuntimeError, match="vector 1: .* the dtype of the model's input swall"):
+        with pytest.raises(RuntimeError, match="vector 1: .* too small .* the dtype of the model"):
             e.check()
 
 

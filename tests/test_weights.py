@@ -159,5 +159,5 @@ def test_of_noise_the_distance_is_its_length(monkeypatch):
     assert inverse.allclose(1 / d.maximum(nearest), rtol=1e-12)
     assert (Uniform().of_noise(noise, count) == 1).all()
     for distance in ("cosine", "pixel_euclidean"):
-        with pytest.raises(ValueError, match=f"'{distance}' is one of masks; noise takes 'eucl"):
+        with pytest.raises(ValueError, match=f"'{distance}' is for masks; noise takes 'eucl"):
             Exponential(1.0, distance).of_noise(noise, count)

@@ -1,4 +1,4 @@
-"""Whatever a caller holds → tensors, at the boundary, once."""
+"""The caller's inputs → tensors, once, before anything else uses them."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ def as_images(images: Any, model: Any) -> Tensor:
     Convention:
         A tensor is taken as it is. An array is [B,H,W,C] or [H,W,C], with C of 1, 3 or 4, or
         [B,C,H,W]; a PIL image is RGB or grey. Bytes become floats in [0,1]; floats stay as they
-        are. What is no tensor goes to the device of the model.
+        are. Inputs that are not tensors go to the device of the model.
 
     Raises:
-        TypeError, ValueError: it cannot be meant as images; the message says what to pass.
+        TypeError, ValueError: the input cannot be read as images; the message says what to pass.
     """
     if not isinstance(images, Tensor):
         images = _stacked(images).to(device_of(model) or torch.device("cpu"))
@@ -43,7 +43,7 @@ def as_vectors(x: Any, model: Any) -> Tensor:
 
 
 def as_targets(targets: Any, device: torch.device) -> Any:
-    """Lists and arrays of classes as a tensor; all else as it is."""
+    """Lists and arrays of classes become a tensor; other targets stay as they are."""
     listed = isinstance(targets, list | tuple) or getattr(targets, "ndim", 0) > 0
     if listed and not isinstance(targets, Tensor) and _array(targets).dtype.kind in "iu":
         return torch.as_tensor(_array(targets)).to(device)
@@ -51,10 +51,10 @@ def as_targets(targets: Any, device: torch.device) -> Any:
 
 
 def as_label_map(segments: Any, device: torch.device) -> Any:
-    """An array of labels as a tensor; all else as it is."""
+    """An array of labels becomes a tensor; anything else stays as it is."""
     if hasattr(segments, "__array__") and not isinstance(segments, Tensor):
         labels = _array(segments)
-        if labels.dtype.kind == "u" and labels.dtype.itemsize > 1:  # torch has few such operators
+        if labels.dtype.kind == "u" and labels.dtype.itemsize > 1:  # torch has few operators
             labels = labels.astype("int64")
         return torch.as_tensor(labels).to(device)
     return segments

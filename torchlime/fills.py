@@ -127,9 +127,9 @@ class Blur:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Hidden segments show a tensor of the caller's, which broadcasts to the images.
+    """Hidden segments show the caller's tensor, which broadcasts to the images.
 
-    ``Lime(fill=tensor)`` makes one. Two are equal where their tensors are.
+    ``Lime(fill=tensor)`` makes one. Two of them are equal if their tensors are equal.
 
     Example:
         >>> Given(torch.tensor([0.5]))(torch.zeros(1, 2, 1, 1), None).shape

@@ -1,8 +1,9 @@
-"""The one pipeline: what is explained, whatever its features are, to an explanation.
+"""The one pipeline: from features of any kind to an explanation.
 
 features → design → rows → predictions → scores → weights → coefficients → explanation
 
-It alone composes the stages. It reads nothing back to the host, but for rounds that may stop.
+No other module composes the stages. It reads nothing back to the host, except for rounds that may
+stop early.
 """
 
 from typing import Any, NamedTuple, cast
@@ -48,10 +49,10 @@ def local_fit(
 
     Args:
         model: any callable; :class:`torchlime.black_box.BlackBox` says what it is called with.
-        features: of the inputs, see :class:`torchlime.strategies.Features`.
-        scores: what of the model's outputs is explained, see :mod:`torchlime.targets`.
+        features: the features of the inputs, see :class:`torchlime.strategies.Features`.
+        scores: which scores of the model are explained, see :mod:`torchlime.targets`.
         sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
-        num_samples: N, rows of the design of each input at most.
+        num_samples: N, the most rows of the design for each input.
         rounds: when the samples are enough.
         forward: how rows pass through the model.
         seed: an int for one draw that all inputs share, or an int64 tensor [B].
@@ -122,7 +123,7 @@ def local_samples(
     forward: Forward = Forward(),
     seed: int | Tensor = 0,
 ) -> Samples:
-    """What :func:`local_fit` would fit in one round; arguments and errors are its."""
+    """The samples that :func:`local_fit` would fit in one round; its arguments and errors hold."""
     sampling = Sampling(model, features, scores, kernel, forward, num_samples)
     with undisturbed(features.count.device):
         return sampling.add(drawn(sampler, features, num_samples, seed))
@@ -163,7 +164,7 @@ class Sampling:
         self._scores: list[Tensor] = []
 
     def add(self, design: Tensor) -> Samples:
-        """Score further rows [B,n,S] of the design; all samples so far."""
+        """Score further rows [B,n,S] of the design, and return all samples so far."""
         features, kind = self.features, self.features.kind
         beside = int(kind.beside and self.first == 0)
         scores = self.score(features.rows(design, self.box, self.first), design.shape[1] + beside)
@@ -196,7 +197,7 @@ class Sampling:
 def drawn(
     sampler: Sampler, features: Features, num_samples: int, seed: int | Tensor, first: int = 0
 ) -> Tensor:
-    """A sampler's rows, checked: row ``first`` and those that follow."""
+    """The rows of a sampler from row ``first`` on, checked."""
     count, bound = features.count, features.bound
     if first == 0:
         design = sampler(count, bound, num_samples, seed=seed)
@@ -225,7 +226,7 @@ def local_scores(
 def scores_of_inputs(model: Model, inputs: Tensor, forward: Forward = Forward()) -> Tensor:
     """The scores [B,K] of all classes for inputs [B,…] as they are, in the solve's dtype.
 
-    All in one forward pass, where ``forward`` names no chunk size.
+    If ``forward`` names no chunk size, one forward pass takes all inputs.
     """
 
     def rows(blocks: list[Block], size: int) -> Tensor:

@@ -1,9 +1,9 @@
 """rows → scores [B,N,T]: the model over all rows, in chunks of one shape.
 
 Convention:
-    Rows run: row 0 of every input first, then input by input. So the unmasked inputs are scored
-    first, and what they fix (their best classes, say) is known on the device to all that follow.
-    Further rounds of samples run input by input.
+    Row 0 of every input comes first, then the other rows input by input. So the unmasked inputs
+    are scored first, and all later rows know on the device what they fix, such as their best
+    classes. Further rounds of samples run input by input.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ class Chunk:
 
     Args:
         blocks: rectangles of [B,N], their rows one after another.
-        size: how many rows the model gets; what the blocks lack is padding.
-        unmasked: how many of the rows, the first ones, are row 0 of an input.
+        size: how many rows the model gets; rows beyond the blocks are padding.
+        unmasked: how many rows, at the start of the chunk, are row 0 of an input.
     """
 
     blocks: list[Block]
@@ -37,7 +37,7 @@ class Chunk:
 
     @property
     def filled(self) -> int:
-        """The rows that are no padding."""
+        """How many rows are not padding."""
         return sum(_size(inputs) * _size(samples) for inputs, samples in self.blocks)
 
     def write(self, values: Tensor, to: Tensor) -> None:
@@ -50,7 +50,7 @@ class Chunk:
             start = stop
 
     def by_row(self, values: Tensor) -> Tensor:
-        """Values [B,…] of the inputs → [size,…]: for each row those of the input it belongs to."""
+        """Values [B,…] of the inputs → [size,…]: for each row the values of its input."""
         parts = []
         for inputs, samples in self.blocks:
             shape = (-1, _size(samples), *values.shape[1:])
@@ -68,22 +68,23 @@ def _size(block: slice) -> int:
 class Predictions:
     """Scores the rows of B inputs, round by round.
 
-    A model that draws in eval mode draws on from chunk to chunk, and from round to round.
+    A model that draws random numbers in eval mode goes on drawing from chunk to chunk and from
+    round to round.
 
     Args:
         box: the model.
-        scores: what of its outputs is explained.
+        scores: which scores of its outputs are explained.
         batch: B.
-        forward: how rows pass through it.
+        forward: how rows pass through the model.
         chunk_size: rows of a forward pass where ``forward`` names none.
         total: rows of all rounds, for the progress.
 
     Attributes:
-        reference: what the unmasked rows fixed, by input; "targets" [B,T] int64 among it.
+        reference: what the unmasked rows fixed, by input; it has "targets" [B,T] int64.
 
     Raises:
-        torch.OutOfMemoryError: not even one row fits. What the model, the scores and the progress
-            raise passes through.
+        torch.OutOfMemoryError: not even one row fits. Errors of the model, the scores and the
+            progress pass through.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class Predictions:
         return Chunk(blocks, self._size if self.forward.pad else stop - start, unmasked)
 
     def _tried(self, rows: Rows, chunk: Chunk) -> Tensor | None:
-        """A chunk's scores; None where it must be made again, smaller or in another layout."""
+        """A chunk's scores; None if the chunk must be made again, smaller or in another layout."""
         try:
             found, self.reference = self._scored(rows, chunk, self.reference)
             return found
@@ -159,13 +160,13 @@ class Predictions:
     def _scored(
         self, rows: Rows, chunk: Chunk, known: Reference
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scores of a chunk, and all that the unmasked rows up to it fixed."""
+        """The scores of a chunk, and what the unmasked rows have fixed so far."""
         if not self.forward.differentiable:
             return self._score(rows, chunk, known)
 
         def alone(rewind: Rewind) -> tuple[Tensor, dict[str, Tensor]]:
-            # It runs again in a backward pass, when everything around the chunk is over: it is
-            # prepared by itself, with random states that go on where the chunk before stopped.
+            # A backward pass runs this again, when everything around the chunk is over. So the
+            # chunk prepares the model, and random states go on where the chunk before stopped.
             with self.box.prepared():
                 rewind()
                 result = self._score(rows, chunk, known)
@@ -220,7 +221,7 @@ _NO_MEMORY = (
 
 
 def _blocks(start: int, stop: int, batch: int, samples: int, lead: int) -> Iterator[Block]:
-    """The rows ``start`` … ``stop`` of the convention, as rectangles of [B,N].
+    """The rows ``start`` … ``stop`` in the order of the convention, as rectangles of [B,N].
 
     ``lead`` is 1 where sample 0 of every input comes first, else 0.
     """

@@ -1,12 +1,12 @@
-"""outputs → scores [n,T]: what of a model's outputs is explained.
+"""outputs → scores [n,T]: which scores of a model's outputs are explained.
 
 Convention:
     Scores are two pure functions. ``reference(outputs, rows)`` finds what the unmasked rows fix,
-    such as the best classes: a mapping of tensors whose first axis runs over the rows, "targets"
-    [n,T] int64 among them. It is called with chunks that begin with unmasked rows, and only what it
-    says of these is kept. ``(outputs, rows, reference)`` gives the scores [n,T] of a chunk; there
-    ``reference`` holds, for every row, what was found for the input that the row belongs to.
-    ``rows`` [n] int64 is the number of that input, on the device of the inputs.
+    such as the best classes. It returns a mapping of tensors whose first axis runs over the rows;
+    "targets" [n,T] int64 is one of them. It is called with chunks that begin with unmasked rows,
+    and only its results for these rows are kept. ``(outputs, rows, reference)`` gives the scores
+    [n,T] of a chunk. Here ``reference`` holds, for every row, what was found for the row's input.
+    ``rows`` [n] int64 holds the number of each row's input, on the device of the inputs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ class Classes:
         return {"targets": targets, "in_range": in_range.all(dim=1)}
 
     def __call__(self, outputs: Any, rows: Tensor, reference: Reference) -> Tensor:
-        """The scores [n,T] of the targets; a target out of range has the nearest class's."""
+        """The scores [n,T] of the targets; a target out of range gets the nearest class's score."""
         scores = class_scores(outputs, rows)
         if isinstance(self.targets, str):
             return scores
@@ -109,7 +109,7 @@ def class_scores(outputs: Any, rows: Tensor) -> Tensor:
     """A model's outputs as [n,K], from [n,K], [n], or an object with such ``.logits``.
 
     Raises:
-        TypeError, ValueError: they are none of these.
+        TypeError, ValueError: the outputs are none of these.
     """
     return _matrix(getattr(outputs, "logits", outputs), rows, "the model")
 
@@ -136,7 +136,7 @@ def _matrix(values: Any, rows: Tensor, source: str) -> Tensor:
 def scores_of(
     targets: Any, top: int, batch: int, device: torch.device, these: str = "the images are"
 ) -> Any:
-    """What a caller's ``targets`` stand for, as Scores.
+    """A caller's ``targets`` as Scores.
 
     Args:
         targets: None, "all", an int, a tensor or a list of ints [B] or [B,T], a function
@@ -147,7 +147,7 @@ def scores_of(
         these: subject and verb of a sentence about the inputs.
 
     Raises:
-        TypeError, ValueError: it is none of these.
+        TypeError, ValueError: ``targets`` is none of these.
     """
     check_count(top, "top")
     if hasattr(targets, "reference"):
