@@ -67,11 +67,11 @@ BAD = {
     "a shape of 10^15": (
         lambda: with_header("{'descr': '<f8', 'fortran_order': False, 'shape': (10**15,), }"
                             .replace("10**15", "1000000000000000"), b"12345678"),
-        r"a.npy has 8 bytes, not those of \[1000000000000000\] float64",
+        r"a.npy has 8 bytes, not the size of \[1000000000000000\] float64",
     ),
     "a shape below 0": (
         lambda: with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, -8)}", EIGHT),
-        "has 8 bytes, not those of",
+        "has 8 bytes, not the size of",
     ),
     "objects": (
         lambda: with_header("{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", b"x" * 8),
@@ -100,7 +100,7 @@ def test_parts_that_lie_over_each_other():
                 setattr(again, name, getattr(info, name))
             file.filelist.append(again)
         file._didModify = True
-    with pytest.raises(ValueError, match="its parts lie over each other"):
+    with pytest.raises(ValueError, match="its parts overlap"):
         check_archive(doubled)
 
 

@@ -184,7 +184,7 @@ def test_what_is_done_with_explanations_is_done_with_these(tmp_path):
 
 
 def test_what_cannot_be_honoured_raises(tmp_path):
-    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode rules out"):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode rules them out"):
         explainer().explain(Net(), IMAGES, differentiable=True)
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1

@@ -1,4 +1,4 @@
-"""Antithetic pairs in noise: rows z, −z, one after the other, a last row without a partner 0."""
+"""Antithetic pairs in noise: rows z and −z follow each other; a last row without a partner is 0."""
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ def in_pairs(noise: Tensor) -> Tensor:
 
 
 def partners(values: Tensor) -> Tensor:
-    """Each row's partner in [B,N,T], the last of an odd number its own: [B,N,T]."""
+    """Each row's partner [B,N,T]; the last row of an odd number is its own partner."""
     pairs = values.shape[1] // 2
     swapped = values[:, : 2 * pairs].unflatten(1, (pairs, 2)).flip(2).flatten(1, 2)
     return torch.cat([swapped, values[:, 2 * pairs :]], dim=1)

@@ -1,4 +1,4 @@
-"""Archives: what an .npz file would take in memory, told from its headers before it is inflated."""
+"""Archives: the memory that an .npz file would take, from its headers, before it is inflated."""
 
 import math
 import os
@@ -20,20 +20,20 @@ _HEADERS = {
 def check_archive(
     file: str | os.PathLike[str] | BinaryIO, noun: str = "archive", most: int = MOST_BYTES
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]:
-    """The shapes and types of the arrays in an .npz file, none of which is read.
+    """The shapes and types of the arrays in an .npz file. No array is read.
 
     A kilobyte of a file may stand for a megabyte of zeros, and an array's header may claim any
-    shape. Here both have to agree, and to stay within ``most``; then ``numpy.load`` takes no more.
+    shape. This checks that both agree and stay within ``most``, so ``numpy.load`` takes no more.
 
     Args:
-        file: its path, or an open file, whose position is kept.
-        noun: what the file should be, for the sentence: "explanation".
+        file: a path, or an open file, whose position is kept.
+        noun: what the error message calls the file: "explanation".
         most: bytes of all arrays together.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ValueError: it is no regular file or no archive of arrays, holds objects, is larger than
-            ``most``, or an array is not as large as it says.
+        ValueError: the file is not regular or not an archive of arrays, it holds objects, it is
+            larger than ``most``, or an array is not as large as its header says.
 
     Example:
         >>> import io
@@ -67,11 +67,11 @@ def _checked(
             if total > most:
                 raise ValueError(f"{name} would take {total} bytes of memory, more than {most}")
             if len(members) > _MOST_ARRAYS or sum(m.compress_size for m in members) > size:
-                raise ValueError(f"{name} is no .npz file: its parts lie over each other")
+                raise ValueError(f"{name} is no .npz file: its parts overlap")
             found = [_header(archive, member, name) for member in members]
     except ValueError:
         raise
-    except Exception as error:  # of bytes that may be anything
+    except Exception as error:  # the bytes may be anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{name} is no .npz file, or is damaged: {reason}") from error
     names = [member.filename.removesuffix(".npy") for member in members]
@@ -85,7 +85,7 @@ def _header(
 ) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     """The shape and type of one array."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{name} is no .npz file: it is compressed in another way")
+        raise ValueError(f"{name} is no .npz file: it uses another compression")
     with archive.open(member) as file:
         read = _HEADERS.get(np.lib.format.read_magic(file))
         if read is None:
@@ -96,6 +96,6 @@ def _header(
         raise ValueError(f"{name}: {member.filename} holds objects, which could run code")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != rest:
         raise ValueError(
-            f"{name}: {member.filename} has {rest} bytes, not those of {list(shape)} {dtype}"
+            f"{name}: {member.filename} has {rest} bytes, not the size of {list(shape)} {dtype}"
         )
     return tuple(shape), dtype

@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-_OLD = 60.0  # seconds after which what nobody holds is nobody's
+_OLD = 60.0  # seconds; an older file that no process holds is left over
 
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file under a temporary name in the folder of ``path``, renamed to it at the end.
 
-    So a reader never meets half a file, and what stood there is kept when writing fails.
+    A reader never meets half a file. If writing fails, the old file is kept.
 
     Raises:
-        OSError: the file cannot be written there; the message names ``path``. An error inside that
-            names another file is that file's, and stays as it is.
+        OSError: the file cannot be written there; the message names ``path``. An error inside the
+            ``with`` that names another file is raised unchanged.
     """
     path = Path(path)
     temporary = path.parent / f".{secrets.token_hex(8)}.part"
@@ -40,12 +40,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is what :func:`whole_file` writes to."""
+    """Whether this is a temporary file of :func:`whole_file`."""
     return re.fullmatch(r"\.[0-9a-f]{16}\.part", path.name) is not None
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in a folder; what is being written stays."""
+    """Remove the files that killed processes left half written; files being written stay."""
     with contextlib.suppress(OSError):
         for path in filter(is_temporary, folder.iterdir()):
             with contextlib.suppress(OSError), path.open("rb+") as file:
@@ -54,7 +54,7 @@ def sweep(folder: Path) -> None:
 
 
 def _hold(file: BinaryIO) -> bool:
-    """Lock a file until it is closed or the process ends; whether nobody else holds it."""
+    """Lock a file until it is closed or the process ends; return whether nobody else holds it."""
     try:
         import fcntl
 

@@ -1,4 +1,4 @@
-"""Batches: what is of one size goes through one call; what fails there is tried alone."""
+"""Batches: items of one size go through one call; if it fails, each item is tried alone."""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -17,10 +17,10 @@ def in_batches(
     """Each item with its result, or with the error that it alone leads to.
 
     Args:
-        items: those of one size are next to each other in the results.
-        size_of: of an item.
+        items: in the results, items of one size are next to each other.
+        size_of: the size of an item.
         call: some items of one size → a result for each, in their order.
-        stop_at: errors that are no single item's; they are raised.
+        stop_at: errors that do not come from a single item; they are raised.
 
     Example:
         >>> list(in_batches([1, 0, 4], lambda item: "any", lambda some: [12 // n for n in some]))
@@ -43,7 +43,7 @@ def _together(
         results = list(call(group))
     except stop_at:
         raise
-    except (Exception, SystemExit) as error:  # of a model that we do not know
+    except (Exception, SystemExit) as error:  # the model may raise anything
         if len(group) > 1:
             for item in group:
                 yield from _together([item], call, stop_at)

@@ -1,4 +1,4 @@
-"""Checks at the boundary: on what the host knows, in sentences that say what to do."""
+"""Checks of arguments, as far as the host can do them; each error says what to do."""
 
 import itertools
 import math
@@ -47,7 +47,7 @@ def _check_input(
 
 
 def is_integer(value: Any) -> bool:
-    """Whether ``value`` is a whole number of Python's or numpy's, and no truth value."""
+    """Whether ``value`` is a whole number of Python or numpy; a bool is not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 

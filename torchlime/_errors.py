@@ -8,7 +8,7 @@ _SAY_WHAT_IS_WRONG = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def sentence_of(error: BaseException) -> str:
-    """What an error says, on one line; with its kind where that alone says what is wrong.
+    """An error's message on one line, after its type unless the message explains itself.
 
     >>> sentence_of(ValueError("top must be \\n at least 1")), sentence_of(KeyError("head"))
     ('top must be at least 1', "KeyError: 'head'")
@@ -20,14 +20,14 @@ def sentence_of(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, at most 160 characters."""
+    """The first line of an error's message, at most 160 characters."""
     line = (str(error) or type(error).__name__).splitlines()[0]
-    if isinstance(error, LookupError):  # whose text is no sentence
+    if isinstance(error, LookupError):  # its text is not a sentence
         line = f"{type(error).__name__}: {line}"
     return textwrap.shorten(line, 160, placeholder="…")
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """ " (nearest: …)" with up to three of the candidates; nothing where none is near."""
+    """ " (nearest: …)" with up to three of the candidates; empty where none is near."""
     near = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(near)})" if near else ""

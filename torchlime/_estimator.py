@@ -11,10 +11,10 @@ from torchlime._precision import solve_dtype
 class Estimator:
     """Tensors [n,…] → scores [n,classes] or [n], by ``predict_proba``, else ``predict``.
 
-    It runs on the host: on another device every chunk waits.
+    The estimator runs on the host, so every chunk on another device waits.
 
     Raises:
-        TypeError: it is no such estimator, or predicts classes alone.
+        TypeError: the object is not such an estimator, or it predicts classes only.
     """
 
     def __init__(self, estimator: Any):

@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 def imported(module: str, wanted_by: str) -> ModuleType:
-    """An optional package, or one sentence on how to get it."""
+    """Import an optional package, or say how to get it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

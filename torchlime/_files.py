@@ -1,4 +1,4 @@
-"""Files that are read: regular ones alone, of a bounded size."""
+"""Reading files: only regular ones, of a bounded size."""
 
 import os
 import stat
@@ -13,14 +13,14 @@ _KINDS = {
 
 
 def check_file(path: str | os.PathLike[str], noun: str, most: int | None = None) -> int:
-    """The size in bytes of a regular file, or of the one that a link leads to.
+    """The size in bytes of a regular file; links are followed.
 
-    A pipe or a device is refused before it is opened: reading it may never end.
+    A pipe or a device is refused before it is opened, because reading it may never end.
 
     Args:
-        path: of the file.
-        noun: what the file should be, for the sentence: "image", "configuration".
-        most: bytes; None takes any size.
+        path: the path of the file.
+        noun: what the error message calls the file: "image", "configuration".
+        most: the most bytes; None takes any size.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -32,7 +32,7 @@ def check_file(path: str | os.PathLike[str], noun: str, most: int | None = None)
         found = os.stat(path)
     except PermissionError:
         raise
-    except (OSError, ValueError) as error:  # none, or a link in a circle, or no name at all
+    except (OSError, ValueError) as error:  # no file, a circle of links, or no valid name
         raise FileNotFoundError(f"there is no {noun} {os.fspath(path)}") from error
     if stat.S_ISDIR(found.st_mode):
         raise IsADirectoryError(f"{os.fspath(path)} is a folder, not {a} {noun}")
@@ -49,10 +49,10 @@ def check_file(path: str | os.PathLike[str], noun: str, most: int | None = None)
 
 
 def bytes_of(path: str | os.PathLike[str], noun: str, most: int) -> bytes:
-    """What is in a regular file of at most ``most`` bytes.
+    """The content of a regular file of at most ``most`` bytes.
 
-    No more is read than the size that the system names, so that a file of /proc, whose size is
-    named as 0, is empty.
+    It reads no more than the size that the system reports. For a file of /proc this is 0, so the
+    content is empty.
 
     Raises:
         OSError, ValueError: as :func:`check_file` raises them; or the file cannot be read.

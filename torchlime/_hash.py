@@ -1,7 +1,7 @@
-"""Random bits from counters: what a seed draws is the same on any device and in any batch.
+"""Random bits from counters: a seed gives the same bits on any device and in any batch.
 
-SplitMix64 (Steele, Lea & Flood 2014) hashes the seed and the numbers of what is drawn, so no
-global generator is read or moved. Integers are int64, read as unsigned.
+SplitMix64 (Steele, Lea & Flood 2014) hashes the seed and the counters, so no global generator is
+read or moved. Integers are int64 and stand for unsigned ones.
 """
 
 import torch

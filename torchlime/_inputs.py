@@ -1,4 +1,4 @@
-"""Whatever a caller holds → tensors, at the boundary, once."""
+"""The caller's inputs → tensors, once, before anything else uses them."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -42,7 +42,7 @@ def as_images(images: Any, model: Any) -> Tensor:
         [0,1]; floats stay as they are. What is no tensor goes to the device of the model.
 
     Raises:
-        TypeError, ValueError: it cannot be meant as images; the message says what to pass.
+        TypeError, ValueError: the input cannot be read as images; the message says what to pass.
     """
     if not isinstance(images, Tensor):
         images = _stacked(images).to(_device(model))
@@ -65,7 +65,7 @@ def as_vectors(x: Any, model: Any) -> Tensor:
 
 
 def as_targets(targets: Any, device: torch.device) -> Any:
-    """Lists and arrays of classes as a tensor; all else as it is."""
+    """Lists and arrays of classes become a tensor; other targets stay as they are."""
     listed = isinstance(targets, list | tuple) or getattr(targets, "ndim", 0) > 0
     if listed and not isinstance(targets, Tensor) and _array(targets, "targets").dtype.kind in "iu":
         return _tensor(targets, "targets").to(device)
@@ -73,7 +73,7 @@ def as_targets(targets: Any, device: torch.device) -> Any:
 
 
 def as_label_map(segments: Any, device: torch.device) -> Any:
-    """An array of labels as a tensor; all else as it is."""
+    """An array of labels becomes a tensor; anything else stays as it is."""
     if hasattr(segments, "__array__") and not isinstance(segments, Tensor):
         labels = _array(segments, "segments")
         if labels.dtype.kind == "u":  # torch has few operators of unsigned ones

@@ -1,4 +1,4 @@
-"""Kinds of designs, masks and noise: what they are, and how kernels and surrogates take them."""
+"""The kinds of design, masks and noise, and how kernels and surrogates take them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from torchlime.fit import Fit
 class Masks:
     """Features that are kept or hidden: the design is masks [B,N,S] bool, True = kept.
 
-    Row 0 keeps all: it is the input itself, and it is fitted like any other.
+    Row 0 keeps all, so it is the input itself. It is fitted like any other row.
 
     Args:
         part: what a feature is called.
@@ -37,7 +37,7 @@ class Masks:
         return f"the {self.input}s are"
 
     def check(self, masks: Any, count: Tensor, bound: int) -> Tensor:
-        """Return ``masks``, or raise unless they are [B,N,S] bool where the inputs are."""
+        """Return ``masks``, or raise unless they are [B,N,S] bool on the inputs' device."""
         return check_masks(masks, count, bound, self.these)
 
     def weights(
@@ -75,7 +75,7 @@ class Masks:
 class Noise:
     """Features that are numbers: the design is noise [B,N,F], in units of a scale.
 
-    Noise of 0 is the input itself, which is scored beside the samples and not fitted.
+    Noise of 0 is the input itself. The input is scored beside the samples, but it is not fitted.
     """
 
     part: str = "feature"
@@ -90,7 +90,7 @@ class Noise:
         return "x is"
 
     def check(self, noise: Any, count: Tensor, bound: int) -> Tensor:
-        """Return ``noise``, or raise unless it is [B,N,F] float where the inputs are."""
+        """Return ``noise``, or raise unless it is [B,N,F] float on the inputs' device."""
         shape = (len(count), bound)
         expected = f"a float tensor [B,N,F] with B, F = {list(shape)} and N > 0"
         if not isinstance(noise, Tensor):
@@ -122,7 +122,7 @@ class Noise:
         weights: Tensor,
         count: Tensor,
     ) -> Fit:
-        """The surrogate's fit: by its ``of_noise``, or by the surrogate itself."""
+        """The fit by the surrogate's ``of_noise``, or by the surrogate itself if it has none."""
         return getattr(surrogate, "of_noise", surrogate)(noise, scores, weights, count)
 
     def fields(
@@ -150,7 +150,7 @@ IMAGES, VECTORS = Masks("segment", "image"), Noise("feature", "vector")
 
 
 def words_of(kind: Kind) -> dict[str, str]:
-    """What sentences about an explanation say."""
+    """The words that sentences about an explanation use."""
     parts, samples = f"{kind.part}s", kind.samples
     return {"input": kind.input, "part": kind.part, "parts": parts, "samples": samples}
 
@@ -168,7 +168,7 @@ def check_masks(masks: Any, count: Tensor, bound: int, these: str = "the images 
 
 
 def weights_of_noise(kernel: Callable[..., Tensor], noise: Tensor, count: Tensor) -> Tensor:
-    """Weights [B,N] of noise by any kernel: by its ``of_noise``, or by the kernel itself."""
+    """Weights [B,N] of noise by the kernel's ``of_noise``, or by the kernel if it has none."""
     method = getattr(kernel, "of_noise", None)
     return kernel(noise, count, None) if method is None else method(noise, count)
 

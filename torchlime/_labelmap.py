@@ -1,7 +1,7 @@
 """Label maps: the :class:`Segments` of a batch of images, and sums over them.
 
-Below the stages, because several of them need it: segmenters make a label map, fills and the
-pixel-space distance sum over one.
+This module is below the stages, because several stages need it: segmenters make a label map, and
+fills and the pixel-space distance sum over one.
 """
 
 import math
@@ -35,7 +35,7 @@ class Segments(NamedTuple):
 def check_segments(segments: Segments, images: Tensor) -> None:
     """Raise unless ``segments`` fits ``images`` [B,C,H,W].
 
-    Whether the labels lie below the counts, and those within the bound, the host knows on a CPU.
+    On a CPU it also checks that labels are below the counts, and counts within the bound.
 
     Raises:
         TypeError: the labels or counts are not int64, or ``ok`` is not bool.
@@ -67,10 +67,10 @@ def check_segments(segments: Segments, images: Tensor) -> None:
 def segment_sums(values: Tensor, segments: Segments) -> Tensor:
     """Sum ``values`` [B,C,H,W] over each segment: [B,C,S], 0 beyond the count.
 
-    Exactly associative: values are rounded to a 46-bit fixed point (at 224×224; 62 bits less
-    log2 of the pixels in general) relative to the largest of their image and channel, and added
-    as integers. So the order of additions, the batch and the device cannot change a sum, and
-    no float atomics are involved.
+    The sum is exactly associative: values are rounded to a fixed point and added as integers. The
+    fixed point is relative to the largest value of the image and channel. It has 46 bits at
+    224×224 pixels, in general 62 bits less log2 of the pixels. So the order of additions, the
+    batch and the device cannot change a sum, and no float atomics are involved.
     """
     pixels = values.flatten(2).to(solve_dtype(values.device))
     bits = 62 - math.ceil(math.log2(pixels.shape[2] + 1))
@@ -92,7 +92,7 @@ def segment_sizes(segments: Segments) -> Tensor:
 def dense_labels(ids: Tensor) -> tuple[Tensor, Tensor]:
     """Renumber ``ids`` [B,P] of any integers to 0…count−1 in ascending order: (labels, count).
 
-    A sort and a cumulative sum, so no shape depends on the data.
+    It uses a sort and a cumulative sum, so no shape depends on the data.
     """
     ordered, order = ids.long().sort(dim=1)
     steps = torch.zeros_like(ordered)
@@ -110,13 +110,13 @@ def segments_from_labels(
         labels: [H,W] (one map for all images) or [B,H,W], any integer dtype, any ids.
         batch: B, the number of images.
         size: (H, W) of the images.
-        max_segments: the static bound S. Without it the largest count is measured: for free on
-            a CPU, by the one documented read-back on another device.
+        max_segments: the static bound S. Without it the largest count is measured. This is free
+            on a CPU; on another device it is the one documented read-back.
 
     Raises:
         TypeError: ``labels`` is not an integer tensor.
-        ValueError: its shape does not fit the images, or (where the host can know: on a CPU)
-            it has more than ``max_segments`` segments. Elsewhere that shows in ``ok``.
+        ValueError: the shape does not fit the images, or, on a CPU, there are more than
+            ``max_segments`` segments. On another device ``ok`` is then False.
     """
     if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
         got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__

@@ -1,4 +1,4 @@
-"""The networks behind a callable: found, in eval mode for a while, and as they were before."""
+"""The networks behind a callable: how they are found, put into eval mode and restored."""
 
 import contextlib
 import functools
@@ -29,9 +29,9 @@ def module_of(model: object) -> nn.Module | None:
 def networks_of(model: object) -> list[nn.Module]:
     """The networks that a callable is or names in its code, each once.
 
-    Followed are closures, globals, defaults, partials, decorators, containers, and of objects
-    the attributes and methods that the code names: of ``lambda x: self.net(x)`` it is ``self.net``.
-    What is reached by a computed name or is held by compiled code is not seen.
+    The search follows closures, globals, defaults, partials, decorators and containers. In an
+    object it follows the attributes and methods that the code names: ``lambda x: self.net(x)``
+    leads to ``self.net``. It does not find what has a computed name or is held by compiled code.
     """
     found: dict[int, nn.Module] = {}
     done: set[tuple[int, frozenset[str]]] = set()
@@ -47,7 +47,7 @@ def networks_of(model: object) -> list[nn.Module]:
 
 
 def _held(value: Any, names: frozenset[str]) -> Iterator[tuple[Any, frozenset[str]]]:
-    """What a value that is used by these names of attributes holds, and its names."""
+    """What ``value`` holds, where code uses it by the attributes ``names``; each with its names."""
     if isinstance(value, functools.partial):
         yield from ((held, names) for held in (value.func, *value.args, *value.keywords.values()))
     elif isinstance(value, MethodType):
@@ -70,7 +70,7 @@ def _held(value: Any, names: frozenset[str]) -> Iterator[tuple[Any, frozenset[st
             held = inspect.getattr_static(value, name, None)  # runs no code of the object
             if isinstance(held, property):
                 held = held.fget
-            if isinstance(held, FunctionType):  # a method: what it names, it names of the object
+            if isinstance(held, FunctionType):  # a method: its names are attributes of the object
                 yield held, _CALL
                 yield value, _names(held)
             elif inspect.ismemberdescriptor(held):  # a slot
@@ -97,7 +97,7 @@ def _is_bound(cell: Any) -> bool:
 
 @dataclass
 class _Lent:
-    """A module that calls hold in eval mode: its own mode, and how many calls."""
+    """A module in eval mode: its own mode, and how many calls use it."""
 
     module: nn.Module
     mode: bool
@@ -196,7 +196,7 @@ _drawing = _Drawing()
 
 
 def random_states(device: torch.device) -> Rewind:
-    """The global generators that a model may draw from: the result sets them back to now."""
+    """A function that sets back the global generators, which a model may draw from, to now."""
     on_cuda = device.type == "cuda" and torch.cuda.is_available() and torch.cuda.is_initialized()
     python, numpy, host = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state(device) if on_cuda else None
@@ -212,7 +212,7 @@ def random_states(device: torch.device) -> Rewind:
 
 
 def _restore_modes(modules: list[nn.Module], modes: list[bool]) -> None:
-    """By ``train()``, parents first, since layers may act on it; where that resists, by force."""
+    """Call ``train()``, parents first, since layers may act on it; if that fails, set the mode."""
     for module, mode in zip(modules, modes, strict=True):
         if getattr(module, "training", mode) != mode:
             with contextlib.suppress(NotImplementedError):

@@ -36,8 +36,8 @@ REASONS = {
         "the sampler's first row hides a {part}, so its scores are not those of the whole {input}"
     ),
     Problem.BAD_SCALE: (
-        "the scale of a feature is not a finite number above 0, or so small beside the feature "
-        "that the dtype of the model's input swallows it: use a wider dtype, or centre the features"
+        "the scale of a feature is not a finite number above 0, or it is too small beside the "
+        "feature for the dtype of the model's input: use a wider dtype, or centre the features"
     ),
 }
 

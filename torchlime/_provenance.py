@@ -13,7 +13,7 @@ Words = Mapping[str, str | int | float | None]
 
 
 def in_words(**settings: Any) -> dict[str, str | int | float | None]:
-    """Settings as text and numbers, a strategy as its repr; with the versions that ran.
+    """Settings as text and numbers, strategies as their repr, and the versions that ran.
 
     >>> in_words(seed=3, fill=torch.zeros(3, 1, 1))["fill"]
     'a tensor [3, 1, 1]'

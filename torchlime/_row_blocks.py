@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
-# A CPU is fastest where the few tensors of a block, of 8 bytes an element, stay in its cache;
-# a GPU where the kernels are few.
+# A CPU is fastest if the few tensors of a block, of 8 bytes an element, stay in its cache.
+# A GPU is fastest if there are few kernels.
 ELEMENTS_ON_CPU = 1 << 18
 ELEMENTS_ELSEWHERE = 1 << 22
 
@@ -15,7 +15,7 @@ def row_blocks(
 ) -> Iterator[slice]:
     """Slices that cover ``range(num_rows)``, each of as many elements as suit the device.
 
-    All but the last are of a ``multiple`` of rows, and at least of that many.
+    The number of rows in a slice is a multiple of ``multiple``, except in the last slice.
     """
     elements = ELEMENTS_ON_CPU if device.type == "cpu" else ELEMENTS_ELSEWHERE
     rows = max(1, elements // max(1, elements_per_row) // multiple) * multiple

@@ -39,7 +39,7 @@ def save(
     if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
         arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
     arrays["record"] = np.array(record)
-    # No allow_pickle=False: before numpy 2.2 it would become an array. No tensor holds objects.
+    # numpy before 2.2 would save allow_pickle=False as an array. No tensor holds objects.
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
 
@@ -53,7 +53,7 @@ def load(
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no explanation, or of a newer format; or a field is not what it should be.
+        ValueError: the file is not an explanation, its format is newer, or a field is wrong.
     """
     import numpy as np
 
@@ -109,7 +109,7 @@ def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
     """Raise unless the tensors of an explanation agree in type, shape and range.
 
     Raises:
-        ValueError: a field is missing or unknown, or is not what it should be; it is named.
+        ValueError: a field is missing, unknown or wrong; the message names it.
     """
     coefficients = tensors.get("coefficients")
     if coefficients is None or coefficients.dim() != 3 or 0 in coefficients.shape:

@@ -1,4 +1,4 @@
-"""Keywords that name themselves: an unknown one is told the nearest that is known."""
+"""Checks of keywords: the error for an unknown keyword names the nearest known one."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ def check_keywords(given: Iterable[str], known: Iterable[str], where: str) -> No
     """Raise unless every keyword is known.
 
     Raises:
-        TypeError: it names the unknown keyword, and the nearest that are known.
+        TypeError: a keyword is unknown; the message names it and the nearest known one.
 
     Example:
         >>> check_keywords(["num_sample"], ["num_samples", "seed"], "explain()")

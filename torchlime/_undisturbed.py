@@ -1,4 +1,4 @@
-"""What the caller has switched on must not reach the arithmetic."""
+"""The caller's autocast, gradients and inference mode must not reach the arithmetic."""
 
 import contextlib
 from collections.abc import Iterator

@@ -28,8 +28,8 @@ class Forward:
             recompile; False where the model must see the true rows only.
         differentiable: let gradients flow from the scores to the model's parameters. Every chunk
             is a checkpoint, so that the memory stays at one chunk's graph.
-        progress: called with (rows done, rows in all) after each chunk. The model is then in eval
-            mode, and must be left so.
+        progress: called with (rows done, rows in all) after each chunk. The model is in eval mode
+            then, and the function must leave it so.
 
     Raises:
         TypeError, ValueError: a setting is of the wrong type or out of range.
@@ -57,26 +57,26 @@ class RefusedLayout(Exception):
 
 
 class BlackBox:
-    """A model and how it is called. It is made once a call, where the caller's autocast is on.
+    """A model and how it is called. Every call makes one, while the caller's autocast is on.
 
     Convention:
-        A chunk is a tensor, the model's one argument; a tuple, its arguments; or a mapping, its
-        keywords.
+        A chunk is a tensor (the model's one argument), a tuple (its arguments) or a mapping (its
+        keywords).
 
     Args:
         model: any callable.
-        device: of the inputs.
-        forward: how rows pass through it.
+        device: the device of the inputs.
+        forward: how rows pass through the model.
         these: subject and verb of a sentence about the inputs.
 
     Attributes:
-        networks: those that the model is or names in its code.
-        dtype: what the model takes: that of its first floating parameter; None = the inputs' own.
+        networks: the networks that the model is or names in its code.
+        dtype: the dtype of the model's first floating parameter; None = that of the inputs.
         channels_last: whether its convolutions run faster on channels-last images.
-        contiguous: whether it refused those.
+        contiguous: whether the model failed on channels-last images.
 
     Raises:
-        TypeError, ValueError, RuntimeError: the model cannot be called so, see the sentence.
+        TypeError, ValueError, RuntimeError: the model cannot be called; the message says why.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class BlackBox:
         """The model's outputs of a chunk.
 
         Raises:
-            RefusedLayout: the model failed, and may not on the same chunk in another layout.
+            RefusedLayout: the model failed, but in another layout the same chunk may work.
         """
         if self.contiguous:
             chunk = tree_map_only(Tensor, _contiguous, chunk)
@@ -132,7 +132,7 @@ class BlackBox:
             yield rewind
 
     def _checked(self, outputs: Any) -> Any:
-        """Outputs whose rows have the shape that those of the first chunk had."""
+        """The outputs, or an error if their rows differ in shape from those of the first chunk."""
         scores = getattr(outputs, "logits", outputs)
         if isinstance(scores, Tensor) and scores.dim() <= 2:  # a class a column
             shape = list(scores.shape[1:])
@@ -161,7 +161,7 @@ def _in_channels_last(chunk: Any) -> bool:
 
 
 def _contiguous(tensor: Tensor) -> Tensor:
-    """Contiguous in its strides, too, where there is a single channel."""
+    """The tensor made contiguous; its strides are contiguous too, even for a single channel."""
     return tensor.contiguous().view(-1).view(tensor.shape)
 
 
@@ -171,17 +171,17 @@ def _unwrapped(model: Model, differentiable: bool) -> Model:
         raise TypeError(f"model must be callable, got {type(model).__name__}")
     if differentiable and torch.is_inference_mode_enabled():
         raise RuntimeError(
-            "differentiable=True needs gradients, which inference_mode rules out; "
-            "leave it, or use torch.no_grad() around the rest"
+            "differentiable=True needs gradients, but inference_mode rules them out; "
+            "leave inference_mode, or use torch.no_grad() around the rest"
         )
     inner = getattr(model, "_orig_mod", model)  # torch.compile around it
     if not isinstance(inner, DistributedDataParallel):
         return model
     if differentiable:
         raise ValueError(
-            "differentiable=True does not take a DistributedDataParallel model, whose reduction of "
-            "gradients it would skip; pass model.module: in one backward() with a loss through the "
-            "wrapper its gradients are reduced along with that loss's, else reduce them yourself"
+            "differentiable=True does not take a DistributedDataParallel model, because it would "
+            "skip the reduction of gradients; pass model.module. One backward() with a loss "
+            "through the wrapper reduces both gradients; without one, reduce them yourself"
         )
     return inner.module
 
@@ -209,13 +209,13 @@ def _dtype(model: Model, device: torch.device, these: str) -> torch.dtype | None
 def _wants_channels_last(modules: Sequence[nn.Module], device: torch.device) -> bool:
     """Whether convolutions run faster on channels-last images.
 
-    Measured on a CPU: a channels-last input alone is 1.3 (float32) to 2 times (bfloat16) as fast,
-    whatever the layout of the weights. Elsewhere the weights' own layout decides.
+    On a CPU, a channels-last input alone was measured 1.3 (float32) to 2 times (bfloat16) as fast,
+    whatever the layout of the weights. On other devices the layout of the weights decides.
     """
     convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
     if device.type == "cpu":
         return bool(convolutions)
-    # The parameters, since .weight may be computed anew, as by spectral_norm.
+    # Look at the parameters, because .weight may be computed anew, as spectral_norm does.
     kernels = (p for module in convolutions for p in module.parameters() if p.dim() == 4)
     return any(
         kernel.is_contiguous(memory_format=torch.channels_last) and not kernel.is_contiguous()

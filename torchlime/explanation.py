@@ -28,30 +28,30 @@ Sign = Literal["positive", "negative", "both"]
 class Explanation:
     """Which features of each input spoke for and against each target.
 
-    For images the features are segments, for vectors their entries.
+    The features of an image are its segments; those of a vector are its entries.
 
     Convention:
-        B inputs, T targets, S the bound of the feature count, N samples. Coefficients and all that
-        follows from the fit are in the solve's dtype (float64). A positive coefficient speaks for
-        the target: hiding the segment lowers its score by about that much. For vectors, S is F, in
-        the order of the flattened vector, and a coefficient is the change of the score per unit of
-        the feature.
+        There are B inputs, T targets and N samples; S is the bound of the feature count. All that
+        the fit gives is in the solve's dtype (float64). A positive coefficient speaks for the
+        target: hiding the segment lowers the target's score by about that much. For vectors, S is
+        F, features are in the order of the flattened vector, and a coefficient is the change of
+        the score per unit of the feature.
 
     Attributes:
         coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
         standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs count as one sample); 0
             beyond the count, NaN where undefined.
-        intercepts: [B,T], the surrogate where everything is hidden; where every number is 0.
+        intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
         scores: [B,T], the model on the input as it is.
         local_predictions: [B,T], the surrogate on the input as it is.
         segment_count: [B] int64, how many features each input has.
-        effective_samples: [B], (Σw)²/Σw²; there are half as many pairs.
-        problems: [B] int64, bits of :class:`Problem`; 0 is well.
+        effective_samples: [B], (Σw)²/Σw²; effective antithetic pairs are half as many.
+        problems: [B] int64, bits of :class:`Problem`; 0 means that none was found.
         settings: how it was made, in words: settings as text and numbers, strategies as their repr,
             the seed and versions.
-        kind: of the design, and what features and inputs are called.
+        kind: the kind of the design, and what features and inputs are called.
         segments: [B,H,W] int64, ids 0…count−1, for images; else None.
         vectors, scale: [B,F], for vectors; else None.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
@@ -84,13 +84,13 @@ class Explanation:
 
     @property
     def ok(self) -> Tensor:
-        """[B] bool: no problem was found. Stays on the device."""
+        """[B] bool: no problem was found. It stays on the device."""
         return self.problems == 0
 
     def reasons(self) -> list[list[str]]:
-        """What is wrong with each input's explanation, in sentences; an empty list is well.
+        """What is wrong with each input's explanation, in sentences; an empty list if nothing is.
 
-        Reads ``problems`` on the host.
+        It reads ``problems`` on the host.
         """
         words = words_of(self.kind)
         return [reasons_of(bits, words) for bits in self.problems.tolist()]  # the caller asks
@@ -121,7 +121,7 @@ class Explanation:
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).
 
-        By decreasing absolute coefficient, ties to the lower id; padded with -1 and 0.
+        They are in order of decreasing absolute coefficient, then of id, padded with -1 and 0.
         """
         check_count(k, "k")
         exists = present(self.segment_count, self.coefficients.shape[2])
@@ -140,16 +140,16 @@ class Explanation:
     ) -> list[tuple[str, float]]:
         """(name, coefficient) of every feature of one vector, or segment of one image.
 
-        In the order of :meth:`top`. Reads the coefficients on the host.
+        The order is that of :meth:`top`. It reads the coefficients on the host.
 
         Args:
             feature_names: in the order of the coefficients; None = their numbers.
             target: one of ``targets``; None is the first.
 
         Raises:
-            TypeError: one str for the names.
-            ValueError: several inputs (index first: ``explanation[i]``), another number of names,
-                or a target that was not explained.
+            TypeError: ``feature_names`` is one str.
+            ValueError: there are several inputs (index first: ``explanation[i]``), the number of
+                names is wrong, or the target was not explained.
         """
         row, count = row_of(self, target), int(self.segment_count[0])  # read back: the caller asks
         if isinstance(feature_names, str):
@@ -183,7 +183,7 @@ class Explanation:
     def refit(
         self, *, kernel: "Kernel | None" = None, surrogate: "Surrogate | None" = None
     ) -> "Explanation":
-        """The same samples under another kernel or surrogate, without new forward passes.
+        """Fit the same samples by another kernel or surrogate, without new forward passes.
 
         Raises:
             ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
@@ -224,7 +224,7 @@ class Explanation:
         return self.coefficients.shape[0]
 
     def __getitem__(self, index: int | slice) -> "Explanation":
-        """Some of the images; an int keeps the batch axis."""
+        """Some of the inputs; an int keeps the batch axis."""
         if not isinstance(index, slice):
             position = range(len(self))[index]  # IndexError, and negative numbers from the end
             index = slice(position, position + 1)
@@ -257,7 +257,7 @@ class Explanation:
         return values.gather(2, index).unflatten(2, segments.shape[1:])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its tensors by the names of their fields."""
+        """The tensors, by the names of their fields."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
 
@@ -267,10 +267,10 @@ class Explanation:
 
 
 def row_of(explanation: Explanation, target: int | None) -> int:
-    """The place of ``target`` among the targets of one input; None is the first. On the host.
+    """The place of ``target`` among the targets of one input, read on the host; None is the first.
 
     Raises:
-        ValueError: several inputs, or a target that was not explained.
+        ValueError: there are several inputs, or the target was not explained.
     """
     inputs = len(explanation.coefficients)
     if inputs != 1:
@@ -290,7 +290,7 @@ def label_map_of(explanation: Explanation) -> Tensor:
     """The label map [B,H,W] of an explanation of images.
 
     Raises:
-        ValueError: it is of vectors.
+        ValueError: the explanation is of vectors.
     """
     if explanation.segments is None:
         raise ValueError(

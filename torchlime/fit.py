@@ -1,4 +1,4 @@
-"""What every surrogate shares: the weighted normal equations before, the diagnostics after."""
+"""What all surrogates share: the weighted normal equations, and the diagnostics of the fit."""
 
 import math
 from collections.abc import Iterator
@@ -33,14 +33,14 @@ class NormalEquations:
     """The weighted normal equations of a batch of designs, centred by their weighted means.
 
     Scores are measured from each input's first row, so that constant scores are exactly 0. All
-    sums run over blocks of rows. Where design, weights and counts are expanded views, one for all
-    inputs, the inputs are further targets of a single one: B is 1 below, and T is B·T.
+    sums run over blocks of rows. If all inputs share one design, weights and count, as expanded
+    views, the inputs are treated as further targets of one input: below, B is 1, and T is B·T.
 
-    With A the rows √w (z−z̄) and c the column √w (y−ȳ), the slopes solve AᵀA β = Aᵀc. In the dual
-    form they are β = Aᵀu, where AAᵀ u = c: the same β, also with a penalty on the diagonal and for
-    the minimum norm, but with N unknowns instead of S. Since the rows are centred, AAᵀ has the null
-    vector q = √w/‖√w‖. As c has no part in q, adding its square changes no answer, and makes the
-    rank full where the rows are independent.
+    A has the rows √w (z−z̄), and c is the column √w (y−ȳ). The slopes solve AᵀA β = Aᵀc. The dual
+    form has N unknowns instead of S: β = Aᵀu, where AAᵀ u = c. It gives the same β, also with a
+    penalty on the diagonal and for the minimum norm. Since the rows are centred, AAᵀ has the null
+    vector q = √w/‖√w‖. c has no part in q, so adding λqqᵀ changes no answer. It makes the rank full
+    where the rows are independent.
 
     Args:
         design: [B,N,S], masks, or noise.
@@ -48,11 +48,11 @@ class NormalEquations:
         weights: [B,N].
         count: [B], the columns that stand for a feature.
         noise: the design is noise: no column is padding, and its rows may come in antithetic pairs.
-        dual: use that form, which gives no standard errors. No column may be padding.
+        dual: use the dual form. It gives no standard errors, and no column may be padding.
 
     Attributes:
         total: [B], the sum of the weights.
-        gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of its size.
+        gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of the size of AAᵀ.
         cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
         padding: bool, the rows of ``gram`` that stand for no unknown.
     """
@@ -90,7 +90,7 @@ class NormalEquations:
     def of_noise(
         cls, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor
     ) -> "NormalEquations":
-        """Those of noise [B,N,F], in the dual form where it has fewer unknowns."""
+        """The equations of noise [B,N,F], in the dual form where it has fewer unknowns."""
         dual = has_fewer_rows(noise)
         return cls(noise, scores, weights, count, noise=True, dual=dual)
 
@@ -129,17 +129,18 @@ class NormalEquations:
     def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
         """The :class:`Fit` of slopes [B,S,T] (of u [B,N,T] in the dual form).
 
-        ``ok`` is [B,1] or [B,T], for an input's targets all or one by one.
+        ``ok`` is [B,1] for all targets of an input, or [B,T] for each target.
 
         Standard errors are heteroscedastic (HC3, MacKinnon & White 1985): with X = [1, Z],
         M = (XᵀWX + diag(0, α))⁻¹, h = w xᵀMx and residuals e, the variances are the diagonal of
-        M (Σ w² e² / (1−h)² x xᵀ) M. Rows with 1 − h < 1e-8 contribute nothing; all are NaN where
-        N ≤ count + 1 or without ``inverse`` [B,S,S], the slopes' block of M.
+        M (Σ w² e² / (1−h)² x xᵀ) M. Rows with 1 − h < 1e-8 contribute nothing. All errors are NaN
+        where N ≤ count + 1, or without ``inverse`` [B,S,S], the slopes' block of M.
 
-        Antithetic pairs, whose two residuals are not independent, are left out as one: their even
-        part does not reach the slopes, and in it stand z, the odd part (e₊ − e₋)/2 of the
-        residuals and 1 − 2w zᵀMz. All are NaN where one of these is < 1e-8 (such a pair alone
-        decides a slope), or the pairs are no more than the count.
+        The two residuals of an antithetic pair are not independent, so a pair is left out as one.
+        Its even part does not reach the slopes. In the formula z takes the place of x, the odd part
+        (e₊ − e₋)/2 that of e, and 1 − 2w zᵀMz that of 1 − h. All errors are NaN where one
+        1 − 2w zᵀMz is < 1e-8 (such a pair alone decides a slope), or where there are no more pairs
+        than the count.
         """
         coefficients = solution
         if self.dual:
@@ -161,10 +162,10 @@ class NormalEquations:
 
         slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
         score_mean = (self.score_mean + self.origin)[:, 0]
-        # What is left of constant scores away from the origin is the rounding of their mean.
+        # Constant scores that are not at the origin vary by the rounding of their mean.
         rounding = (8 * torch.finfo(self.dtype).eps) ** 2
         constant = variation <= rounding * self.total[:, None] * self.score_mean[:, 0].square()
-        variation = torch.where(constant, 1.0, variation)  # its gradient, too, is to be finite
+        variation = torch.where(constant, 1.0, variation)  # so that its gradient is finite too
         fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
         intercepts = score_mean - (slopes @ self.design_mean.mT)[..., 0]
 
@@ -182,14 +183,14 @@ class NormalEquations:
     def _pull(
         self, w: Tensor, residuals: Tensor, leverage: Tensor, paired: Tensor | None
     ) -> Tensor:
-        """Weighted residuals [B,n,T] as they are without their own row; or without their pair."""
+        """Weighted residuals [B,n,T] of the fit without their own row, or without their pair."""
         force = w * residuals
         room = 1 - w / self.total[:, None, None] - leverage
         pull = torch.where(room < 1e-8, 0.0, force / room)
         if paired is None:
             return pull
         room = 1 - leverage - partners(leverage)
-        odd = (force - partners(force)) / math.sqrt(2)  # half of the pair's, squared
+        odd = (force - partners(force)) / math.sqrt(2)  # its square is half of the pair's
         return torch.where(paired, torch.where(room < 1e-8, torch.nan, odd / room), pull)
 
     def _degrees_of_freedom(self, paired: Tensor | None) -> Tensor | int:
@@ -235,9 +236,9 @@ def with_diagonal(gram: Tensor, diagonal: Tensor) -> Tensor:
 
 
 def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factor, NaN where there is none, and a success flag […] that stays on the device.
+    """Cholesky factor, NaN where it fails, and a success flag […] that stays on the device.
 
-    There is none where rounding alone can have made a pivot positive.
+    It also fails where rounding alone can have made a pivot positive.
     """
     factor, info = torch.linalg.cholesky_ex(gram)
     pivots = factor.diagonal(dim1=-2, dim2=-1).square()

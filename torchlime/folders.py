@@ -1,4 +1,4 @@
-"""Folders of photos: root/<class>/…, or all in one; and which class a name means."""
+"""Folders of photos, root/<class>/… or flat, and the class that a name means."""
 
 import os
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-# A job's folder holds a record of this name, and its pictures in a folder of that one.
+# The names of the record and of the folder of pictures in a job's folder.
 RECORD, PICTURES = "_job.json", "_pictures"
 SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif",
@@ -19,9 +19,9 @@ class PhotoFile(NamedTuple):
     """A file that is a photo by its name.
 
     Convention:
-        id: the path relative to the folder that was listed, its bytes percent-encoded and ``/``
-            between its parts: ASCII, and the same wherever the folder lies.
-        class_name: the folder of the first level that it is in; None where it is in none.
+        id: the path relative to the listed folder, with percent-encoded bytes and ``/`` between
+            its parts. It is ASCII, and the same wherever the folder lies.
+        class_name: the first-level folder that holds the photo, or None.
     """
 
     path: Path
@@ -32,13 +32,13 @@ class PhotoFile(NamedTuple):
 def photos_in(root: str | os.PathLike[str]) -> list[PhotoFile]:
     """The photos in a folder and all folders below it, in the order of their ids.
 
-    A photo is what has one of :data:`SUFFIXES`, in upper or lower case; whether it can be read,
-    its reader finds out. Hidden files and folders are no photos, nor are the pictures that a job
-    drew, unless ``root`` lies among them. Links are followed, but not back into a folder that they
-    are in.
+    A file with one of :data:`SUFFIXES`, in upper or lower case, is a photo; its reader finds out
+    whether it can be read. Hidden files and folders are left out. The pictures that a job drew are
+    left out too, unless ``root`` lies among them. Links are followed, but not back into a folder
+    that they are in.
 
     Raises:
-        OSError: a folder, or one in it, cannot be read; it is named.
+        OSError: the folder, or a folder in it, cannot be read; the message names it.
     """
     root = Path(root)
     real = root.resolve()
@@ -75,14 +75,14 @@ def _is_drawn(real: Path) -> bool:
 def _real(path: Path) -> Path:
     try:
         return path.resolve()
-    except (OSError, RuntimeError):  # a link in a circle
+    except (OSError, RuntimeError):  # a circle of links
         return path
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle: of a photo's name, its reader says what is wrong
+    except OSError:  # a circle of links; if it is named like a photo, the reader reports it
         return False
 
 
@@ -110,10 +110,11 @@ def class_names(photos: Iterable[PhotoFile]) -> list[str]:
 
 
 def meant_by(name: str, known: Sequence[str]) -> list[int]:
-    """Which of the ``known`` names ``name`` means: their indices, none if there are none.
+    """The indices of the ``known`` names that ``name`` means; there may be none.
 
-    Those equal to it but for case, for space and for underscores or hyphens instead of spaces; else
-    those that share a synonym with it, of names that list several: "tabby, tabby cat".
+    Names match if they are equal but for case, spaces, and underscores or hyphens instead of
+    spaces. If none is equal, names match that share a synonym with ``name``; a name may list
+    several synonyms: "tabby, tabby cat".
 
     >>> meant_by("tabby_cat", ["tabby, tabby cat", "Tench"]), meant_by("tench", ["Tench"])
     ([0], [0])

@@ -41,8 +41,9 @@ class Lime(Settings):
             to the images.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
-        chunk_size: images of one forward pass at most; None = 256 of 224×224 pixels, or on a CPU
-            6 or 3 a thread; fewer of larger ones, and on a CPU more of smaller ones.
+        chunk_size: the most images of one forward pass. None = 256 images of 224×224 pixels; on a
+            CPU 6, or 3 a thread if that is more. It is fewer for larger images, and on a CPU more
+            for smaller ones.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -101,10 +102,10 @@ class Lime(Settings):
     ) -> Explanation:
         """Explain what ``model`` sees in each of ``images``.
 
-        The model runs in eval mode and without gradients; its modes and the global RNG come back
-        as they were. (If the model is a function, these are the networks that its code names.)
-        Nothing is read back to the host, so the call returns before a GPU is done. It forwards B·N
-        rows, whatever the number of targets.
+        The model runs in eval mode and without gradients. Its modes and the global RNG are
+        restored. (If the model is a function, this holds for the networks that its code names.)
+        Nothing is read back to the host, so the call returns before a GPU is done. The model gets
+        B·N rows, whatever the number of targets.
 
         If DistributedDataParallel wraps the model, the inner network is called, so one rank may
         explain alone. A model sharded by FSDP needs every rank to make the same call.
@@ -116,22 +117,22 @@ class Lime(Settings):
                 or a list of these, whose bytes become floats in [0,1].
             targets: None = the ``top`` best classes of each image; an int for all; an int64 tensor
                 [B] or [B,T] on the images' device, or a list; a function ``(outputs, rows) →
-                [n,T]``, where rows [n] is the number of the image that each row belongs to; or an
-                object as :mod:`torchlime.targets` describes.
+                [n,T]``, where rows [n] holds the number of each row's image; or an object as
+                :mod:`torchlime.targets` describes.
             top: how many classes where ``targets`` is None.
-            segments: instead of the segmenter's: a Segments, or a label map [H,W] or [B,H,W] of any
-                integers.
-            max_segments: the static bound S for a label map. Without it, one on a GPU is read
-                back once, before the pipeline.
-            seed: instead of the explainer's; an int64 tensor [B] gives each image its own.
+            segments: used instead of the segmenter's: a Segments, or a label map [H,W] or [B,H,W]
+                of any integers.
+            max_segments: the static bound S for a label map. Without it, the count of a label map
+                on a GPU is read back once, before the pipeline.
+            seed: used instead of the explainer's; an int64 tensor [B] gives each image its own.
             differentiable: let gradients flow from scores, coefficients, intercepts and fidelity to
                 the model's parameters; masks and segments are fixed. The model still runs in eval
-                mode. Memory stays at one chunk's graph, at the price of a second forward pass
-                in backward, so leave the weights as they are until then. Draw new masks every
-                training step: ``seed=step``.
+                mode. Memory stays at one chunk's graph. Backward runs a second forward pass, so
+                leave the weights as they are until then. Draw new masks in every training step:
+                ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
-            progress: called with (rows forwarded, rows in all) after each chunk. The model is then
-                in eval mode, and must be left so.
+            progress: called with (rows forwarded, rows in all) after each chunk. The model is in
+                eval mode then, and the function must leave it so.
 
         Returns:
             Explanation: on the images' device. Problems that only the device knows are in
@@ -273,8 +274,8 @@ def score_masks(
 
     Args:
         masks: [B,N,S] or [N,S] (for all images) bool, True = kept.
-        targets: as for :meth:`Lime.explain`; None = the ``top`` best classes of each first row;
-            "all" = every class in its order.
+        targets: as for :meth:`Lime.explain`; None = the ``top`` best classes of the image's first
+            row; "all" = every class in its order.
         forward: how rows pass through the model.
 
     The other arguments, the guarantees and the errors are those of :meth:`Lime.explain`.

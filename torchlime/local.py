@@ -1,8 +1,9 @@
-"""The one pipeline: what is explained, whatever its features are, to an explanation.
+"""The one pipeline: from features of any kind to an explanation.
 
 features → design → rows → predictions → scores → weights → coefficients → explanation
 
-It alone composes the stages. It reads nothing back to the host, but for rounds that may stop.
+No other module composes the stages. It reads nothing back to the host, except for rounds that may
+stop early.
 """
 
 from typing import Any, NamedTuple, cast
@@ -49,10 +50,10 @@ def local_fit(
 
     Args:
         model: any callable; :class:`torchlime.black_box.BlackBox` says what it is called with.
-        features: of the inputs, see :class:`torchlime.strategies.Features`.
-        scores: what of the model's outputs is explained, see :mod:`torchlime.targets`.
+        features: the features of the inputs, see :class:`torchlime.strategies.Features`.
+        scores: which scores of the model are explained, see :mod:`torchlime.targets`.
         sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
-        num_samples: N, rows of the design of each input at most.
+        num_samples: N, the most rows of the design for each input.
         rounds: when the samples are enough.
         forward: how rows pass through the model.
         seed: an int for one draw that all inputs share, or an int64 tensor [B].
@@ -207,7 +208,7 @@ class Sampling:
 def drawn(
     sampler: Sampler, features: Features, num_samples: int, seed: int | Tensor, first: int = 0
 ) -> Tensor:
-    """A sampler's rows, checked: row ``first`` and those that follow."""
+    """The rows of a sampler from row ``first`` on, checked."""
     count, bound = features.count, features.bound
     if first == 0:
         design = sampler(count, bound, num_samples, seed=seed)
@@ -236,7 +237,7 @@ def local_scores(
 def scores_of_inputs(model: Model, inputs: Tensor, forward: Forward = Forward()) -> Tensor:
     """The scores [B,K] of all classes for inputs [B,…] as they are, in the solve's dtype.
 
-    All in one forward pass, where ``forward`` names no chunk size.
+    If ``forward`` names no chunk size, one forward pass takes all inputs.
     """
 
     def rows(blocks: list[Block], size: int) -> Tensor:

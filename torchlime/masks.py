@@ -2,11 +2,11 @@
 
 Convention:
     True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
-    A mask entry depends on (seed, sample, segment, S) alone: not on the batch, the device or any
-    global generator. (:class:`FixedCount` needs the count too, and the size of the blocks of
-    :class:`Orthogonal` the number of samples.) ``seed`` is an int, for one draw that all inputs
-    share, or an int64 tensor [B] on the device of ``count``. Rows ``first`` … first + N − 1 of one
-    endless design are given, where a sampler has such a design.
+    A mask entry depends on (seed, sample, segment, S) alone, not on the batch, the device or any
+    global generator. (:class:`FixedCount` also depends on the count, and :class:`Orthogonal` on
+    the number of samples, which sets the size of its blocks.) ``seed`` is an int, for one draw that
+    all inputs share, or an int64 tensor [B] on the device of ``count``. A sampler that has an
+    endless design gives its rows ``first`` … first + N − 1.
 """
 
 import math
@@ -27,7 +27,7 @@ from torchlime._warn import warn
 class Bernoulli:
     """Keep each segment independently with probability ``keep``.
 
-    The design of Ribeiro et al. 2016 for images (there 0.5).
+    This is the design of Ribeiro et al. 2016 for images, where ``keep`` is 0.5.
 
     Raises:
         ValueError: ``keep`` is not strictly between 0 and 1.
@@ -69,16 +69,16 @@ class Bernoulli:
 class Orthogonal:
     """Randomised Hadamard design with fold-over: balanced masks in complement pairs.
 
-    Blocks of 2^(m+1) rows: ``z[i, j] = parity(popcount(i & c[j])) ^ s[j]`` with distinct random
+    A block of 2^(m+1) rows is ``z[i, j] = parity(popcount(i & c[j])) ^ s[j]`` with distinct random
     ``c[j]`` in 2^m … 2^(m+1)−1 and random bits ``s[j]``. Within a block every pair and triple of
     columns is exactly uncorrelated (strength 3), so main effects are free of each other and
-    of all two-way interactions. Blocks are independent draws; a row and its complement stand next
-    to each other, pairs in random order, so a block cut short keeps most of its balance. Row 0
-    keeps all and row 1 hides all.
+    of all two-way interactions. Blocks are independent draws. A row and its complement stand next
+    to each other and the pairs are in random order, so a block that is cut short keeps most of its
+    balance. Row 0 keeps all and row 1 hides all.
 
-    With m0 = ceil(log2 S): m = m0 + 1 where N holds such a block (N ≥ 2^(m0+2)), else m0. Below
-    one whole block, N < 2^(m0+1), rows are Bernoulli(0.5), with a warning that names the N from
-    which this design pays.
+    m0 is ceil(log2 S), and m is m0 + 1 if N holds such a block (N ≥ 2^(m0+2)), else m0. If N holds
+    no whole block (N < 2^(m0+1)), rows are Bernoulli(0.5), and a warning names the N that this
+    design needs.
 
     Source: Plackett & Burman 1946 (two-level orthogonal arrays), Box & Wilson 1951 (fold-over);
     the complement pairs are the paired sampling of Covert & Lee 2021.
@@ -129,7 +129,7 @@ class Orthogonal:
             return _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
 
         masks = _in_blocks(draw, numbers(blocks, count), len(seeds) * 2 * pairs * bound)
-        masks[:, :1] ^= ~masks[:, :1, :1]  # the first block's signs, such that row 0 keeps all
+        masks[:, :1] ^= ~masks[:, :1, :1]  # change the first block's signs: row 0 keeps all
         masks = masks.flatten(1, 2)[:, :num_samples]
         return masks & present(count, bound)
 
@@ -138,7 +138,7 @@ class Orthogonal:
 class FixedCount:
     """Hide the same number of segments, a share ``remove`` of them, in every row but the first.
 
-    The number hidden is clamp(floor(remove·count + 0.5), 1, count); which ones is uniform.
+    The number hidden is clamp(floor(remove·count + 0.5), 1, count); the choice is uniform.
 
     Raises:
         ValueError: ``remove`` is not strictly between 0 and 1.
@@ -186,13 +186,13 @@ class FixedCount:
 
 @dataclass(frozen=True)
 class Exhaustive:
-    """All 2^S masks, each once: the surrogate is then exact, not a sample.
+    """All 2^S masks, each once, so the surrogate is exact and not an estimate.
 
     Row i hides the segments whose bits are set in i. ``num_samples`` is an upper limit; N is 2^S.
 
     Convention:
-        S must be the exact count. On a CPU a smaller count raises; elsewhere, where reading it
-        would stall the device, each of that image's masks comes 2^(S−count) times instead.
+        S must be the exact count. On a CPU a smaller count raises. On another device reading the
+        count would cause a wait, so each mask of that image comes 2^(S−count) times instead.
 
     Raises:
         ValueError: 2^S exceeds ``num_samples``, or S is only a bound of the count.
@@ -237,7 +237,7 @@ def present(count: Tensor, bound: int) -> Tensor:
 
 
 def _beginning_whole(masks: Tensor, first: int) -> Tensor:
-    """``masks``, whose row 0 keeps all if it is the first row of the design."""
+    """``masks`` with row 0 set to keep all, if it is the first row of the design."""
     if first == 0:
         masks[:, 0] = True
     return masks
@@ -252,9 +252,9 @@ def _refuse_further_rows(sampler: object, first: int) -> None:
 
 
 def _in_blocks(draw: Callable[[Tensor], Tensor], rows: Tensor, elements_per_row: int) -> Tensor:
-    """``draw`` of the row numbers, [b,len(rows),…], a block of rows at a time.
+    """Call ``draw`` with a block of row numbers at a time: [b,len(rows),…].
 
-    A draw takes 8 bytes and more for every bit that it gives.
+    A draw takes 8 bytes or more for every bit of its result.
     """
     blocks = row_blocks(len(rows), elements_per_row, rows.device)
     return torch.cat([draw(rows[block]) for block in blocks], dim=1)

@@ -1,12 +1,12 @@
 """count → noise [B,N,F]: by how much each sample moves each feature.
 
 Convention:
-    Noise is in units of the scale, a mask's counterpart for features that are numbers: a perturbed
-    vector is x + scale · noise, and noise of 0 is x itself. It depends on (seed, sample, feature)
-    alone: not on the batch, the device (but for a last bit, where logarithm or cosine round
-    otherwise) or any global generator. ``seed`` is an int, for one draw that all vectors share, or
-    an int64 tensor [B] on the device of ``count``. Rows ``first`` … first + N − 1 of one endless
-    draw are given.
+    Noise is the counterpart of masks for features that are numbers. It is in units of the scale: a
+    perturbed vector is x + scale · noise, and noise of 0 is x itself. It depends on (seed, sample,
+    feature) alone, not on the batch, the device or any global generator. (The last bit may depend
+    on the device, where logarithm or cosine round differently.) ``seed`` is an int, for one draw
+    that all vectors share, or an int64 tensor [B] on the device of ``count``. A call gives the
+    rows ``first`` … first + N − 1 of one endless draw.
 """
 
 import math
@@ -21,19 +21,19 @@ from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime._warn import warn
 
-_TEMPORARIES = 8  # float64 or int64 values on the way to one of noise
+_TEMPORARIES = 8  # float64 or int64 values for each value of noise
 
 
 @dataclass(frozen=True)
 class Gaussian:
     """Independent standard normal noise.
 
-    With ``antithetic`` in pairs ε, −ε, one after the other; a last sample without a partner is 0,
-    its own. The pairs cancel the even part of any function of the noise (its curvature among
-    them), so that it does not reach the coefficients. They span N/2 directions: below
-    N = 2F that is fewer than there are features, and a warning says so.
+    With ``antithetic``, samples come in pairs ε, −ε, one after the other; a last sample without a
+    partner is 0. The pairs cancel the even part of any function of the noise, such as its
+    curvature, so this part does not reach the coefficients. They span N/2 directions. If N < 2F,
+    these are fewer than the features, and a warning says so.
 
-    Source: Box & Muller 1958, √(−2 ln u) cos(2πv), of the halves u and v of a 64-bit hash.
+    Source: Box & Muller 1958, √(−2 ln u) cos(2πv); u and v are the halves of a 64-bit hash.
 
     Example:
         >>> noise = Gaussian()(torch.tensor([3]), 3, 1000, seed=0)
@@ -55,7 +55,7 @@ class Gaussian:
         """Draw noise [B,N,F] float32, an expanded view where ``seed`` is an int.
 
         Raises:
-            ValueError: ``first`` is odd, where samples come in pairs.
+            ValueError: samples come in pairs and ``first`` is odd.
         """
         check_rows(num_samples, first)
         signs = (1, -1) if self.antithetic else (1,)

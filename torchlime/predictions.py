@@ -1,9 +1,9 @@
 """rows → scores [B,N,T]: the model over all rows, in chunks of one shape.
 
 Convention:
-    Rows run: row 0 of every input first, then input by input. So the unmasked inputs are scored
-    first, and what they fix (their best classes, say) is known on the device to all that follow.
-    Further rounds of samples run input by input.
+    Row 0 of every input comes first, then the other rows input by input. So the unmasked inputs
+    are scored first, and all later rows know on the device what they fix, such as their best
+    classes. Further rounds of samples run input by input.
 """
 
 import contextlib
@@ -67,22 +67,23 @@ def _size(block: slice) -> int:
 class Predictions:
     """Scores the rows of B inputs, round by round.
 
-    A model that draws in eval mode draws on from chunk to chunk, and from round to round.
+    A model that draws random numbers in eval mode goes on drawing from chunk to chunk and from
+    round to round.
 
     Args:
         box: the model.
-        scores: what of its outputs is explained.
+        scores: which scores of its outputs are explained.
         batch: B.
-        forward: how rows pass through it.
+        forward: how rows pass through the model.
         chunk_size: rows of a forward pass where ``forward`` names none.
         total: rows of all rounds.
 
     Attributes:
-        reference: what the unmasked rows fixed, by input; "targets" [B,T] int64 among it.
+        reference: what the unmasked rows fixed, by input; it has "targets" [B,T] int64.
 
     Raises:
-        torch.OutOfMemoryError: not even one row fits. What the model, the scores and the progress
-            raise passes through.
+        torch.OutOfMemoryError: not even one row fits. Errors of the model, the scores and the
+            progress pass through.
     """
 
     def __init__(
@@ -163,13 +164,13 @@ class Predictions:
     def _scored(
         self, rows: Rows, chunk: Chunk, known: Reference
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scores of a chunk, and all that the unmasked rows up to it fixed."""
+        """The scores of a chunk, and what the unmasked rows have fixed so far."""
         if not self.forward.differentiable:
             return self._score(rows, chunk, known)
 
         def alone(rewind: Rewind) -> tuple[Tensor, dict[str, Tensor]]:
-            # It runs again in a backward pass, when everything around the chunk is over: it is
-            # prepared by itself, with random states that go on where the chunk before stopped.
+            # A backward pass runs this again, when everything around the chunk is over. So the
+            # chunk prepares the model, and random states go on where the chunk before stopped.
             with self.box.prepared():
                 rewind()
                 result = self._score(rows, chunk, known)
@@ -230,7 +231,7 @@ _NO_MEMORY = (
 
 
 def _blocks(start: int, stop: int, batch: int, samples: int, lead: int) -> Iterator[Block]:
-    """The rows ``start`` … ``stop`` of the convention, as rectangles of [B,N].
+    """The rows ``start`` … ``stop`` in the order of the convention, as rectangles of [B,N].
 
     ``lead`` is 1 where sample 0 of every input comes first, else 0.
     """

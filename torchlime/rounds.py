@@ -1,8 +1,8 @@
 """How many samples are drawn, and when they are enough.
 
 Convention:
-    ``sizes(num_samples)`` names the samples of each round, ``settled(fit, count)`` tells after a
-    round whether to stop. A rule that stops early reads one flag a round back from the device.
+    ``sizes(num_samples)`` gives the number of samples of each round. ``settled(fit, count)`` tells
+    after a round whether to stop. A rule that stops early reads back one flag a round.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""The contract of every strategy, with shapes: what may stand in its place.
+"""The contract of every strategy, with shapes.
 
-B inputs, C, H, W, N samples, S features (the bound of the count), T targets. In a mask True = kept.
-Arguments are passed by position, those after the star by name. A strategy modifies no argument and
-keeps the device. It reads nothing back to the host.
+There are B inputs, N samples, S features (the bound of the count) and T targets; images have C
+channels, height H and width W. In a mask, True = kept. Arguments are passed by position, those
+after the star by name. A strategy modifies no argument and keeps the device. It reads nothing back
+to the host.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +18,7 @@ from torchlime.black_box import BlackBox
 from torchlime.fit import Fit
 
 Block = tuple[slice, slice]  # inputs, samples: a rectangle of [B,N], its rows input by input
-Rows = Callable[[list[Block], int], Any]  # blocks, n → a chunk of n rows; what is left is padding
+Rows = Callable[[list[Block], int], Any]  # blocks, n → a chunk of n rows; the rest is padding
 Reference = Mapping[str, Tensor]
 
 
@@ -57,22 +58,22 @@ class Fill(Protocol):
     """images, segments → what a hidden segment shows."""
 
     def __call__(self, images: Tensor, segments: Segments, /) -> Tensor:
-        """[B,C,H,W], as the images are."""
+        """A tensor [B,C,H,W], like the images."""
         ...
 
 
 class Kernel(Protocol):
     """design → proximity weights.
 
-    Where a kernel has a method ``of_noise(noise, count)``, noise goes there; else noise is passed
-    as masks are.
+    If a kernel has a method ``of_noise(noise, count)``, noise goes there. Otherwise noise is passed
+    like masks.
     """
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None, /) -> Tensor:
         """Weights [B,N] of masks [B,N,S] and count [B].
 
-        ``energy`` [B,S] is Σ over the segment of (image − fill)²; it is None unless the kernel has
-        an attribute ``needs_energy`` that is true.
+        ``energy`` [B,S] is Σ over the segment of (image − fill)². It is None unless the kernel's
+        attribute ``needs_energy`` is true.
         """
         ...
 
@@ -80,7 +81,7 @@ class Kernel(Protocol):
 class Surrogate(Protocol):
     """design, scores, weights → Fit.
 
-    Where a surrogate has a method ``of_noise`` with the same arguments, noise goes there.
+    If a surrogate has a method ``of_noise`` with the same arguments, noise goes there.
     """
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor, /) -> Fit:
@@ -91,14 +92,14 @@ class Surrogate(Protocol):
 class Features(Protocol):
     """What the columns of a design stand for, and how a row becomes an input of the model.
 
-    They are made once a call, of the inputs. Inherit from this class to get what is usual: masks,
-    no energy, no problems, no further fields.
+    A call makes them once, from the inputs. Inherit from this class to get its defaults: masks, no
+    energy, no problems, no further fields.
 
     Attributes:
         count: [B] int64, on the device of the inputs: how many features each has.
         bound: S, a Python number; count <= bound.
-        kind: of the design, and what features and inputs are called.
-        chunk_size: rows of a forward pass, where the caller names none.
+        kind: the kind of the design, and what features and inputs are called.
+        chunk_size: rows of a forward pass, if the caller names no number.
     """
 
     count: Tensor
@@ -107,13 +108,13 @@ class Features(Protocol):
     chunk_size: int = 256
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
-        """What makes chunks of the rows of a design, in the dtype and layout of the model.
+        """A function that makes chunks from the rows of a design, in the model's dtype and layout.
 
         Args:
             design: [B,n,S].
             box: the model.
-            first: the number of the design's first row, above 0 in later rounds. Where the kind
-                scores the input beside the design, the first round has it as sample 0.
+            first: the number of the design's first row, above 0 in later rounds. If the kind scores
+                the input beside the design, the input is sample 0 of the first round.
         """
         raise NotImplementedError(f"{type(self).__name__} must define rows()")
 
@@ -122,19 +123,19 @@ class Features(Protocol):
         return None
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
-        """What only the device knows of inputs and design: bits of Problem [B] int64."""
+        """Problems of inputs and design that only the device knows: bits of Problem [B] int64."""
         return torch.zeros_like(self.count)
 
     def fields(self) -> dict[str, Tensor]:
-        """What the Explanation carries of the inputs, by the names of its fields."""
+        """The fields of the Explanation that describe the inputs, by name."""
         return {}
 
 
 class Scores(Protocol):
-    """What of a model's outputs is explained; see :mod:`torchlime.targets`."""
+    """Which scores of a model's outputs are explained; see :mod:`torchlime.targets`."""
 
     def reference(self, outputs: Any, rows: Tensor, /) -> Reference:
-        """What each row fixes if it is an unmasked one: "targets" [n,T] int64 among it."""
+        """What each row fixes if it is unmasked; the mapping has "targets" [n,T] int64."""
         ...
 
     def __call__(self, outputs: Any, rows: Tensor, reference: Reference, /) -> Tensor:
@@ -146,7 +147,7 @@ class Rounds(Protocol):
     """How many samples are drawn, and when they are enough; see :mod:`torchlime.rounds`."""
 
     def sizes(self, num_samples: int, /) -> Iterable[int]:
-        """The samples of each round, at most ``num_samples`` in all."""
+        """The number of samples of each round, at most ``num_samples`` in all."""
         ...
 
     def settled(self, fit: Fit, count: Tensor, /) -> bool:

@@ -1,4 +1,4 @@
-"""outputs → scores [n,T]: what of a model's outputs is explained.
+"""outputs → scores [n,T]: which scores of a model's outputs are explained.
 
 Convention:
     Scores are two pure functions. ``reference(outputs, rows)`` finds what the unmasked rows fix,
@@ -60,7 +60,7 @@ class Classes:
         return {"targets": targets, "columns": columns, "in_range": in_range}
 
     def __call__(self, outputs: Any, rows: Tensor, reference: Reference) -> Tensor:
-        """The scores [n,T] of the targets; a target out of range has the nearest class's."""
+        """The scores [n,T] of the targets; a target out of range gets the nearest class's score."""
         scores = class_scores(outputs, rows)
         if isinstance(self.targets, str):
             return scores
@@ -118,7 +118,7 @@ def class_scores(outputs: Any, rows: Tensor) -> Tensor:
     """A model's outputs as [n,K], from [n,K], [n], or an object with such ``.logits``.
 
     Raises:
-        TypeError, ValueError: they are none of these.
+        TypeError, ValueError: the outputs are none of these.
     """
     return _matrix(getattr(outputs, "logits", outputs), rows, "the model")
 
@@ -145,7 +145,7 @@ def _matrix(values: Any, rows: Tensor, source: str) -> Tensor:
 def scores_of(
     targets: Any, top: int, batch: int, device: torch.device, these: str = "the images are"
 ) -> Any:
-    """What a caller's ``targets`` stand for, as Scores.
+    """A caller's ``targets`` as Scores.
 
     Args:
         targets: None, "all", an int, a tensor or a list of ints [B] or [B,T], a function
@@ -156,7 +156,7 @@ def scores_of(
         these: subject and verb of a sentence about the inputs.
 
     Raises:
-        TypeError, ValueError: it is none of these.
+        TypeError, ValueError: ``targets`` is none of these.
     """
     check_count(top, "top")
     if hasattr(targets, "reference"):

@@ -30,37 +30,40 @@ class VectorLime(Settings):
     """The settings of an explanation of vectors; :meth:`explain` runs it.
 
     The model scores z = x + scale · ε, and a weighted linear surrogate g(z) = b + β·z is fitted to
-    its scores. The fit is to ε, the features standardised by the scale (a penalty, too, is on
-    those); β and b are given back in units of x. For smooth models and small scales β is the
-    gradient; with normal noise and uniform weights it estimates E[∇f(z)] (Stein 1981).
+    its scores. The fit uses ε, the features standardised by the scale, and so does a penalty; β and
+    b are returned in units of x. For smooth models and small scales β is the gradient. With normal
+    noise and uniform weights it estimates E[∇f(z)] (Stein 1981).
 
     Convention:
-        A feature is an entry of a vector of any shape, counted as ``x[b].flatten()`` does; there
-        are F of them. ``coefficients[b, t, i]`` is the change of the score per unit of feature i;
-        ``intercepts`` is b, g where every feature is 0; ``local_predictions`` is g(x).
-        All N samples are in the fit; x is scored beside them, B·(N + 1) rows in all.
+        A feature is an entry of a vector of any shape, in the order of ``x[b].flatten()``; there
+        are F features. ``coefficients[b, t, i]`` is the change of the score per unit of feature i;
+        ``intercepts`` is b, the value of g where every feature is 0; ``local_predictions`` is g(x).
+        All N samples are in the fit. x is scored beside them, so the model gets B·(N + 1) rows.
 
         Antithetic pairs keep even parts of the model, such as curvature at x, out of the
-        coefficients, to rounding: some ε of the scores' spread over the scale, with ε = 1e-16 in
-        float64 and that of the dtype otherwise. For odd nonlinearities N samples in pairs count as
-        N/2 independent draws: twice the variance of ``antithetic=False``.
+        coefficients. Only rounding remains: a few machine epsilons of the dtype (1e-16 in float64)
+        times the scores' spread over the scale. For odd nonlinearities N samples in pairs count as
+        N/2 independent draws, so the variance is twice that of ``antithetic=False``.
 
     Args:
         scale: σ, the standard deviation of the noise: a number, or a float tensor that broadcasts
-            to ``x``, one for each feature for example.
-        num_samples: N, perturbed vectors of each.
+            to ``x``, for example one number for each feature.
+        num_samples: N, perturbed vectors for each vector.
         sampler: count → noise.
-        kernel: noise → proximity weights; None = ``Exponential(0.75·√F, "euclidean")``, lime's rule
-            for tables, of the standardised distance ‖ε‖.
-        surrogate: noise, scores, weights → Fit. ``Lasso`` has no dual form: F up to some 2000.
-        chunk_size: rows of a forward pass at most; None = a million entries, 64 to 4096 rows.
+        kernel: noise → proximity weights; None = ``Exponential(0.75·√F, "euclidean")`` of the
+            standardised distance ‖ε‖, which is lime's rule for tables.
+        surrogate: noise, scores, weights → Fit. ``Lasso`` has no dual form, so F should be at most
+            some 2000.
+        chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
+            64 to 4096.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the noise; an int.
 
     Memory:
-        The noise takes 4·N·F bytes, the solve some 64·F² (for least squares and ridge 64·N² where
-        N ≤ F); both times B where vectors have their own noise: where ``seed`` is a tensor, or a
-        sampler's noise is no expanded view. Chunks and sums over blocks are beside that.
+        The noise takes 4·N·F bytes and the solve some 64·F² bytes (for least squares and ridge
+        64·N² where N ≤ F). Both are multiplied by B if each vector has its own noise, because
+        ``seed`` is a tensor or a sampler's noise is not an expanded view. Chunks and sums over
+        blocks come on top.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
@@ -114,22 +117,22 @@ class VectorLime(Settings):
 
         Args:
             model: any callable [n,…] → [n,classes], or [n] (one target), or an object with such
-                ``.logits``; or an estimator of scikit-learn, by its ``predict_proba``, else
-                ``predict``, on arrays [n,F] on the CPU: elsewhere every chunk waits for the device.
+                ``.logits``; or an estimator of scikit-learn. Its ``predict_proba``, else its
+                ``predict``, gets arrays [n,F] on the CPU, so every chunk on another device waits.
             x: [B,F] or [B,…] float.
             targets, top, differentiable, keep_samples, progress: as for
                 :meth:`torchlime.Lime.explain`.
-            seed: instead of the explainer's; an int64 tensor [B] gives each vector its own noise.
+            seed: used instead of the explainer's; an int64 tensor [B] gives each vector its own.
 
         Returns:
             Explanation: without segments; on the device of ``x``.
 
         Raises:
             TypeError, ValueError, IndexError: an argument, or the model's output, is of the wrong
-                type, shape, device or range. What only the device knows is in ``problems``, which
-                ``explanation.check()`` raises: NaN in ``x``, a scale of 0 in a tensor, or one below
-                4 roundings of the feature in the dtype that the model takes, which would swallow
-                it.
+                type, shape, device or range. Problems that only the device knows are in
+                ``problems``, and ``explanation.check()`` raises them: NaN in ``x``, a scale of 0 in
+                a tensor, or a scale below 4 roundings of its feature in the dtype that the model
+                takes.
             torch.OutOfMemoryError: not even a single vector fits into a forward pass.
         """
         forward = self._forward(differentiable, progress)
@@ -223,9 +226,9 @@ def explain_vector(
 ) -> Explanation:
     """``VectorLime(**fields).explain(model, x, targets, …)`` in one call.
 
-    The keywords are the fields of :class:`VectorLime`, which says what is computed, and the
-    arguments of :meth:`VectorLime.explain`. The plain recipe, least squares without weights on 100
-    samples of σ = 0.1, is ::
+    The keywords are the fields of :class:`VectorLime` and the arguments of
+    :meth:`VectorLime.explain`. The plain recipe, least squares without weights on 100 samples of
+    σ = 0.1, is ::
 
         explain_vector(model, x, scale=0.1, num_samples=100, kernel=Uniform(),
                        sampler=Gaussian(antithetic=False), surrogate=LeastSquares())

@@ -5,8 +5,8 @@ Distances:
     euclidean: √(hidden), the euclidean distance between masks. For noise it is the euclidean
         length, and it is the only distance that noise has.
     pixel_euclidean: √(Σ energy of hidden segments / Σ energy) in [0,1], with energy [B,S] = Σ over
-        the segment of (x − fill)²: exactly ‖x − perturbed‖ / ‖x − fill‖, without making an image.
-        0 where the fill equals the image.
+        the segment of (x − fill)². This is exactly ‖x − perturbed‖ / ‖x − fill‖, without making an
+        image. It is 0 where the fill equals the image.
 
 Convention:
     A kernel is called with masks [B,N,S] bool, count [B] and energy. Where it has a method
@@ -31,7 +31,7 @@ Distance = Literal["cosine", "euclidean", "pixel_euclidean"]
 
 @dataclass(frozen=True)
 class Exponential:
-    """exp(−d²/2σ²) with σ = ``width`` (Ribeiro et al. 2016; 0.25 and cosine as for images there).
+    """exp(−d²/2σ²) with σ = ``width``; the defaults are those of Ribeiro et al. 2016 for images.
 
     Raises:
         ValueError: ``width`` is not above 0, or ``distance`` is unknown.
@@ -70,7 +70,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class InverseDistance:
-    """1 / max(d, the smallest positive d of that image): the original counts like its nearest.
+    """1 / max(d, the smallest positive d of that image): the original counts like the nearest one.
 
     Raises:
         ValueError: ``distance`` is unknown.
@@ -132,13 +132,13 @@ class Uniform:
 
 @dataclass(frozen=True)
 class WithoutUnmasked:
-    """Another kernel's weights, but 0 of row 0, the unmasked image x.
+    """Another kernel's weights, but 0 for row 0, the unmasked image x.
 
-    Every draw of masks begins with x, to score it. Fitted, as in lime, it moves all coefficients
-    alike: of :class:`Exponential` weights of cosine distances by about 4e/N, with e how far the
-    surrogate of the other samples is off at x. That is a bias; a better sampler reduces noise only.
-    Not for ``Exhaustive``, where x is one of all masks and the fit without it is not exact. From
-    noise, which does not begin with x, nothing is left out.
+    Every draw of masks begins with x, so that x is scored. If x is fitted too, as in lime, it moves
+    all coefficients alike. With :class:`Exponential` weights of cosine distances it moves them by
+    about 4e/N, where e is the error at x of the surrogate of the other samples. This is a bias; a
+    better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of all masks, and
+    the fit without x is not exact. Noise does not begin with x, so no row of noise is left out.
 
     Raises:
         TypeError: ``kernel`` cannot be called.
@@ -157,7 +157,7 @@ class WithoutUnmasked:
 
     @property
     def needs_energy(self) -> bool:
-        """Whether the call wants ``energy``: as the kernel within."""
+        """Whether the call wants ``energy``; the other kernel decides."""
         return getattr(self.kernel, "needs_energy", False)
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:

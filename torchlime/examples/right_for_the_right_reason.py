@@ -46,7 +46,7 @@ EXPLAINER = Lime(
 
 
 class Accuracy(NamedTuple):
-    """Shares of the test digits that a network names, by where the pattern sits."""
+    """Shares of the test digits that a network names correctly, by the place of the pattern."""
 
     planted: float
     without: float
@@ -144,6 +144,6 @@ def table(results: list[tuple[Accuracy, Accuracy]]) -> str:
 if __name__ == "__main__":
     import sklearn
 
-    torch.set_num_threads(1)  # another number rounds otherwise; so small a network gains nothing
+    torch.set_num_threads(1)  # another number rounds differently; a small network gains nothing
     print(table([experiment(seed) for seed in range(3)]))
     print(f"\nSeeds 0 to 2, torch {torch.__version__}, scikit-learn {sklearn.__version__}.")

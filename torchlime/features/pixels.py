@@ -17,12 +17,12 @@ class Pixels(Features):
 
     Args:
         images: [B,C,H,W] float.
-        segments: of those images.
+        segments: the segments of those images.
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts to the
             images.
 
     Raises:
-        ValueError: the fill is of another device or shape.
+        ValueError: the fill has another device or shape.
     """
 
     kind = IMAGES
@@ -36,7 +36,7 @@ class Pixels(Features):
         self.chunk_size = default_chunk_size(images.device, images[0, 0].numel())
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
-        """What makes the perturbed images of masks [B,n,S]."""
+        """A function that makes the perturbed images of masks [B,n,S]."""
         return Perturbed(
             self.images,
             self.fill,
@@ -54,7 +54,7 @@ class Pixels(Features):
         return segment_sums(squares, self.segments)[:, 0]
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
-        """Images that are not finite, segments that did not converge, a first row that hides."""
+        """Flags for non-finite images, segments that did not converge and masked first rows."""
         finite = self.images.isfinite().flatten(1).all(dim=1)
         return (
             flag(~finite, Problem.NON_FINITE_IMAGE)
@@ -68,11 +68,12 @@ class Pixels(Features):
 
 
 def default_chunk_size(device: torch.device, pixels: int) -> int:
-    """Images of a forward pass, of so many pixels each.
+    """The number of images of a forward pass, if each has ``pixels`` pixels.
 
-    On a CPU as many pixels as 6 images of 224×224 have, or 3 a thread, in 1 to 64 images: a layer's
-    activations should stay in its caches, and below the 32 MiB from which glibc's allocator maps
-    every tensor anew. On an accelerator those of 256 such images, in 1 to 256.
+    On a CPU it is 1 to 64 images, with the pixels of 6 images of 224×224, or of 3 a thread if that
+    is more. A layer's activations should stay in the caches, and below 32 MiB, from which glibc's
+    allocator maps every tensor anew. On an accelerator it is 1 to 256 images, with the pixels of
+    256 images of 224×224.
     """
     on_cpu = device.type == "cpu"
     rows = max(6, 3 * torch.get_num_threads()) if on_cpu else 256
@@ -95,14 +96,14 @@ def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
 class Perturbed:
     """The perturbed images of a batch, made a chunk at a time.
 
-    A pixel of a kept segment shows the image, a pixel of a hidden one the fill.
+    A pixel of a kept segment shows the image; a pixel of a hidden segment shows the fill.
 
     Args:
         images: [B,C,H,W].
         fill: [B,C,H,W].
-        segments: of those images.
+        segments: the segments of those images.
         masks: [B,N,S] bool, True = kept.
-        dtype: what the model takes.
+        dtype: the dtype that the model takes.
         channels_last: make chunks in ``torch.channels_last`` (faster for convolutions on a CPU
             and in 16-bit types).
         reuse: write every chunk into one buffer; False where chunks must outlive the next call.
@@ -138,8 +139,8 @@ class Perturbed:
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         """The perturbed images of ``blocks``: [rows,C,H,W].
 
-        ``rows`` may exceed what the blocks hold: the rest is padding, valid images of no meaning.
-        The result is overwritten by the next call, if ``reuse``.
+        If ``rows`` exceeds the rows of the blocks, the rest is padding: valid images without
+        meaning. With ``reuse`` the next call overwrites the result.
         """
         if not self.reuse or rows != self._pixels.shape[0]:
             # Release both before taking new ones: this happens when memory ran out.
@@ -170,7 +171,7 @@ class Perturbed:
     def _index(self, images: slice) -> Tensor:
         """The segment of every value of an image, laid out as the images are: [b,P].
 
-        The last one stays: chunk after chunk is of the same image.
+        The last result is kept, because many chunks in a row are of the same image.
         """
         if self._indexed is None or self._indexed[0] != images:
             self._indexed = None  # release it before taking a new one
@@ -190,12 +191,13 @@ def perturb(
 ) -> Tensor:
     """Perturbed values [b·n,P] of images [b,P], fill [b,P], segment index [b,P], masks [b,n,S].
 
-    One gather and one where; ``keep`` (uint8) and ``out``, both [b·n,P], are written if given.
+    It takes one gather and one where. ``keep`` (uint8) and ``out``, both [b·n,P], are written if
+    given.
     """
     batch, samples, _ = masks.shape
     shape = (batch, samples, images.shape[1])
     kept = torch.gather(
-        masks.contiguous().view(torch.uint8),  # a gather of bytes is vectorised, of bools not
+        masks.contiguous().view(torch.uint8),  # torch vectorises a gather of bytes, not of bools
         2,
         index[:, None].expand(shape),
         out=None if keep is None else keep.view(shape),

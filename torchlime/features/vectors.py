@@ -15,7 +15,7 @@ CHUNK_ENTRIES = 1 << 20
 
 
 class Vectors(Features):
-    """The entries of vectors [B,…], F of each: a sample is x + scale · noise.
+    """The F entries of each of the vectors [B,…]; a sample is x + scale · noise.
 
     Args:
         x: [B,…] float.
@@ -23,7 +23,7 @@ class Vectors(Features):
             ``x``.
 
     Raises:
-        TypeError, ValueError: the scale is of another type, device, shape or range.
+        TypeError, ValueError: the scale has the wrong type, device, shape or range.
     """
 
     kind = VECTORS
@@ -38,12 +38,12 @@ class Vectors(Features):
         self.chunk_size = min(max(CHUNK_ENTRIES // width, 64), 4096)
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
-        """What makes the perturbed vectors of noise [B,n,F]; in the first round after x itself."""
+        """A function that makes the perturbed vectors of noise; the first round begins with x."""
         dtype = box.dtype or self.x.dtype
         return Noisy(self.x, self.scale, design, dtype, lead=int(first == 0))
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
-        """Vectors that are not finite, and scales that are not positive or are swallowed."""
+        """Flags for vectors that are not finite, and scales that are not positive or too small."""
         finite = self.vectors.isfinite()
         rounding = torch.finfo(box.dtype or self.x.dtype).eps
         swallowed = (self.scale < 4 * rounding * self.vectors.abs()) & finite
@@ -82,8 +82,9 @@ class Noisy:
         x: [B,…], F entries each.
         scale: [B,F].
         noise: [B,n,F].
-        dtype: what the model takes; the sum is in the widest of float32, it and that of ``x``.
-        lead: 1 where sample 0 of each is x itself and sample i is x + scale · noise[i − 1]; 0 where
+        dtype: the dtype that the model takes. The sum is in the widest of it, float32 and that of
+            ``x``.
+        lead: 1 if sample 0 of each is x itself and sample i is x + scale · noise[i − 1]; 0 if
             sample i is x + scale · noise[i].
     """
 

@@ -1,9 +1,9 @@
 """Explanation → numbers: how faithful, how stable and how well placed the evidence is.
 
-Functions, for a whole batch at once, on the explanation's device: nothing is read back. Forward
-passes cost rows: B·T·(S+1) for :func:`deletion` and :func:`insertion`, B·N for :func:`fidelity`,
-none for the others. They run as those of :meth:`torchlime.Lime.explain` do, with the chunk size and
-autocast of the explanation's explainer.
+Each function takes a whole batch at once, on the explanation's device, and reads nothing back.
+:func:`deletion` and :func:`insertion` forward B·T·(S+1) rows, :func:`fidelity` forwards B·N rows,
+and the others forward none. Forward passes run as in :meth:`torchlime.Lime.explain`, with the chunk
+size and autocast of the explanation's explainer.
 """
 
 from torchlime.metrics.faithfulness import deletion as deletion

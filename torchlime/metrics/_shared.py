@@ -1,4 +1,4 @@
-"""What several metrics need of an explanation."""
+"""What several metrics need from an explanation."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from torchlime.targets import Computed
 
 
 def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
-    """``values`` [B,T], NaN where an explanation says nothing."""
+    """``values`` [B,T], NaN where coefficients are not finite or a target is out of range."""
     for e in explanations:
         in_range = (e.problems & Problem.TARGET_OUT_OF_RANGE) == 0
         sound = e.coefficients.isfinite().all(2) & in_range[:, None]
@@ -28,7 +28,7 @@ def segments_of(explanation: Explanation) -> Segments:
 
 
 def explainer_of(explanation: Explanation) -> Lime:
-    """The explainer that made it."""
+    """The explainer that made the explanation."""
     label_map_of(explanation)
     if not isinstance(explanation.explainer, Lime):
         raise ValueError(

@@ -31,18 +31,18 @@ def deletion(
 ) -> Tensor:
     """Area under the score while whole segments are hidden, the strongest first: [B,T].
 
-    With y₀ … y_K the target's score when the first 0 … K segments are hidden, the normalised
-    trapezoid (Σ yₖ − (y₀ + y_K)/2) / K. Petsiuk et al. 2018 (RISE) hide pixels; an explanation by
-    segments ties within one, so whole segments go. Lower is better: the evidence was found.
+    The target's score is yₖ when the first k of K segments are hidden. The area is the normalised
+    trapezoid (Σ yₖ − (y₀ + y_K)/2) / K. Petsiuk et al. 2018 (RISE) hide pixels. Here all pixels of
+    a segment tie, so whole segments are hidden. Lower is better: the evidence was found.
 
     Convention:
-        Segments go by descending signed coefficient, ties to the lower id; K is the image's own
-        count. Scores are the model's outputs as they are: wrap it for probabilities.
+        Segments are hidden by descending signed coefficient, ties by lower id; K is the image's own
+        count. Scores are the model's outputs as they are; wrap the model to get probabilities.
 
     Args:
         model: as for :meth:`torchlime.Lime.explain`.
         images: [B,C,H,W], the explained ones.
-        explanation: of them.
+        explanation: the explanation of these images.
         fill: what a hidden segment shows; None = the explanation's own fill.
 
     Raises:
@@ -71,8 +71,8 @@ def insertion(
 ) -> Tensor:
     """Area under the score while whole segments are shown, the strongest first: [B,T].
 
-    As :func:`deletion`, from the image with every segment hidden to the whole image. Higher is
-    better. Petsiuk et al. 2018 start from a blurred image: ``fill=Blur(5.0)``.
+    It is like :func:`deletion`, but goes from the image with every segment hidden to the whole
+    image. Higher is better. Petsiuk et al. 2018 start from a blurred image: ``fill=Blur(5.0)``.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -97,20 +97,21 @@ def fidelity(
 ) -> Tensor:
     """Weighted R² of the surrogate on masks that it was not fitted to: [B,T].
 
-    1 − Σ w (y − g(z))² / Σ w (y − ȳ)² over fresh samples of the explanation's own sampler, fill
-    and kernel, without the whole image, with the surrogate g and the weighted mean ȳ.
-    ``explanation.fidelity`` is the same on the samples of the fit, which flatters.
+    The value is 1 − Σ w (y − g(z))² / Σ w (y − ȳ)², where g is the surrogate and ȳ the weighted
+    mean. The sums are over fresh samples of the explanation's own sampler, fill and kernel, without
+    the whole image. ``explanation.fidelity`` is the same on the samples of the fit, so it is
+    usually higher.
 
     Vectors take fresh noise, and all of its samples.
 
     Convention:
-        At most 1; below 0 where a constant would do better; 0 where the scores do not vary. Of
-        ``Exhaustive`` there are no fresh masks: its seeds all draw the same.
+        The value is at most 1, below 0 where a constant would do better, and 0 where the scores do
+        not vary. ``Exhaustive`` has no fresh masks: all its seeds draw the same.
 
     Args:
         model, images, explanation: as for :func:`deletion`.
-        seed: of the fresh masks; another than the explanation's (of tensors the caller's care).
-        num_samples: how many, 3 at least; None = as many as the explanation had.
+        seed: the seed of the fresh masks, not the explanation's own. A tensor is not checked.
+        num_samples: how many samples, at least 3; None = as many as the explanation had.
 
     Raises:
         ValueError: ``seed`` is the explanation's own, or the explanation comes from a file, which
@@ -121,7 +122,7 @@ def fidelity(
     if num_samples is not None:
         check_count(num_samples, "num_samples", 3)
     if is_integer(seed) and seed == explanation.settings["seed"]:
-        raise ValueError(f"seed={seed} drew the masks of the fit; fresh ones need another")
+        raise ValueError(f"seed={seed} drew the masks of the fit; fresh masks need another")
 
     explainer = explanation.explainer
     if not isinstance(explainer, VectorLime):

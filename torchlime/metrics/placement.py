@@ -15,15 +15,15 @@ from torchlime.metrics._shared import segments_of, unless_broken
 def share_inside(explanation: Explanation, inside: Tensor) -> Tensor:
     """Share of the positive evidence that lies inside an object: [B,T], in [0,1].
 
-    Σ max(cₛ, 0) · |s ∩ M| / |s| over Σ max(cₛ, 0): a coefficient belongs to its segment as a
-    whole, so it is spread evenly over the segment's pixels. Relevance mass accuracy (Arras et al.
-    2022) for explanations by segments.
+    The share is Σ max(cₛ, 0) · |s ∩ M| / |s| over Σ max(cₛ, 0). A coefficient belongs to its
+    segment as a whole, so it is spread evenly over the segment's pixels. This is the relevance mass
+    accuracy of Arras et al. 2022, for explanations by segments.
 
     Convention:
-        0 where an image has no positive evidence.
+        The share is 0 where an image has no positive evidence.
 
     Args:
-        explanation: of B images.
+        explanation: the explanation of B images.
         inside: the object's pixels M, [B,H,W] or [H,W] bool, on the explanation's device.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How alike explanations of the same inputs are: of other seeds, samples or settings."""
+"""How alike explanations of the same inputs are, under different seeds, samples or settings."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -17,19 +17,20 @@ from torchlime.metrics._shared import unless_broken
 def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
     """Spearman's ρ of the coefficients, averaged over all pairs of explanations: [B,T].
 
-    The correlation of ranks over an image's segments; 1 where every seed orders them alike.
+    This is the correlation of ranks over an image's segments. It is 1 where all explanations order
+    the segments alike.
 
     Convention:
-        Signed coefficients; ties share their mean rank; NaN where an image has a single segment or
-        all its coefficients tie.
+        Coefficients are signed, and ties share their mean rank. The result is NaN where an image
+        has a single segment or all its coefficients tie.
 
     Args:
         explanations: two or more of the same images, segments and targets, for example under
             different seeds.
 
     Raises:
-        ValueError: fewer than two, or of different shapes, devices, segments or targets. Segments
-            and targets on a GPU are not read back: where they differ, the result is NaN.
+        ValueError: there are fewer than two, or their shapes, devices, segments or targets differ.
+            Segments and targets on a GPU are not read back: where they differ, the result is NaN.
 
     Example:
         >>> from torchlime import explain, segments
@@ -49,15 +50,15 @@ def overlap(explanations: Sequence[Explanation], top: int = 5) -> Tensor:
     |A ∩ B| / |A ∪ B| of the sets of segments with the largest |coefficient|.
 
     Convention:
-        As :meth:`Explanation.top`: ties to the lower id. A coefficient of 0 is no evidence and is
-        in no set; 1 where both sets are empty.
+        Ties go to the lower id, as in :meth:`Explanation.top`. A coefficient of 0 is no evidence
+        and is in no set. The index is 1 where both sets are empty.
 
     Args:
         explanations: as for :func:`rank_correlation`.
-        top: the size of the sets, where an image has as many segments.
+        top: the size of the sets, if an image has that many segments.
 
     Raises:
-        ValueError: as :func:`rank_correlation`, or ``top`` below 1.
+        ValueError: as for :func:`rank_correlation`, or ``top`` is below 1.
     """
     check_count(top, "top")
     return _mean_over_pairs(explanations, lambda e: _strongest(e, top), _jaccard)
@@ -88,7 +89,7 @@ def _shape(explanation: Explanation) -> tuple[int, ...]:
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
-    """Where all explain the same segments and targets: [B,T] bool. On a CPU that is everywhere."""
+    """Where all explain the same segments and targets: [B,T] bool. On a CPU a difference raises."""
     first, *others = explanations
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:

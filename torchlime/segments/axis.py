@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """A side of ``length`` pixels in ``parts`` parts, at most as many as there are pixels.
+    """A side of ``length`` pixels in ``parts`` parts; there are no more parts than pixels.
 
     Convention:
         Part i covers the pixels i·length//parts … (i+1)·length//parts − 1, so none is empty.
@@ -18,7 +18,7 @@ class Axis(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Pixels of a part, in the mean."""
+        """The mean number of pixels of a part."""
         return self.length / self.parts
 
     @property
@@ -46,7 +46,7 @@ class Axis(NamedTuple):
         return ((pixel + 1) * self.parts - 1) // self.length
 
     def places(self, device: torch.device) -> Tensor:
-        """Where in the flat tiles each pixel lies: the inverse of ``tiles``, [length]."""
+        """The place of each pixel in the flat tiles, [length]: the inverse of ``tiles``."""
         part = self.part(device)
         pixel = torch.arange(self.length, device=device)
         return part * self.size + pixel - part * self.length // self.parts

@@ -58,18 +58,18 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
 def connect_labels(
     labels: Tensor, colours: Tensor, num_labels: int, min_size: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Give every label one connected region, and dense ids to those that keep one.
+    """Give every label one connected region, and dense ids to the labels that keep one.
 
-    A label stays if it has at least ``min_size`` pixels, in all its regions; of them the largest
-    is kept. Each of the other regions merges into the kept one beside it whose mean colour, or
-    that of the part through which it touches, is nearest. What a few such rounds do not reach
-    is filled along rows, then along columns.
+    A label stays if all its regions together have at least ``min_size`` pixels; the largest region
+    is kept. Every other region merges into the kept region beside it of the nearest mean colour.
+    (Where an already merged part lies between them, the mean colour of that part counts.) What a
+    few such rounds do not reach is filled along rows, then along columns.
 
     Args:
         labels: [B,H,W] int64 in 0…num_labels−1, fewer than 2**26 pixels an image.
         colours: [B,C,H,W], whole numbers held in floats, squared distances below 2**35.
         num_labels: how many labels there may be.
-        min_size: in pixels, at most H·W / num_labels: so there is always a label that stays.
+        min_size: in pixels, at most H·W / num_labels, so that a label always stays.
 
     Returns:
         labels [B,H,W] int64 dense in 0…count−1, count [B] int64 and converged [B] bool: False
@@ -77,9 +77,9 @@ def connect_labels(
         have been the whole one.
 
     Convention:
-        New ids follow the order of the labels. Of regions of one size the one with the first
-        pixel in raster order is kept, of neighbours at one distance the one with the lowest
-        label wins, and lines are filled from the left, the right, above and below in this order.
+        New ids follow the order of the labels. Among regions of one size, the one with the first
+        pixel in raster order is kept. Among neighbours at one distance, the one with the lowest
+        label wins. Lines are filled from the left, the right, above and below, in this order.
     """
     root, converged = connected_components(labels)
     flat = labels.flatten(1)

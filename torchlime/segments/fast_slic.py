@@ -42,7 +42,7 @@ class FastSlic:
         pixels = _to_bytes(images).permute(0, 2, 3, 1).cpu().contiguous().numpy()
         maps = []
         for image in pixels:
-            # A new object for each image: it starts from the clusters of its last one.
+            # Each image needs a new object: an object starts from the clusters of its last image.
             labels = slic(num_components=self.num_segments, compactness=self.compactness)
             maps.append(labels.iterate(np.ascontiguousarray(image)).astype(np.int64))
         dense, count = dense_labels(torch.from_numpy(np.stack(maps)).flatten(1))
@@ -52,7 +52,7 @@ class FastSlic:
 
 
 def implementation() -> Any:
-    """fast-slic's class: the one for AVX2, where that was built."""
+    """fast-slic's class; the one for AVX2, if it was built."""
     try:
         from fast_slic.avx2 import SlicAvx2
     except ImportError:

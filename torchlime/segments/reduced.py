@@ -15,11 +15,11 @@ from torchlime.segments.axis import Axis
 class Reduced:
     """Segments of a copy that is reduced to ``max_side``, enlarged to the image.
 
-    For large photos: time and memory of the segmentation are those of the copy.
+    It is for large photos: the segmentation takes the time and memory of the copy.
 
-    The image is cut into as many rows and columns of blocks as the copy has pixels, whose sides
-    differ by at most a pixel; a block becomes one pixel, the mean of its own. Then every pixel
-    of a block gets the block's label.
+    The image is cut into one block for each pixel of the copy. The sides of the blocks differ by at
+    most a pixel. The mean of a block becomes its pixel in the copy. Then every pixel of the block
+    gets the label of that pixel.
 
     Args:
         segmenter: images [B,C,h,w] → Segments, such as :class:`~torchlime.segments.Slic`.
@@ -28,9 +28,9 @@ class Reduced:
 
     Convention:
         Block (i, j) of h×w covers the rows i·H//h … (i+1)·H//h − 1, and the columns likewise.
-        Non-finite pixels count as 0, as in Slic; the copy has the dtype of the images. A mean is
-        added up in one order by elementwise operations, and that of equal pixels is their value:
-        so segments are the same, bit for bit, in any batch, if those of the segmenter are.
+        Non-finite pixels count as 0, as in Slic; the copy has the dtype of the images. Elementwise
+        operations add up a mean in one order, and the mean of equal pixels is their value. So
+        segments are the same, bit for bit, in any batch, if those of the segmenter are.
 
     Segments that are connected in the copy stay connected, and ids that are dense stay dense: no
     block is empty, a block is connected, and the blocks of neighbouring pixels share a whole side.
@@ -78,14 +78,14 @@ class Reduced:
 
 
 def _reduced(side: int, longest: int, max_side: int) -> Axis:
-    """``side`` in the share of ``max_side`` in ``longest``, rounded, but at least a pixel."""
+    """``side`` reduced by ``max_side / longest``, rounded, but at least a pixel."""
     return Axis(side, max(1, (2 * side * max_side + longest) // (2 * longest)))
 
 
 def _means(images: Tensor, axis: Axis, dim: int) -> Tensor:
     """The mean of each of the axis's parts along ``dim``, in float32 at least.
 
-    x₀ + Σ (xⱼ/n − x₀/n) cannot overflow, and gives x₀ where all are equal.
+    The sum x₀ + Σ (xⱼ/n − x₀/n) cannot overflow, and gives x₀ where all are equal.
     """
     index, valid = axis.tiles(images.device)
     shape = (-1, *[1] * (3 - dim))

@@ -14,50 +14,51 @@ from torchlime._precision import solve_dtype
 from torchlime.segments.axis import Axis
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
-# A window penalty stands above every squared distance, and the penalty of a cell beyond the
-# border above two of them; with the distance they stay below 2**24, so float32 holds the sum.
+# A window penalty is above every squared distance, and the penalty of a cell beyond the border is
+# above two window penalties. With the distance they stay below 2**24, so float32 holds the sum.
 OUTSIDE_WINDOW = 2.0**22
 OUTSIDE_GRID = 3 * OUTSIDE_WINDOW
 
 
 @dataclass(frozen=True)
 class Slic:
-    """Superpixels by SLIC (Achanta et al. 2012), batched and without a word to the host.
+    """Superpixels by SLIC (Achanta et al. 2012), batched and without reading back to the host.
 
-    A pixel joins the one of the 9 nearest cells' centres that minimises
+    A pixel joins the centre, among those of the 9 nearest cells, that minimises
 
         d² = |Δcolour|² + (compactness / step)² · |Δposition|²,   step = √(pixels per segment),
 
-    among those no more than a cell away along each axis; centres move to their means; so
-    ``iterations`` times from the means of a regular grid. Then the largest connected part of
-    each segment stays, and the other parts merge into the most similar of those beside them
-    (:func:`~torchlime.segments.components.connect_labels`).
+    A centre more than a cell away along an axis does not count. Centres then move to the means of
+    their pixels. They start at the means of a regular grid, and pixels join ``iterations`` times.
+    At the end the largest connected part of each segment stays, and every other part merges into
+    the most similar part beside it (:func:`~torchlime.segments.components.connect_labels`).
 
     Args:
-        num_segments: how many segments to ask for. A grid of about that many nearly square
-            cells is the ``bound`` (49 for 50 in a square); an image may have fewer.
-        compactness: weight of position against colour; squares when large. Colours are on the
-            scale of Lab whatever the channels, so one value suits grey and colour images.
+        num_segments: how many segments to ask for. The grid has about that many nearly square
+            cells, and their number is the ``bound`` (49 for 50 in a square); an image may have
+            fewer segments.
+        compactness: weight of position against colour; a large weight gives squares. Colours are
+            on the scale of Lab whatever the channels, so one value suits grey and colour images.
             (scikit-image leaves grey images in [0,1]: its value there is a hundredth of ours.)
         iterations: assignments of the pixels; 0 returns the grid itself.
-        blur: smooth with a 3×3 binomial first, against noise.
-        min_size_factor: a segment to which fewer pixels than this share of the mean size were
-            assigned goes to its neighbours. In [0, 1).
+        blur: smooth the image with a 3×3 binomial first, against noise.
+        min_size_factor: a segment goes to its neighbours if fewer pixels than this share of the
+            mean size were assigned to it. In [0, 1).
 
     Convention:
         Images may have any range: each is scaled to [0,1] by its own minimum and maximum over
-        all channels, non-finite values count as 0. Three channels are taken as sRGB and
+        all channels; non-finite values count as 0. Three channels are taken as sRGB and
         converted to Lab, any other number is multiplied by 100, the range of L. Segments are
         4-connected and numbered by the raster order of their grid cells. A pixel at the same
-        distance from several centres counts in the means of all, and goes to the first cell in
+        distance from several centres counts in all their means, and goes to the first cell in
         raster order. ``ok`` is False where the search for connected parts ran out of rounds: the
         segments are connected even then, but a part that was kept may have been larger.
 
-    An image's segments are the same, bit for bit, whatever batch it is in: colours are computed
-    pixel by pixel in float64 and rounded to whole numbers so small that every sum and product
-    from there on is exact, in any order, by any kernel, and with TF32 too. (A CPU may take the
-    powers of Lab by vector or by scalar code, which differ in the last bit of the 53: this can
-    show only where a colour is that close to the middle of two whole numbers.)
+    An image's segments are the same, bit for bit, in any batch. Colours are computed pixel by pixel
+    in float64 and rounded to whole numbers. These are so small that every later sum and product is
+    exact, in any order, by any kernel, and with TF32 too. (A CPU may compute the powers of Lab by
+    vector or by scalar code, which differ in the last of 53 bits. This can show only where a colour
+    is that close to the middle of two whole numbers.)
 
     Raises:
         TypeError: ``num_segments`` or ``iterations`` is not an int, or the images are not float.
@@ -101,7 +102,7 @@ class Slic:
 
 
 class _Grid(NamedTuple):
-    """The cells that start the clusters. G is their number, P the pixels of the largest."""
+    """The cells that start the clusters: G cells, of which the largest has P pixels."""
 
     rows: Axis
     columns: Axis
@@ -141,7 +142,7 @@ def _grid(height: int, width: int, num_segments: int) -> _Grid:
 def _colours(images: Tensor, blur: bool) -> Tensor:
     """Each image on the scale of Lab, in float64."""
     pixels = images.to(solve_dtype(images.device)).nan_to_num(0.0, 0.0, 0.0)
-    # Halves, so that no range overflows.
+    # Values are halved, so that no range overflows.
     low = pixels.amin(dim=(1, 2, 3), keepdim=True) / 2
     span = pixels.amax(dim=(1, 2, 3), keepdim=True) / 2 - low
     pixels = (pixels / 2 - low) / torch.where(span > 0, span, 1)
@@ -160,7 +161,7 @@ def _binomial_blur(pixels: Tensor) -> Tensor:
 def _lab(rgb: Tensor) -> Tensor:
     """sRGB in [0,1] to CIE Lab (D65, 2° observer), the same as kornia's ``rgb_to_lab``.
 
-    That one copies a matrix from the host on every call.
+    kornia's function copies a matrix from the host on every call.
     """
     from kornia.color import rgb_to_linear_rgb
 
@@ -177,11 +178,11 @@ def _lab(rgb: Tensor) -> Tensor:
 def _whole_numbers(colours: Tensor, grid: _Grid, compactness: float) -> tuple[Tensor, Tensor]:
     """Round colours to whole numbers, and say how far apart two pixels are on that scale.
 
-    Every number is at most M in size, M² <= 2**20 / (C + 2): so the squared distance of two
-    points is at most 2**22. And M < 2**8: a product's factors are exact even in bfloat16, where
-    a caller's matmul precision may take them. (On photos 6 bits and 20 serve equally well.)
-    Positions count as far as 2.5 cells from the middle of a pixel's own, because the clusters
-    that it may join have their pixels no further away.
+    Every number is at most M in size, where M² <= 2**20 / (C + 2), so the squared distance of two
+    points is at most 2**22. M is below 2**8, so the factors of a product are exact even in
+    bfloat16, which a caller's matmul precision may use. (6 bits and 20 serve photos equally well.)
+    Positions count up to 2.5 cells from the middle of a pixel's own cell, because the clusters that
+    the pixel may join have no pixels further away.
     """
     largest = min(math.isqrt(2**20 // (colours.shape[1] + 2)), 2**8) - 2
     high, low = colours.amax(dim=(2, 3), keepdim=True), colours.amin(dim=(2, 3), keepdim=True)
@@ -218,7 +219,7 @@ def _points(colours: Tensor, pixel: Tensor, grid: _Grid) -> _Points:
     real = real.reshape(tile).to(colours.dtype)
     features = torch.cat((grid.cut(colours), *(p.flatten(3) for p in positions)), dim=2)
     features = torch.cat((features * real.flatten(3), real.flatten(3)), dim=2)
-    small = grid.rows.size * grid.columns.size * 2**8 <= 2**24  # and so is every sum in a cell
+    small = grid.rows.size * grid.columns.size * 2**8 <= 2**24  # then so is every sum in a cell
     return _Points(
         features.to(torch.float32 if small else colours.dtype).flatten(0, 1),
         rows,

@@ -16,16 +16,16 @@ STEPS = 300
 class Lasso:
     """Minimise Σ w (y − b₀ − z·β)² / (2 Σ w) + α‖β‖₁: scikit-learn's objective.
 
-    Exactly one of ``alpha`` and ``fraction`` is given; ``fraction`` sets α, for every image and
+    Exactly one of ``alpha`` and ``fraction`` is given. ``fraction`` sets α, for every image and
     target, to that share of the smallest α at which all coefficients are 0.
 
-    A fixed number of FISTA steps (Beck & Teboulle 2009) with the gradient restart of
-    O'Donoghue & Candès 2015, then the exact solution on the support that they found, where that
-    is closer to the optimum. ``ok`` is False where the optimality conditions are violated by more
-    than √ε (1.5e-8) of the largest gradient at 0. Standard errors are NaN.
+    It takes a fixed number of FISTA steps (Beck & Teboulle 2009) with the gradient restart of
+    O'Donoghue & Candès 2015. Then it solves exactly on the support that the steps found, and uses
+    this solution where it is closer to the optimum. ``ok`` is False where the optimality conditions
+    are violated by more than √ε (1.5e-8) of the largest gradient at 0. Standard errors are NaN.
 
     Raises:
-        ValueError: both or neither given, ``alpha`` ≤ 0, or ``fraction`` outside (0, 1].
+        ValueError: both or neither are given, ``alpha`` ≤ 0, or ``fraction`` is outside (0, 1].
 
     Example:
         >>> masks = torch.tensor([[[1, 1], [0, 1], [1, 0], [0, 0]]], dtype=torch.bool)

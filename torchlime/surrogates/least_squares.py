@@ -20,13 +20,13 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class LeastSquares:
-    """Minimise Σ w (y − b₀ − z·β)²; of all minimisers, the β of the smallest norm.
+    """Minimise Σ w (y − b₀ − z·β)²; among all minimisers, take the β of the smallest norm.
 
-    A Gram matrix of full rank is solved directly, with iterative refinement. Any other by
-    iterated Tikhonov regularisation (Engl, Hanke & Neubauer 1996, section 5.1), where each step
-    shrinks the error in a direction of eigenvalue λ by shift / (λ + shift); a second pass,
-    multiplied by the Gram matrix, removes what rounding left in directions that the samples do
-    not reach. Directions whose eigenvalue is at the rounding of the largest count as not reached.
+    A Gram matrix of full rank is solved directly, with iterative refinement. Any other is solved by
+    iterated Tikhonov regularisation (Engl, Hanke & Neubauer 1996, section 5.1). Each step shrinks
+    the error in a direction of eigenvalue λ by shift / (λ + shift). A second pass, multiplied by
+    the Gram matrix, removes what rounding left in directions that the samples do not reach. A
+    direction whose eigenvalue is at the rounding of the largest counts as not reached.
 
     Example:
         >>> masks = torch.tensor([[[1, 1], [0, 0], [1, 1], [0, 0]]], dtype=torch.bool)
@@ -70,7 +70,7 @@ class LeastSquares:
             return torch.where(full_rank, once, gram @ refined(once))
 
         right = equations.cross / scale
-        if equations.dual:  # from AAᵀc, which has no part in the directions that are not reached
+        if equations.dual:  # AAᵀc has no part in the directions that are not reached
             solution = torch.where(full_rank, refined(right), refined(refined(gram @ right)))
             return equations.fit(solution, ok[:, None], None)
         solution = minimum_norm(right)

@@ -21,8 +21,8 @@ from torchlime.fit import (
 class Ridge:
     """Minimise Σ w (y − b₀ − z·β)² + α‖β‖², by one Cholesky factorisation for all targets.
 
-    lime's objective: the intercept is not penalised and the weights are not normalised, so scaling
-    all weights changes the fit. ``alpha`` = 0 is least squares of full rank.
+    This is lime's objective: the intercept is not penalised and the weights are not normalised, so
+    scaling all weights changes the fit. ``alpha`` = 0 is least squares of full rank.
 
     Raises:
         ValueError: ``alpha`` is negative or not finite.

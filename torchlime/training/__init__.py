@@ -1,6 +1,6 @@
-"""Explanations from inside a training loop, which they leave as it was.
+"""Explanations inside a training loop. They leave the training as it was.
 
-:class:`ExplanationLogger` is free of any framework. ``LightningCallback``, ``TransformersCallback``
+:class:`ExplanationLogger` needs no framework. ``LightningCallback``, ``TransformersCallback``
 and :func:`ignite_handler` call it at the right moment; each needs its library only when it is used.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["ExplanationLogger", "ignite_handler"]
 
 
 def __getattr__(name: str) -> Any:
-    """Make an adapter's class when it is first asked for: that imports its library."""
+    """Make an adapter's class when it is first used, because this imports its library."""
     if name not in ADAPTERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     adapter, module, base = ADAPTERS[name]

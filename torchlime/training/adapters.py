@@ -1,4 +1,4 @@
-"""Adapters: the logger, called by training libraries at the right moment."""
+"""Adapters: training libraries call the logger at the right moment."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from torchlime.training.logger import ExplanationLogger
 class Hook:
     """Logs at every ``every``-th of its calls, the first included.
 
-    A library's epochs and steps, which ``every`` might never divide, are not what it counts.
+    It does not count a library's epochs and steps, because ``every`` might never divide them.
     """
 
     def __init__(self, logger: ExplanationLogger):
@@ -30,19 +30,19 @@ def ignite_handler(logger: ExplanationLogger, model: Model) -> Callable[[Any], N
     ``trainer.add_event_handler(Events.EPOCH_COMPLETED, ignite_handler(logger, model))``
 
     Convention:
-        ``every`` counts its calls, from the first; it logs at the trainer's iteration.
+        ``every`` counts the handler's calls from the first; it logs at the trainer's iteration.
     """
     hook = Hook(logger)
     return lambda engine: hook._called(model, engine.state.iteration)
 
 
 class Lightning(Hook):
-    """A Lightning Callback that logs after validation, the sanity check excepted.
+    """A Lightning Callback that logs after validation, but not after the sanity check.
 
     The module is called as it is: its ``forward`` takes images and returns scores.
 
     Convention:
-        ``every`` counts validations, from the first; it logs at the trainer's global step.
+        ``every`` counts validations from the first; it logs at the trainer's global step.
     """
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -55,7 +55,7 @@ class Transformers(Hook):
     """A transformers TrainerCallback that logs after evaluation.
 
     Convention:
-        ``every`` counts evaluations, from the first; it logs at the trainer's global step.
+        ``every`` counts evaluations from the first; it logs at the trainer's global step.
     """
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The logger: the same images explained every so often, for a sink."""
+"""The logger explains the same images every so often and hands the results to a sink."""
 
 import dataclasses
 import math
@@ -28,20 +28,21 @@ _LEAST_HEIGHT = 112  # pixels of a picture: smaller images are enlarged by a who
 class ExplanationLogger:
     """Explains the same images every so often, and hands pictures and numbers to a sink.
 
-    The explanations change nothing: not the weights, modes, buffers, gradients nor any random
-    state. One seed and one set of images, so that pictures of different steps compare.
+    The explanations change no weights, modes, buffers, gradients or random states. All steps use
+    one seed and one set of images, so that their pictures can be compared.
 
     Convention:
-        A picture holds the overlay of every image and target, eight in a row (bars, for vectors);
-        images of less than 112 pixels height are enlarged, and those of other than 1, 3 or 4
-        channels are shown as the mean of their channels. Numbers are ``unwell`` (share of images
-        whose explanation has ``problems``) and, over the other images and their targets, the means
-        of ``score`` (the model on the unmasked image), ``fidelity`` (weighted R² of the surrogate)
-        and, with ``objects``, ``inside`` (share of the positive evidence on the object); NaN where
-        no image is left.
+        A picture holds the overlay of every image and target (for vectors the bars), eight in a
+        row. Images of less than 112 pixels height are enlarged. Images of other than 1, 3 or 4
+        channels are shown as the mean of their channels. The number ``unwell`` is the share of
+        images whose explanation has ``problems``. The other numbers are means over the other images
+        and their targets: ``score`` (the model on the unmasked image), ``fidelity`` (weighted R² of
+        the surrogate) and, with ``objects``, ``inside`` (share of the positive evidence on the
+        object). They are NaN where no image is left.
 
         Under ``torch.distributed`` rank 0 alone explains and writes. A model sharded by FSDP needs
-        all its ranks in every forward pass: call ``step`` on each; all explain, rank 0 writes.
+        all its ranks in every forward pass: call ``step`` on each rank. Then all ranks explain, and
+        rank 0 writes.
 
     Args:
         explainer: the settings, their seed included.
@@ -49,9 +50,9 @@ class ExplanationLogger:
             They follow the model to its device.
         targets: as for :meth:`torchlime.Lime.explain`; None = the best class at that step.
         sink: an object with ``add_image`` and ``add_scalar`` (TensorBoard's SummaryWriter), an
-            object with ``log`` (a W&B run), a folder (it gets ``00000042.png`` and a line of
-            ``numbers.jsonl`` for each step, in place of what it had for that step), or a callable
-            (step, picture [3,h,w] uint8, numbers).
+            object with ``log`` (a W&B run), a folder (for each step it gets ``00000042.png`` and a
+            line of ``numbers.jsonl``, which replace those of an earlier run of that step), or a
+            callable (step, picture [3,h,w] uint8, numbers).
         every: explain at steps that this number divides.
         objects: the pixels of the object in each image, [B,H,W] or [H,W] bool, for ``inside``.
         name: what the entries are called in TensorBoard and W&B.
@@ -94,7 +95,7 @@ class ExplanationLogger:
             check_object(objects, (len(images), *images.shape[-2:]), "objects")
             objects = objects.clone()
         self.explainer = explainer
-        self.images = images.detach().clone()  # the caller may fill their buffer anew
+        self.images = images.detach().clone()  # the caller may reuse the buffer
         self.targets = targets.clone() if isinstance(targets, Tensor) else targets
         self.objects = objects
         self.every = every
@@ -102,11 +103,11 @@ class ExplanationLogger:
         self._reported = False
 
     def step(self, model: Model, step: int) -> Explanation | None:
-        """:meth:`log`, if ``every`` divides ``step``; else None."""
+        """Call :meth:`log` if ``every`` divides ``step``; else return None."""
         return None if operator.index(step) % self.every else self.log(model, step)
 
     def log(self, model: Model, step: int) -> Explanation | None:
-        """Explain ``model`` and log it as of ``step``; None on a rank that is not needed.
+        """Explain ``model`` and log the result for ``step``; None on a rank that is not needed.
 
         A sink's error is reported once, as a RuntimeWarning, and stops nothing; an error of the
         explanation itself raises.

@@ -1,4 +1,4 @@
-"""Sinks: what takes a picture and numbers of a step, from whatever the caller has."""
+"""Sinks: functions that take a step's picture and numbers, made from the caller's object."""
 
 import json
 import math
@@ -18,7 +18,7 @@ Write = Callable[[int, Tensor, dict[str, float]], object]  # step, picture, numb
 
 
 def writer(sink: Any, name: str) -> Write:
-    """What to call with (step, picture, numbers)."""
+    """The function to call with (step, picture, numbers)."""
     if isinstance(sink, str | os.PathLike):
         return partial(_to_folder, Path(sink))
     if hasattr(sink, "add_image") and hasattr(sink, "add_scalar"):
@@ -56,14 +56,14 @@ def _to_summary(
 def _to_run(run: Any, name: str, step: int, picture: Tensor, numbers: dict[str, float]) -> None:
     entries = {"overlay": _image(picture), "step": step, **numbers}
     axis: dict[str, int] = {"step": step}
-    if hasattr(run, "define_metric"):  # W&B drops what lies before the run's step, ours or others'
+    if hasattr(run, "define_metric"):  # W&B drops entries before the run's step
         run.define_metric(f"{name}/*", step_metric=f"{name}/step")
         axis = {}
     run.log({f"{name}/{key}": value for key, value in entries.items()}, **axis)
 
 
 def _image(picture: Tensor) -> Any:
-    """A PIL image, in W&B's wrapper where that library is at work."""
+    """A PIL image, in W&B's wrapper if that library is imported."""
     from torchvision.transforms.functional import to_pil_image
 
     image = to_pil_image(picture)
