@@ -28,7 +28,7 @@ sys.addaudithook(heard)
 """
 
 
-SAMPLE = {"Take the sample, a cat": ("bool_value", True)}
+SAMPLE = {"Use the sample photo of a cat": ("bool_value", True)}
 
 
 class Heavy(nn.Module):
@@ -187,7 +187,7 @@ def explaining(server, samples="2048"):
     """Somebody for whom the sample is being explained, and the first chunk is through."""
     pytest.importorskip("skimage", reason="its cat")
     visitor = Visitor(server)
-    visitor.until(lambda page: "Take the sample, a cat" in page.widgets)
+    visitor.until(lambda page: "Use the sample photo of a cat" in page.widgets)
     visitor.send(SAMPLE)
     visitor.until(lambda page: "Explain" in page.widgets)
     asked = {"Samples": ("string_array_value", samples), "Explain": ("trigger_value", True)}

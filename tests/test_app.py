@@ -612,11 +612,11 @@ def test_photos_beside_folders_and_names_that_are_no_unicode(page, tmp_path):
     picture("#00ff00").save(odd / os.fsdecode(b"\xe9.png"))
     at = page(page.folder)
     labels = at.selectbox(key="folder label")
-    assert labels.options == ["caf\\udce9", "green", "rotten", "none, beside the folders"]
+    assert labels.options == ["caf\\udce9", "green", "rotten", "none (not in a folder)"]
     press(at, "Explain its photos", "folder")
     assert not at.error
     assert r"`\udce9.png`" in texts(at)
-    at.selectbox(key="folder label").select("none, beside the folders")
+    at.selectbox(key="folder label").select("none (not in a folder)")
     press(at, "Explain its photos", "folder")
     assert "beside\\.png" in texts(at)
 

@@ -489,7 +489,7 @@ BAD_COMMANDS = {
     "--sampler bernoulli:2": "--sampler: keep must lie strictly between 0 and 1, got 2.0",
     "--sampler orthogonal:2": "--sampler: orthogonal takes no number, got 'orthogonal:2",
     "--fill #12": "--fill: '#12' is not a number",
-    "--fill 255": "--fill: 255 is no grey level in [0,1]",
+    "--fill 255": "--fill: 255 is not a grey level in [0,1]",
     "--fill blurr": "--fill: 'blurr' is none of mean, image-mean, blur; did you mean blur?",
     "--kernel exponential:0": "--kernel: width must be a finite number above 0, got 0.0",
     "--surrogate ridge:x": "--surrogate: 'x' is not a number",
@@ -507,7 +507,7 @@ BAD_COMMANDS = {
     "--save {target}.npz": "--save: a file holds all targets of its photo, so there is no {target}",
     "--config gone.toml": "cannot read the configuration gone.toml: No such file or directory",
     "--config unknown.toml": "the configuration unknown.toml has an unknown key 'smaples'; did you",
-    "--max-seconds 0": "--max-seconds: 0 is no finite number above 0",
+    "--max-seconds 0": "--max-seconds: 0 is not a finite number above 0",
     "--page 0": "--page: '0' is not a whole number of at least 1",
     "--model resnet18 --weights /dev/zero": "/dev/zero is a device, not a checkpoint",
     "--config /dev/zero": "cannot read the configuration: /dev/zero is a device, not a config",
@@ -629,4 +629,4 @@ def test_a_model_that_fails_on_every_photo(capsys):
 def test_a_folder_that_does_not_allow_writing(capsys, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert run(save_photo("a.png")) == 2
-    assert "not a file name in a folder open for writing" in capsys.readouterr().err
+    assert "it is not a file name in a writable folder" in capsys.readouterr().err

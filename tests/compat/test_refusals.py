@@ -125,7 +125,7 @@ def test_names_beside_top_labels(labels):
     arguments = {"segmentation_fn": lambda _: label_map(4), "num_samples": 20}
     arguments |= {"progress_bar": False, "top_labels": 2}
     with pytest.warns(
-        UserWarning, match="no effect beside top_labels=2, and labels go by number"
+        UserWarning, match="no effect beside top_labels=2, and a label is a number"
     ) as c:
         e = explainer.explain_instance(picture(), Recorder(), labels=labels, **arguments)
     assert "top_labels=None" not in str(c[0].message)

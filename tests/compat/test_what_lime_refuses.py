@@ -214,7 +214,7 @@ def test_autocast_reaches_a_module_and_only_that():
     assert set(seen) == {torch.float32, torch.bfloat16}
     a, b = (e.heatmap(exact.top_labels[0]) for e in (exact, coarse))
     assert 0 < np.abs(a - b).max() < 0.1 * np.abs(a).max()
-    with pytest.raises(ValueError, match="autocast goes with an nn.Module"):
+    with pytest.raises(ValueError, match="autocast needs an nn.Module"):
         run(picture(), Recorder(), autocast=torch.bfloat16)
 
 

@@ -37,11 +37,11 @@ def test_a_job_and_its_summary(capsys):
     good("photos")
     assert job("--label", "red") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "4 photos of 'red'; explained is 'Red, crimson' (0)",
+        "4 photos of 'red'; explaining 'Red, crimson' (0)",
         "4 explained; wrote out",
     ]
     assert job("--label", "red", "--target", "green", "--overwrite", "--pictures") == 0
-    assert "explained is 'green' (1)" in capsys.readouterr().out
+    assert "explaining 'green' (1)" in capsys.readouterr().out
     assert len(list(Path("out/_pictures").rglob("*.png"))) == 4
     assert job("--target", "green") == 0
     assert capsys.readouterr().out.splitlines()[-1] == (
@@ -106,7 +106,7 @@ def test_a_job_of_any_number_of_workers_with_limits_and_damaged_results(capsys):
     assert f"{part} is damaged" in capsys.readouterr().err
     assert job(*settings, "--repair") == 0
     told = capsys.readouterr().out.splitlines()
-    assert told[1].startswith(f"_damaged-{part.name} was damaged and is set aside")
+    assert told[1].startswith(f"_damaged-{part.name} was damaged and was set aside")
     assert told[2] == "3 explained; wrote out"
 
 
@@ -218,7 +218,7 @@ def test_a_stopped_process_loses_eight_photos_at_most_and_goes_on(how, here):
     assert seen <= len(before) < 60
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert error == "torchlime: stopped; the same command goes on from here\n"
+        assert error == "torchlime: stopped; the same command continues from here\n"
     assert job("--overwrite", "--out", "whole", model="slow") == 0
     assert job(model="slow") == 0
     after = rows("out")

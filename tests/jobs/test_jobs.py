@@ -227,7 +227,7 @@ def test_a_label_chooses_photos_and_their_category(root, out, label):
     assert run(root, out, label=label, say=said.append).explained == 4
     assert {row["class"] for row in rows(out).values()} == {"red"}
     assert {tuple(row["targets"]) for row in rows(out).values()} == {(0,)}
-    assert said == ["4 photos of 'red'; explained is 'Red, crimson' (0)"]
+    assert said == ["4 photos of 'red'; explaining 'Red, crimson' (0)"]
 
 
 def test_a_label_without_a_category_is_an_error(root, out):
@@ -259,11 +259,11 @@ def test_any_class_where_a_label_has_none(root, out):
     said = []
     run(root, out, label="roses", any_class=True, say=said.append)
     assert {row["predicted"] == row["targets"][0] for row in rows(out).values()} == {True}
-    reason = "explained is the best class, since the model has no category of that name"
+    reason = "explaining the best class, since the model has no category of that name"
     assert said == [f"4 photos of 'roses'; {reason}"]
     run(root, out, label="roses", targets=(1,), overwrite=True, say=said.append)
     assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
-    assert said[1] == "4 photos of 'roses'; explained is 'green' (1)"
+    assert said[1] == "4 photos of 'roses'; explaining 'green' (1)"
     run(root, out, label="green", any_class=True, overwrite=True)
     assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
 
@@ -280,7 +280,7 @@ def test_imagenets_names_and_ids_of_folders_and_categories(root, out, label, fol
     jobs.run(root, out, classifier, explainer, engine=engine, label=label, say=said.append)
     assert {row["class"] for row in rows(out).values()} == {folder}
     assert {tuple(row["targets"]) for row in rows(out).values()} == {(1,)}
-    assert said == [f"3 photos of {folder!r}; explained is 'n02123045' (1)"]
+    assert said == [f"3 photos of {folder!r}; explaining 'n02123045' (1)"]
 
 
 def test_of_a_labels_meanings_its_folders_counts(root, out):
@@ -736,7 +736,7 @@ def test_an_explanation_that_is_not_to_be_trusted(root, out):
 @pytest.mark.parametrize("asked", [{"targets": (0, 3)}, {"targets": (-1,)}, {"top": 4}])
 def test_classes_that_the_model_does_not_have(root, out, asked):
     classifier = models.Classifier(tiny.Bright(), tiny.SMALL)  # its categories are not known
-    with pytest.raises(ValueError, match="the model has only 3 classes, asked were t"):
+    with pytest.raises(ValueError, match="the model has only 3 classes, but t"):
         jobs.run(root, out, classifier, SETTINGS, engine=jobs.Local(workers=0), **asked)
     assert os.listdir(out) == ["_lock"]
 

@@ -203,8 +203,8 @@ def test_a_damaged_part_is_set_aside_and_done_again_on_request(root, out, tmp_pa
     said = []
     assert run(root, out, targets=(0,), repair=True, say=said.append).explained == 2
     assert (
-        said[1]
-        == "_damaged-part-00000000.parquet was damaged and is set aside; its photos are done again"
+        said[1] == "_damaged-part-00000000.parquet was damaged and was set aside; "
+        "its photos are explained again"
     )
     assert rows(out).keys() == before.keys()
     assert pq.read_table(out).num_rows == 6

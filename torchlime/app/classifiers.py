@@ -12,7 +12,7 @@ from torchlime.app.photos import Photo, Prepared, prepare
 from torchlime.models import Classifier
 from torchlime.server import WORK
 
-SECONDS_BETWEEN = 0.2  # two calls while somebody waits
+SECONDS_BETWEEN = 0.2  # between two calls of ``waiting``
 
 
 class Models:
@@ -20,26 +20,26 @@ class Models:
 
     Args:
         allowed: names, as :func:`torchlime.models.load` takes them, with their weights.
-        device: where they go.
+        device: where the classifiers go.
     """
 
     def __init__(self, allowed: Mapping[str, str | None], device: str = "cpu") -> None:
         self.weights = dict(allowed)
         self.device = device
         self._loaded: dict[str, Classifier] = {}
-        self._loading = threading.Lock()  # may take a download: those loaded do not wait for it
-        self._using = threading.Lock()  # one for all: they share the processor and its memory
+        self._loading = threading.Lock()  # loading may take a download; loaded models do not wait
+        self._using = threading.Lock()  # one lock for all, since they share the processor
 
     @property
     def names(self) -> list[str]:
-        """What may be chosen."""
+        """The names of the classifiers that may be chosen."""
         return list(self.weights)
 
     def loaded(self, name: str) -> Classifier:
-        """One of them, to read its properties and to cut photos for it.
+        """A classifier, to read its properties and to cut photos for it.
 
         Raises:
-            ValueError: it is none of the allowed ones; and what ``models.load`` raises.
+            ValueError: it is not among the allowed ones. Raises what ``models.load`` raises, too.
         """
         if name not in self.weights:
             raise ValueError(f"{name!r} is none of {', '.join(self.names)}")
@@ -51,7 +51,7 @@ class Models:
 
     @contextmanager
     def use(self, name: str, waiting: Callable[[], object] | None = None) -> Iterator[Classifier]:
-        """One of them, for this thread alone; raises what :meth:`loaded` raises.
+        """A classifier for this thread alone; raises what :meth:`loaded` raises.
 
         ``waiting`` is called again and again while another thread uses one; it may raise.
         """
@@ -67,7 +67,7 @@ class Models:
 
 
 def prepared(known: Models, model: str, photo: Photo) -> Prepared:
-    """A photo for a model; raises what ``models.load`` and :func:`prepare` raise."""
+    """A photo prepared for a model; raises what ``models.load`` and :func:`prepare` raise."""
     return prepare(known.loaded(model), photo)
 
 
@@ -76,7 +76,7 @@ class Answer:
     """A class that the model may see in a photo.
 
     Attributes:
-        index, category: of the class.
+        index, category: the number and the name of the class.
         score: in words.
         share: the score, in [0,1], if it is a probability.
     """

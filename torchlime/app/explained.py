@@ -27,10 +27,10 @@ class Explained:
 
     Attributes:
         explanation: of one photo, on the CPU.
-        explainer: that made it.
+        explainer: the explainer that made it.
         photo: what the network saw, and what is shown.
         answers: the explained classes.
-        model, weights, device: which classifier.
+        model, weights, device: what the classifier was loaded with.
     """
 
     explanation: Explanation
@@ -83,7 +83,7 @@ class Explained:
         return _written(self.explanation.save)
 
     def file_name(self, suffix: str) -> str:
-        """What to call a file of it."""
+        """A name for a file of this explanation."""
         stem = re.sub("[^A-Za-z0-9._-]+", "-", Path(self.photo.name).stem).strip("-.") or "photo"
         return f"{stem}.explanation{suffix}"
 

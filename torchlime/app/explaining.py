@@ -18,10 +18,10 @@ RANGES = {"segments": (5, 200), "samples": (32, 2048), "seed": (0, 999_999)}
 
 
 def explainer_with(choices: Mapping[str, Any]) -> Lime:
-    """The explainer with some of the command line's options, in its words.
+    """The explainer for some of the command line's options, given in its words.
 
     Raises:
-        ValueError: one is not understood, out of :data:`RANGES`, or does not go with another.
+        ValueError: an option is not understood, out of :data:`RANGES`, or conflicts with another.
 
     >>> explainer_with({"segments": 20, "fill": "#ff0000"}).fill
     Constant(value=(1.0, 0.0, 0.0))
@@ -43,7 +43,7 @@ def explain(
     explainer: Lime,
     progress: Progress | None = None,
 ) -> Explained:
-    """Explain a photo's ``targets``, or the best class; others wait until it is done.
+    """Explain a photo's ``targets``, or the best class; other callers wait until it is done.
 
     Raises:
         RuntimeError: the explanation is not to be trusted, or the server stops.
@@ -61,7 +61,7 @@ def explain(
 
 
 def stability(known: Models, explained: Explained, progress: Progress | None = None) -> list[str]:
-    """How alike the explanation is under the next seed: a sentence for each target."""
+    """How similar the explanation is with the next seed: a sentence for each target."""
     explanation, pixels = explained.explanation, explained.photo.pixels
     step = WORK.stepping(progress)
     with known.use(explained.model, lambda: step(0, explained.explainer.num_samples)) as classifier:

@@ -1,4 +1,4 @@
-"""The page, as Streamlit runs it: from top to bottom, anew whenever somebody touches a control."""
+"""The page. Streamlit runs it from top to bottom, and again whenever somebody uses a control."""
 
 import argparse
 from pathlib import Path
@@ -17,8 +17,8 @@ from torchlime.cli.options import OPTIONS
 from torchlime.cli.serving import add_options, allowed_models
 from torchlime.folders import class_names, photos_in
 
-PAGES = 32  # of a folder that a session keeps
-# Streamlit leaves 6rem of nothing above a page, and 10rem below.
+PAGES = 32  # explanations of a folder that a session keeps
+# Streamlit leaves 6rem of empty space above a page, and 10rem below.
 _STYLE = "<style>.stMainBlockContainer { padding-top: 2rem; padding-bottom: 2rem; }</style>"
 
 
@@ -43,7 +43,7 @@ def show(allowed: dict[str, str | None], folder: str | None) -> None:
 
 @st.cache_resource(show_spinner=False)
 def _models(allowed: tuple[tuple[str, str | None], ...]) -> Models:
-    """One for all who look at the page."""
+    """One object for all who look at the page."""
     return Models(dict(allowed), OPTIONS["device"].read("auto"))
 
 
@@ -53,7 +53,7 @@ def _models(allowed: tuple[tuple[str, str | None], ...]) -> Models:
 def _photo(known: Models, model: str) -> None:
     suffixes = [suffix for one in photos.FORMATS.values() for suffix in one]
     uploaded = st.file_uploader("Photo", type=suffixes)
-    if uploaded is None and not st.checkbox("Take the sample, a cat"):
+    if uploaded is None and not st.checkbox("Use the sample photo of a cat"):
         return
 
     def photo() -> Photo:
@@ -111,7 +111,7 @@ def _folder(known: Models, model: str, folder: str) -> None:
         labels: list[str | None] = [*class_names(found)]
         if labels and any(photo.class_name is None for photo in found):
             labels.append(None)
-        names = ["none, beside the folders" if one is None else spelled(one) for one in labels]
+        names = ["none (not in a folder)" if one is None else spelled(one) for one in labels]
         place = st.selectbox(
             "Label", range(len(labels)), format_func=names.__getitem__, key="folder label"
         ) if labels else None  # fmt: skip
@@ -132,9 +132,7 @@ def _folder(known: Models, model: str, folder: str) -> None:
             f"Photo (of {len(chosen)})", 1, len(chosen), key=f"page of {spelled(str(label))}"
         )
         if label is not None and target is None:
-            st.info(
-                "The model has no class of that name: what it takes the photo for is explained."
-            )
+            st.info("The model has no class of that name, so the best class is explained.")
         _walked(known, model, chosen[number - 1], target, explainer)
 
 
@@ -155,7 +153,7 @@ def _walked(known: Models, model: str, path: Path, target: int | None, explainer
 def _page(
     known: Models, model: str, path: Path, target: int | None, explainer: Lime
 ) -> Explained | str:
-    """A photo's explanation, or why there is none, which is kept too."""
+    """A photo's explanation, or why there is none; the session keeps either."""
     targets = None if target is None else [target]
     try:
         photo = classifiers.prepared(known, model, photos.in_folder(path))

@@ -35,7 +35,7 @@ def seen(photo: Prepared, answers: Sequence[Answer]) -> None:
 
 
 def controls(slot: str) -> dict[str, Any]:
-    """What can be set, in the command line's words."""
+    """The settings that are chosen, in the command line's words."""
     limits = explaining.RANGES
     with st.expander("Settings"):
         left, middle, right = st.columns(3)
@@ -47,17 +47,17 @@ def controls(slot: str) -> dict[str, Any]:
         samples = left.select_slider(
             "Samples", [2**power for power in range(5, 12)], 256, key=f"{slot} samples",
             help="How many copies of the photo the network looks at, each with other segments "
-            "hidden. More take longer and are more stable; it takes more than there are segments.",
+            "hidden. More take longer and are more stable. There must be more than segments.",
         )  # fmt: skip
         fill = middle.selectbox(
             "A hidden segment shows", FILLS, format_func=FILLS.__getitem__, key=f"{slot} fill",
-            help="What stands where a segment is hidden. The evidence is relative to it.",
+            help="What is shown in place of a hidden segment. The evidence is relative to it.",
         )  # fmt: skip
         colour = ""
         if fill == "colour":
             colour = middle.color_picker("The colour", "#808080", key=f"{slot} colour")
         sampler = right.selectbox(
-            "Sampler", SAMPLERS, key=f"{slot} sampler", help="How it is drawn what is hidden."
+            "Sampler", SAMPLERS, key=f"{slot} sampler", help="How the hidden segments are drawn."
         )
         surrogate = right.selectbox(
             "Surrogate", SURROGATES, key=f"{slot} surrogate",
@@ -79,7 +79,7 @@ def controls(slot: str) -> dict[str, Any]:
 
 
 def view(known: Models, explained: Explained, slot: str) -> None:
-    """An explanation; its controls draw it anew and compute nothing."""
+    """Show an explanation; its controls draw it again and compute nothing."""
     columns = st.columns(2)
     alone = len(explained.answers) == 1  # then its chart and controls are beside it
     opacity = columns[alone].slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
@@ -125,7 +125,7 @@ def _bars(explained: Explained, place: int, slot: str) -> int | None:
 
 
 def _second(known: Models, explained: Explained, slot: str) -> None:
-    """How stable it is, if somebody asks."""
+    """Show how stable the explanation is, if somebody asks."""
     if st.button("Try the next seed", key=f"{slot} second"):
         with progress(f"{slot} second") as step:
             sentences = explaining.stability(known, explained, step)
@@ -142,10 +142,10 @@ def _picture(picture: Any) -> None:
 
 @contextlib.contextmanager
 def progress(slot: str) -> Iterator[Callable[[int, int], object]]:
-    """A bar that the engine moves, and a button that stops it at its next move.
+    """A bar that the engine moves, and a button that stops the engine at its next step.
 
-    Whatever somebody presses, Streamlit ends the run of the page at its next call, and runs it
-    anew: so the button needs to do nothing but to be pressed, and to say so.
+    When somebody presses any control, Streamlit ends the run of the page at its next call, and
+    runs the page again. So the button only has to record that it was pressed.
     """
     place = st.empty()
     with place.container():
@@ -159,26 +159,26 @@ def progress(slot: str) -> Iterator[Callable[[int, int], object]]:
 
 def _stop() -> None:
     st.session_state["stopped"] = True
-    st.session_state.pop("walk", None)  # through a folder, which would go on by itself
+    st.session_state.pop("walk", None)  # a walk through a folder would go on by itself
 
 
 def stopped() -> None:
     """Say once that something was stopped."""
     if st.session_state.pop("stopped", False):
-        st.info("Stopped. Nothing of it is kept.")
+        st.info("Stopped. No result is kept.")
 
 
 @contextlib.contextmanager
 def said() -> Iterator[None]:
-    """What goes wrong inside is said in a sentence."""
+    """Show an error inside as one sentence."""
     try:
         yield
-    except (Exception, SystemExit) as error:  # of models and files that we do not know
+    except (Exception, SystemExit) as error:  # from models and files that we do not know
         st.error(plain(sentence_of(error)))
 
 
 def kept(slot: str, key: Any, make: Callable[[], Any]) -> Any:
-    """What this person's session keeps in a slot, made anew for another key."""
+    """The value that this session keeps in a slot; it is made anew for another key."""
     if st.session_state.get(slot, (None,))[0] != key:
         st.session_state[slot] = key, make()
     return st.session_state[slot][1]

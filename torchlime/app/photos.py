@@ -1,7 +1,7 @@
-"""Photos: what somebody sends → the pixels that a network sees, and a picture to show.
+"""Photos: turns a file into the pixels that a network sees, and a picture to show.
 
-Several people may send what is costly to decode. So all of it is decoded in one place, a few photos
-at once, and nobody keeps more of a photo than its pixels and a small picture.
+Several people may send photos that are costly to decode. So all photos are decoded in one place, a
+few at once. Only a photo's pixels and a small picture are kept.
 """
 
 import threading
@@ -34,9 +34,9 @@ class Photo(NamedTuple):
     """A photo that is not decoded yet.
 
     Convention:
-        name: of its file, whatever somebody called it.
+        name: the name of its file, whatever somebody called it.
         file: its bytes, if it was sent; else its path.
-        code: what stands for the file in Python.
+        code: Python code that stands for the file.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Prepared(NamedTuple):
         pixels: [1,3,h,w] in [0,1], on the classifier's device.
         image: [3,H,W] uint8, at most :data:`MAX_SIDE` wide and high where that shows all pixels.
         box: where ``pixels`` lie in ``image``.
-        name, code: of the photo.
+        name, code: those of the photo.
     """
 
     pixels: Tensor
@@ -81,8 +81,8 @@ def prepare(classifier: Classifier, photo: Photo) -> Prepared:
     """Decode a photo and cut it for a classifier; waits while others do so.
 
     Raises:
-        ValueError: it is in none of :data:`FORMATS` though somebody sent it, is damaged, or takes
-            more than is allowed.
+        ValueError: it was sent in none of :data:`FORMATS`, is damaged, or takes more than is
+            allowed.
         Stopping: the server stops.
     """
     from torchvision.transforms.functional import pil_to_tensor
@@ -96,7 +96,7 @@ def prepare(classifier: Classifier, photo: Photo) -> Prepared:
 
 
 def _decoded(photo: Photo) -> "Image.Image":
-    """An upright RGB photo; the one place where the page decodes anything."""
+    """An upright RGB photo; only this function of the page decodes anything."""
     if isinstance(photo.file, Path):
         return models.read_photo_within(photo.file)
     return models.read_photo_within(photo.file, name=photo.name, formats=list(FORMATS))

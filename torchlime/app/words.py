@@ -37,7 +37,7 @@ def stability_in_words(correlation: float, overlap: float) -> str:
         return (
             "All segments count the same under one of the seeds, so there is no order to compare."
         )
-    words = {0.65: "stable", 0.4: "similar"}  # 0.65: of the top five four are the same
+    words = {0.65: "stable", 0.4: "similar"}  # 0.65: four of the top five are the same
     word = _word(min(correlation, overlap), words, "unstable (raise the samples)")
     return (
         f"Under the next seed the evidence is {word}: rank correlation {correlation:.2f}, "
@@ -53,11 +53,11 @@ def _word(value: float, words: Mapping[float, str], lowest: str) -> str:
 
 
 def spelled(text: str) -> str:
-    """``text`` with escapes for what would not be seen, or would move what is around it.
+    """``text`` with escapes for letters that are invisible, or move the text around them.
 
-    These are control and format characters, such as those that turn the direction of writing, line
-    ends, and what is no Unicode (names of files may be any bytes). Two joiners stay, which some
-    languages and emoji need.
+    These are control and format characters (such as those that change the direction of writing),
+    line ends, and what is not Unicode (names of files may be any bytes). Two joiners, which some
+    languages and emoji need, stay.
 
     >>> spelled("caf\\udce9 \\u202egpj.exe")
     'caf\\\\udce9 \\\\u202egpj.exe'
@@ -78,10 +78,10 @@ def plain(text: str) -> str:
     """``text`` for Streamlit's Markdown, which shows it as it is.
 
     Convention:
-        Markdown's own signs are escaped. Streamlit turns more into something else, behind
-        Markdown's back, where no escape helps: ``:streamlit:``, ``:smile:``, ``->``, addresses. So
-        a word of anything but letters, digits and the usual punctuation is shown as code, in
-        which nothing means anything. Spaces that a page would drop do not break.
+        Markdown's own signs are escaped. Streamlit also replaces other texts, which no escape
+        protects: ``:streamlit:``, ``:smile:``, ``->``, addresses. So a word of anything but
+        letters, digits and the usual punctuation is shown as code, in which no sign has a meaning.
+        Spaces that a page would drop become spaces that do not break.
 
     >>> print(plain("![x](y) *z*, 1 -> 2"))
     `![x](y)` `*z*,` 1 `->` 2
@@ -96,12 +96,12 @@ def plain(text: str) -> str:
 def _word_of(word: str) -> str:
     if _USUAL.fullmatch(word) and not _LINK.search(word):
         return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", word)
-    places = enumerate(_SPLIT.split(word))  # in turn what becomes code, and what cannot
+    places = enumerate(_SPLIT.split(word))  # alternately what becomes code, and what cannot
     return "".join(_PIECES[one] if place % 2 else f"`{one}`" for place, one in places if one)
 
 
 def distinct(texts: Sequence[str]) -> list[str]:
-    """``texts`` with a number behind those that occur more than once: a page tells them by it.
+    """``texts``, each with a number behind it if it occurs more than once, to tell them apart.
 
     >>> distinct(["crane", "tench", "crane"])
     ['crane (1)', 'tench', 'crane (2)']

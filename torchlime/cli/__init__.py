@@ -1,6 +1,6 @@
 """The command line: ``torchlime explain photo.jpg …``, ``job``, ``report``, ``app`` and ``models``.
 
-What computes and draws is elsewhere. Words become settings (options.py, meanings.py), photos become
+Other packages compute and draw. Words become settings (options.py, meanings.py), photos become
 results and files (explaining.py, outputs.py), folders become jobs (job.py) or a page (serving.py).
 An error becomes one sentence.
 """
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; exit code 0, 1 where a photo failed, 2 for any other error."""
     argv = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # it may know fewer letters than names have
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack letters of a name
             stream.reconfigure(errors="backslashreplace")
     try:
         arguments = _arguments(argv)
@@ -49,18 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(document, indent=1, allow_nan=False))
         sys.stdout.flush()
         return 1 if any("error" in photo for photo in document["photos"]) else 0
-    except BrokenPipeError:  # the reader, such as head, has had enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # of files, libraries and models that we do not know
+    except Exception as error:  # from files, libraries and models that we do not know
         complain(error, debug="--debug" in argv)
         return 2
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    """What was typed; photos may stand on both sides of a flag."""
+    """The parsed arguments; photos may stand on both sides of a flag."""
     parser, of_explain = _parsers()
     if argv[:1] != ["explain"]:
         return parser.parse_args(argv)
@@ -79,7 +79,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     explain.add_argument("--json", action="store_true", help="print one JSON document, no text")
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
-    app = commands.add_parser("app", help="serve a page to look at, on this machine alone")
+    app = commands.add_parser("app", help="serve a web page, for this machine alone")
     add_app_options(app)
     for command in (explain, models, app, *job.add_parsers(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -88,7 +88,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
 @contextlib.contextmanager
 def _quiet(machine: bool) -> Iterator[None]:
-    """No library writes to a machine's stdout; warnings are one line, and none of a photo."""
+    """Keep stdout for a machine's document; show warnings in one line, none of large photos."""
     from torchlime import models
 
     with contextlib.ExitStack() as stack:

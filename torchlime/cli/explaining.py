@@ -1,4 +1,4 @@
-"""Explaining: photos that were named → pictures, files and one document."""
+"""Explaining: turns the named photos into pictures, files and one document."""
 
 import argparse
 import contextlib
@@ -51,7 +51,7 @@ def complain(error: BaseException, photo: Path | None = None, *, debug: bool) ->
 
 
 def explain(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Explain all photos; the document that ``--json`` prints."""
+    """Explain all photos; return the document that ``--json`` prints."""
     from torchlime import models
 
     words = words_of(vars(arguments), arguments.config)
@@ -93,12 +93,12 @@ class _Job:
     outputs: Outputs
     record: Mapping[str, Any]
     debug: bool
-    listed: int | None = None  # classes where none was asked for, known after the first photo
+    listed: int | None = None  # number of classes to list, known after the first photo
 
     def run(self, photos: Mapping[int, Path]) -> list[dict[str, Any]]:
         """A result for each photo, in order: its explanation in numbers, or its error.
 
-        Those of one size are explained in one call.
+        Photos of one size are explained in one call.
         """
         from torchlime import models
 
@@ -128,7 +128,7 @@ class _Job:
     def _failing(
         self, results: dict[int, dict[str, Any]], index: int, path: Path
     ) -> Iterator[None]:
-        """An error inside is this photo's, and does not stop the others."""
+        """Record an error inside as this photo's; it does not stop the others."""
         try:
             yield
         except (Exception, SystemExit) as error:
@@ -158,7 +158,7 @@ class _Job:
     def _write(
         self, index: int, path: Path, image: "Image.Image", explanation: "Explanation"
     ) -> dict[str, Any]:
-        """Write the files of a photo; its explanation in numbers."""
+        """Write the files of a photo; return its explanation in numbers."""
         from torchlime import plot
         from torchlime._atomic import whole_file
 

@@ -33,19 +33,19 @@ JOB_OPTIONS = {
     "target": Option([], str,
         "explain this class, an index or a category's name; repeatable", many=True),
     "top": Option(None, count(1), "explain the TOP best classes (default: the best)"),
-    "out": Option(None, str, "the folder of the results, parquet files; taken up where it stands"),
+    "out": Option(None, str, "the folder of the results (parquet); an unfinished job continues"),
     "engine": Option("local", choice("local", "ray"), "local, or ray: on many machines"),
     "workers": Option(None, count(0),
-        "processes: of local those that decode (default: one for two cores, at most two for a core)"
-        ", of ray those that explain (default: one for each GPU, or for four cores)"),
-    "address": Option(None, str, "of a Ray cluster (default: one on this machine alone)"),
+        "processes: with local, those that decode (default: one for two cores, at most two for a "
+        "core); with ray, those that explain (default: one for each GPU, or one for four cores)"),
+    "address": Option(None, str, "the address of a Ray cluster (default: Ray on this machine)"),
 }  # fmt: skip
 _SWITCHES = {
     "any-class": "explain the best class of each photo where the model has no category LABEL",
     "pictures": "draw the overlays too, as PNG files",
-    "overwrite": "begin anew; what is in the folder is kept until the first new rows are there",
+    "overwrite": "begin anew; old results are kept until the first new rows are written",
     "retry": "try again the photos that failed",
-    "repair": "set damaged files of the results aside, and do their photos again",
+    "repair": "set damaged result files aside, and explain their photos again",
     "strict": "exit with 1 if any of the photos failed",
 }
 
@@ -55,16 +55,16 @@ _OF_A_RUN = ("any_class", "pictures", "overwrite", "retry", "repair")
 
 def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     """The parsers of both commands."""
-    job = commands.add_parser("job", help="explain a folder of photos, restartable")
+    job = commands.add_parser("job", help="explain a folder of photos; a job can be restarted")
     job.add_argument("folder", help="photos/<class>/…, or photos/… flat")
     add_options(job, JOB_OPTIONS)
     for name, tells in _SWITCHES.items():
         job.add_argument(f"--{name}", action="store_true", help=tells)
     job.add_argument("--config", help="a TOML file with these options; flags override it")
     page = commands.add_parser("report", help="one page with the pictures of a job")
-    page.add_argument("folder", help="that a job wrote")
+    page.add_argument("folder", help="the folder that a job wrote")
     page.add_argument("--out", required=True, help="the page, an .html file")
-    page.add_argument("--most", default="50", help="pictures of a class (default: 50)")
+    page.add_argument("--most", default="50", help="the most pictures of a class (default: 50)")
     return [job, page]
 
 
@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
                 say=lambda sentence: print(sentence, flush=True),
             )
         except KeyboardInterrupt:
-            print("torchlime: stopped; the same command goes on from here", file=sys.stderr)
+            print("torchlime: stopped; the same command continues from here", file=sys.stderr)
             raise
         finally:
             meter.close()
@@ -142,12 +142,12 @@ def report(arguments: argparse.Namespace) -> int:
 
 @dataclass
 class Meter:
-    """Photos done, photos a second and the time left: on one line of a terminal, or now and then.
+    """Shows photos done, photos a second and the time left, on one line or now and then a new one.
 
     Args:
-        stream: where it is told.
-        clock: seconds.
-        every: seconds between two lines where the stream is no terminal.
+        stream: where it is written; on a terminal, always on the same line.
+        clock: gives seconds.
+        every: seconds between two lines where the stream is not a terminal.
     """
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
@@ -159,7 +159,7 @@ class Meter:
         self.live = self.stream.isatty()
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell, if it is time to."""
+        """Write, if it is time to."""
         now = self.clock()
         if not self.live and now - self.told < self.every:
             return
@@ -171,7 +171,7 @@ class Meter:
         self.stream.flush()
 
     def close(self) -> None:
-        """Leave the terminal's line empty."""
+        """Clear the terminal's line."""
         if self.live:
             self.stream.write("\r\x1b[K")
             self.stream.flush()

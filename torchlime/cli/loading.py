@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
-    """The classifier; the modules of an own one stay importable inside."""
+    """The classifier; inside, the modules of the caller's own one can be imported."""
     from torchlime import models
 
     with importable_here(asked.model):
@@ -32,7 +32,7 @@ def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
 
 @contextlib.contextmanager
 def importable_here(*names: str) -> Iterator[None]:
-    """The current folder at the end of the import path, if a model is a module:function."""
+    """Put the current folder at the end of the import path, if a model is a module:function."""
     here = os.getcwd()
     own = any(":" in name and not name.startswith(("timm:", "hf:")) for name in names)
     if not own or here in sys.path:

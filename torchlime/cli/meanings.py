@@ -1,4 +1,4 @@
-"""Meanings: what a word that one types stands for, and the sentence where it stands for nothing."""
+"""Meanings: what a typed word stands for, and the error sentence where it has no meaning."""
 
 import difflib
 import math
@@ -56,13 +56,13 @@ class UsageError(ValueError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """An offer of what may have been meant by an unknown word, or nothing."""
+    """A suggestion for an unknown word, or nothing."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def strategy(table: Table) -> Callable[[str], Any]:
-    """Of "name" or "name:number"."""
+    """A reader of "name" or "name:number"."""
 
     def read(word: str) -> Any:
         name, colon, value = word.partition(":")
@@ -83,14 +83,14 @@ def fill(word: str) -> Any:
     if word[:1].isalpha():
         return strategy(FILLS)(word)
     if not 0 <= number(word) <= 1:
-        raise ValueError(f"{word} is no grey level in [0,1]")
+        raise ValueError(f"{word} is not a grey level in [0,1]")
     return fills.Constant(number(word))
 
 
 def above_zero(word: str) -> float:
     """A finite number above 0."""
     if not 0 < number(word) < math.inf:
-        raise ValueError(f"{word} is no finite number above 0")
+        raise ValueError(f"{word} is not a finite number above 0")
     return number(word)
 
 
@@ -103,7 +103,7 @@ def number(word: str) -> float:
 
 
 def count(least: int) -> Callable[[str], int]:
-    """Of a whole number that is not too small."""
+    """A reader of whole numbers of at least ``least``."""
 
     def read(word: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", word) or int(word) < least:
@@ -114,7 +114,7 @@ def count(least: int) -> Callable[[str], int]:
 
 
 def choice(*choices: str) -> Callable[[str], str]:
-    """Of one of some words."""
+    """A reader of one of ``choices``."""
 
     def read(word: str) -> str:
         if word not in choices:
@@ -130,7 +130,7 @@ def weights_file(word: str) -> str | None:
 
 
 def device(word: str) -> str:
-    """A device that is here; "auto" is CUDA where there is one."""
+    """A device of this machine; "auto" is CUDA where there is one."""
     if word == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|(cuda|xpu)(:[0-9]{1,3})?", word):

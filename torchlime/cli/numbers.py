@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def numbers_of(
     explanation: "Explanation", classifier: "Classifier", strongest: int
 ) -> dict[str, Any]:
-    """An explanation of one photo for JSON, which knows no NaN: None stands for it."""
+    """An explanation of one photo for JSON. JSON has no NaN, so None stands for it."""
     count = int(explanation.segment_count[0])
     ids, values = (top[0] for top in explanation.top(strongest))
     targets = []

@@ -1,4 +1,4 @@
-"""Options: the one table of what can be set, and what the words that one types mean."""
+"""Options: one table of all settings, and what the typed words mean."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -41,8 +41,8 @@ class Option:
     """A flag of ``torchlime explain``, and a key of its configuration file.
 
     Args:
-        default: what one would type for it; None where that is nothing.
-        read: a word → what it means; raises ValueError where that is nothing.
+        default: the word that stands for the default; None where there is none.
+        read: a word → what it means; raises ValueError where it has no meaning.
         help: a line for ``--help``.
         many: whether it may be given several times.
     """
@@ -57,7 +57,7 @@ OPTIONS = {
     "model": Option("efficientnet_lite0", str,
         "one of torchlime models, timm:NAME, hf:FOLDER, or module:function of your own"),
     "weights": Option("DEFAULT", weights_file,
-        "a file with a state dict, torchvision's name for one, or none for random ones"),
+        "a file with a state dict, torchvision's name for one, or none for random weights"),
     "output": Option(None, choice("softmax", "logit", "sigmoid", "none"),
         "what is explained: softmax, logit, sigmoid, or none (what the network gives); "
         "default: softmax, or the output of your own Classifier"),
@@ -66,7 +66,7 @@ OPTIONS = {
     "target": Option([], str,
         "explain and draw this class, an index or a category's name; repeatable", many=True),
     "samples": Option(512, count(2), "perturbed copies of each photo"),
-    "segments": Option(50, count(1), "superpixels of each photo, about"),
+    "segments": Option(50, count(1), "about how many superpixels each photo has"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
     "segment-side": Option(1024, count(0),
         "segment a reduced copy where the longer side of what the network sees is larger; "
@@ -80,19 +80,19 @@ OPTIONS = {
     "surrogate": Option("ridge", strategy(SURROGATES),
         "ridge[:ALPHA], lasso[:FRACTION] or least-squares"),
     "strongest": Option(5, count(1), "segments that are numbered and listed"),
-    "seed": Option(0, count(-10**17), "of the masks"),
+    "seed": Option(0, count(-10**17), "the seed of the masks"),
     "device": Option("auto", device, "auto, cpu, cuda, cuda:1, …"),
-    "dtype": Option("fp32", choice(*DTYPES), "of the forward passes: fp32, bf16 or fp16"),
-    "page": Option(None, count(1), "of photos with several pages or frames, which one, from 1"),
-    "max-seconds": Option(Limits.seconds, above_zero, "to decode a photo in, else it is refused"),
-    "max-pixels": Option(Limits.pixels, count(1), "of a photo, width × height"),
+    "dtype": Option("fp32", choice(*DTYPES), "the precision of forward passes: fp32, bf16 or fp16"),
+    "page": Option(None, count(1), "which page or frame of a photo with several, from 1"),
+    "max-seconds": Option(Limits.seconds, above_zero, "seconds that decoding a photo may take"),
+    "max-pixels": Option(Limits.pixels, count(1), "pixels of a photo, width × height"),
     "max-memory": Option(Limits.memory, count(1), "MiB that decoding a photo may take"),
     "out": Option("explanation.png", str,
         "the pictures: a .png, a folder/, or a pattern with {photo} and {target}"),
     "save": Option(None, str,
         "keep the explanations too: an .npz, a folder/, or a pattern with {photo}"),
     "max-side": Option(2000, count(0),
-        "the longer side of a drawn photo at most; 0 keeps every photo's own size"),
+        "the largest longer side of a drawn photo; 0 keeps every photo's own size"),
 }  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def words_of(
 
 
 def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
-    """The words in a file, of the ``known`` names; those that are lists there may be lists."""
+    """The words in a file, for the ``known`` names; a word may be a list where that is one."""
     import tomllib
 
     try:
@@ -214,7 +214,7 @@ def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:
 
 
 def _segmenter(asked: argparse.Namespace) -> Any:
-    """Grids cost nothing at any size."""
+    """The segmenter; a grid needs no reduced copy, since it costs nothing at any size."""
     segmenter = SEGMENTERS[asked.segmenter](asked.segments)
     if asked.segmenter == "grid" or not asked.segment_side:
         return segmenter
@@ -227,7 +227,7 @@ def limits_of(asked: argparse.Namespace) -> Limits:
 
 
 def record_of(words: Mapping[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
-    """The resolved options, for JSON: words where they mean more than a number."""
+    """The resolved options, for JSON; a value that is not plain is given by its word."""
     record: dict[str, Any] = {"photos": [str(photo) for photo in asked.photos]}
     for name in OPTIONS:
         value = getattr(asked, name.replace("-", "_"))

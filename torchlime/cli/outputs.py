@@ -10,13 +10,13 @@ from torchlime.cli.meanings import UsageError
 
 
 class Outputs:
-    """The names of all files of a call: no two of them the same, and none a file that is read.
+    """The names of all files of a call. No two are the same, and none is a file that is read.
 
-    ``--out`` and ``--save`` are a file, a folder (for files ``{photo}.explanation``; it exists,
-    or its name ends in a slash and it is made), or a pattern, in which {photo} stands for the
-    stem of the photo's name, numbered where two share one, and {target} for the class, as
-    281-tabby. What a name lacks to tell several files apart is added to it: cat.png becomes
-    cat.281-tabby.png.
+    ``--out`` and ``--save`` are a file, a folder or a pattern. A folder exists already, or its
+    name ends in a slash and it is made; its files are ``{photo}.explanation``. In a pattern,
+    {photo} stands for the stem of the photo's name, numbered where two photos share it, and
+    {target} for the class, as in 281-tabby. A name that cannot tell several files apart is
+    extended: cat.png becomes cat.281-tabby.png.
 
     Args:
         asked: the options.
@@ -24,7 +24,7 @@ class Outputs:
         read: files that must not be overwritten.
 
     Raises:
-        UsageError: a file that cannot be written.
+        UsageError: a file cannot be written.
     """
 
     def __init__(self, asked: argparse.Namespace, photos: Sequence[Path], read: Iterable[Path]):
@@ -55,13 +55,13 @@ class Outputs:
         return Path(self._out.replace("{target}", target).replace("{photo}", self._stems[photo]))
 
     def saved(self, photo: int) -> Path | None:
-        """The explanation of a photo, if it is to be kept."""
+        """The file of a photo's explanation, if it is to be kept."""
         if self._save is None:
             return None
         return Path(self._save.replace("{photo}", self._stems[photo]))
 
     def take(self, path: Path) -> Path:
-        """``path``, which is written now and by nothing else in this call."""
+        """``path``, reserved: nothing else in this call writes it."""
         self._check(path)
         if path.parent in self._new:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ class Outputs:
         if folder not in self._new and not folder.is_dir():
             raise UsageError(f"cannot write {path}: there is no folder {folder}")
         if path.is_dir() or (folder.is_dir() and not os.access(folder, os.W_OK)):
-            raise UsageError(f"cannot write {path}: not a file name in a folder open for writing")
+            raise UsageError(f"cannot write {path}: it is not a file name in a writable folder")
         if path.resolve() in self._taken:
             raise UsageError(f"cannot write {path}: this call reads that file, or wrote it already")
 
@@ -96,7 +96,7 @@ def _is_folder(name: str) -> bool:
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """The names, numbered from 2 where one is taken already, in upper or lower case.
+    """The names, numbered from 2 where one is taken already; case does not count.
 
     >>> distinct(["cat", "Cat", "dog", "cat-2"])
     ['cat', 'Cat-2', 'dog', 'cat-2-2']

@@ -20,14 +20,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The flags of ``torchlime app``, which hands them on to the page."""
     parser.add_argument(
         "--model", action="append", default=[], metavar="MODEL[=WEIGHTS]",
-        help="one more classifier that may be chosen, as for torchlime explain, with the file of "
+        help="another classifier to choose from, named as for torchlime explain, with the file of "
         f"its weights; the first is chosen at the start; repeatable (always: {', '.join(MODELS)})",
     )  # fmt: skip
-    parser.add_argument("--folder", help="photos that may be looked at, best as FOLDER/CLASS/…")
+    parser.add_argument("--folder", help="a folder of photos to look at, best as FOLDER/CLASS/…")
     parser.add_argument("--port", help="default: 8501, or the next that is free")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME[:PORT]",
-        help="one more name that the page may be opened under, as it stands in the browser's "
+        help="another name under which the page may be opened, as in the browser's "
         "address line, such as localhost:9000 for a tunnel; repeatable (always: this machine's "
         "own names, 127.0.0.1, localhost and [::1], with the port)",
     )  # fmt: skip
@@ -48,12 +48,12 @@ def allowed_models(asked: Iterable[str]) -> dict[str, str | None]:
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Start the page, and end the process when it is stopped.
+    """Start the page, and end the process when the page is stopped.
 
     Raises:
         ImportError: Streamlit is not installed, or too old.
         OSError: the server could not be started.
-        UsageError: there is no such folder or model, or it is no port or name.
+        UsageError: there is no such folder or model, or a port or name is not valid.
     """
     _check(arguments)
     for_page = [f"--model={model}" for model in arguments.model]
@@ -83,7 +83,7 @@ def _check(arguments: argparse.Namespace) -> None:
     asked = [model.partition("=")[0] for model in arguments.model]
     for name in asked:
         if asked.count(name) > 1:
-            raise UsageError(f"--model: {name} is given twice, and can be chosen once")
+            raise UsageError(f"--model: {name} is given twice, but can be chosen only once")
     known = models.names()
     for name in allowed_models(arguments.model):
         if ":" not in name and name not in known:

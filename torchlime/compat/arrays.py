@@ -1,4 +1,4 @@
-"""NumPy arrays, of whatever comes."""
+"""Values of any kind as NumPy arrays."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ Array = np.ndarray[Any, Any]
 
 
 def to_numpy(values: Any) -> Any:
-    """An array of a tensor of any device, gradient and precision; others as they are."""
+    """A tensor of any device, gradient and precision as an array; other values as they are."""
     if not isinstance(values, Tensor):
         return values
     values = values.detach()

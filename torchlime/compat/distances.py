@@ -1,4 +1,4 @@
-"""Distances between masks, and the kernel's weights of them."""
+"""Distances between masks, and the weights that the kernel gives them."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torchlime.compat.arrays import Array
 
 
 def exponential_kernel(d: Array, kernel_width: float) -> Array:
-    """√exp(−d²/width²): lime's kernel, which underflows where lime's does, and pickles.
+    """lime's kernel √exp(−d²/width²). It underflows where lime's does, and can be pickled.
 
     >>> exponential_kernel(np.array([0.0, 0.25]), kernel_width=0.25)
     array([1.        , 0.60653066])
@@ -46,21 +46,22 @@ def check_weights(
     kernel_width: float | None,
     shrinks: bool,
 ) -> None:
-    """Raise where the masked images weigh nothing beside the image itself.
+    """Raise where the masked images weigh nothing compared with the image itself.
 
-    Then every coefficient would be 0, whatever the classifier says: for a regressor that shrinks
-    them (Ridge, Lasso) as soon as the weights are lost in rounding beside that of the image.
+    Every coefficient would then be 0, whatever the classifier says. With a regressor that shrinks
+    coefficients (Ridge, Lasso), this happens as soon as rounding loses the weights beside that of
+    the image.
 
     Args:
-        weights: [n], the kernel's.
+        weights: [n], from the kernel.
         data: [n,M], 1 = kept; its first row keeps all.
         distances: [n].
-        metric: their name.
-        kernel_width: of the kernel, if it has one.
-        shrinks: whether the regressor does.
+        metric: the name of the distance.
+        kernel_width: the kernel's width, if it has one.
+        shrinks: whether the regressor shrinks coefficients.
 
     Raises:
-        ValueError: with what to do.
+        ValueError: the masked images weigh nothing; the message says what to do.
     """
     masked = ~(data != 0).all(axis=1)
     if not masked.any() or not np.isfinite(weights).all():

@@ -1,4 +1,4 @@
-"""Masks and scores → what an explanation says of each label."""
+"""Fitting: from masks and scores to what an explanation says about each label."""
 
 from typing import Any
 
@@ -31,19 +31,19 @@ def fit_labels(
     metric: Any,
     regressor: Any,
 ) -> None:
-    """Fill ``explanation`` in, label by label; the last one stays in ``score`` and ``local_pred``.
+    """Fill in ``explanation`` label by label; ``score`` and ``local_pred`` keep the last label's.
 
     Args:
-        explanation: of one image.
+        explanation: the explanation of one image.
         base: fits one label.
         ids: [M], what each mask column stands for.
         data: [n,M], 1 = kept; its first row keeps all.
         scores: [n,classes].
-        labels: to explain.
-        num_features: at most so many segments.
+        labels: the labels to explain.
+        num_features: the largest number of segments.
         selection: how to select them.
-        metric: of the distances between masks.
-        regressor: None, or scikit-learn's.
+        metric: the distance between masks.
+        regressor: None, or a scikit-learn regressor.
 
     Raises:
         IndexError: there is no such label.

@@ -1,4 +1,4 @@
-"""The explanation of one image, as lime has it."""
+"""The explanation of one image, in lime's form."""
 
 from typing import Any, cast
 
@@ -14,14 +14,14 @@ class ImageExplanation:
     """The explanation of one image.
 
     Attributes:
-        image: [H,W,C] as it was given; [H,W,3] of a grey one.
+        image: [H,W,C] as it was given; [H,W,3] for a grey image.
         segments: [H,W], the caller's own label map.
         intercept: {label: intercept}.
-        local_exp: {label: [(segment, weight), …]} by decreasing absolute weight. Segments go by the
-            ids of ``segments``.
-        score: weighted R² of the last label explained; with ``top_labels``, the most probable one.
-        local_pred: the model's prediction (1,) of the image for the same label.
-        scores, local_preds: {label: that number}, for every label.
+        local_exp: {label: [(segment, weight), …]} by decreasing absolute weight. A segment is
+            named by its id in ``segments``.
+        score: weighted R² of the label explained last (with ``top_labels``, the most probable).
+        local_pred: the linear model's prediction (1,) for the image and the same label.
+        scores, local_preds: {label: the same number}, for every label.
         top_labels: the most probable labels, best first; only where ``top_labels`` was asked for.
 
     Convention:
@@ -47,7 +47,7 @@ class ImageExplanation:
 
     @property
     def segment_ids(self) -> Array:
-        """The ids of the segments in ascending order [M]; a mask column stands for each."""
+        """The ids of the segments in ascending order [M]; there is one mask column for each."""
         return self._ids_and_columns()[0]
 
     def get_image_and_mask(
@@ -63,22 +63,23 @@ class ImageExplanation:
 
         Args:
             label: one of the explained labels.
-            positive_only: the first ``num_features`` of weight above 0 and ``min_weight``.
-            negative_only: the first ``num_features`` of negative weight, above ``min_weight`` by
-                amount; needs ``positive_only=False``.
-            hide_rest: 0 elsewhere, not the image.
+            positive_only: show the first ``num_features`` segments with a weight above 0 and
+                ``min_weight``.
+            negative_only: show the first ``num_features`` segments with a negative weight whose
+                absolute value is above ``min_weight``; needs ``positive_only=False``.
+            hide_rest: show 0 elsewhere instead of the image.
             num_features: how many segments.
             min_weight: least absolute weight.
 
         Returns:
-            image [H,W,C] in the image's dtype (float64 with ``hide_rest``) and mask [H,W] in that
-            of the segments (int64 where both signs are shown and that dtype has no −1).
+            image [H,W,C] in the image's dtype (float64 with ``hide_rest``) and mask [H,W] in the
+            segments' dtype (int64 where both signs are shown and that dtype has no −1).
 
         Convention:
-            The mask is 1 on the segments, of either sign. With neither sign asked for, it is −1
-            where the weight is negative; those segments have the image's largest value in
-            channel 0, the others in channel 1; and of the ``num_features`` strongest segments those
-            below ``min_weight`` are left out, not replaced.
+            With ``positive_only`` or ``negative_only``, the mask is 1 on the shown segments. With
+            neither, it is −1 where the weight is negative. Those segments have the image's largest
+            value in channel 0, the others in channel 1. Segments below ``min_weight`` among the
+            ``num_features`` strongest are then left out, not replaced.
 
         Raises:
             KeyError: the label was not explained.
@@ -118,20 +119,20 @@ class ImageExplanation:
         return weights[columns]
 
     def to_torchlime(self) -> Explanation:
-        """The same as a :class:`torchlime.Explanation` of one image, on the CPU.
+        """This explanation as a :class:`torchlime.Explanation` of one image, on the CPU.
 
-        Its segments are numbered 0…M−1 in the order of the caller's ids: its segment m is the
-        caller's ``segment_ids[m]``. Heatmaps and masks of pixels are the same as here.
+        The new segments are numbered 0…M−1 in the order of the caller's ids: segment m is the
+        caller's ``segment_ids[m]``. Heatmaps and pixel masks are the same as here.
 
-        Targets are the labels in the order of ``local_exp``; standard errors are NaN where features
-        were selected or the regressor is not torchlime's.
+        The targets are the labels in the order of ``local_exp``. Standard errors are NaN where
+        features were selected or the regressor is not torchlime's.
 
         Raises:
-            ValueError: ``explain_instance`` did not make it; or mask columns do not stand for the
-                segments, as with ``literal_labels=True``.
+            ValueError: ``explain_instance`` did not make this explanation; or the mask columns do
+                not stand for the segments, as with ``literal_labels=True``.
         """
         if self._samples is None:
-            raise ValueError("an explanation that explain_instance made is needed")
+            raise ValueError("only an explanation that explain_instance made can be converted")
         ids, columns = self._ids_and_columns()
         samples = self._samples
         if not np.array_equal(ids, samples.ids) or len(ids) != samples.masks.shape[1]:

@@ -29,7 +29,7 @@ def asked_for(labels: Iterable[Any], top_labels: Any, stacklevel: int) -> list[A
 
 
 def most_probable(scores: Any, count: Any) -> list[Any]:
-    """The ``count`` labels of the highest ``scores`` [classes], the best one last, as lime has it.
+    """The ``count`` labels of the highest ``scores`` [classes], the best one last, as in lime.
 
     >>> [int(label) for label in most_probable(np.array([0.2, 0.7, 0.1]), 2)]
     [0, 1]
@@ -41,7 +41,7 @@ def check_labels(labels: list[Any], columns: int) -> None:
     """Raise where ``classifier_fn`` has no output for a label.
 
     Raises:
-        IndexError: as lime does, but with the labels that there are.
+        IndexError: there is no such label. Unlike lime's, the message says which labels there are.
     """
     missing = [label for label in labels if not -columns <= label < columns]
     if not missing:
@@ -55,20 +55,20 @@ def check_labels(labels: list[Any], columns: int) -> None:
 
 def _label(label: Any) -> Any:
     if isinstance(label, Tensor):
-        label = label.item()  # a tensor would be a key that no other finds
+        label = label.item()  # a tensor as a key would never be found again
     try:
         operator.index(label)
     except TypeError:
         got = repr(str(label) if isinstance(label, str) else label)
         raise IndexError(
             f"labels must be integers, the columns of classifier_fn's output, got {got}; "
-            f"of a list of names, pass names.index({got})"
+            f"for a name from a list, pass names.index({got})"
         ) from None
     return label
 
 
 def _advice(labels: Any) -> str:
-    """What to do; not to pass ``top_labels=None`` where labels could not be explained."""
+    """What to do. It offers no ``top_labels=None`` where the labels could not be explained."""
     if not hasattr(labels, "__len__"):
         return ""
     try:
@@ -76,7 +76,7 @@ def _advice(labels: Any) -> str:
             _label(label)
     except IndexError:
         return (
-            ", and labels go by number: those explained are explanation.top_labels, "
+            ", and a label is a number: explanation.top_labels are those explained, "
             "and names[explanation.top_labels[0]] is the name of the best"
         )
     return "; pass top_labels=None to explain them"

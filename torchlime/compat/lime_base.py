@@ -1,4 +1,4 @@
-"""lime's local linear model, on torchlime's surrogates: what was ``lime.lime_base``."""
+"""lime's local linear model on torchlime's surrogates, in place of ``lime.lime_base``."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ METHODS = ("auto", "none", "highest_weights", "forward_selection", "lasso_path")
 
 
 class SeededByNumpy:
-    """Pickles numpy's global random state by name, so that seeding it still counts afterwards."""
+    """Pickles numpy's global random state by name, so that seeding it still has an effect."""
 
     random_state: np.random.RandomState
 
@@ -36,9 +36,10 @@ class LimeBase(SeededByNumpy):
     """Fits a weighted linear model to the neighbourhood of a data point.
 
     Args:
-        kernel_fn: distances, float64 (n,) → weights (n,).
+        kernel_fn: a function from distances, float64 (n,), to weights (n,).
         verbose: print the intercept and both predictions of every fit.
-        random_state: None (numpy's global one), an int or a ``RandomState``; kept, not drawn from.
+        random_state: None (numpy's global one), an int or a ``RandomState``. It is kept, and
+            nothing is drawn from it.
 
     Example:
         >>> base = LimeBase(np.ones_like)
@@ -73,9 +74,10 @@ class LimeBase(SeededByNumpy):
     def forward_selection(
         self, data: Array, labels: Array | Tensor, weights: Array, num_features: int
     ) -> Array:
-        """Add, one at a time, the feature that raises the weighted R² of least squares most.
+        """Add features one by one, each time the one that raises the least-squares R² most.
 
-        Ties go to the lower feature. Every step updates the Gram matrix instead of fitting anew.
+        R² is weighted. Ties go to the lower feature. Each step updates the Gram matrix instead of
+        fitting anew.
         """
         count = min(num_features, data.shape[1])
         if len(data) < 2:  # lime compares R² = NaN, and takes the first feature every time
@@ -100,7 +102,7 @@ class LimeBase(SeededByNumpy):
     def feature_selection(
         self, data: Array, labels: Array | Tensor, weights: Array, num_features: int, method: str
     ) -> Array:
-        """Which columns of ``data`` [n,k] the model may use, by lime's name of the method.
+        """The columns of ``data`` [n,k] that the model may use; ``method`` has lime's name.
 
         Raises:
             ValueError: there is no such method.
@@ -120,12 +122,12 @@ class LimeBase(SeededByNumpy):
         raise ValueError(f"feature_selection must be one of {', '.join(METHODS)}, got {method!r}")
 
     def _lasso_path(self, data: Array, labels: Array, weights: Array, num_features: int) -> Array:
-        """The densest support on the Lasso path of at most ``num_features`` features."""
+        """The densest support of at most ``num_features`` features on the Lasso path."""
         root = np.sqrt(weights)
         x = (data - np.average(data, axis=0, weights=weights)) * root[:, None]
         y = (labels - np.average(labels, weights=weights)) * root
         _, path = self.generate_lars_path(x, y)
-        support = np.arange(data.shape[1])  # of a path without a step
+        support = np.arange(data.shape[1])  # for a path without a step
         for coefficients in path.T[:0:-1]:
             support = coefficients.nonzero()[0]
             if len(support) <= num_features:
@@ -142,22 +144,23 @@ class LimeBase(SeededByNumpy):
         feature_selection: str = "auto",
         model_regressor: Any = None,
     ) -> tuple[Any, list[tuple[Any, Any]], Any, Array]:
-        """Fit the model of one label.
+        """Fit the model for one label.
 
         Args:
             neighborhood_data: [n,k]; its first row is the data point.
-            neighborhood_labels: [n,classes], an array, or a tensor: then the fit runs on its device.
+            neighborhood_labels: [n,classes], an array or a tensor; with a tensor, the fit runs
+                on its device.
             distances: [n], to the data point.
-            label: which column.
-            num_features: at most so many features, by ``feature_selection``.
+            label: the column to explain.
+            num_features: the largest number of features, chosen by ``feature_selection``.
             feature_selection: auto (forward_selection up to 6 features, else highest_weights), none,
                 highest_weights, forward_selection or lasso_path.
-            model_regressor: None (Ridge, alpha 1) or any scikit-learn regressor. Ridge, Lasso and
-                LinearRegression are solved by torchlime, others cloned and fitted.
+            model_regressor: None (Ridge, alpha 1) or any scikit-learn regressor. torchlime solves
+                Ridge, Lasso and LinearRegression itself; it clones and fits the others.
 
         Returns:
             intercept, [(feature, weight), …] by decreasing absolute weight, weighted R², and the
-            model's prediction (1,) of the data point.
+            model's prediction (1,) for the data point.
 
         Raises:
             TypeError: the data is sparse.
@@ -192,10 +195,10 @@ class LimeBase(SeededByNumpy):
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch on the CPU, and as many as before afterwards.
+    """Give torch one thread on the CPU, and afterwards as many as before.
 
-    What runs between two calls of a classifier is so small that waking the others costs more than
-    they give: where cores are shared, a hundred times as much.
+    The work between two calls of a classifier is so small that waking other threads costs more
+    than they save: a hundred times as much where cores are shared.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -229,8 +232,8 @@ def _fit(
     if surrogate is not None and not (surrogate == LeastSquares() and _is_delicate(*tensors)):
         fit = surrogate(*tensors)
         if isinstance(surrogate, CyclicLasso) and bool(fit.ok):
-            # scikit-learn's draws from its random state, without a use for it; from the global
-            # one, lime's next masks depend on that.
+            # scikit-learn's Lasso draws a number from its random state and does not use it. If
+            # that state is the global one, lime's next masks depend on it.
             check_random_state(regressor.random_state).randint(0, 2**31 - 1)
         if bool(fit.ok):
             coefficients = to_numpy(fit.coefficients[0, 0])
@@ -246,10 +249,10 @@ def _fit(
 
 
 def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> bool:
-    """Whether the solution hangs on what least squares takes for zero.
+    """Whether the solution depends on which values least squares takes as zero.
 
-    Weights may span hundreds of orders of magnitude; the normal equations see half of the digits
-    that scikit-learn's factorisation of the data sees.
+    Weights may span hundreds of orders of magnitude. The normal equations keep half of the digits
+    that scikit-learn's factorisation of the data keeps.
     """
     eigenvalues = np.linalg.eigvalsh(
         to_numpy(NormalEquations(masks, scores, weights, count).gram[0])
@@ -259,7 +262,7 @@ def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) 
 
 
 def _score(fit: Fit, labels: Array | Tensor, weights: Array) -> float:
-    """Scikit-learn's R²: 1 of labels that are constant where they count, NaN of a single one."""
+    """Scikit-learn's R²: 1 if labels of weight above 0 are constant, NaN for a single label."""
     if len(labels) < 2:
         return math.nan
     labels = labels[np.flatnonzero(weights)]
@@ -271,7 +274,7 @@ def _score(fit: Fit, labels: Array | Tensor, weights: Array) -> float:
 def _tensors(
     data: Array, labels: Array | Tensor, weights: Array
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a surrogate takes, [1,n,k], [1,n,1], [1,n] and [1], where the labels are."""
+    """The arguments of a surrogate, [1,n,k], [1,n,1], [1,n] and [1], on the labels' device."""
     device = labels.device if isinstance(labels, Tensor) else torch.device("cpu")
     dtype = solve_dtype(device)
     if not isinstance(labels, Tensor):

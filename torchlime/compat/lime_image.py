@@ -1,4 +1,4 @@
-"""lime's image explainer, on torchlime: what was ``lime.lime_image``."""
+"""lime's image explainer on torchlime, in place of ``lime.lime_image``."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -34,15 +34,15 @@ class LimeImageExplainer(SeededByNumpy):
     """Explains image classifiers, as lime does.
 
     Args:
-        kernel_width: of the kernel.
+        kernel_width: the kernel's width.
         kernel: ``kernel(d, kernel_width=...)``, distances float64 (n,) → weights (n,). None =
             exp(−d²/2·width²).
         verbose: print the intercept and both predictions of every fit.
         feature_selection: auto, none, highest_weights, forward_selection or lasso_path.
         random_state: None (numpy's global one), an int or a ``RandomState``.
-        literal_labels: explain label maps that are not 0…M−1 as wrongly as lime does, to compare
-            with figures made by it. There, mask column z hides label z and its weight goes by z:
-            of a map 1…M, id 0 has no pixels and segment M is never hidden.
+        literal_labels: explain label maps that are not 0…M−1 with lime's own error, to compare
+            with figures that lime made. Mask column z then hides label z, and its weight is listed
+            under z. With a map 1…M, id 0 has no pixels and segment M is never hidden.
 
     Example:
         >>> explainer = LimeImageExplainer(random_state=0)
@@ -135,40 +135,43 @@ class LimeImageExplainer(SeededByNumpy):
 
         Args:
             image: an array [H,W,C] or [H,W] (made three equal channels), a PIL image, or a tensor
-                [C,H,W]; with a leading axis of 1 the same. A list, or a longer leading axis, is
-                several images, whose rows share batches where their shapes agree. (Types take any
-                array for one image; of several, pass ``list(batch)``.)
+                [C,H,W]; a leading axis of 1 changes nothing. A list, or a longer leading axis,
+                holds several images. Images of one shape share batches. (The type hints take any
+                array for one image; for several images, pass ``list(batch)``.)
             classifier_fn: a function from an array [n,H,W,C] in the image's dtype to scores
                 [n,classes] or [n] (array, list or tensor); or an nn.Module from floats [n,C,H,W],
-                which runs on its device, in eval mode. It sees 8-bit images scaled to [0,1], others
-                as they are.
-            labels: integers to explain; without effect unless ``top_labels`` is None or 0.
+                which runs on its device, in eval mode. The module sees 8-bit images scaled to
+                [0,1], and others as they are.
+            labels: the integers to explain; they have no effect unless ``top_labels`` is None or 0.
             hide_color: what hidden segments show: a number, one for each channel, or an image;
                 None = the mean of each segment.
-            top_labels: explain so many labels, the most probable.
-            num_features: at most so many segments in the explanation.
-            num_samples: n, masked images; the first is the image itself.
-            batch_size: rows of a call; None or 0 = all of an image. "auto" = 10, lime's, for a
+            top_labels: explain this many of the most probable labels.
+            num_features: the largest number of segments in the explanation.
+            num_samples: n, the number of masked images; the first is the image itself.
+            batch_size: rows of one call; None or 0 = all rows of an image. "auto" = 10 for a
+                function, as in lime. For a module "auto" = 64 on a CPU and 256 elsewhere, halved
+                when memory runs out.
                 function; 64 on a CPU and 256 elsewhere for a module, which halves it when memory
                 runs out.
             segmentation_fn: image [H,W,C] → labels [H,W], any integers; or a segmenter of
-                torchlime, or "slic". None = quickshift by scikit-image (of 2, 4 or more bands by
-                all of them, each scaled by its own range), or torchlime's Slic where that is
-                missing.
-            distance_metric: between masks, for the kernel; any name that scikit-learn knows.
+                torchlime, or "slic". None = quickshift by scikit-image, or torchlime's Slic where
+                scikit-image is missing. Quickshift sees all bands of an image of 2, 4 or more
+                bands, each scaled by its own range.
+            distance_metric: the distance between masks, for the kernel; any name that scikit-learn
+                knows.
             model_regressor: see :meth:`LimeBase.explain_instance_with_data`.
-            random_seed: of the default segmentation.
-            progress_bar: show one, by tqdm where it is installed.
+            random_seed: the seed of the default segmentation.
+            progress_bar: show a progress bar where tqdm is installed.
             autocast: torch.bfloat16 or torch.float16, for a module.
 
         Returns:
-            ImageExplanation: or a list of them.
+            ImageExplanation: a list of them for several images.
 
         Raises:
-            IndexError: a label is no integer, or the classifier lacks it.
+            IndexError: a label is not an integer, or the classifier lacks it.
             TypeError: the image is none of the above, or has integers of 16 bits or more for a
                 module; or the classifier cannot be called.
-            ValueError: the image's channels stand on the wrong side, or it has several pages;
+            ValueError: the image's channels are on the wrong axis, or it has several pages;
                 scores are not [n,classes] or not finite; every masked image has weight 0; a setting
                 is unknown, or does not go with a function.
         """
@@ -227,24 +230,25 @@ class LimeImageExplainer(SeededByNumpy):
         *,
         autocast: torch.dtype | None = None,
     ) -> tuple[Array, Any]:
-        """Draw masks and score the masked images; ``explain_instance`` calls what overrides it.
+        """Draw masks and score the masked images; a subclass may override this method.
 
         Args:
-            image: an array or tensor of any rank and dtype, taken as it is: [D,H,W], say. (A module
-                takes [H,W,C] only.)
+            image: an array or tensor of any rank and dtype, such as [D,H,W], taken as it is. (A
+                module takes [H,W,C] only.)
             fudged_image: what hidden segments show; broadcasts to the image.
-            segments: labels of the image's first axes: [D,H,W], [D,H] or [D], say. Any ids; those
+            segments: labels of the image's first axes, such as [D,H,W], [D,H] or [D], with any ids.
+                ``explain_instance`` passes the ids 0…M−1.
                 that ``explain_instance`` passes on are 0…M−1.
-            classifier_fn: as for :meth:`explain_instance`; gets [n,…] of the image's shape.
+            classifier_fn: as for :meth:`explain_instance`; it gets [n,…], images of this shape.
             num_samples: n.
             batch_size: as for :meth:`explain_instance`.
             progress_bar: as for :meth:`explain_instance`.
             autocast: as for :meth:`explain_instance`.
 
         Returns:
-            data: [n,M] int64, 1 = kept, from ``random_state`` just as lime draws them; the first
-                row keeps all. A column stands for each id of ``segments``, in ascending order.
-            labels: scores [n,classes], an array in the function's dtype; of a module a tensor on
+            data: masks [n,M] int64, 1 = kept, drawn from ``random_state`` as lime does; the first
+                row keeps all. Each column stands for an id of ``segments``, in ascending order.
+            labels: scores [n,classes], an array in the function's dtype; for a module, a tensor on
                 its device.
 
         Raises:
@@ -271,7 +275,7 @@ class LimeImageExplainer(SeededByNumpy):
 def _known_options(
     hook: Callable[..., Any], options: dict[str, Any], classifier_fn: Any
 ) -> dict[str, Any]:
-    """The options for someone's own ``data_labels``: lime's two releases have different ones."""
+    """The options for the caller's own ``data_labels``; lime's two releases differ in them."""
     if options["batch_size"] == "auto" and not isinstance(classifier_fn, nn.Module):
         options = options | {"batch_size": LIME_BATCH_SIZE}
     if options["autocast"] is None:

@@ -1,4 +1,4 @@
-"""lime's explanation as a :class:`torchlime.Explanation`: the one place that makes these."""
+"""lime's explanation as a :class:`torchlime.Explanation`: only this module makes one."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from torchlime.surrogates import Fit
 
 @dataclass(frozen=True)
 class Regressor:
-    """What stands in an explainer's place for :meth:`torchlime.Explanation.refit`."""
+    """Replaces the explainer for :meth:`torchlime.Explanation.refit`."""
 
     surrogate: Callable[..., Fit]
     kernel: Callable[..., Tensor] | None = None
@@ -47,12 +47,12 @@ def native_explanation(
     """The :class:`torchlime.Explanation` of one image, on the CPU.
 
     Args:
-        samples: what it was fitted to.
+        samples: what the explanation was fitted to.
         columns: [H,W], the mask column of every pixel, 0…M−1.
-        weights: [T,M], of the linear model.
+        weights: [T,M], those of the linear model.
         intercepts: [T].
         fidelity: [T], weighted R².
-        whole: no features were selected, so that standard errors have a meaning.
+        whole: whether no features were selected; only then standard errors have a meaning.
     """
     masks, scores, proximity = (
         torch.from_numpy(np.array(values))[None]

@@ -1,4 +1,4 @@
-"""Images and their segments, of any kind, as the arrays that lime works on."""
+"""Images of any kind and their segments, as the arrays that lime works on."""
 
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,8 +21,8 @@ def as_photos(image: Any) -> tuple[list[Array], bool]:
     """Images [H,W,C], and whether several were given.
 
     Raises:
-        TypeError: something is no image.
-        ValueError: its channels stand on the wrong side.
+        TypeError: a value is not an image.
+        ValueError: an image's channels are on the wrong axis.
     """
     if isinstance(image, list | tuple):
         return [_as_photo(one) for one in image], True
@@ -71,21 +71,22 @@ def _channels_last(image: Tensor) -> Tensor:
 
 
 def _looks_swapped(pixels: int, channels: int) -> bool:
-    """Whether what should be a count of pixels and the count of channels look exchanged.
+    """Whether the count of pixels and the count of channels look exchanged.
 
-    An image may have any number of channels, or be a few pixels high. Both at once it is
-    not, unless somebody says so: by a tensor for an array, by an array for a tensor.
+    An image may have many channels, or be a few pixels high. An image that seems to have both is
+    refused. A caller who means it passes a tensor instead of an array, or an array instead of a
+    tensor.
     """
     return pixels in (1, 3, PLAUSIBLE_CHANNELS) and channels > PLAUSIBLE_CHANNELS
 
 
 def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
-    """What ``segmentation_fn`` stands for; the one place that knows what "slic" and None are.
+    """The segmenter that ``segmentation_fn`` stands for; only this function knows "slic", None.
 
     "slic" segments a photo whose longer side is above 1024 pixels in a reduced copy.
 
     Raises:
-        ValueError: nothing that can segment.
+        ValueError: it cannot segment.
     """
     if isinstance(given, str) and given == "slic":
         return Reduced(Slic())
@@ -111,7 +112,7 @@ def segmented(image: Array, segmenter: Callable[[Any], Any], device: torch.devic
     """The segmenter's own label map [H,W] of an image [H,W,C].
 
     Raises:
-        IndexError: it is of another size.
+        IndexError: it is not of the image's size.
         TypeError: it does not hold numbers.
         ValueError: it holds NaN.
     """
@@ -126,12 +127,12 @@ def segmented(image: Array, segmenter: Callable[[Any], Any], device: torch.devic
 
 
 def _label_map(returned: Any, image: Array) -> Array:
-    """What a function of the caller's own returned, checked."""
+    """The label map that a caller's own function returned, checked."""
     labels = returned.labels[0] if isinstance(returned, Segments) else returned
     labels = np.asarray(to_numpy(labels))
     if labels.shape != image.shape[:2]:
         raise IndexError(
-            f"segmentation_fn must return labels {list(image.shape[:2])} as the image, "
+            f"segmentation_fn must return labels {list(image.shape[:2])} for the image, "
             f"got {list(labels.shape)}"
         )
     if labels.dtype.kind not in "biuf":
@@ -142,22 +143,23 @@ def _label_map(returned: Any, image: Array) -> Array:
 
 
 def warn_of_one_segment(segments: Array, stacklevel: int) -> None:
-    """Say that a label map has nothing to tell apart."""
+    """Warn where a label map has a single segment."""
     if segments.size and segments.min() == segments.max():
         warnings.warn(
-            "the segmentation made one segment of the whole image, so that there is nothing to "
-            "tell apart; ask for more: SegmentationAlgorithm('slic', n_segments=50), or a smaller "
+            "the segmentation made one segment of the whole image, so there is nothing to "
+            "compare; ask for more: SegmentationAlgorithm('slic', n_segments=50), or a smaller "
             "kernel_size and max_dist of quickshift",
             stacklevel=stacklevel + 1,
         )
 
 
 def _by_scikit_image(segmenter: SegmentationAlgorithm, image: Array) -> Any:
-    """As lime calls it; but quickshift, which takes three channels, sees all bands of any number.
+    """Call it as lime does, but show all bands to quickshift, which takes three channels.
 
-    One channel is taken for grey. Of other numbers each band is scaled by its own minimum and
-    maximum, so that from every band's lowest to every band's highest is 100: as far as
-    from black to white in Lab, which is made of three channels.
+    One channel is taken as grey. With another number of bands, each band is scaled by its own
+    minimum and maximum, so that the distance from every band's lowest value to every band's
+    highest is 100. That is the distance from black to white in Lab, which is made of three
+    channels.
     """
     channels = image.shape[2]
     if segmenter.algo_type != "quickshift" or channels == 3:
@@ -175,14 +177,14 @@ def _by_scikit_image(segmenter: SegmentationAlgorithm, image: Array) -> Any:
 def hidden_pixels(image: Array, segments: Array, hide_color: Any) -> Array:
     """What hidden segments show [H,W,C], rounded to the image's dtype just as lime does.
 
-    So a mean is NumPy's, over the pixels in raster order, and cut off in integer images.
+    A mean is therefore NumPy's, over the pixels in raster order, and truncated in integer images.
     """
     fudged = image.copy()
     if hide_color is not None:
         fudged[:] = hide_color
         return fudged
     ids, columns = ids_and_columns(segments)
-    # Of 16 bits, as most are, so that NumPy sorts in linear time.
+    # NumPy sorts ids of 16 bits, which most images need, in linear time.
     ranks = columns.reshape(-1).astype(np.min_scalar_type(len(ids)))
     sizes = np.bincount(ranks)
     order, ends = np.argsort(ranks, kind="stable"), np.cumsum(sizes)[:-1]

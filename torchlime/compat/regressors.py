@@ -17,12 +17,13 @@ from torchlime.surrogates import Fit, LeastSquares, Ridge
 
 @dataclass(frozen=True)
 class CyclicLasso:
-    """The Lasso as scikit-learn leaves it: not the optimum, but where cyclic descent stops.
+    """scikit-learn's Lasso: not the optimum, but the point where cyclic descent stops.
 
-    The same objective as :class:`torchlime.surrogates.Lasso`. Coordinates are minimised in turn
+    The objective is that of :class:`torchlime.surrogates.Lasso`. Coordinates are minimised in turn
     until none moves by more than ``tol`` of the largest and the duality gap is at most ``tol`` Σwy²
-    (Friedman, Hastie & Tibshirani 2010; Fercoq, Gramfort & Salmon 2015), which with the usual
-    1e-4 may be 1e-5 from the optimum. On the host; ``ok`` is False after ``max_iter`` rounds.
+    (Friedman, Hastie & Tibshirani 2010; Fercoq, Gramfort & Salmon 2015). With the usual 1e-4, the
+    result may be 1e-5 from the optimum. It runs on the host; ``ok`` is False after ``max_iter``
+    rounds.
     """
 
     alpha: float
@@ -74,7 +75,7 @@ class CyclicLasso:
 
 
 def native_surrogate(regressor: Any) -> Callable[..., Fit] | None:
-    """The torchlime surrogate that solves what ``regressor`` would; None where there is none.
+    """The torchlime surrogate that solves the same problem as ``regressor``, if there is one.
 
     >>> native_surrogate(None)
     Ridge(alpha=1.0)

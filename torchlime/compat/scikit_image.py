@@ -1,4 +1,4 @@
-"""scikit-image's segmentations as callables: what was ``lime.wrappers.scikit_image``."""
+"""scikit-image's segmentations as callables, in place of ``lime.wrappers.scikit_image``."""
 
 import inspect
 import types
@@ -10,14 +10,14 @@ ALGORITHMS = ("quickshift", "felzenszwalb", "slic")
 
 
 def has_arg(fn: Callable[..., Any], arg_name: str) -> bool:
-    """Whether ``fn`` has a named parameter ``arg_name``; ``*args`` and ``**kwargs`` are none.
+    """Whether ``fn`` has a named parameter ``arg_name``; ``*args`` and ``**kwargs`` do not count.
 
     >>> has_arg(lambda image, ratio=1, **more: image, "ratio")
     True
     """
     try:
         signature = inspect.signature(fn)
-    except ValueError:  # compiled without a signature of its own
+    except ValueError:  # a compiled function without a signature
         signature = inspect.signature(fn.__call__)  # type: ignore[operator]
     parameter = signature.parameters.get(arg_name)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -1,4 +1,4 @@
-"""Masked images → scores, by a function called as lime calls it or by a module on its device."""
+"""Masked images → scores: by a function, called as lime does, or by a module on its device."""
 
 import contextlib
 import itertools
@@ -26,19 +26,19 @@ class MaskedImage(NamedTuple):
 
     image: Array  # [P…,…], of any rank and dtype
     fudged: Array  # [P…,…] in the image's dtype
-    columns: Array  # [P…], the mask column of each position; no column: never hidden
+    columns: Array  # [P…], the mask column of each position; one without is never hidden
     data: Array  # [n,M] int64, 1 = kept
 
 
 def masked_image(image: Any, fudged: Any, columns: Any, data: Array) -> MaskedImage:
-    """Arrays or tensors, in any of the shapes and dtypes that NumPy's indexing lets lime take.
+    """Arrays or tensors, in any shape and dtype that lime takes through NumPy's indexing.
 
     Raises:
         IndexError: the label map is not as large as the image's first axes.
         ValueError: ``fudged`` does not broadcast to the image.
     """
     image, fudged, columns = (np.asarray(to_numpy(values)) for values in (image, fudged, columns))
-    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # as NumPy stacks lime's
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)  # as NumPy does for lime
     if image.shape[: columns.ndim] != columns.shape:
         raise IndexError(
             f"segments must have the shape of the image's first axes, got {list(columns.shape)} "
@@ -58,7 +58,7 @@ def check_classifier(classifier_fn: Any) -> None:
     """Raise unless it can be called.
 
     Raises:
-        TypeError: with what to pass instead.
+        TypeError: it cannot; the message says what to pass instead.
     """
     if callable(classifier_fn):
         return
@@ -83,12 +83,12 @@ def scores_of(
 ) -> list[Any]:
     """Scores [n,classes] of every image; images of one shape and dtype share batches.
 
-    ``check_classes`` gets the number of classes as soon as it is known.
+    ``check_classes`` is called with the number of classes as soon as it is known.
     """
     check_classifier(classifier_fn)
     module = isinstance(classifier_fn, nn.Module)
     if autocast is not None and not module:
-        raise ValueError("autocast goes with an nn.Module; classifier_fn is a function")
+        raise ValueError("autocast needs an nn.Module; classifier_fn is a function")
     samples = [len(image.data) for image in images]
     scores: list[Any] = []
     with _progress(sum(samples), progress_bar) as advance:
@@ -109,14 +109,14 @@ def scores_of(
 
 
 def _rows_of_a_call(batch_size: float | None, samples: int) -> int:
-    """lime takes None, 0 and what no count of rows ever equals for no limit."""
+    """lime reads None, 0 and any number that a count of rows never equals as no limit."""
     if not batch_size or batch_size < 0 or batch_size != int(batch_size):
         return samples
     return int(batch_size)
 
 
 def _alike(images: list[MaskedImage]) -> Iterator[list[MaskedImage]]:
-    """Runs of images of one shape and dtype."""
+    """Consecutive images of one shape and dtype, as lists."""
     key = lambda one: (one.image.shape, one.image.dtype.str)  # noqa: E731
     for _, group in itertools.groupby(images, key):
         yield list(group)
@@ -129,7 +129,7 @@ def _module_scores(
     progress: Callable[..., object],
     autocast: torch.dtype | None,
 ) -> list[Tensor]:
-    """Scores [n,classes] on the module's device; the one call of torchlime's pipeline."""
+    """Scores [n,classes] on the module's device; only this function calls torchlime's pipeline."""
     device = device_of(module) or torch.device("cpu")
     pairs = [_index_and_masks(image) for image in images]
     bound = max(masks.shape[1] for _, masks in pairs)
@@ -156,7 +156,7 @@ def _function_scores(
     progress: Callable[[int], object],
     check_classes: Callable[[int], object],
 ) -> list[Array]:
-    """As lime calls it: a fresh array [b,H,W,C] of the image's dtype each time, the last short."""
+    """Call it as lime does: with a new array [b,H,W,C] of the image's dtype; the last is short."""
     samples = len(images[0].data)
     total = samples * len(images)
     maskers = [_Masker(image) for image in images]
@@ -176,11 +176,12 @@ def _function_scores(
 
 
 class _Masker:
-    """Masked images of an image of any rank and dtype, arrays from arrays.
+    """Makes the masked images of an image of any rank and dtype, from arrays to arrays.
 
-    On bits: image ^ (hidden & (image ^ fudged)), with hidden all ones or zeros, written out run by
-    run of equal labels. That is 2 to 5 times as fast as torch's gather and where, and wakes no
-    threads between two calls of the function. Objects have no bits: their places go instead.
+    It works on bits: image ^ (hidden & (image ^ fudged)), with hidden all ones or zeros, written
+    one run of equal labels at a time. That is 2 to 5 times as fast as torch's gather and where,
+    and wakes no threads between two calls of the function. Objects have no bits, so their indices
+    are masked instead.
     """
 
     def __init__(self, masked: MaskedImage) -> None:
@@ -214,7 +215,7 @@ class _Masker:
 def _index_and_masks(masked: MaskedImage) -> tuple[Array, Array]:
     """The mask column of every position int64, and masks [n,S] bool.
 
-    S is M, and one more that is always kept where labels stand for no column.
+    S is M, or M + 1 where some labels stand for no column; the last column is then always kept.
     """
     masks = masked.data != 0
     index = masked.columns.astype(np.int64)
@@ -228,7 +229,7 @@ def _index_and_masks(masked: MaskedImage) -> tuple[Array, Array]:
 def _as_rows(outputs: Any, count: int) -> Array:
     """A function's outputs as an array [count,classes] of their own dtype."""
     if hasattr(outputs, "__array__") and not isinstance(outputs, Tensor):
-        outputs = np.asarray(outputs)  # a data frame, say, whose rows do not iterate
+        outputs = np.asarray(outputs)  # such as a data frame, whose iteration gives no rows
     if not isinstance(outputs, Tensor | np.ndarray):
         outputs = [to_numpy(row) for row in outputs]
     scores = np.asarray(to_numpy(outputs))
@@ -244,7 +245,7 @@ def _as_rows(outputs: Any, count: int) -> Array:
 
 @contextlib.contextmanager
 def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
-    """Yields what to call with the number of rows done."""
+    """Yield a function to call with the number of rows done."""
     if not shown:
         yield lambda done: None
         return
@@ -259,7 +260,7 @@ def _progress(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
 
 
 def _pixels(images: list[Array], device: torch.device) -> Tensor:
-    """What a module takes [B,C,H,W]: 8-bit images in [0,1], floats as they are."""
+    """The input of a module [B,C,H,W]: 8-bit images in [0,1], floats as they are."""
     dtype = images[0].dtype
     if images[0].ndim != 3:
         raise TypeError(

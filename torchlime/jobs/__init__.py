@@ -1,12 +1,13 @@
-"""Jobs: every photo of a folder explained, restartable, on one machine or many.
+"""Jobs: explain every photo of a folder, on one machine or many; a job can be restarted.
 
     classifier = models.load("resnet34")
     jobs.run("photos", "cats", classifier, model="resnet34", label="tabby cat")
     for photo, explanation in jobs.read("cats").items():
         ...
 
-A photo's explanation depends on its pixels, the settings and the seed alone: its own seed is a hash
-of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` says what is in them.
+A photo's explanation depends only on its pixels, the settings and the seed. The photo's own seed is
+a hash of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` says what is in
+them.
 """
 
 import contextlib
@@ -31,15 +32,15 @@ from torchlime.models.categories import alike, listed, offers
 
 __all__ = ["Local", "Summary", "read", "run"]
 
-_TRIED = 8  # photos that the model may fail on before it is at fault
+_TRIED = 8  # photos that the model may fail on before the job stops
 
 Engine = Callable[[Work, Sequence[PhotoFile]], Generator[list[Row]]]
 
 
 class Summary(NamedTuple):
-    """How many of the photos were explained or failed in this run, or had a row before it.
+    """How many photos this run explained, how many failed in it, and how many had a row before.
 
-    ``failures`` of the photos asked for have a row that is an error, whichever run wrote it.
+    ``failures`` counts the photos asked for whose row is an error, whichever run wrote it.
     """
 
     explained: int
@@ -76,27 +77,27 @@ def run(
         classifier: as :func:`torchlime.models.load` gives it.
         explainer: the settings; None = ``Lime()``.
         model: what the rows call the classifier.
-        label: only photos of the class of that name, or of what the model's category of that name
-            is called too; explained is that category: see :meth:`Classifier.called`.
+        label: take only photos of the class with this name, or with another name of the model's
+            category; that category is explained. See :meth:`Classifier.called`.
         any_class: explain the best class where the model has no category of the label's name.
         targets: the classes to explain instead.
-        top: how many of the best classes, where neither says which.
-        engine: what takes the photos to the rows, such as :class:`Local` (the default).
-        pictures: draw the overlays too, those of earlier runs' rows as well.
-        overwrite: begin anew, whatever there is; it is kept until the first new rows are there.
-        retry: try again those of the photos whose row is an error.
-        repair: set damaged files aside, and do their photos again.
-        limits: of decoding a photo, in time and memory; None = ``Limits()``.
+        top: how many of the best classes to explain, where neither says which.
+        engine: what turns photos into rows, such as :class:`Local` (the default).
+        pictures: draw the overlays too, also for the rows of earlier runs.
+        overwrite: begin anew; old results are kept until the first new rows are written.
+        retry: try the photos whose row is an error again.
+        repair: set damaged files aside, and explain their photos again.
+        limits: the time and memory that decoding a photo may take; None = ``Limits()``.
         progress: called with (photos done in this run, photos of this run).
         say: called with a sentence on which photos and classes were chosen.
 
     Raises:
-        ValueError: there are no such photos; ``out`` was made with other settings, which are named,
-            or holds other things, or a damaged file; a target is no class of the model; or the
-            label is none, or may mean several.
+        ValueError: there are no such photos; ``out`` was made with other settings (the message
+            names them), holds other things, or has a damaged file; a target is not a class of the
+            model; or the label means no category, or several.
         OSError: a folder cannot be read or written, or the disk is full; what was done is kept.
-        RuntimeError: the model fails on the first eight photos that it gets, or on all; no row is
-            written of these, so that the model or the settings can be mended.
+        RuntimeError: the model fails on the first eight photos that it gets, or on all. No row is
+            written for these, so that you can correct the model or the settings.
         torch.OutOfMemoryError: not even one image fits into a forward pass.
 
     Example:
@@ -128,7 +129,7 @@ def run(
         store.begin(settings, photos, overwrite=overwrite, retry=again, repair=repair)
         if say is not None:
             for path in store.aside:
-                say(f"{path.name} was damaged and is set aside; its photos are done again")
+                say(f"{path.name} was damaged and was set aside; its photos are explained again")
         missing = [photo for photo in chosen if photo.id not in store.status]
         work = Work(
             classifier, model, settings["weights"], explainer, targets, top, pictures,
@@ -152,13 +153,13 @@ def read(out: str | os.PathLike[str]) -> Explanations:
     """A job's explanations by the ids of their photos; each is read when it is asked for.
 
     Raises:
-        ValueError: ``out`` is no job's folder.
+        ValueError: ``out`` is not the folder of a job.
     """
     return Explanations(out)
 
 
 def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) -> list[PhotoFile]:
-    """The photos that are not our own pictures, of one class if it is asked for."""
+    """The photos without the job's own pictures; of one class, if ``label`` asks for it."""
     found = photos_in(root)
     if out.resolve().is_relative_to(root.resolve()):
         own = id_of(out.resolve().relative_to(root.resolve())) + "/"
@@ -169,7 +170,7 @@ def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) ->
         return found
     known = class_names(found)
     names = [label] if label in known else [known[i] for i in meant_by(label, known)]
-    if not names:  # tabby cat in n02123045/
+    if not names:  # such as tabby cat in n02123045/
         names = [known[i] for i in alike(label, known, classifier.categories or [])]
     if len(names) != 1:
         told = f"several folders in {root} are" if names else f"no folder in {root} is"
@@ -180,10 +181,10 @@ def _chosen(root: Path, out: Path, label: str | None, classifier: Classifier) ->
 
 
 def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Generator[list[Row]]:
-    """The rows; those of photos that can be read but not explained wait for one that can.
+    """The rows. Those of photos that can be read but not explained wait until one is explained.
 
     Raises:
-        RuntimeError: none can, so that it is the model's fault.
+        RuntimeError: none of them can be explained, so the model is at fault.
     """
     waiting: list[Row] = []
     for rows in batches:
@@ -205,7 +206,7 @@ def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Gen
 
 
 def _draw_missing(store: Store, photos: Sequence[PhotoFile]) -> None:
-    """The pictures of rows that have none, from these rows."""
+    """Draw the pictures of the rows that have none."""
     found = read(store.folder)
     for photo in photos:
         if photo.id in found and not picture_path(store.folder, photo.id).is_file():
@@ -217,7 +218,7 @@ def _draw_missing(store: Store, photos: Sequence[PhotoFile]) -> None:
 def _category(
     classifier: Classifier, label: str | None, photos: Sequence[PhotoFile], any_class: bool
 ) -> tuple[int, ...]:
-    """The category that a label, or the name of the folder that it chose, means to the model."""
+    """The model's category that a label means, or the name of the folder that it chose."""
     if label is None:
         return ()
     of_label, of_folder = (classifier.called(n) for n in (label, photos[0].class_name or ""))
@@ -228,13 +229,13 @@ def _category(
     known = classifier.categories or []
     if found:
         raise ValueError(
-            f"the model has several categories called {label!r}: give as target (--target) the "
+            f"the model has several categories called {label!r}: as target (--target), give the "
             f"index of one of {listed(found, known)}"
         )
     why = offers(label, known) if known else ", since its categories are not known"
     raise ValueError(
-        f"the model has no category called {label!r}{why}: give a target (--target), or let the "
-        "best class of each photo be explained by any_class (--any-class)"
+        f"the model has no category called {label!r}{why}: give a target (--target), or explain "
+        "the best class of each photo with any_class (--any-class)"
     )
 
 
@@ -250,4 +251,4 @@ def _choice(
     best = "the best class" if top == 1 else f"the {top} best classes"
     named = ", ".join(f"{classifier.category(target)!r} ({target})" for target in targets)
     why = "" if label is None or targets else ", since the model has no category of that name"
-    return f"{count}{of}; explained is {named or best}{why}"
+    return f"{count}{of}; explaining {named or best}{why}"

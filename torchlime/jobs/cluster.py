@@ -1,8 +1,9 @@
-"""The Ray engine: an actor per GPU, or per some CPU cores, on one machine or many.
+"""The Ray engine: an actor for each GPU, or for several CPU cores, on one machine or many.
 
 Tested: one node, one and two actors on a CPU, actors killed in the middle of a job. Not tested:
 several nodes, GPUs, a node that is lost. The photos' path must be the same on every machine. Photos
-are decoded in processes beside the actor, so one that kills its process does not kill the actor.
+are decoded in processes beside the actor, so a photo that kills its decoder does not kill the
+actor.
 """
 
 import contextlib
@@ -28,22 +29,24 @@ from torchlime.jobs.rows import Row, schema
 from torchlime.jobs.worker import Work
 from torchlime.models import refuse_bombs
 
-_CORES_OF_AN_ACTOR = 4  # where no GPU says how many actors there are
+_CORES_OF_AN_ACTOR = 4  # where there are no GPUs to count
 _DECODERS_OF_AN_ACTOR = 4  # at most
 
 
 @dataclass(frozen=True)
 class Ray:
-    """Explain in actors that each hold the model, by Ray Data over the list of photos.
+    """Explains in actors that each hold the model; Ray Data runs over the list of photos.
 
-    The rows come back to this process, which alone writes: so a batch that was explained twice,
-    because its actor died, is written once. An actor that dies is started again.
+    The rows come back to this process, and only this process writes. So a batch that was explained
+    twice because its actor died is written once. An actor that dies is started again.
 
     Args:
-        workers: actors, at most one for each core; None = one for each GPU, or for four cores.
-        address: of a cluster; None starts Ray on this machine, reachable from nowhere else. Where
-            Ray was initialised before, that one is used.
-        at_once: photos of a batch. Each actor loses those that it has under way if the job is
+        workers: the number of actors, at most one for each core; None = one for each GPU, or one
+            for four cores.
+        address: the address of a cluster; None starts Ray on this machine, where no other machine
+            can reach it. If Ray was initialised before, that one is used.
+        at_once: photos of a batch. If the job is killed, each actor loses the photos in progress,
+            and the explained ones that Ray has not yet handed to this process.
             killed, and what it explained but Ray has not handed to this process yet.
 
     Raises:
@@ -55,7 +58,7 @@ class Ray:
     at_once: int = 8
 
     def __post_init__(self) -> None:
-        if importlib.util.find_spec("ray") is None:  # not imported: that is for _connected to do
+        if importlib.util.find_spec("ray") is None:  # not imported here; _connected does that
             raise ImportError("the Ray engine needs Ray: pip install 'torchlime[ray]'")
         check_count(self.at_once, "at_once")
         if self.workers is not None:
@@ -94,10 +97,10 @@ class Ray:
 def shares(
     cores: float, largest: float, gpus: int | None, workers: int | None
 ) -> tuple[int, float]:
-    """How many actors, and how many cores each asks for.
+    """The number of actors, and the number of cores that each asks for.
 
-    A core is left for Ray's own tasks, which would wait for it for ever, no actor asks for more
-    than the largest machine has, and there are no more actors than cores.
+    One core is left for Ray's own tasks, which would otherwise wait for it for ever. No actor asks
+    for more than the largest machine has. There are no more actors than cores.
 
     >>> shares(2, 2, None, 2), shares(16, 16, None, None), shares(64, 16, None, 2)
     ((2, 0.5), (3, 5), (2, 16))
@@ -130,7 +133,7 @@ class _Actor:
 
 
 def _tables(photos: Sequence[PhotoFile], size: int) -> Iterator[Any]:
-    """The photos in tables of ``size`` rows; what is no text in every name goes as bytes."""
+    """The photos in tables of ``size`` rows; paths and names go as bytes: they may not be text."""
     import pyarrow as pa
 
     for start in range(0, len(photos), size):
@@ -153,7 +156,7 @@ def _photos(table: Any) -> Iterator[PhotoFile]:
 
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, quiet; one that was started here ends here."""
+    """Ray without its messages; if it was started here, it ends here."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if address is None:  # Ray's name for "listen on 127.0.0.1 alone", on any system
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -172,7 +175,7 @@ def _connected(address: str | None) -> Iterator[Any]:
         ray.shutdown()
         raise RuntimeError(
             "Ray would listen to other machines, because it was imported before the job began; "
-            "call ray.init() yourself if they may reach it"
+            "call ray.init() yourself if other machines may reach it"
         )
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, level = context.enable_progress_bars, logger.level
@@ -189,7 +192,7 @@ def _connected(address: str | None) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _in_a_sentence(ray: Any) -> Iterator[None]:
-    """What an actor raised, without the traces of all processes that it came through."""
+    """Turn an actor's error into one sentence, without the traces of the processes between."""
     try:
         yield
     except ray.exceptions.RayError as error:

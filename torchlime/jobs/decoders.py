@@ -1,4 +1,4 @@
-"""Decoders: photos → their pixels, by processes that may die or hang without harm to the job."""
+"""Decoders: processes that turn photos into pixels, and may die or hang without harm to the job."""
 
 import contextlib
 import queue
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Decoded(NamedTuple):
-    """A photo's pixels [3,H,W] float32 in [0,1] and its (width, height); or why it has none."""
+    """A photo's pixels [3,H,W] float32 in [0,1] and its (width, height); or why there are none."""
 
     photo: PhotoFile
     pixels: np.ndarray[Any, Any] | None
@@ -31,12 +31,12 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Decode:
-    """A photo → its pixels as the network sees them, on the CPU; no error of a photo's leaves it.
+    """Turns a photo into the pixels that the network sees, on the CPU; returns a photo's errors.
 
     Args:
-        geometry: of the network.
-        cut: cuts photos for it: ``geometry.cut``, or a function of the caller's.
-        limits: of each photo.
+        geometry: the network's.
+        cut: the function that cuts photos: ``geometry.cut``, or the caller's own.
+        limits: those of each photo.
     """
 
     geometry: models.Geometry
@@ -44,7 +44,7 @@ class Decode:
     limits: models.Limits
 
     def __call__(self, photo: PhotoFile) -> Decoded:
-        """Read and cut the photo: in this process, where its header shows that it is cheap."""
+        """Read and cut the photo, in this process if its header shows that it is cheap."""
         return self._told(photo, lambda: self._cut(self._read(photo), photo))
 
     def by(
@@ -53,7 +53,7 @@ class Decode:
         photo: PhotoFile,
         alone: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
     ) -> Decoded:
-        """The same, read by another process, which cuts it too if it knows how."""
+        """The same, but ``decoder``, another process, reads the photo, and cuts it if it can."""
 
         def read() -> Decoded:
             path = str(photo.path)
@@ -67,7 +67,7 @@ class Decode:
         return self._told(photo, read)
 
     def decoder(self) -> models.Decoder:
-        """A process that reads photos; it cuts them where no function of the caller's does."""
+        """A process that reads photos; it also cuts them, unless the caller's own function does."""
         own = getattr(self.cut, "__func__", None) is models.Geometry.cut
         same = own and getattr(self.cut, "__self__", None) == self.geometry
         plain = type(self.geometry) is models.Geometry
@@ -85,7 +85,7 @@ class Decode:
             return read()
         except (MemoryError, models.NoDecoder):
             raise
-        except Exception as error:  # of a photo, which may be anything
+        except Exception as error:  # a photo may hold anything
             return Decoded(photo, None, (0, 0), reason_of(error, photo))
 
 
@@ -96,13 +96,13 @@ def _image(pixels: np.ndarray[Any, Any]) -> "Image.Image":
 
 
 class Decoders:
-    """Some processes that decode, each asked by a thread of its own; a context that ends them.
+    """Processes that decode; a thread asks each of them. As a context, it ends them.
 
     A photo that ends its decoder, or is too slow, is tried a second time while no other is decoded.
 
     Args:
-        decode: for the classifier.
-        count: of the processes.
+        decode: what the processes do.
+        count: the number of processes.
     """
 
     def __init__(self, decode: Decode, count: int) -> None:
@@ -125,7 +125,7 @@ class Decoders:
             decoder.close()
 
     def __call__(self, photos: Iterable[PhotoFile], ahead: int) -> Generator[Decoded]:
-        """The photos in their order, ``ahead`` of them decoded before they are asked for."""
+        """The photos in their order; ``ahead`` of them are decoded before they are asked for."""
         waiting: deque[Future[Decoded]] = deque()
         for photo in photos:
             waiting.append(self._threads.submit(self._decoded, photo))
@@ -144,7 +144,7 @@ class Decoders:
 
 
 class _Turns:
-    """Many work together, or one alone."""
+    """Lets many threads work together, or one alone."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -153,7 +153,7 @@ class _Turns:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Work beside others; whoever wants to be alone is waited for."""
+        """Work beside other threads; first wait for any thread that wants to be alone."""
         with self._alone:
             self._add(1)
         try:

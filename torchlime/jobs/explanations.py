@@ -15,14 +15,14 @@ from torchlime.jobs.rows import Row, explanation_of
 class Explanations(Mapping[str, Explanation]):
     """The explanations of a job by the ids of their photos, read when they are asked for.
 
-    ``failures`` are the reasons of the photos that have none, by id; ``settings`` are the job's, in
-    words; ``photos`` is the folder that it read.
+    ``failures`` says by id why a photo has no explanation. ``settings`` are the job's settings in
+    words. ``photos`` is the folder that the job read.
 
     Args:
-        folder: of a job's results, perhaps of one that is running.
+        folder: the folder of a job's results; the job may still be running.
 
     Raises:
-        ValueError: it is not such a folder, or a file in it is damaged, which is named.
+        ValueError: it is not such a folder, or a file in it is damaged; the message names the file.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -38,7 +38,7 @@ class Explanations(Mapping[str, Explanation]):
                 self._places[photo_id] = path, place
                 if error is not None:
                     self.failures[photo_id] = error
-        # A file at a time, since neighbours are mostly asked for together.
+        # One file is read at a time, since neighbours are mostly asked for together.
         self._table: Callable[[Path], Any] = lru_cache(maxsize=2)(parts.read)
 
     def row(self, photo_id: str) -> Row:

@@ -15,7 +15,7 @@ from torchlime.models import Classifier
 
 
 def seed_of(seed: int, photo_id: str) -> int:
-    """The seed of a photo: 64 bits, the same wherever and with whatever it is explained.
+    """The seed of a photo, 64 bits; it does not depend on the machine or on the other photos.
 
     >>> seed_of(0, "cats/1.jpg") == seed_of(0, "cats/1.jpg") != seed_of(0, "cats/2.jpg")
     True
@@ -25,7 +25,7 @@ def seed_of(seed: int, photo_id: str) -> int:
 
 
 def weights_hash(network: nn.Module) -> str:
-    """16 hexadecimal digits of a network's parameters and buffers, by name."""
+    """A hash of a network's parameters and buffers with their names: 16 hexadecimal digits."""
     total = hashlib.blake2b(digest_size=8)
     for name, value in sorted(network.state_dict().items()):
         if isinstance(value, Tensor):
@@ -39,8 +39,8 @@ def identity(
 ) -> dict[str, str]:
     """The settings that the rows depend on, in words.
 
-    Not among them: the device and the size of a forward pass, which change a coefficient's last
-    digits, and which photos were asked for.
+    The device and the size of a forward pass are not among them, though they change a
+    coefficient's last digits. Nor are the photos that were asked for.
     """
     settings = {
         field.name: described(getattr(explainer, field.name))
@@ -58,7 +58,7 @@ def identity(
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """A phrase for each setting that is not what it was.
+    """A phrase for each setting that has changed.
 
     >>> differences({"seed": "0", "model": "a"}, {"seed": "1", "model": "a"})
     ['seed: 0, not 1']
@@ -72,11 +72,11 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def described(value: Any) -> str:
-    """A setting in words that say the same in every process."""
+    """A setting in words that are the same in every process."""
     if isinstance(value, Tensor):
         digest = hashlib.blake2b(_bytes(value), digest_size=8).hexdigest()
         return f"a tensor {list(value.shape)} {value.dtype} {digest}"
-    if hasattr(value, "__qualname__"):  # a function, whose repr is where it lies in memory
+    if hasattr(value, "__qualname__"):  # a function's repr holds its memory address
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, partial):
         named = {name: described(given) for name, given in sorted(value.keywords.items())}

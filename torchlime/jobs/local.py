@@ -1,4 +1,4 @@
-"""The local engine: decoding in processes of their own, explaining in this one."""
+"""The local engine: separate processes decode, and this process explains."""
 
 import contextlib
 import itertools
@@ -14,7 +14,7 @@ from torchlime.jobs.rows import Row
 from torchlime.jobs.worker import Work
 
 _SECONDS_OF_A_CALL = 5.0
-_PROCESSES_OF_A_CORE = 2  # at most: of photos that come slowly, as over a network
+_PROCESSES_OF_A_CORE = 2  # at most; this helps where photos come slowly, as over a network
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Local:
 
     Args:
         workers: processes that decode, at most two for a core; None = one for two cores, at most 8;
-            0 = this one, but for photos that are not surely cheap to decode.
-        at_once: photos that are explained in one call at most; fewer where that would take more
-            than some five seconds. They are lost if the process is killed.
+            0 = this process decodes, except photos that are not surely cheap to decode.
+        at_once: the most photos that one call explains. A call takes fewer where it would last more
+            than about five seconds. Its photos are lost if the process is killed.
     """
 
     workers: int | None = None
@@ -37,8 +37,8 @@ class Local:
             check_count(self.workers, "workers", least=0)
 
     def __call__(self, work: Work, photos: Sequence[PhotoFile]) -> Generator[list[Row]]:
-        """The rows of the photos in their order, a call's at a time."""
-        size = 1  # of a call, until it is known how long one takes
+        """The rows of the photos in their order, those of one call at a time."""
+        size = 1  # the first call, which shows how long a photo takes
         with contextlib.closing(self._decoded(work, photos)) as every:
             while decoded := list(itertools.islice(every, self.at_once)):
                 while decoded:
@@ -63,7 +63,7 @@ class Local:
 
 
 def processes(asked: int | None, photos: int, cores: int) -> int:
-    """How many processes decode: no more than there are photos, or twice as many as cores.
+    """The number of processes that decode: at most one for each photo and two for each core.
 
     >>> processes(None, 1000, cores=16), processes(99_999_999, 1000, cores=16)
     (8, 32)

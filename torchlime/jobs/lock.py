@@ -1,4 +1,4 @@
-"""Lock: one writer for a job's folder, among processes and among the threads of one."""
+"""Lock: a job's folder has one writer, among all processes and their threads."""
 
 import contextlib
 import os
@@ -15,10 +15,11 @@ _HELD_LOCK = threading.Lock()
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep others from a folder: processes by a lock that ends with this one, threads by a list.
+    """Keep other writers from a folder.
 
-    A process has one lock on a file, however often it asks, and loses it when it closes the file
-    that it opened first: so the file is not opened twice.
+    A file lock, which ends with this process, keeps out other processes. A list keeps out other
+    threads. A process has one lock on a file, however often it asks, and loses it when it closes
+    the file that it opened first. So the file is not opened twice.
 
     Raises:
         OSError: another job writes there; or the lock cannot be written.
@@ -38,9 +39,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(path: Path) -> BinaryIO:
-    """The file at ``path``, locked until it is closed or the process ends, however it does."""
+    """The file at ``path``, locked until it is closed or the process ends in any way."""
     file = path.open("ab")
-    with contextlib.suppress(ImportError):  # of other systems than Unix
+    with contextlib.suppress(ImportError):  # on systems other than Unix
         import fcntl
 
         try:

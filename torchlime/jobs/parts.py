@@ -1,6 +1,6 @@
-"""Parts: the parquet files of a job's rows, each whole or absent, and told from damaged ones.
+"""Parts: the parquet files of a job's rows. A part is whole or absent, and damage is recognised.
 
-A part's name says which run of the job wrote it: those of a run that was overwritten are of an
+A part's name says which run of the job wrote it. The parts of a run that was overwritten are of an
 earlier generation, and are not read. A part carries a digest of each of its columns.
 """
 
@@ -25,7 +25,7 @@ class Damaged(ValueError):
 
 
 class Part(NamedTuple):
-    """Which generation of rows a file is of, and the place of the file in it."""
+    """The generation of rows that a file belongs to, and the file's place in that generation."""
 
     generation: int
     number: int
@@ -55,7 +55,7 @@ def next_file(folder: Path, generation: int) -> Path:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    """Write a part, which stands on the disk when this returns."""
+    """Write a part; it is on the disk when this returns."""
     pa, buffer = pyarrow(), io.BytesIO()
     table = pa.Table.from_pylist(list(rows), schema())
     digests = {name: _digest(table[name]) for name in table.column_names}
@@ -87,7 +87,7 @@ def read(path: Path, columns: Sequence[str] | None = None) -> Any:
         reason = f"its digests of {', '.join(sorted({*wrong, *missing}))} differ" if known else ""
     except (FileNotFoundError, PermissionError, ImportError):
         raise
-    except Exception as error:  # of bytes that may be anything
+    except Exception as error:  # the bytes may be anything
         raise _damaged(path, " ".join(str(error).split())) from error
     if known and (wrong or missing):
         raise _damaged(path, reason)
@@ -101,7 +101,7 @@ def columns(path: Path, *names: str) -> Iterator[tuple[Any, ...]]:
 
 
 def pyarrow() -> Any:
-    """The package, or a sentence on how to get it."""
+    """The package, or an error that says how to install it."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -117,5 +117,5 @@ def _digest(column: Any) -> str:
 def _damaged(path: Path, reason: str) -> Damaged:
     return Damaged(
         f"{path} is damaged ({reason}): run the job again with repair=True (--repair), which sets "
-        "it aside and does its photos anew"
+        "it aside and explains its photos again"
     )

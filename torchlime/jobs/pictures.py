@@ -21,7 +21,7 @@ def overlays(
 ) -> Tensor:
     """The overlay of each target on the whole photo, side by side: [3,h,w].
 
-    Where the photo can no longer be read, the coefficients alone, as colours.
+    Where the photo can no longer be read, the picture shows the coefficients alone, as colours.
     """
     from torchvision.transforms.functional import pil_to_tensor
 

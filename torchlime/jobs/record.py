@@ -1,4 +1,4 @@
-"""Record: what a job's folder says about itself, in one file that is replaced at once."""
+"""Record: what a job's folder says about itself, in one file that is replaced in one step."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def record_of(folder: Path) -> Record:
     """What a job's folder says about itself.
 
     Raises:
-        ValueError: it is no such folder, or of a newer format.
+        ValueError: it is not a job's folder, or has a newer format.
         Damaged: the record is not what was written.
     """
     path = folder / RECORD

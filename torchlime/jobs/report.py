@@ -1,4 +1,4 @@
-"""Report: one static page with the pictures of a job, by class, its failures last."""
+"""Report: one static page with the pictures of a job, by class; its failures come last."""
 
 import base64
 import os
@@ -50,15 +50,15 @@ dd {{ margin: 0 }}
 
 
 def write(folder: str | os.PathLike[str], page: str | os.PathLike[str], most: int = 50) -> None:
-    """Write the page of a job, with all its pictures inside: it needs no other file and no host.
+    """Write the page of a job. It holds all its pictures, and needs no other file and no host.
 
     Args:
-        folder: of the job's results.
+        folder: the folder of the job's results.
         page: the .html file.
-        most: pictures of a class at most.
+        most: the largest number of pictures of a class.
 
     Raises:
-        ValueError: ``folder`` is no job's, a file in it is damaged, or ``most`` is below 1.
+        ValueError: ``folder`` is not a job's, a file in it is damaged, or ``most`` is below 1.
         OSError: the page cannot be written.
     """
     check_count(most, "most")
@@ -97,7 +97,7 @@ def _parts(found: Explanations, most: int) -> Iterator[str]:
 
 
 def _classes(found: Explanations) -> dict[str | None, list[str]]:
-    """The ids of the explained photos by class, both in order; those of no class come first."""
+    """The ids of the explained photos by class, both in order; photos of no class come first."""
     classes: dict[str | None, list[str]] = {}
     for photo_id, name, status in found.rows("id", "class", "status"):
         if status == "ok":
@@ -131,8 +131,8 @@ def _head(
         f"<p>{_count(len(found), 'photo')} explained{failed}, by "
         f"<b>{escape(printable(found.settings['model']))}</b>.</p>\n"
         '<p><span class="for"></span> speaks for the explained class, '
-        '<span class="against"></span> against it; the numbers rank the segments. What is faded at '
-        "the edges, the network did not see.</p>\n"
+        '<span class="against"></span> against it; the numbers rank the segments. The network did '
+        "not see what is faded at the edges.</p>\n"
         f"{gone}<details><summary>Settings</summary>\n<dl>\n{listed}</dl>\n</details>\n"
         f"</header>\n<nav><ul>\n{''.join(links)}\n</ul></nav>\n"
     )
@@ -178,7 +178,7 @@ def _class(name: str | None) -> str:
 
 
 def _name(photo_id: str) -> str:
-    """The path that an id stands for, to be read."""
+    """The path that an id stands for, for people to read."""
     return escape(printable(os.fsdecode(unquote_to_bytes(photo_id))))
 
 

@@ -15,18 +15,18 @@ from torchlime.explanation import Explanation, label_map_of
 from torchlime.folders import PhotoFile
 
 Row = dict[str, Any]
-FORMAT = 1  # of the rows
+FORMAT = 1  # the version of the rows
 
 
 def schema() -> Any:
     """The columns, a ``pyarrow.Schema``.
 
     Convention:
-        T targets, S the photo's own number of segments. What an explanation would have given is
-        null where ``status`` is "error". ``predicted``, ``probability``: the best of all classes
-        on the whole photo, whatever was explained. ``segments``: the label map [H,W] as a PNG of
-        8 or 16 bits. ``width``, ``height``: of the upright photo, null where it cannot be read;
-        ``box``: where the explained pixels lie in it
+        T is the number of targets, S the photo's own number of segments. The columns of an
+        explanation are null where ``status`` is "error". ``predicted`` and ``probability`` are of
+        the best of all classes on the whole photo, whatever was explained. ``segments`` is the
+        label map [H,W] as a PNG of 8 or 16 bits. ``width`` and ``height`` are those of the upright
+        photo, null where it cannot be read. ``box`` says where the explained pixels lie in it
         (:meth:`torchlime.models.Geometry.crop_box`).
     """
     import pyarrow as pa
@@ -63,13 +63,13 @@ def schema() -> Any:
 
 
 def failed(photo: PhotoFile, reason: str, size: tuple[int, int] | None = None) -> Row:
-    """The row of a photo without an explanation; its (width, height) if it could be read."""
+    """The row of a photo without an explanation; ``size`` is None if it could not be read."""
     row = _of(photo) | {"status": "error", "error": reason}
     return row if size is None else row | {"width": size[0], "height": size[1]}
 
 
 def explained(photo: PhotoFile, explanation: Explanation, **known: Any) -> Row:
-    """The row of a photo's explanation, on the CPU; ``known`` are columns that it does not tell."""
+    """The row of a photo's explanation, on the CPU; ``known`` holds the other columns."""
     count = int(explanation.segment_count[0])
     listed = ("targets", "scores", "intercepts", "fidelity")
     return (
@@ -141,7 +141,7 @@ def labels_of(png: bytes) -> Tensor:
 
 
 def printable(name: str) -> str:
-    r"""A name for people and for UTF-8: what cannot be printed is escaped.
+    r"""A name for people and for UTF-8: characters that cannot be printed are escaped.
 
     >>> print(printable("tabby\ncat \udcff"))
     tabby\ncat \udcff
@@ -151,7 +151,7 @@ def printable(name: str) -> str:
 
 
 def reason_of(error: BaseException, photo: PhotoFile) -> str:
-    """What an error says about a photo, its id for its path, in letters that UTF-8 knows."""
+    """What an error says about a photo, with its id in place of its path, fit for UTF-8."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     path = " ".join(str(photo.path).split())

@@ -17,7 +17,7 @@ from torchlime.jobs.parts import Damaged
 from torchlime.jobs.record import Record, note, record_of
 from torchlime.jobs.rows import Row
 
-# Names that begin with "_" or "." are no data to those who read a folder of parquet files.
+# Readers of a folder of parquet files skip names that begin with "_" or ".".
 ASIDE = "_damaged-"
 ROWS_IN_A_FILE = 256
 _LONGEST_NAME = 255  # bytes, on most file systems
@@ -25,17 +25,17 @@ _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class Store:
-    """The folder of a job's rows, while it is written; a context that holds its lock.
+    """The folder of a job's rows while it is written. As a context, it holds the folder's lock.
 
-    A file is replaced by a longer one whenever rows are added, up to 256 rows: so rows are on disk
-    once :meth:`add` returns, a reader never meets half a file, and few files come of it. Where the
-    folder cannot be written, it is an error only when there is something to write.
+    Adding rows replaces a file by a longer one, up to 256 rows. So rows are on disk once
+    :meth:`add` returns, a reader never meets half a file, and there are few files. A folder that
+    cannot be written is an error only when there is something to write.
 
     Args:
-        folder: is made if it is not there.
+        folder: made if it does not exist.
 
     Raises:
-        ValueError: there are other things than a job's in it.
+        ValueError: it holds other things than a job's results.
         OSError: it cannot be written; or another process, or thread, writes to it.
     """
 
@@ -46,7 +46,7 @@ class Store:
         self._generation = 0
         self._file: Path | None = None
         self._rows: list[Row] = []
-        self._record: Record | None = None  # of a job that begins with its first rows
+        self._record: Record | None = None  # for a job that begins with its first rows
         self._refused: OSError | None = None
 
     def __enter__(self) -> "Store":
@@ -67,7 +67,7 @@ class Store:
             self._refused = error
             return self
         for left in filter(is_temporary, self.folder.rglob(".*.part")):
-            left.unlink()  # of a run that was killed
+            left.unlink()  # a killed run left it
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,10 +82,10 @@ class Store:
         retry: Collection[str] = (),
         repair: bool = False,
     ) -> None:
-        """Take up what is there, if it was made with these settings; ``status`` then knows it.
+        """Continue with the rows in the folder, if they were made with these settings.
 
-        What is begun anew, as it is where no photo was explained yet, is so with the first rows
-        that are added: until then the old ones are kept.
+        ``status`` then knows these rows. A job that begins anew keeps the old rows until the first
+        new ones are added. A job also begins anew where no photo was explained yet.
 
         Args:
             settings: what the rows depend on.
@@ -96,8 +96,8 @@ class Store:
                 then knows their new names. Write a damaged record anew.
 
         Raises:
-            ValueError: other settings, or another folder; the difference is named. Or a file is
-                damaged, and not to be repaired.
+            ValueError: the settings or the folder are others (the message names the difference); or
+                a file is damaged, and ``repair`` is False.
         """
         now = Record(dict(settings), Path(photos).resolve())
         there = (self.folder / RECORD).exists()
@@ -118,7 +118,7 @@ class Store:
         self.status = self._found(self._generation)
 
     def add(self, rows: Sequence[Row]) -> list[Row]:
-        """Write rows; those that were new. A row's ``picture`` becomes a file of its own."""
+        """Write rows; return those that were new. A row's ``picture`` becomes a file of its own."""
         new = list({row["id"]: row for row in rows if row["id"] not in self.status}.values())
         if not new:
             return []
@@ -137,7 +137,7 @@ class Store:
             kept = f"the {len(self.status)} rows before are"
             if self._record is not None:
                 kept = "what was there is"
-            reason = f"{error.strerror}; {kept} kept, and the same job goes on there"
+            reason = f"{error.strerror}; {kept} kept, and the same job continues there"
             raise OSError(error.errno, reason, error.filename) from error
         return new
 
@@ -157,10 +157,10 @@ class Store:
         self._rows += new
 
     def _begin_anew(self, record: Record, new: list[Row]) -> None:
-        """The first rows of a job; those of the job before go when these stand.
+        """Write the first rows of a job; remove those of the job before once these are written.
 
-        Until the record is replaced, which happens at once, nobody reads the new rows; from then
-        on, nobody reads the old ones.
+        The record is replaced in one step. Before it, nobody reads the new rows; after it, nobody
+        reads the old ones.
         """
         self._generation = record.generation
         if not (self.folder / RECORD).exists():
@@ -172,9 +172,9 @@ class Store:
         self._remove_others()
 
     def _remove_others(self) -> None:
-        """Remove the parts of other generations; before those of earlier ones, their pictures.
+        """Remove the parts of other generations; but first the pictures of earlier ones.
 
-        New pictures come after that: so while there are such parts, all pictures are theirs.
+        New pictures are written after that. So while such parts exist, all pictures belong to them.
         """
         others = [p for p in parts.parts_in(self.folder) if p.generation != self._generation]
         if any(part.generation < self._generation for part in others):
@@ -191,7 +191,7 @@ class Store:
         }
 
     def _same(self, now: Record) -> bool:
-        """Whether the rows there are of this job; refused if not, but for errors alone."""
+        """Whether the rows in the folder are this job's; raise if not, unless all are errors."""
         record = record_of(self.folder)
         found = differences(record.settings, now.settings)
         before = record.photos
@@ -213,7 +213,7 @@ class Store:
                 parts.write(path, kept) if kept else path.unlink()
 
     def _repair(self, now: Record) -> None:
-        """Set aside the parts that cannot be read, and write the record anew if it cannot."""
+        """Set aside the parts that cannot be read; write the record anew if it cannot be read."""
         self._check_writable()
         whole = []
         for part in parts.parts_in(self.folder):
@@ -243,7 +243,7 @@ _TOLD = ("status", "model", "weights", "settings", "targets")
 
 
 def _made_with(settings: Mapping[str, str], row: Row) -> bool:
-    """Whether all that a row tells of its settings agrees."""
+    """Whether the settings that a row records agree with ``settings``."""
     if row["status"] != "ok":
         return True
     told = json.loads(row["settings"]) | {"model": row["model"], "weights": row["weights"]}
@@ -253,14 +253,14 @@ def _made_with(settings: Mapping[str, str], row: Row) -> bool:
 
 
 def picture_path(folder: Path, photo_id: str) -> Path:
-    """Where a photo's picture lies in a job's folder, or would."""
+    """The path of a photo's picture in a job's folder, whether or not it is there."""
     path, other = picture_paths(folder, photo_id)
     return other if other.is_file() else path
 
 
 def picture_paths(folder: Path, photo_id: str) -> tuple[Path, Path]:
-    """Where a picture lies by its photo's name; and where, if another's name is in the way, as
-    those of ``a.png`` and ``a.png.png/b.png`` are."""
+    """A picture's path by its photo's name; and its path where another name is in the way, as
+    with ``a.png`` and ``a.png.png/b.png``."""
     path = path_of(folder / PICTURES, photo_id + ".png")
     short = blake2b(photo_id.encode(), digest_size=16).hexdigest() + ".png"
     if len(os.fsencode(path.name)) > _LONGEST_NAME:
@@ -275,7 +275,7 @@ def _write_picture(path: Path, picture: bytes) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Let the names in a folder stand on the disk, where the system can be told so."""
+    """Write the names in a folder to the disk, where the system can do that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Worker: photos → rows, wherever it runs."""
+"""Worker: turns photos into rows, in any process."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,23 +23,23 @@ class Misfit(ValueError):
     """What was asked does not fit the model."""
 
 
-# Not a photo's own fault: it would be every photo's.
+# Errors that no single photo causes: every photo would have them.
 _OF_ALL = (ImportError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError, Misfit)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker has to know; it pickles.
+    """What a worker has to know; it can be pickled.
 
     Args:
-        classifier: from pixels in [0,1] to scores; its device is the worker's.
+        classifier: from pixels in [0,1] to scores; the worker uses its device.
         model: what the rows call it.
-        weights: its hash in the rows.
+        weights: the hash of its weights in the rows.
         explainer: the settings.
         targets: the classes to explain; none = the ``top`` best of each photo.
-        top: how many.
+        top: how many of the best classes.
         pictures: whether rows come with a picture, the bytes of a PNG.
-        limits: of decoding a photo.
+        limits: what decoding a photo may take.
     """
 
     classifier: models.Classifier
@@ -57,7 +57,7 @@ class Work:
         return Decode(self.classifier.geometry, self.classifier.cut, self.limits)
 
     def rows(self, decoded: Sequence[Decoded]) -> list[Row]:
-        """A row for each photo, in order; those of one size are explained in one call."""
+        """A row for each photo, in order; photos of one size are explained in one call."""
         found = {d.photo.id: failed(d.photo, d.error) for d in decoded if d.error is not None}
         readable = [one for one in decoded if one.pixels is not None]
         for one, row in in_batches(readable, _size, self._explain, stop_at=_OF_ALL):
@@ -72,7 +72,7 @@ class Work:
         classes = outputs.shape[1]
         if self.top > classes or any(not 0 <= t < classes for t in self.targets):
             asked = f"targets {list(self.targets)}" if self.targets else f"the {self.top} best"
-            raise Misfit(f"the model has only {classes} classes, asked were {asked}")
+            raise Misfit(f"the model has only {classes} classes, but {asked} were asked for")
         targets = best[:, : self.top]
         if self.targets:
             targets = torch.tensor(self.targets, device=device).expand(len(images), -1)
@@ -114,7 +114,7 @@ class Work:
         return row
 
     def _probability(self, outputs: Tensor, best: int) -> float | None:
-        """Of the best class; None where the outputs are not known to tell."""
+        """The best class's probability; None where the outputs may be no probabilities."""
         if self.classifier.output == "none":
             return None
         if self.classifier.output == "logit":

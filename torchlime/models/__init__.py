@@ -1,8 +1,8 @@
-"""Models: a named or given classifier → a callable from pixels in [0,1] to scores.
+"""Models: turns a named or given classifier into a callable from pixels in [0,1] to scores.
 
-Masks and fills act on pixels, so normalisation belongs to the model and everything before it
-(reading, resizing, cropping) to the picture: :func:`load` gives a :class:`Classifier`, whose
-``preprocess`` makes the pixels and whose call normalises them and runs the network.
+Masks and fills act on pixels. So normalisation belongs to the model, and everything before it
+(reading, resizing, cropping) belongs to the picture. :func:`load` gives a :class:`Classifier`: its
+``preprocess`` makes the pixels, and its call normalises them and runs the network.
 
     classifier = models.load("resnet34")
     pixels = classifier.preprocess("photo.jpg")

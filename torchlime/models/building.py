@@ -1,4 +1,4 @@
-"""Building: a function that makes a network, with the weights of a checkpoint in it."""
+"""Building: makes a network with a function, and fills it with the weights of a checkpoint."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +15,7 @@ Weights = str | os.PathLike[str] | None
 def filled(
     build: Callable[..., nn.Module], state: Mapping[str, Tensor] | None
 ) -> tuple[nn.Module, bool]:
-    """A network with the weights in ``state``, if any, and whether its classes are its own.
+    """A network with the weights in ``state``, if any, and whether it kept its number of classes.
 
     ``build`` takes ``num_classes``, which a checkpoint of a fine-tuned network may need.
     """
@@ -35,7 +35,7 @@ def download(
     remedy: str = "pass a file with weights=PATH (--weights PATH on the command line, "
     "--model MODEL=PATH of torchlime app)",
 ) -> Iterator[None]:
-    """Turn a failed download into one sentence with the way round it."""
+    """Turn a failed download into one sentence that says what to do instead."""
     try:
         yield
     except OSError as error:  # URLError, HTTPError, LocalEntryNotFoundError are kinds of it

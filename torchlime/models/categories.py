@@ -1,4 +1,4 @@
-"""Categories: which of a model's classes a name means, and which are offered for an unknown one."""
+"""Categories: which of a model's classes a name means, and which an unknown name may mean."""
 
 import difflib
 import re
@@ -15,8 +15,9 @@ _FEW = 3
 def called(name: str, categories: Sequence[str]) -> list[int]:
     """The indices of the categories that ``name`` means, none if there are none.
 
-    Those that are called just so; else those that :func:`~torchlime.folders.meant_by` finds; else
-    those that ImageNet calls so, by a synonym or by the WordNet id.
+    These are the categories of exactly this name; else those that
+    :func:`~torchlime.folders.meant_by` finds; else those that ImageNet calls so, by a synonym or by
+    the WordNet id.
 
     >>> called("tabby cat", ["tench", "n02123045"])
     [1]
@@ -26,14 +27,14 @@ def called(name: str, categories: Sequence[str]) -> list[int]:
 
 
 def alike(name: str, others: Sequence[str], categories: Sequence[str]) -> list[int]:
-    """Which of ``others`` mean a category that ``name`` means: their indices.
+    """The indices of those ``others`` that mean a category that ``name`` means.
 
     >>> alike("tabby cat", ["n01440764", "n02123045"], ["tench", "tabby, tabby cat, n02123045"])
     [1]
     """
     meant = called(name, categories)
     known = with_synonyms(categories)
-    # Few are left by their names alone, of perhaps a thousand folders.
+    # The names alone leave few of perhaps a thousand folders.
     near = [i for i, other in enumerate(others) if meant_by(other, [known[c] for c in meant])]
     return [i for i in near if not set(meant).isdisjoint(called(others[i], categories))]
 
@@ -50,10 +51,10 @@ def listed(indices: Sequence[int], categories: Sequence[str]) -> str:
 def offers(name: str, categories: Sequence[str], marks: Sequence[object] | None = None) -> str:
     """ " (nearest: …)" with the categories that may have been meant by an unknown name, if any.
 
-    These are the ones that share a word with it, by a name of their own or of ImageNet's: first
-    those that share most, then those that end alike, as "tiger cat" does for "cat", then those
-    whose first name it is. Where none shares a word, up to three that are spelled nearly so.
-    Behind each stands what tells it: its index, or what ``marks`` has for it.
+    These categories share a word with it, in a name of their own or of ImageNet's. First come those
+    that share most, then those with the same end, as "tiger cat" for "cat", then those whose first
+    name it is. If none shares a word, up to three with a similar spelling are offered. Each is
+    followed by its index, or by its entry in ``marks``.
 
     >>> offers("cat", ["crate", "cat flap", "tiger cat", "tabby, tabby cat"])
     ' (nearest: tiger cat (2), tabby cat (3), cat flap (1))'
@@ -77,7 +78,7 @@ Rank = tuple[float, ...] | None
 def _best(
     named: Sequence[tuple[int, list[str]]], rank: Callable[[str, int], Rank]
 ) -> list[tuple[int, str]]:
-    """Each category's name of the lowest rank, the lowest first; not those without a rank."""
+    """Each category's name of the lowest rank, lowest first, without those that have no rank."""
     found: list[tuple[tuple[float, ...], int, str]] = []
     for index, names in named:
         ranks = [(rank(other, place), other) for place, other in enumerate(names)]

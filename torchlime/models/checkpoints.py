@@ -1,4 +1,4 @@
-"""Checkpoints: a file → a state dict, and a state dict → a network."""
+"""Checkpoints: reads a state dict from a file, and loads a state dict into a network."""
 
 import os
 import pickle
@@ -19,14 +19,14 @@ OLD_DENSENET = r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)"
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
-    """The state dict in a file, of torch.save or of safetensors; no code in it is run.
+    """The state dict in a file of torch.save or of safetensors; no code in it is run.
 
     A wrapping {"state_dict": …} or {"model": …} is opened, and the prefixes "module." of
     DataParallel and "_orig_mod." of torch.compile are dropped.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ValueError: it is no regular file, is damaged, or holds other things than tensors.
+        ValueError: it is not a regular file, is damaged, or holds other things than tensors.
         ImportError: a .safetensors file, without the package that reads it.
     """
     path = Path(path)
@@ -66,12 +66,12 @@ def renamed(state: Mapping[str, Tensor], old: str, new: str) -> Mapping[str, Ten
 
 
 def state_in(weights: str | os.PathLike[str] | None) -> Mapping[str, Tensor] | None:
-    """What ``weights`` holds if it is a file."""
+    """The state dict in ``weights``, if that is a file."""
     return None if weights is None or weights == "DEFAULT" else read_checkpoint(weights)
 
 
 def other_classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """How many classes ``state`` is for, where that alone sets it apart from ``network``."""
+    """The number of classes of ``state``, if only that sets it apart from ``network``."""
     own = network.state_dict()
     pairs = [(own[k].shape, state[k].shape) for k in state if k in own]
     pairs = [(a, b) for a, b in pairs if a != b and a[1:] == b[1:] and len(b) > 0]
@@ -80,7 +80,7 @@ def other_classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load ``state``; where it does not fit, one sentence says why."""
+    """Load ``state``; raise one sentence if it does not fit."""
     own = network.state_dict()
     problems = [
         f"{k} is {list(v.shape)}, not {list(own[k].shape)}"

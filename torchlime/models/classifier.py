@@ -32,7 +32,8 @@ def cut_photo(
     """The pixels [3,H,W] of an upright RGB photo, on the CPU: the second half of ``preprocess``.
 
     Raises:
-        ValueError: resized for the network, ``name`` is larger than ``PIL.Image.MAX_IMAGE_PIXELS``.
+        ValueError: ``name``, resized for the network, has more than
+            ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
     """
     width, height = geometry.resized(image.size)
     check_size(width, height, f"{name} resized for the network")
@@ -43,7 +44,7 @@ class Classifier(nn.Module):
     """A network that takes pixels and gives scores.
 
     Args:
-        network: takes normalised images [n,3,H,W]; gives logits [n,K] or [n], bare, in
+        network: takes normalised images [n,3,H,W]; gives logits [n,K] or [n]: as its output, in
             ``.logits``, in ``["logits"]`` or first in a tuple.
         geometry: how its pictures are cut from photos, and its normalisation.
         categories: K names, if known.
@@ -51,12 +52,12 @@ class Classifier(nn.Module):
 
             - "softmax": exp(z_k) / Σ_j exp(z_j), probabilities that sum to 1
             - "sigmoid": 1 / (1 + exp(−z_k)), each class by itself (multi-label, or one output)
-            - "logit": z, the network being one that gives logits
-            - "none": z, whatever the network gives, such as probabilities of its own
+            - "logit": z, where the network gives logits
+            - "none": z, whatever the network gives, such as its own probabilities
 
             The last two compute the same; they say different things about z.
-        cut: a function from an upright RGB photo to pixels [3,H,W] in [0,1], where the
-            network's own library cuts otherwise than ``geometry.cut``.
+        cut: a function from an upright RGB photo to pixels [3,H,W] in [0,1], for networks whose
+            own library does not cut as ``geometry.cut`` does.
 
     Example:
         >>> classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)),
@@ -103,7 +104,7 @@ class Classifier(nn.Module):
         """Scores [B,K] of ``pixels`` [B,3,H,W], in eval mode and without gradients.
 
         The images are passed one by one, since a forward pass rounds differently in a batch of
-        another size: so an image's scores do not depend on those beside it.
+        another size. So an image's scores do not depend on the images beside it.
 
         Args:
             pixels: in [0,1].
@@ -127,15 +128,15 @@ class Classifier(nn.Module):
         return units.get(self.output, "score")
 
     def spell(self, score: float) -> str:
-        """A score in words: "38.3%" of a probability, else four digits."""
+        """A score in words: "38.3%" for a probability, else four digits."""
         return f"{score:.1%}" if self.output in ("softmax", "sigmoid") else f"{score:.4g}"
 
     def called(self, name: str) -> list[int]:
         """The indices of the categories that ``name`` means, none if there are none.
 
-        Those of this name; else those with this synonym; else, of an ImageNet model and of
-        categories that are WordNet ids, those that ImageNet calls so: "tabby cat", "n02123045".
-        Case, spaces, underscores and hyphens do not count.
+        These are the categories of this name; else those with this synonym; else, for an ImageNet
+        model and for categories that are WordNet ids, those that ImageNet calls so: "tabby cat",
+        "n02123045". Case, spaces, underscores and hyphens do not count.
 
         >>> classifier = Classifier(nn.Identity(), categories=["tench", "n02123045", "crane"])
         >>> classifier.called("Tabby_cat"), classifier.called("giraffe")
@@ -147,8 +148,8 @@ class Classifier(nn.Module):
         """The index of the one category that ``name`` means, see :meth:`called`; or ``int(name)``.
 
         Raises:
-            ValueError: there is none (the nearest names are offered), or several (which are
-                listed); or the name is no index and the categories are not known.
+            ValueError: there is none (the message offers the nearest names), or several (the
+                message lists them); or the name is not an index and the categories are not known.
 
         Example:
             >>> classifier = Classifier(nn.Identity(), categories=["tabby, tabby cat", "Tench"])

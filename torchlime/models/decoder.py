@@ -1,4 +1,4 @@
-"""Decoder: the process that reads photos for another one, and may die of them.
+"""Decoder: the process that reads photos for another process; a photo may kill it.
 
 It is run as a script, ``python -I decoder.py DESCRIPTOR``, and loads Pillow alone: torchlime's own
 ``__init__`` would load torch, which takes seconds and hundreds of MiB.
@@ -50,7 +50,7 @@ def _stub_packages() -> None:
 
 
 def _answers(settings: Mapping[str, Any]) -> Any:
-    """What answers a request with a message and pixels, within limits that are set now."""
+    """Set the limits; return a function that answers a request with a message and pixels."""
     import PIL.AvifImagePlugin
     from PIL import Image
 
@@ -60,17 +60,17 @@ def _answers(settings: Mapping[str, Any]) -> Any:
 
     limits = Limits(**settings["limits"])
     geometry = None if settings["geometry"] is None else Geometry(**settings["geometry"])
-    Image.init()  # the plug-ins, before memory is counted
+    Image.init()  # loads the plug-ins before memory is counted
     Image.MAX_IMAGE_PIXELS = None  # the limits are checked instead
     PIL.AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are other decoders beside this one
     refuse_bombs()
     _hold_to((limits.memory + _LIBRARIES) * 2**20)
 
     def answer(message: Mapping[str, Any], payload: bytearray) -> tuple[dict[str, Any], Any]:
-        _end_in(limits.seconds + _IDLE)  # if nobody else does
+        _end_in(limits.seconds + _IDLE)  # if no other process ends it
         try:
             return _pixels(message, payload, limits, geometry)
-        except BaseException as error:  # SystemExit, too, ends this process after it was told
+        except BaseException as error:  # SystemExit also ends this process, after the answer
             return _told(error), b""
 
     return answer
@@ -100,7 +100,7 @@ def _pixels(
 
 
 def _jpeg(path: Path) -> bytes:
-    """All of a JPEG file, since its scans have to be counted; nothing of any other."""
+    """All bytes of a JPEG file, whose scans have to be counted; none of another file."""
     with path.open("rb") as file:
         start = file.read(2)
         return start + file.read() if start == b"\xff\xd8" else b""
@@ -114,7 +114,7 @@ def _told(error: BaseException) -> dict[str, Any]:
 
 
 def _wait(link: socket.socket, parent: int) -> None:
-    """Wait for a request, or leave when the parent was killed while others hold its sockets."""
+    """Wait for a request; exit if the parent was killed while others hold its sockets."""
     link.settimeout(_IDLE)
     while True:
         with contextlib.suppress(TimeoutError):
@@ -136,7 +136,7 @@ def _hold_to(memory: int) -> None:
 
 
 def _end_in(seconds: float) -> None:
-    """Let the system end this process then; 0 takes that back."""
+    """Let the system end this process after ``seconds``; 0 cancels that."""
     signal.setitimer(signal.ITIMER_REAL, seconds)
 
 

@@ -1,6 +1,6 @@
-"""Decoding: photos are read in processes of their own, which may die or hang at no harm.
+"""Decoding: separate processes read photos, and may die or hang without harm.
 
-A decoder reads one photo at a time, over a socket that nobody else holds: so it is known which
+A decoder reads one photo at a time, over a socket that nobody else holds. So it is known which
 photo ended it, no lock can be left locked, and half a message blocks nobody for longer than the
 limit.
 """
@@ -29,15 +29,15 @@ Context = Callable[[], contextlib.AbstractContextManager[object]]
 POSSIBLE = os.name == "posix"  # elsewhere photos are read in the program itself
 _PROGRAM = Path(__file__).with_name("decoder.py")
 _SECONDS_OF_A_START = 60.0
-_TRIES = 2  # of a photo that ends its decoder, or takes too long
-_TRIES_FROM_OUTSIDE = 4  # of one whose decoder somebody kills, such as an out-of-memory killer
+_TRIES = 2  # for a photo that ends its decoder, or takes too long
+_TRIES_FROM_OUTSIDE = 4  # for one whose decoder somebody kills, such as an out-of-memory killer
 _OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP) if POSSIBLE else ()
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _ERRORS = ("ValueError", "OSError", "FileNotFoundError", "IsADirectoryError", "ImportError")
 
 
 class Picture(NamedTuple):
-    """Pixels, uint8 [H,W,3] in a row, their (height, width); and the upright photo's (width,
+    """Pixels (uint8 [H,W,3] as flat bytes), their (height, width), and the upright photo's (width,
     height)."""
 
     pixels: bytearray
@@ -53,9 +53,9 @@ class _Lost(Exception):
     """A decoder ended, or had to be ended.
 
     Args:
-        reason: what to say where that happens each time.
-        outside: whether the photo is not to blame, so that there are more tries.
-        error: what to raise where that happens each time.
+        reason: what to say if that happens on each try.
+        outside: whether something other than the photo ended it; then there are more tries.
+        error: what to raise if that happens on each try.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class _Lost(Exception):
 class Decoder:
     """A process that reads photos; it is started when it is needed, and again when it is lost.
 
-    For one thread at a time. A context that ends it.
+    It serves one thread at a time. As a context, it ends the process.
 
     Args:
-        limits: of each photo.
+        limits: those of each photo.
         geometry: cuts what it reads; None = whole photos.
     """
 
@@ -90,13 +90,13 @@ class Decoder:
         self.close()
 
     def stop(self) -> None:
-        """End the process, whatever it does; it is started no more. Any thread may call this."""
+        """End the process, whatever it does; it is not started again. Any thread may call this."""
         self._closed = True
         if (process := self._process) is not None:
             _kill(process)
 
     def close(self) -> None:
-        """The same, once no other thread uses it."""
+        """Do the same, once no other thread uses the process."""
         self.stop()
         self._end()
 
@@ -114,14 +114,14 @@ class Decoder:
         Args:
             photo: its path, or the bytes of its file.
             name: what to call it in a sentence.
-            page: which of several, from 1.
-            formats: Pillow's names of those that are read; None = all.
+            page: which of several pages, from 1.
+            formats: Pillow's names of the formats that are read; None = all.
             alone: gives a context in which no other decoder works, for the second try.
 
         Raises:
             ValueError: it cannot be read, or ended its decoder twice, or was too slow twice.
             OSError: it may not be read.
-            NoDecoder: there can be no process that reads it.
+            NoDecoder: no process that reads it can be started.
         """
         data, path = (photo, None) if isinstance(photo, bytes) else (b"", os.path.abspath(photo))
         message = {
@@ -167,18 +167,18 @@ class Decoder:
 
     @property
     def _largest(self) -> int:
-        """Bytes of pixels at most."""
+        """The largest number of bytes of pixels."""
         crop = (self.geometry and self.geometry.crop) or (0, 0)
         return 3 * (self.limits.pixels + crop[0] * crop[1])
 
     def _error(self, answer: dict[str, Any]) -> Exception:
-        """What a decoder says of a photo, as the error that it was."""
+        """The error that a decoder reports about a photo."""
         kind, text = str(answer["error"]), str(answer.get("message"))
         if "strerror" in answer:
             return OSError(int(answer["errno"]), str(answer["strerror"]))
         if kind in _ERRORS:
             return getattr(builtins, kind)(text)
-        self._end()  # it may have been left in any state
+        self._end()  # it may be in any state
         if kind == "MemoryError":
             return _Lost(
                 f"it takes more than the {self.limits.memory} MiB of memory that are allowed "
@@ -217,7 +217,7 @@ class Decoder:
             raise NoDecoder("the decoders were stopped")
 
     def _loss(self) -> Exception:
-        """Why the process has gone."""
+        """The error for a process that has gone."""
         process = self._process
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process is not None:
@@ -250,7 +250,7 @@ class Decoder:
 
 
 def _picture(answer: dict[str, Any], pixels: bytearray) -> Picture:
-    """What a decoder read, where it makes sense."""
+    """The picture that a decoder sent, checked."""
     shape, size = (tuple(answer.get(name) or ()) for name in ("shape", "size"))
     if not all(type(one) is int and one > 0 for one in (*shape, *size)):
         raise wire.Nonsense(f"{answer} tells no sizes")

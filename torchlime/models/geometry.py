@@ -31,8 +31,8 @@ class Geometry:
             "contain" keeps it and is at most that, "stretch" is exactly that.
         interpolation: "nearest", "box", "bilinear", "hamming", "bicubic" or "lanczos".
         mean, std: per channel, for pixels in [0,1]: the network sees (pixel − mean) / std.
-        halve_down: an odd margin around the crop is halved down, as transformers does, and
-            not to the even number, as torchvision and timm do.
+        halve_down: half of an odd margin around the crop is rounded down, as transformers does;
+            otherwise it is rounded to the even number, as torchvision and timm do.
     """
 
     resize: tuple[int, int] | None = (256, 256)
@@ -106,7 +106,7 @@ class Geometry:
         return picture.crop(self.window(resized))
 
     def cut(self, photo: "Image.Image") -> "Tensor":
-        """Cut an RGB photo: pixels [3,H,W] float32 in [0,1], exactly as torchvision's presets."""
+        """Cut an RGB photo exactly as torchvision's presets do: pixels [3,H,W] float32 in [0,1]."""
         import numpy as np
         import torch
 

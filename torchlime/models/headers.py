@@ -1,6 +1,6 @@
-"""Headers: which photos are surely cheap to decode, or surely not, without decoding them.
+"""Headers: they show which photos are surely cheap to decode, and which are surely not.
 
-Only JPEG, PNG and still WebP are known here. What is not surely cheap may be so all the same.
+Only JPEG, PNG and still WebP are known here. A photo that is not surely cheap may still be cheap.
 Importing it loads no torch.
 """
 
@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 MOST_BYTES = 32 * 2**20  # of a file that may be cheap
-_MOST_PIXELS = 25_000_000  # times the scans of a JPEG
+_MOST_PIXELS = 25_000_000  # pixels × scans of a JPEG
 _LONGEST_SIDE = 2**16
 _MOST_SCANS = 500
 _JPEG = b"\xff\xd8"
@@ -18,7 +18,7 @@ _BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
 
 
 class Header(NamedTuple):
-    """Size in pixels, and how often every pixel may be worked on."""
+    """Size in pixels, and how often every pixel may be processed."""
 
     width: int
     height: int
@@ -28,8 +28,8 @@ class Header(NamedTuple):
 def is_cheap(data: bytes) -> bool:
     """Whether decoding takes some two seconds and half a gibibyte at most.
 
-    The time that a progressive JPEG takes grows with the number of its scans, of which ten are
-    usual; a file of 42 KB may hold thousands.
+    The time that a progressive JPEG takes grows with the number of its scans. Ten scans are usual;
+    a file of 42 KB may hold thousands.
     """
     found = header_of(data)
     if found is None or len(data) > MOST_BYTES or min(found.width, found.height) < 1:
@@ -41,8 +41,8 @@ def is_cheap(data: bytes) -> bool:
 def check_scans(data: bytes, name: str) -> None:
     """Raise a ValueError where a JPEG has more scans than any encoder writes.
 
-    Ten are usual, a hundred possible; libjpeg-turbo's own tools stop at 500 where they are asked to
-    stop at all. What is counted are markers, which previews and comments may hold too.
+    Ten scans are usual, and a hundred are possible. libjpeg-turbo's own tools stop at 500 if they
+    are asked to stop. Markers are counted; previews and comments may hold markers too.
     """
     found = header_of(data) if data[:2] == _JPEG else None
     if found is not None and found.passes > _MOST_SCANS:
@@ -53,7 +53,7 @@ def check_scans(data: bytes, name: str) -> None:
 
 
 def header_of(data: bytes) -> Header | None:
-    """What the header says; None for other formats, and for what cannot be followed."""
+    """What the header says; None for other formats, and for headers that cannot be parsed."""
     try:
         if data[:2] == _JPEG:
             return _of_jpeg(data)

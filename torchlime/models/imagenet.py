@@ -14,7 +14,7 @@ class Synset(NamedTuple):
     """A meaning in WordNet.
 
     Convention:
-        id: as folders of ImageNet are called, "n02123045".
+        id: the name of its ImageNet folder, "n02123045".
         names: its synonyms, "tabby, tabby cat".
     """
 
@@ -38,9 +38,9 @@ def synsets() -> tuple[Synset, ...]:
 def with_synonyms(categories: Sequence[str]) -> list[str]:
     """A model's ``categories``, each with what ImageNet calls it too.
 
-    These are a synset's names and its id, for categories that are called by WordNet ids, and for
-    all of a model whose 1000 categories are those of ImageNet-1k in their order: more than half
-    of them share a name with theirs. Other categories stay as they are.
+    Categories that are WordNet ids get the synset's names. A model may have 1000 categories that
+    are those of ImageNet-1k in their order: more than half of them then share a name with theirs.
+    All categories of such a model get names and ids. Other categories stay as they are.
 
     >>> with_synonyms(["n02123045", "red panda"])
     ['n02123045, tabby, tabby cat', 'red panda']

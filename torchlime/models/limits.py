@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-# Of a photo that is decoded and put on white there are five copies at once: Pillow takes 4 bytes
-# for each pixel, and two pointers for each row.
+# A photo that is decoded and put on white exists in five copies at once. Pillow takes 4 bytes for
+# each pixel, and two pointers for each row.
 _COPIES, _BYTES_OF_A_PIXEL, _BYTES_OF_A_ROW = 5, 4, 16
 _MEBI = 2**20
 
@@ -13,13 +13,13 @@ class Limits:
     """What decoding one photo may take; a photo that takes more is refused in a sentence.
 
     Args:
-        seconds: of real time, for one try. A photo that takes longer gets a second one.
+        seconds: real time for one try. A photo that takes longer gets a second try.
         pixels: width × height; the default is that of ``PIL.Image.MAX_IMAGE_PIXELS``.
         memory: MiB beside the program itself. What the header claims is checked before anything
-            is decoded; a process of its own is held to the limit by the system (on Linux).
+            is decoded. On Linux, the system holds a separate decoding process to the limit.
 
     Raises:
-        ValueError: one is not above 0.
+        ValueError: a limit is not above 0.
     """
 
     seconds: float = 20.0
@@ -48,7 +48,7 @@ class Limits:
 
 
 def memory_for(width: int, height: int) -> int:
-    """Bytes that it takes to decode and convert a photo of this size, about.
+    """About how many bytes it takes to decode and convert a photo of this size.
 
     >>> memory_for(4000, 3000) // 2**20, memory_for(1, 89_000_000) // 2**20
     (229, 8487)

@@ -23,7 +23,7 @@ def hugging_face(name: str, weights: "Weights", output: str) -> Classifier:
     automatic = transformers.AutoModelForImageClassification
     state = state_in(weights)
     with download(f"hf:{name}", "pass a folder that save_pretrained wrote as hf:FOLDER"):
-        read = {"trust_remote_code": False}  # else a folder with code of its own asks on stdin
+        read = {"trust_remote_code": False}  # else transformers asks on stdin about code
         processor = transformers.AutoImageProcessor.from_pretrained(name, **read)
         config = transformers.AutoConfig.from_pretrained(name, **read)
         if weights == "DEFAULT":
@@ -50,8 +50,8 @@ def _from_config(automatic: Any, config: Any, num_classes: int | None = None) ->
 class _ProcessorCut:
     """A Hugging Face processor without its normalisation, which belongs to the network.
 
-    What a processor does to values is affine per channel, however it comes about (rescaling,
-    offset, one or two normalisations): a black and a white photo show it, and it is undone.
+    A processor changes values by an affine map for each channel, whatever its steps are (rescaling,
+    offset, one or two normalisations). A black and a white photo show the map, and it is undone.
     """
 
     def __init__(self, processor: Any) -> None:
@@ -59,7 +59,7 @@ class _ProcessorCut:
 
         self.processor = processor
         self.flipped = bool(getattr(processor, "do_flip_channel_order", False))
-        # Of a constant photo the middle pixel: a crop larger than it would be padded with black.
+        # The middle pixel of a constant photo is read: a larger crop would be padded with black.
         middles = []
         for colour in ("black", "white"):
             values = self._values(Image.new("RGB", (256, 256), colour))
@@ -83,7 +83,7 @@ class _FlipChannels(nn.Module):
 
 
 def _processor_geometry(processor: Any, cut: _ProcessorCut) -> Geometry:
-    """The geometry that a processor's settings spell, with the normalisation it was seen to do."""
+    """The geometry in a processor's settings, with the normalisation that was measured."""
     from PIL import Image
 
     size = dict(processor.size or {})

@@ -39,7 +39,7 @@ def timm(name: str, weights: "Weights", output: str) -> Classifier:
 
 
 def _timm_geometry(settings: Mapping[str, Any]) -> Geometry:
-    """The geometry that timm's ``resolve_model_data_config`` spells."""
+    """The geometry in the result of timm's ``resolve_model_data_config``."""
     height, width = settings["input_size"][1:]
     share = settings["crop_pct"]
     return Geometry(

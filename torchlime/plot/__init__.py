@@ -1,10 +1,11 @@
 """Explanation → pictures: overlays on the photo, bars, a sheet with all of it, a figure.
 
 Every picture is a uint8 tensor [3,H,W] on the CPU; :func:`to_pil` makes a PIL image of it and
-:func:`save_png` a file. Evidence for the target is blue, evidence against it vermillion: a pair of
-Okabe and Ito's palette (2008), which colour-blind readers tell apart. Text is in one typeface,
-Pillow's own, which needs no file; ``torchlime.plot._text`` says what writes other scripts.
-Drawing runs on the host and reads the explanation back; it is no part of the pipeline.
+:func:`save_png` a file. Evidence for the target is blue, evidence against it vermillion;
+colour-blind readers can tell these two colours of Okabe and Ito's palette (2008) apart. Text is in
+one typeface, Pillow's own, which needs no file; ``torchlime.plot._text`` says which fonts write
+other scripts. Drawing runs on the host and reads the explanation back; it is not part of the
+pipeline.
 
 An ``image`` is a tensor [C,H,W] or [1,C,H,W], a numpy array [H,W,C] or [H,W], or a PIL image; it
 has 1 channel (shown as grey), 3 (RGB) or 4 (RGBA, laid on white). Numbers are uint8 or floating
@@ -13,9 +14,10 @@ network input, is stretched to [0,1] by the image's own minimum and maximum. A p
 non-finite channel is shown as mid-grey. PIL images are turned upright; an array may also be bool
 or uint16.
 
-With ``box`` an image is the whole photo of which the explained pixels are a part: (left, top,
-right, bottom) as ``Classifier.crop_box`` gives it. The segments are laid on the photo at its own
-resolution, and what lies outside of the box, which the network did not see, is faded and framed.
+With ``box``, an image is the whole photo, and the explained pixels are a part of it. ``box`` is
+(left, top, right, bottom), as ``Classifier.crop_box`` gives it. The segments are laid on the photo
+at its own resolution. The network did not see what lies outside of the box, so that is faded, and
+the box is framed.
 """
 
 from torchlime.plot._canvas import AGAINST, FOR, Color

@@ -1,4 +1,4 @@
-"""Canvases: float32 [3,H,W] in [0,1] on the CPU, drawn on in place; photos become one."""
+"""Canvases: float32 [3,H,W] in [0,1] on the CPU, drawn on in place; photos become canvases."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def check_picture(picture: Tensor) -> None:
 
 
 def check_size(canvas: Tensor, labels: Tensor) -> None:
-    """Raise unless a label map [H,W] is of the canvas's size."""
+    """Raise unless a label map [H,W] has the canvas's size."""
     if canvas.shape[1:] != labels.shape:
         (h, w), (rows, columns) = canvas.shape[1:], labels.shape
         raise ValueError(f"image is {h}×{w} pixels, but its segments are {rows}×{columns}")
@@ -144,12 +144,12 @@ def _rgb_of(pixels: Tensor) -> Tensor:
 
 
 def _in_unit_range(pixels: Tensor) -> bool:
-    low, high = pixels.aminmax()  # both NaN where any pixel is
+    low, high = pixels.aminmax()  # both are NaN where any pixel is
     return bool((low >= 0) & (high <= 1))
 
 
 def _stretched(pixels: Tensor) -> Tensor:
-    """Float32 in [0,1], by their finite extremes if those lie outside of it."""
+    """Pixels as float32 in [0,1]; stretched by their finite extremes if those lie outside."""
     finite = pixels[pixels.isfinite()]
     if not len(finite) or _in_unit_range(finite):
         return pixels.float()

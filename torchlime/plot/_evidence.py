@@ -1,4 +1,4 @@
-"""What is drawn of an explanation, on the host: the one place that looks into it."""
+"""The parts of an explanation that are drawn, on the host; only this module reads them."""
 
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,7 +34,7 @@ class Evidence(NamedTuple):
 
 
 def evidence_of(explanation: "Explanation", target: int | None, *, pixels: bool = True) -> Evidence:
-    """Read an explanation back; ``pixels`` refuses one of vectors.
+    """Read an explanation back; ``pixels`` refuses an explanation of vectors.
 
     Raises:
         ValueError: several inputs, an unknown target, or no pixels where they are needed.
@@ -75,7 +75,7 @@ def ranks_of(evidence: Evidence, shown: list[int]) -> Tensor:
 
 
 def label_map(segments: Any) -> Tensor:
-    """One label map [H,W] on the CPU, whatever it came as.
+    """One label map [H,W] on the CPU, from any type.
 
     Raises:
         ValueError: label maps of several images.

@@ -1,4 +1,4 @@
-"""Pictures between tensors and Pillow."""
+"""Conversion of pictures between tensors and Pillow."""
 
 from typing import TYPE_CHECKING
 

@@ -31,7 +31,7 @@ def _thick(edge: Tensor, before: int, after: int) -> Tensor:
     grown = pad(edge, (before, after, before, after))
     for axis in (0, 1):
         span, length = 1, before + after + 1
-        while span < length:  # each pixel knows `span` pixels; two of them know twice as many
+        while span < length:  # each pixel covers `span` pixels; two of them cover twice as many
             step = min(span, length - span)
             rest = grown.shape[axis] - step
             grown = grown.narrow(axis, 0, rest) | grown.narrow(axis, step, rest)

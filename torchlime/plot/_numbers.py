@@ -25,7 +25,7 @@ def hue_of(value: float) -> Color:
 def numbered(picture: Tensor, ranks: Tensor, values: list[float]) -> Tensor:
     """A picture with ranks on their segments; a number may hide a small segment.
 
-    The strongest is drawn last, so that no other lies on it.
+    The strongest segment's number is drawn last, so that no other lies on it.
 
     Args:
         picture: [3,H,W] uint8.
@@ -52,14 +52,14 @@ def numbered(picture: Tensor, ranks: Tensor, values: list[float]) -> Tensor:
 
 
 def number_width(number: str, digit: float) -> float:
-    """Pixels that a number takes in a row, without its rim."""
+    """The width of a number in pixels, without its rim."""
     return _FACE.width(number, _em(digit))
 
 
 def draw_number(
     draw: "ImageDraw", number: str, x: float, y: float, digit: float, hue: Color
 ) -> None:
-    """White digits of a height, rimmed in the hue of their evidence, their middle at (x, y)."""
+    """White digits of a height, with a rim in the hue of their evidence, centred at (x, y)."""
     font, bold = _FACE.font(_em(digit)), round(digit / 36)
     left, top, right, bottom = font.getbbox(number, anchor="ls")
     x, y = x - (left + right) / 2, y - (top + bottom) / 2
@@ -71,12 +71,12 @@ def draw_number(
 
 
 def badge_width(number: str, text: float) -> float:
-    """Pixels that a badge takes in a row beside text of ``text`` pixels an em."""
+    """The width of a badge in pixels, beside text of ``text`` pixels an em."""
     return max(1.3 * text, _FACE.width(number, 0.9 * text) + 0.6 * text)
 
 
 def draw_badge(draw: "ImageDraw", number: str, x: float, y: float, text: float, hue: Color) -> None:
-    """A number in a disc of the hue of its evidence, its middle at (x, y), for white paper."""
+    """A number in a disc of the hue of its evidence, centred at (x, y), for white paper."""
     half, font = badge_width(number, text) / 2, _FACE.font(0.9 * text)
     edges = (x - half, y - 0.65 * text, x + half, y + 0.65 * text)
     draw.rounded_rectangle(edges, 0.65 * text, hue)
@@ -91,8 +91,9 @@ def _em(digit: float) -> float:
 def inner_point(inside: Tensor) -> tuple[int, int]:
     """(row, column) of a point deep inside a region [H,W], which may have any shape.
 
-    Of the pixels about as far from the border as any (within 10 %), the one nearest to the
-    centroid; the centroid itself can lie outside. Large regions are read on a coarser grid.
+    Among the pixels that are about as far from the border as any (within 10 %), this is the one
+    nearest to the centroid; the centroid itself can lie outside. Large regions are read on a
+    coarser grid.
     """
     rows, columns = (inside.amax(dim=axis).nonzero()[:, 0] for axis in (1, 0))
     top, left = int(rows[0]), int(columns[0])
@@ -112,7 +113,7 @@ def inner_point(inside: Tensor) -> tuple[int, int]:
 def depth(inside: Tensor) -> Tensor:
     """Euclidean distance [H,W] of each pixel to the nearest one outside; the frame is outside.
 
-    Along the columns first, then the best over each row: exact, O(H·W²).
+    It goes along the columns first, then takes the best over each row. It is exact, O(H·W²).
     """
     inside = pad(inside, (1, 1, 1, 1))
     height, width = inside.shape

@@ -1,9 +1,9 @@
-"""Letters: one typeface on a picture, that of Pillow, or one that has all of its glyphs.
+"""Letters: a picture has one typeface, Pillow's own or one that has all glyphs of its text.
 
 Pillow carries a font, so that text needs no file and no network. That font has ASCII and little
 more. Where a text has other letters, the first of these that has them all writes the whole text:
 matplotlib's DejaVu Sans, then fonts of the system by their usual names, in :data:`SYSTEM_FONTS`.
-Where none has them, accents are left off, and what is still unknown is shown as a box.
+Where no font has them, accents are left off, and a letter that is still unknown is shown as a box.
 """
 
 import importlib.util
@@ -48,17 +48,17 @@ class Face:
     """A typeface; :func:`face_of` finds the one for a picture's texts.
 
     Attributes:
-        file: of the font, as ``ImageFont.truetype`` takes it; "" is Pillow's own.
+        file: the font's file, as ``ImageFont.truetype`` takes it; "" is Pillow's own.
     """
 
     file: str = ""
 
     def font(self, size: float) -> "FreeTypeFont":
-        """The font at ``size`` pixels an em, rounded: between them its letters stand unevenly."""
+        """The font at ``size`` pixels an em, rounded: other sizes space the letters unevenly."""
         return _font(self.file, max(1, round(size)))
 
     def readable(self, text: str) -> str:
-        """``text`` in one line, without accents on letters that the font has only bare."""
+        """``text`` in one line, without those accents that the font does not have."""
         return "".join(self._letter(letter) for letter in _plain(text))
 
     def width(self, text: str, size: float) -> float:
@@ -75,7 +75,7 @@ class Face:
         return [*lines[:-1], self.shortened(lines[-1], size, width)] if lines else []
 
     def shortened(self, text: str, size: float, width: float) -> str:
-        """``text`` without its middle where it is wider: names often differ at their end."""
+        """``text`` without its middle where it is too wide: names often differ at their end."""
         text = self.readable(text)
         if self.width(text, size) <= width:
             return text
@@ -94,9 +94,9 @@ class Face:
 
 
 def broken(text: str, measure: Callable[[str], float], room: float, most: int) -> list[str]:
-    """``text`` in ``most`` lines, of which only the last may be longer than there is room.
+    """``text`` in at most ``most`` lines; only the last may be longer than there is room.
 
-    Broken at spaces where there are any. ``measure`` gives the length of a line.
+    Lines break at spaces where there are any. ``measure`` gives the length of a line.
     """
     lines: list[str] = []
     while text:

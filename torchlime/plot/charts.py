@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torchlime.explanation import Explanation
 
-QUIET: Color = (90, 90, 90)  # of text that stands back; 7:1 on white
+QUIET: Color = (90, 90, 90)  # for text in the background; 7:1 on white
 _ZERO: Color = (140, 140, 140)
 _PALE: Color = (228, 228, 228)
 _WIDTH = 480
@@ -45,15 +45,15 @@ def bars(
     Args:
         explanation: of one image, or of one vector, whose features stand for segments.
         target: one of ``explanation.targets``; None is the first.
-        top: how many segments at most, ranked as :func:`overlay` does.
+        top: the largest number of segments, ranked as :func:`overlay` does.
         size: (w, h) of the chart in pixels; None is 480 wide and as high as its rows need.
-        names: of all segments or features, in the order of the coefficients.
-        name: of the target, for the axis: "tiger cat"; None is "class" and its number.
+        names: the names of all segments or features, in the order of the coefficients.
+        name: the target's name for the axis: "tiger cat"; None is "class" and its number.
         unit: what the scores are, for the axis: "probability", "logit".
 
     Raises:
-        TypeError: one str for the names.
-        ValueError: more than one image, an unknown target, another number of names, ``top`` or a
+        TypeError: ``names`` is one str.
+        ValueError: more than one image, an unknown target, a wrong number of names, ``top`` or a
             size below 1.
     """
     evidence = evidence_of(explanation, target, pixels=False)
@@ -71,7 +71,7 @@ def bars(
 
 
 class Row(NamedTuple):
-    """A bar: its rank (None of a feature), label, coefficient, and half its interval (or 0)."""
+    """A bar: its rank (None for a feature), label, coefficient, and half its interval (or 0)."""
 
     rank: int | None
     label: str
@@ -85,7 +85,7 @@ def rows_of(evidence: Evidence, shown: list[int]) -> list[Row]:
 
 
 def needed_height(rows: int, text: int) -> int:
-    """Pixels at which so many rows have room, for text of so many pixels an em."""
+    """The height in pixels that so many rows need, for text of so many pixels an em."""
     return round(text * (1.7 * max(rows, 2) + 4))
 
 
@@ -193,7 +193,7 @@ def _draw_axis(draw: "ImageDraw", place: _Place, face: Face, title: str) -> None
 
 
 def _spaced_ticks(place: _Place, face: Face, high: float) -> list[float]:
-    """Ticks whose labels stand apart, as many as there can be, up to 6 steps."""
+    """Ticks whose labels stand apart: as many as fit, up to 6 steps."""
     for most in range(6, 2, -1):
         found = ticks(place.low, high, most)
         widest = max(face.width(spelled(tick), place.text) for tick in found)
@@ -218,7 +218,7 @@ def _draw_row(draw: "ImageDraw", place: _Place, face: Face, row: Row, i: int) ->
 
 
 def _draw_interval(draw: "ImageDraw", place: _Place, row: Row, y: float) -> None:
-    """A thin line from end to end, and a cap at each."""
+    """A thin line from end to end, and a cap at each end."""
     line, cap = _line(place), min(0.17 * place.row, 0.375 * place.text)
     top = round(y - line / 2)
     start, stop = place.x(row.value - row.reach), place.x(row.value + row.reach)
@@ -228,7 +228,7 @@ def _draw_interval(draw: "ImageDraw", place: _Place, row: Row, y: float) -> None
 
 
 def _line(place: _Place) -> int:
-    """The thickness of a line in pixels: whole, so that all are the same."""
+    """The thickness of a line in pixels: a whole number, so that all lines are the same."""
     return max(1, round(place.text / 10))
 
 
@@ -239,7 +239,7 @@ def _draw_box(draw: "ImageDraw", edges: tuple[float, float, float, float], color
 
 
 def spelled(tick: float) -> str:
-    """A tick in digits; with its sign, since it is a change.
+    """A tick in digits, with its sign, since it is a change.
 
     >>> spelled(0.2), spelled(-1e-07), spelled(0.0)
     ('+0.2', '-1e-07', '0')

@@ -49,7 +49,7 @@ def figure(
 
     Raises:
         ImportError: matplotlib is not installed.
-        TypeError, ValueError: as :func:`overlay` does; or ``width`` is no number above 0.
+        TypeError, ValueError: as :func:`overlay` does; or ``width`` is not a number above 0.
     """
     try:
         from matplotlib.figure import Figure
@@ -84,7 +84,7 @@ def figure(
 def _laid_out(
     new: Any, width: float, original: Tensor, around: float
 ) -> "tuple[Figure, list[Any]]":
-    """A Figure and its four axes: each photo in the height that its width gives it.
+    """A Figure and its four axes; each photo has the height that its width gives it.
 
     ``around`` is the height in mm of the caption and the legend.
     """
@@ -107,7 +107,7 @@ def _draw_photo(axes: Any, picture: Tensor, title: str) -> None:
     axes.imshow(picture.permute(1, 2, 0).numpy())
     axes.set_title(title, fontsize=_POINTS, loc="left")
     axes.set_axis_off()
-    axes.set_anchor("NW")  # beside bars that are higher
+    axes.set_anchor("NW")  # the bars beside it may be higher
 
 
 def _draw_bars(axes: Any, rows: Sequence[Row], title: str, axis: str) -> None:

@@ -1,4 +1,4 @@
-"""Pictures that leave torchlime: as PIL images, as PNG files."""
+"""Pictures as PIL images and as PNG files."""
 
 import os
 from typing import IO, TYPE_CHECKING
@@ -33,7 +33,7 @@ def save_png(picture: Tensor, path: str | os.PathLike[str] | IO[bytes]) -> None:
 
     Args:
         picture: to write.
-        path: of the file, or a file open for writing bytes, which stays open.
+        path: the file's path, or a file open for writing bytes, which stays open.
 
     Raises:
         TypeError: ``picture`` is not a uint8 tensor [3,H,W].

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torchlime.explanation import Explanation
     from torchlime.plot._canvas import PhotoLike
 
-# The strongest segment has opacity 1 (times the caller's), the weakest still this much.
+# The strongest segment has opacity 1 (times the caller's), the weakest has this opacity.
 _FAINTEST = 0.2
 # How far colours fade to grey under an overlay, so that hue is left to the evidence.
 _MUTING = 0.6
@@ -49,20 +49,20 @@ def overlay(
     """The strongest segments tinted, outlined and numbered on the muted photo: [3,H,W].
 
     The opacity of a tint grows with |coefficient| relative to the largest of the target; the
-    weakest evidence is still faintly there. Without any evidence to show, the photo stays as it is.
+    weakest evidence is still faintly visible. Without evidence to show, the photo stays as it is.
 
     Convention:
-        ``top`` ranks by |coefficient| among the segments of the asked sign, ties to the lower
-        id; a coefficient of 0, or one that is not finite, is no evidence. Numbers are ranks 1…top
-        and stand at a point well inside their segment; an image too small for one has none.
+        ``top`` ranks by |coefficient| among the segments of the asked sign; ties go to the lower
+        id. A coefficient that is 0 or not finite is not evidence. Numbers are the ranks 1…top, each
+        at a point well inside its segment. An image that is too small for a number has none.
 
     Args:
         explanation: of one image (index a batch first).
         image: the explained image, as the package describes it.
         target: one of ``explanation.targets``; None is the first.
-        top: how many segments at most.
+        top: the largest number of segments.
         sign: "positive" (evidence for), "negative" (against) or "both".
-        opacity: of the strongest tint, in [0,1].
+        opacity: the opacity of the strongest tint, in [0,1].
         numbers: whether to draw the ranks.
         box: where the explained pixels lie in ``image``, as the package describes it.
 
@@ -111,8 +111,8 @@ def boundaries(
     Args:
         segments: a label map [H,W] or [1,H,W] of any ids, or the Segments of one image.
         image: as the package describes it.
-        color: of the line, RGB in 0…255.
-        width: of the line in pixels, without its rim; None grows it with the image.
+        color: the colour of the line, RGB in 0…255.
+        width: the width of the line in pixels, without its rim; None grows it with the image.
         box: where the segments lie in ``image``, as the package describes it.
 
     Raises:
@@ -147,8 +147,8 @@ def heatmap_picture(
     """All coefficients as colours, blended over the grey photo if ``image`` is given: [3,H,W].
 
     Convention:
-        Vermillion (−m) to white (0) to blue (+m), where m is the largest |coefficient| of the
-        target: the limits are symmetric, so white is no evidence.
+        Colours run from vermillion (−m) over white (0) to blue (+m), where m is the largest
+        |coefficient| of the target. The limits are symmetric, so white means no evidence.
 
     Raises:
         ValueError: as :func:`overlay` does.

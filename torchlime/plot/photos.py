@@ -1,4 +1,4 @@
-"""Photos: shown as they are, in a good size, with what was explained in its place."""
+"""Photos: shown unchanged, in a good size, with the evidence in its place."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 
-# How far what the network did not see fades to white.
+# How far the part that the network did not see fades to white.
 _FADING = 0.7
 
 
@@ -36,14 +36,14 @@ def photo(image: "PhotoLike") -> Tensor:
 
 
 def on_photo(labels: Tensor, size: tuple[int, int], box: Box, outside: int = -1) -> Tensor:
-    """A label map [h,w] of a photo's part as one of the whole photo: [H,W].
+    """The label map [h,w] of a part of a photo as a label map [H,W] of the whole photo.
 
     Args:
-        labels: of the pixels that were explained.
+        labels: the label map of the pixels that were explained.
         size: (H, W) of the photo.
         box: (left, top, right, bottom) of the part in the photo, in its pixels; it may reach
             outside of the photo.
-        outside: the label of what lies outside of the box.
+        outside: the label of the pixels outside of the box.
 
     Convention:
         Nearest neighbour by pixel centres: a photo's pixel has the label of the explained pixel
@@ -69,19 +69,19 @@ def on_photo(labels: Tensor, size: tuple[int, int], box: Box, outside: int = -1)
 def resized(
     image: "PhotoLike", box: Box, seen: tuple[int, ...], max_side: int | None = None
 ) -> tuple[Tensor, Box]:
-    """The photo and its box, of a size that is good to look at.
+    """The photo and its box, in a size that is good to look at.
 
-    A photo whose explained part is smaller than the pixels that the network saw is enlarged by a
-    whole number, up to 2048 pixels; then it is made no larger than ``max_side``.
+    A photo is enlarged by a whole number, up to 2048 pixels, if its explained part is smaller than
+    the pixels that the network saw. The photo is then made no larger than ``max_side``.
 
     Args:
         image: the photo, as the package describes it.
         box: the explained part.
         seen: (h, w) of the network's picture of it.
-        max_side: the longer side at most; None keeps what a photo has.
+        max_side: the largest longer side; None keeps what a photo has.
 
     Returns:
-        The photo (a tensor itself where its size is good, else [3,H,W] uint8), and its box.
+        The photo and its box. A tensor of a good size is returned itself; else it is [3,H,W] uint8.
 
     Example:
         >>> picture, box = resized(torch.rand(3, 60, 80), (10, 0, 70, 60), (224, 224))
@@ -136,12 +136,12 @@ def is_whole(box: Box, size: Sequence[int]) -> bool:
 
 
 def columns_for(height: int, width: int) -> int:
-    """How many photos of a size stand side by side: 1 very wide, 2, or 3 very high ones."""
+    """How many photos of a size stand side by side: 1 if very wide, 3 if very high, else 2."""
     return 1 if width > 2 * height else 3 if height > 1.7 * width else 2
 
 
 def _places(size: int, start: float, stop: float, parts: int) -> tuple[Tensor, Tensor]:
-    """Which of the ``parts`` between start and stop each of ``size`` pixels is in, if any."""
+    """For each of ``size`` pixels, which of the ``parts`` between start and stop it is in."""
     centre = torch.arange(size, dtype=torch.float64, device="cpu") + 0.5
     part = ((centre - start) * parts / (stop - start)).floor().long()
     return part.clamp(0, parts - 1), (part >= 0) & (part < parts)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # A panel has at least this width, and a photo's longer side this length: text needs room.
 _LEAST = 270
-# An em of text in widths of the page: 6 points where the page is printed 85 mm wide.
+# An em of text as a share of the page's width: 6 points where it is printed 85 mm wide.
 _EM = 1 / 40
 
 
@@ -65,15 +65,16 @@ def sheet(
 ) -> Tensor:
     """The whole explanation on one page: photo, overlay, all evidence, bars, a legend: [3,H,W].
 
-    Two by two; one below the other where the photo is very wide; the bars below the others where
-    it is very high. Text is large enough to be read where the page is printed 85 mm wide.
+    The panels stand two by two. They stand one below the other where the photo is very wide. The
+    bars stand below the others where the photo is very high. Text is large enough to be read where
+    the page is printed 85 mm wide.
 
     Args:
         explanation, image, target, top, box: as for :func:`overlay`. A photo whose explained part
             is smaller than the pixels that the network saw is enlarged, as :func:`resized` does.
         caption: text above.
-        max_side: the longer side of the photo on the sheet at most; None keeps its size.
-        name: of the target: "tiger cat"; None is "class" and its number.
+        max_side: the largest longer side of the photo on the sheet; None keeps its size.
+        name: the target's name: "tiger cat"; None is "class" and its number.
         unit: what the scores are: "probability", "logit".
 
     Raises:

@@ -1,7 +1,7 @@
-"""Guard: only requests under an allowed name, and from a page under that name, come through.
+"""Guard: lets through only requests for an allowed name, from a page under that name.
 
 A page on 127.0.0.1 is within reach of every page that the same browser shows. Two headers, which no
-page can forge, say who asks. Host is the name that the browser opened: it gives away a foreign name
+page can forge, say who asks. Host is the name that the browser opened: it reveals a foreign name
 that points to this machine (DNS rebinding). Origin is the page that the request comes from.
 """
 
@@ -35,8 +35,8 @@ class Guard:
 
     Convention:
         A request needs exactly one Host, which is in ``hosts``. An Origin has to be http:// or
-        https:// and that same host; a WebSocket, and a request that may change something, needs
-        one. Nothing is looked up.
+        https:// and that same host. A WebSocket and a request that may change something need an
+        Origin. No name is looked up.
     """
 
     def __init__(self, app: App, hosts: Iterable[str]) -> None:
@@ -63,7 +63,7 @@ class Guard:
 
 
 def _values(scope: Message, name: bytes) -> list[str]:
-    """All values of a header: a doubled one is no less telling than a single one."""
+    """All values of a header; it may be there twice."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
 
 
@@ -75,7 +75,7 @@ async def _refuse(send: Send) -> None:
     headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
-        (b"connection", b"close"),  # what else was sent is not read
+        (b"connection", b"close"),  # the rest of the request is not read
     ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})

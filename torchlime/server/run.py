@@ -14,8 +14,8 @@ from torchlime.server.work import WORK
 
 ADDRESS = "127.0.0.1"
 FIRST_PORT, PORTS = 8501, 100
-SECONDS_TO_CLOSE = 3  # connections
-SECONDS_TO_STOP = 10.0  # what is being computed
+SECONDS_TO_CLOSE = 3  # for connections to close
+SECONDS_TO_STOP = 10.0  # for the work in progress to stop
 SETTINGS = {  # of Streamlit
     "global.developmentMode": False,
     "server.headless": True,  # asks nothing on stdin and opens no browser
@@ -40,10 +40,11 @@ def serve(
     """Serve a script on this machine's own address, until SIGINT or SIGTERM; then end the process.
 
     Args:
-        script: the page, with what is in its ``sys.argv``: ``arguments``.
+        script: the page; ``arguments`` become its ``sys.argv``.
         port: None = 8501, or the next that is free.
-        hosts: what Host may be beside this machine's own names, as ``name:port`` in lower case.
-        settings: of Streamlit, beside :data:`SETTINGS`.
+        hosts: allowed values of Host beyond this machine's own names, as ``name:port`` in lower
+            case.
+        settings: more settings of Streamlit than :data:`SETTINGS`.
 
     Raises:
         ImportError: Streamlit is not installed, or cannot be guarded.
@@ -85,7 +86,7 @@ def streamlit_app(script: Path, settings: Mapping[str, Any]) -> App:
     except ImportError as error:
         raise ImportError("the page needs Streamlit: pip install 'torchlime[app]'") from error
     try:
-        import uvicorn  # noqa: F401, it has to be there
+        import uvicorn  # noqa: F401, it must be installed
         from streamlit.starlette import App as Streamlit
     except ImportError as error:
         raise ImportError(
@@ -94,7 +95,7 @@ def streamlit_app(script: Path, settings: Mapping[str, Any]) -> App:
             "pip install --upgrade 'torchlime[app]'"
         ) from error
     for name, value in settings.items():
-        config.set_option(name, value)  # not public; so the public one looks
+        config.set_option(name, value)  # not public, so the result is checked
         if streamlit.get_option(name) != value:
             raise ImportError(f"Streamlit {streamlit.__version__} did not take {name} = {value}")
     app: App = Streamlit(script)
@@ -111,11 +112,11 @@ def run(app: App, link: socket.socket) -> None:
 
     server = uvicorn.Server(_configuration(app))
 
-    def stop(*_: object) -> None:  # uvicorn's own, while it runs; then it repeats the signal
+    def stop(*_: object) -> None:  # while uvicorn runs, its own handler acts, then repeats it
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)  # for good: no second signal tears down what threads use
+        signal.signal(number, stop)  # permanent: a second signal must not end threads
     server.run(sockets=[link])
     if not server.started:
         raise OSError("the page's server could not be started")
@@ -130,7 +131,7 @@ def _configuration(app: App) -> Any:
         app,
         ws=newest if newest in WS_PROTOCOLS else "auto",
         lifespan="on",
-        proxy_headers=False,  # nobody else says who asks
+        proxy_headers=False,  # no proxy may say who asks
         server_header=False,
         access_log=False,
         log_level="warning",

@@ -1,8 +1,8 @@
 """Work: what is being computed in the threads of a server, so that a stop can wait for it.
 
-Python ends while its daemon threads run on. A thread that then comes back from C++ is ended in the
-middle of it, which C++ answers with "terminate called without an active exception". So a stop first
-ends the work: no new work begins, what runs is told at its next step, and is waited for.
+Python ends while its daemon threads still run. A thread that then returns from C++ is ended there,
+and C++ answers with "terminate called without an active exception". So a stop ends the work first:
+no new work begins, running work is told at its next step, and the stop waits for it.
 """
 
 import threading
@@ -30,7 +30,7 @@ class Work:
         """A piece of work, which a stop waits for.
 
         Raises:
-            Stopping: it may not begin any more.
+            Stopping: no work may begin any more.
         """
         with self._changed:
             self.step()
@@ -43,16 +43,16 @@ class Work:
                 self._changed.notify_all()
 
     def step(self) -> None:
-        """To be called between two steps of a piece of work.
+        """Call this between two steps of a piece of work.
 
         Raises:
-            Stopping: it is not to go on.
+            Stopping: the work must not go on.
         """
         if self._stopping:
             raise Stopping
 
     def stepping(self, progress: Callable[[int, int], object] | None) -> Callable[[int, int], None]:
-        """``progress``, which checks at each call whether to go on."""
+        """``progress`` with a check at each call whether to go on."""
 
         def step(done: int, total: int) -> None:
             self.step()
@@ -62,7 +62,7 @@ class Work:
         return step
 
     def stop(self, seconds: float) -> bool:
-        """Let no work begin, and wait for what runs; False where some still runs after that."""
+        """Let no work begin, and wait for running work; False if some still runs after that."""
         with self._changed:
             self._stopping = True
             return self._changed.wait_for(lambda: self._running == 0, seconds)
