@@ -398,7 +398,7 @@ def run(images=IMAGES, targets=None, model=None, settings=None, **arguments):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: run([[1]]), TypeError, r"no image \[H,W,C\]|got int"),
+        (lambda: run([[1]]), TypeError, "arrays or PIL images, got list"),
         (lambda: run((IMAGES * 255).byte()), TypeError, "point .*got torch.uint8; .*/ 255"),
         (lambda: run(IMAGES[0]), ValueError, r"\[3, 16, 16\]; add the batch axis: images\[None\]"),
         (lambda: run(IMAGES[None]), ValueError, r"must have shape \[B,C,H,W\], got \[1, 2, 3, 16"),
