@@ -12,6 +12,7 @@ from torchlime._labelmap import Segments
 from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.label_maps import ids_and_columns
 from torchlime.compat.scikit_image import SegmentationAlgorithm
+from torchlime.models import reading
 from torchlime.segments import FastSlic, Grid, Reduced, Slic
 
 PLAUSIBLE_CHANNELS = 4
@@ -37,7 +38,7 @@ def _as_photo(image: Any) -> Array:
     if isinstance(image, Tensor):
         image = to_numpy(_channels_last(image) if image.ndim == 3 else image)
     elif hasattr(image, "getbands"):  # PIL
-        if (pages := getattr(image, "n_frames", 1)) > 1:
+        if (pages := _pages(image)) > 1:
             raise ValueError(
                 f"image has {pages} pages; pass one of them: image.seek(page), then image.copy()"
             )
@@ -68,6 +69,18 @@ def _channels_last(image: Tensor) -> Tensor:
             "or an array [H,W,C]"
         )
     return image.movedim(0, -1)
+
+
+def _pages(image: Any) -> int:
+    """How many pages a PIL image has of which one would have to be chosen, as models.read_photo
+    counts them: frames of an animation, and previews, are none. The current frame stays."""
+    if getattr(image, "n_frames", 1) == 1 or image.format in reading._FIRST_IS_MEANT:
+        return 1
+    here = image.tell()
+    try:
+        return len(reading._pages(image, None))
+    finally:
+        image.seek(here)
 
 
 def _looks_swapped(pixels: int, channels: int) -> bool:
