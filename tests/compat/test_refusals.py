@@ -74,6 +74,20 @@ def test_shapes_that_may_be_channels_last_are_taken_so(shape):
     assert recorder.batches[0].shape[1:] == shape
 
 
+@pytest.mark.parametrize("shape", [(2, 24, 24), (6, 64, 64), (12, 17, 17), (6, 32, 48)])
+def test_any_few_channels_on_the_wrong_side(shape):
+    first = np.random.RandomState(0).rand(*shape)
+    with pytest.raises(ValueError, match=r"channel-first: pass np.moveaxis\(image, 0, -1\)"):
+        run(first)
+    last = np.moveaxis(first, 0, -1)
+    with pytest.raises(ValueError, match=r"channel-last: pass image.movedim\(-1, 0\)"):
+        run(torch.from_numpy(last.copy()))
+    for remedy in (last, torch.from_numpy(first)):
+        recorder = Recorder()
+        run(remedy, recorder)
+        assert recorder.batches[0].shape[1:] == last.shape
+
+
 def test_a_low_image_of_many_bands_says_so_by_a_tensor():
     bands = np.random.RandomState(0).rand(1, 40, 12)
     with pytest.raises(ValueError, match="channel-first"):

@@ -16,6 +16,7 @@ from torchlime.models import reading
 from torchlime.segments import FastSlic, Grid, Reduced, Slic
 
 PLAUSIBLE_CHANNELS = 4
+MOST_BANDS = 16  # of an image that may be taken for one of so many pixels a side
 
 
 def as_photos(image: Any) -> tuple[list[Array], bool]:
@@ -46,7 +47,7 @@ def _as_photo(image: Any) -> Array:
         image = np.array(image if grey or image.mode == "RGB" else image.convert("RGB"))
     else:
         image = image if isinstance(image, np.ndarray) else np.asarray(image)
-        if image.ndim == 3 and _looks_swapped(image.shape[0], image.shape[2]):
+        if image.ndim == 3 and _looks_swapped(*image.shape):
             raise ValueError(
                 f"image {list(image.shape)} looks channel-first: pass "
                 "np.moveaxis(image, 0, -1), or a tensor [C,H,W]"
@@ -63,7 +64,7 @@ def _as_photo(image: Any) -> Array:
 
 def _channels_last(image: Tensor) -> Tensor:
     """[C,H,W] → [H,W,C]."""
-    if _looks_swapped(image.shape[2], image.shape[0]):
+    if _looks_swapped(image.shape[2], image.shape[1], image.shape[0]):
         raise ValueError(
             f"the tensor {list(image.shape)} looks channel-last: pass image.movedim(-1, 0), "
             "or an array [H,W,C]"
@@ -83,13 +84,21 @@ def _pages(image: Any) -> int:
         image.seek(here)
 
 
-def _looks_swapped(pixels: int, channels: int) -> bool:
+def _looks_swapped(pixels: int, others: int, channels: int) -> bool:
     """Whether what should be a count of pixels and the count of channels look exchanged.
 
     An image may have any number of channels, or be a few pixels high. Both at once it is
-    not, unless somebody says so: by a tensor for an array, by an array for a tensor.
+    not, unless somebody says so: by a tensor for an array, by an array for a tensor. Patches of
+    many bands, such as [11,11,200], are a few pixels wide too.
+
+    Args:
+        pixels, channels: the two counts.
+        others: pixels of the side between them.
     """
-    return pixels in (1, 3, PLAUSIBLE_CHANNELS) and channels > PLAUSIBLE_CHANNELS
+    if pixels in (1, 3, PLAUSIBLE_CHANNELS):
+        return channels > PLAUSIBLE_CHANNELS
+    large = others == channels or min(others, channels) >= 4 * pixels
+    return pixels <= MOST_BANDS < channels and large
 
 
 def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
