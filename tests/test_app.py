@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -406,6 +407,9 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
         (["--allow-host", "*"], "is not a name"),
         (["--allow-host", ""], "is not a name"),
+        (["--max-seconds", "0"], "--max-seconds: 0 is no finite number above 0"),
+        (["--max-memory", ""], "--max-memory: it needs a value"),
+        (["--max-pixels", "x"], "--max-pixels:"),
         (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),
     ],
 )
@@ -523,6 +527,19 @@ def test_a_bad_upload_is_answered_with_a_sentence(page, content, why):
     assert why in at.error[0].value
     assert at.error[0].value.startswith("`![a](b).png` ")
     assert any("sees" in text for text in texts(send(at)))  # and then another one
+
+
+def test_the_flags_that_a_sentence_names_are_there(page, monkeypatch, tmp_path):
+    at = send(page("--max-pixels=1000"))
+    assert "more than the 1000 that are allowed" in at.error[0].value.replace("\\", "")
+    called = []
+    monkeypatch.setattr(run, "run", lambda app, link: called.append(sys.argv[1:]))
+    monkeypatch.setattr(run, "leave", lambda: None)
+    arguments = ["--max-seconds", "3", "--max-pixels", "1000", "--max-memory", "64"]
+    assert cli.main(["app", *arguments]) == 0
+    assert called == [["--max-seconds=3", "--max-pixels=1000", "--max-memory=64"]]
+    for flag in re.findall(r"--[a-z-]+", at.error[0].value.replace("\\", "")):
+        assert flag in arguments
 
 
 def test_the_best_classes_are_bars_and_any_class_can_be_chosen(page):

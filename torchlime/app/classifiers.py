@@ -9,7 +9,8 @@ import torch
 
 from torchlime import models
 from torchlime.app.photos import Photo, Prepared, prepare
-from torchlime.models import Classifier
+from torchlime.cli.serving import LIMITS
+from torchlime.models import Classifier, Limits
 from torchlime.server import WORK
 
 SECONDS_BETWEEN = 0.2  # two calls while somebody waits
@@ -21,11 +22,15 @@ class Models:
     Args:
         allowed: names, as :func:`torchlime.models.load` takes them, with their weights.
         device: where they go.
+        limits: of decoding a photo for them.
     """
 
-    def __init__(self, allowed: Mapping[str, str | None], device: str = "cpu") -> None:
+    def __init__(
+        self, allowed: Mapping[str, str | None], device: str = "cpu", limits: Limits = LIMITS
+    ) -> None:
         self.weights = dict(allowed)
         self.device = device
+        self.limits = limits
         self._loaded: dict[str, Classifier] = {}
         self._loading = threading.Lock()  # may take a download: those loaded do not wait for it
         self._using = threading.Lock()  # one for all: they share the processor and its memory
@@ -68,7 +73,7 @@ class Models:
 
 def prepared(known: Models, model: str, photo: Photo) -> Prepared:
     """A photo for a model; raises what ``models.load`` and :func:`prepare` raise."""
-    return prepare(known.loaded(model), photo)
+    return prepare(known.loaded(model), photo, known.limits)
 
 
 @dataclass(frozen=True)

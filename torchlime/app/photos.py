@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from torchlime import models, plot
+from torchlime.cli.serving import LIMITS
 from torchlime.models import Classifier, Limits
 from torchlime.server import WORK
 
@@ -26,7 +27,6 @@ FORMATS = {  # what may be uploaded; Pillow reads others too, some by running ot
     "WEBP": ("webp",),
 }
 MAX_SIDE = 1000  # pixels of a picture
-LIMITS = Limits(seconds=10)  # somebody waits, and others may wait behind them
 
 
 class Photo(NamedTuple):
