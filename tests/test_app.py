@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from torchlime.app import classifiers, explaining, photos, words
 from torchlime.app.classifiers import Models, prepared
 from torchlime.app.explained import png
 from torchlime.app.explaining import explain, explainer_with
+from torchlime.models import Decoder, decoding
 from torchlime.segments import Reduced, Slic
 from torchlime.server import run
 from torchlime.server.guard import local_hosts
@@ -105,19 +107,8 @@ def test_what_is_no_photo_is_refused_in_a_sentence_that_names_it(content, why):
     assert str(caught.value).startswith("my holiday.png")
 
 
-def test_few_photos_are_decoded_at_once_and_a_bad_one_frees_its_place(known, monkeypatch):
-    inside, most, decode = [], [], photos._decoded
-
-    def counted(photo):
-        inside.append(photo)
-        most.append(len(inside))
-        try:
-            threading.Event().wait(0.01)
-            return decode(photo)
-        finally:
-            inside.pop()
-
-    monkeypatch.setattr(photos, "_decoded", counted)
+def send_all(*contents):
+    """What becomes of uploads that are sent at once: a shape, or a sentence."""
 
     def send(content):
         try:
@@ -125,12 +116,70 @@ def test_few_photos_are_decoded_at_once_and_a_bad_one_frees_its_place(known, mon
         except ValueError as error:
             return str(error)
 
-    contents = [file_of(picture()), bomb(60_000, 60_000), b"hello"] * 4
-    results = together(*(lambda content=content: send(content) for content in contents))
-    assert max(most) == photos.AT_ONCE
-    assert results[::3] == [(3, 40, 60)] * 4
+    return together(*(lambda content=content: send(content) for content in contents))
+
+
+@pytest.mark.skipif(not decoding.POSSIBLE, reason="needs processes of Unix")
+def test_few_costly_photos_are_decoded_at_once_and_a_bad_one_frees_its_place(monkeypatch):
+    inside, most, read = [], [], Decoder.read
+
+    def counted(decoder, photo, *arguments, **settings):
+        inside.append(photo)
+        most.append(len(inside))
+        try:
+            threading.Event().wait(0.01)
+            return read(decoder, photo, *arguments, **settings)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(Decoder, "read", counted)
+    monkeypatch.setattr(decoding, "AT_ONCE", threading.BoundedSemaphore(2))
+    contents = [file_of(picture(), "GIF"), bomb(60_000, 60_000), b"hello"] * 3
+    results = send_all(*contents)
+    assert max(most) == 2
+    assert results[::3] == [(3, 40, 60)] * 3
     assert all("too large" in one for one in results[1::3])
     assert all("not an image that Pillow" in one for one in results[2::3])
+
+
+@pytest.mark.skipif(not decoding.POSSIBLE, reason="needs processes of Unix")
+def test_an_ordinary_photo_waits_for_no_costly_one(monkeypatch):
+    begun, over, finish = threading.Semaphore(0), [], threading.Event()
+
+    def endless(*_, **__):
+        begun.release()
+        finish.wait(10)
+        over.append(True)
+        raise ValueError("it takes too long")
+
+    monkeypatch.setattr(Decoder, "read", endless)
+    monkeypatch.setattr(decoding, "AT_ONCE", threading.BoundedSemaphore(2))
+    bombs = threading.Thread(target=send_all, args=[file_of(picture(), "GIF")] * 3)
+    bombs.start()
+    assert begun.acquire(timeout=60)
+    assert begun.acquire(timeout=60)  # and the third waits for its place
+    for kind in ("JPEG", "PNG", "WEBP"):
+        assert upload(file_of(picture(size=(640, 480)), kind)).image.shape[1:] == (480, 640)
+    assert not over
+    finish.set()
+    bombs.join()
+    assert len(over) == 3
+
+
+def test_nobody_waits_long_for_a_costly_photo(monkeypatch):
+    seen, read = [], models.read_photo_within
+
+    def watched(photo, limits, **settings):
+        seen.append(limits)
+        return read(photo, limits, **settings)
+
+    monkeypatch.setattr(models, "read_photo_within", watched)
+    upload(file_of(picture(), "GIF"))
+    assert seen[0].seconds <= models.Limits().seconds / 2
+    with pytest.raises(ValueError, match="60×40 pixels are more than the 1000"):
+        photos.prepare(
+            tiny.uncropped(), photos.sent(file_of(picture()), "a.png"), models.Limits(pixels=1000)
+        )
 
 
 # ---- Models and explanations --------------------------------------------------------------------
@@ -358,6 +407,9 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
         (["--allow-host", "*"], "is not a name"),
         (["--allow-host", ""], "is not a name"),
+        (["--max-seconds", "0"], "--max-seconds: 0 is no finite number above 0"),
+        (["--max-memory", ""], "--max-memory: it needs a value"),
+        (["--max-pixels", "x"], "--max-pixels:"),
         (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),
     ],
 )
@@ -475,6 +527,19 @@ def test_a_bad_upload_is_answered_with_a_sentence(page, content, why):
     assert why in at.error[0].value
     assert at.error[0].value.startswith("`![a](b).png` ")
     assert any("sees" in text for text in texts(send(at)))  # and then another one
+
+
+def test_the_flags_that_a_sentence_names_are_there(page, monkeypatch, tmp_path):
+    at = send(page("--max-pixels=1000"))
+    assert "more than the 1000 that are allowed" in at.error[0].value.replace("\\", "")
+    called = []
+    monkeypatch.setattr(run, "run", lambda app, link: called.append(sys.argv[1:]))
+    monkeypatch.setattr(run, "leave", lambda: None)
+    arguments = ["--max-seconds", "3", "--max-pixels", "1000", "--max-memory", "64"]
+    assert cli.main(["app", *arguments]) == 0
+    assert called == [["--max-seconds=3", "--max-pixels=1000", "--max-memory=64"]]
+    for flag in re.findall(r"--[a-z-]+", at.error[0].value.replace("\\", "")):
+        assert flag in arguments
 
 
 def test_the_best_classes_are_bars_and_any_class_can_be_chosen(page):

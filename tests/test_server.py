@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import types
 
 import pytest
@@ -239,6 +240,18 @@ def test_a_stop_does_not_wait_for_ever():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_in_the_middle_of_an_explanation_is_plain(number, tmp_path):
     with Server(tmp_path, "--model", HEAVY) as server, explaining(server):
+        code, said = server.stop(number)
+    assert code == 0
+    assert said == f"The page is at {server.address} (stop it with Ctrl+C)\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_is_as_plain_as_one(number, tmp_path):
+    with Server(tmp_path, "--model", HEAVY) as server, explaining(server):
+        server.process.send_signal(number)
+        for pause in (0.02, 0.1, 0.1):  # at whatever the stop is then
+            time.sleep(pause)
+            server.process.send_signal(number)
         code, said = server.stop(number)
     assert code == 0
     assert said == f"The page is at {server.address} (stop it with Ctrl+C)\n"

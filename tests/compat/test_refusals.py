@@ -52,13 +52,40 @@ def test_tensors_with_channels_last(channels):
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, 8, 3), (3, 8, 4), (4, 8, 1), (1, 8, 3), (8, 10, 12), (2, 9, 5), (5, 8, 10)]
+    "shape",
+    [
+        (3, 8, 3),
+        (3, 8, 4),
+        (4, 8, 1),
+        (1, 8, 3),
+        (8, 10, 12),
+        (2, 9, 5),
+        (5, 8, 10),
+        (11, 11, 30),
+        (16, 16, 40),
+        (9, 20, 30),
+        (2, 64, 16),
+    ],
 )
 def test_shapes_that_may_be_channels_last_are_taken_so(shape):
     image = np.random.RandomState(0).rand(*shape)
     recorder = Recorder()
     assert run(image, recorder).segments.shape == shape[:2]
     assert recorder.batches[0].shape[1:] == shape
+
+
+@pytest.mark.parametrize("shape", [(2, 24, 24), (6, 64, 64), (12, 17, 17), (6, 32, 48)])
+def test_any_few_channels_on_the_wrong_side(shape):
+    first = np.random.RandomState(0).rand(*shape)
+    with pytest.raises(ValueError, match=r"channel-first: pass np.moveaxis\(image, 0, -1\)"):
+        run(first)
+    last = np.moveaxis(first, 0, -1)
+    with pytest.raises(ValueError, match=r"channel-last: pass image.movedim\(-1, 0\)"):
+        run(torch.from_numpy(last.copy()))
+    for remedy in (last, torch.from_numpy(first)):
+        recorder = Recorder()
+        run(remedy, recorder)
+        assert recorder.batches[0].shape[1:] == last.shape
 
 
 def test_a_low_image_of_many_bands_says_so_by_a_tensor():
@@ -70,13 +97,38 @@ def test_a_low_image_of_many_bands_says_so_by_a_tensor():
     assert recorder.batches[0].shape[1:] == (1, 40, 12)
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
-def test_photos_of_several_pages(kind):
-    """Only the first would be explained."""
+def several(kind):
+    """An opened file of three pictures."""
     pages = [Image.fromarray(picture(np.uint8, seed=i)) for i in range(3)]
     file = io.BytesIO()
     pages[0].save(file, kind, save_all=True, append_images=pages[1:])
+    return Image.open(file)
+
+
+@pytest.mark.parametrize("kind", ["MPO", "GIF", "PNG", "WEBP"])
+def test_photos_whose_first_picture_is_meant(kind):
+    photo = several(kind)
+    assert photo.n_frames == 3
+    expected = np.array(several(kind).convert("RGB"))
+    np.testing.assert_array_equal(run(photo).image, expected)
+    photo.seek(2)  # somebody wants another one
+    expected = np.array(photo.convert("RGB"))
+    np.testing.assert_array_equal(run(photo).image, expected)
+
+
+def test_a_photo_with_a_smaller_copy_has_one_page():
+    pages = [Image.fromarray(picture(np.uint8, seed=i)) for i in range(2)]
+    pages[1].encoderinfo = {"tiffinfo": {254: 1}}  # NewSubfileType
+    file = io.BytesIO()
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
     photo = Image.open(file)
+    assert photo.n_frames == 2
+    np.testing.assert_array_equal(run(photo).image, picture(np.uint8, seed=0))
+
+
+def test_photos_of_several_pages():
+    """Only the first would be explained."""
+    photo = several("TIFF")
     with pytest.raises(ValueError, match="3 pages; pass one of them: image.seek"):
         run(photo)
     photo.seek(2)

@@ -9,7 +9,8 @@ import torch
 
 from torchlime import models
 from torchlime.app.photos import Photo, Prepared, prepare
-from torchlime.models import Classifier
+from torchlime.cli.serving import LIMITS
+from torchlime.models import Classifier, Limits
 from torchlime.server import WORK
 
 SECONDS_BETWEEN = 0.2  # between two calls of ``waiting``
@@ -20,12 +21,16 @@ class Models:
 
     Args:
         allowed: names, as :func:`torchlime.models.load` takes them, with their weights.
-        device: where the classifiers go.
+        device: where they go.
+        limits: of decoding a photo for them.
     """
 
-    def __init__(self, allowed: Mapping[str, str | None], device: str = "cpu") -> None:
+    def __init__(
+        self, allowed: Mapping[str, str | None], device: str = "cpu", limits: Limits = LIMITS
+    ) -> None:
         self.weights = dict(allowed)
         self.device = device
+        self.limits = limits
         self._loaded: dict[str, Classifier] = {}
         self._loading = threading.Lock()  # loading may take a download; loaded models do not wait
         self._using = threading.Lock()  # one lock for all, since they share the processor
@@ -67,8 +72,8 @@ class Models:
 
 
 def prepared(known: Models, model: str, photo: Photo) -> Prepared:
-    """A photo prepared for a model; raises what ``models.load`` and :func:`prepare` raise."""
-    return prepare(known.loaded(model), photo)
+    """A photo for a model; raises what ``models.load`` and :func:`prepare` raise."""
+    return prepare(known.loaded(model), photo, known.limits)
 
 
 @dataclass(frozen=True)

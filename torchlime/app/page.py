@@ -14,21 +14,22 @@ from torchlime.app.explained import Explained
 from torchlime.app.photos import Photo
 from torchlime.app.words import distinct, plain, spelled
 from torchlime.cli.options import OPTIONS
-from torchlime.cli.serving import add_options, allowed_models
+from torchlime.cli.serving import add_options, allowed_models, limits_of
 from torchlime.folders import class_names, photos_in
+from torchlime.models import Limits
 
 PAGES = 32  # explanations of a folder that a session keeps
 # Streamlit leaves 6rem of empty space above a page, and 10rem below.
 _STYLE = "<style>.stMainBlockContainer { padding-top: 2rem; padding-bottom: 2rem; }</style>"
 
 
-def show(allowed: dict[str, str | None], folder: str | None) -> None:
+def show(allowed: dict[str, str | None], folder: str | None, limits: Limits) -> None:
     """The whole page."""
     st.set_page_config(page_title="torchlime", layout="wide")
     st.html(_STYLE)
     st.header("torchlime", anchor=False)
     st.caption("Which parts of a photo made the network say that?")
-    known = _models(tuple(allowed.items()))
+    known = _models(tuple(allowed.items()), limits)
     model = st.selectbox("Model", known.names, format_func=spelled)
     panels.stopped()
     if folder is None:
@@ -42,9 +43,9 @@ def show(allowed: dict[str, str | None], folder: str | None) -> None:
 
 
 @st.cache_resource(show_spinner=False)
-def _models(allowed: tuple[tuple[str, str | None], ...]) -> Models:
-    """One object for all who look at the page."""
-    return Models(dict(allowed), OPTIONS["device"].read("auto"))
+def _models(allowed: tuple[tuple[str, str | None], ...], limits: Limits) -> Models:
+    """One for all who look at the page."""
+    return Models(dict(allowed), OPTIONS["device"].read("auto"), limits)
 
 
 # ---- A photo -------------------------------------------------------------------------------------
@@ -167,4 +168,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     add_options(parser)
     arguments = parser.parse_args()
-    show(allowed_models(arguments.model), arguments.folder)
+    show(allowed_models(arguments.model), arguments.folder, limits_of(arguments))

@@ -1,17 +1,18 @@
 """Photos: turns a file into the pixels that a network sees, and a picture to show.
 
-Several people may send photos that are costly to decode. So all photos are decoded in one place, a
-few at once. Only a photo's pixels and a small picture are kept.
+Several people may send what is costly to decode. So all of it is decoded in one place: what is
+surely cheap at once, of the rest a few photos at a time (``models.read_photo_within``). Nobody
+keeps more of a photo than its pixels and a small picture.
 """
 
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 from torchlime import models, plot
-from torchlime.models import Classifier
+from torchlime.cli.serving import LIMITS
+from torchlime.models import Classifier, Limits
 from torchlime.server import WORK
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ FORMATS = {  # what may be uploaded; Pillow reads others too, some by running ot
     "WEBP": ("webp",),
 }
 MAX_SIDE = 1000  # pixels of a picture
-AT_ONCE = 2  # photos are decoded; the others wait
-_SLOTS = threading.BoundedSemaphore(AT_ONCE)
 
 
 class Photo(NamedTuple):
@@ -77,8 +76,8 @@ class Prepared(NamedTuple):
     code: str
 
 
-def prepare(classifier: Classifier, photo: Photo) -> Prepared:
-    """Decode a photo and cut it for a classifier; waits while others do so.
+def prepare(classifier: Classifier, photo: Photo, limits: Limits = LIMITS) -> Prepared:
+    """Decode a photo and cut it for a classifier; a costly one waits for other costly ones.
 
     Raises:
         ValueError: it was sent in none of :data:`FORMATS`, is damaged, or takes more than is
@@ -87,16 +86,16 @@ def prepare(classifier: Classifier, photo: Photo) -> Prepared:
     """
     from torchvision.transforms.functional import pil_to_tensor
 
-    with _SLOTS, WORK.one():
-        image = _decoded(photo)
+    with WORK.one():
+        image = _decoded(photo, limits)
         pixels = classifier.preprocess(image)
         box = classifier.crop_box(image.size)
         shown, placed = plot.resized(pil_to_tensor(image), box, tuple(pixels.shape[2:]), MAX_SIDE)
     return Prepared(pixels, shown, placed, photo.name, photo.code)
 
 
-def _decoded(photo: Photo) -> "Image.Image":
-    """An upright RGB photo; only this function of the page decodes anything."""
+def _decoded(photo: Photo, limits: Limits) -> "Image.Image":
+    """An upright RGB photo; the one place where the page decodes anything."""
     if isinstance(photo.file, Path):
-        return models.read_photo_within(photo.file)
-    return models.read_photo_within(photo.file, name=photo.name, formats=list(FORMATS))
+        return models.read_photo_within(photo.file, limits)
+    return models.read_photo_within(photo.file, limits, name=photo.name, formats=list(FORMATS))

@@ -4,15 +4,21 @@ import argparse
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torchlime
 from torchlime import server
+from torchlime.cli import options
 from torchlime.cli.meanings import UsageError, nearest
 from torchlime.cli.options import OPTIONS
+from torchlime.models.limits import Limits
 
 MODELS = ("efficientnet_lite0", "resnet18", "resnet34", "inception_v3")
 MAX_UPLOAD = 20  # MB
+LIMITS = Limits(seconds=10)  # somebody waits, and others may wait behind them
+_OF_LIMITS = {name: OPTIONS[name] for name in ("max-seconds", "max-pixels", "max-memory")}
+_OF_LIMITS["max-seconds"] = replace(_OF_LIMITS["max-seconds"], default=LIMITS.seconds)
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")  # a name, IPv4 or [IPv6]
 
 
@@ -31,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "address line, such as localhost:9000 for a tunnel; repeatable (always: this machine's "
         "own names, 127.0.0.1, localhost and [::1], with the port)",
     )  # fmt: skip
+    options.add_options(parser, _OF_LIMITS)
 
 
 def allowed_models(asked: Iterable[str]) -> dict[str, str | None]:
@@ -47,18 +54,43 @@ def allowed_models(asked: Iterable[str]) -> dict[str, str | None]:
     return allowed
 
 
+def limits_of(arguments: argparse.Namespace) -> Limits:
+    """What decoding a photo for the page may take.
+
+    Raises:
+        UsageError: a flag's value is nothing that can be.
+    """
+    values = []
+    for name, option in _OF_LIMITS.items():
+        try:
+            values.append(option.read(_given(arguments, name) or str(option.default)))
+        except ValueError as error:
+            raise UsageError(f"--{name}: {error}") from error
+    return Limits(*values)
+
+
+def _given(arguments: argparse.Namespace, name: str) -> str | None:
+    word: str | None = getattr(arguments, name.replace("-", "_"), None)
+    if word is not None and not word.strip():
+        raise ValueError("it needs a value, and got an empty one")
+    return word
+
+
 def serve(arguments: argparse.Namespace) -> None:
     """Start the page, and end the process when the page is stopped.
 
     Raises:
         ImportError: Streamlit is not installed, or too old.
         OSError: the server could not be started.
-        UsageError: there is no such folder or model, or a port or name is not valid.
+        UsageError: there is no such folder or model, or it is no port, name or limit.
     """
     _check(arguments)
     for_page = [f"--model={model}" for model in arguments.model]
     if arguments.folder is not None:
         for_page.append(f"--folder={os.path.abspath(arguments.folder)}")
+    for_page += [
+        f"--{name}={_given(arguments, name)}" for name in _OF_LIMITS if _given(arguments, name)
+    ]
     server.serve(
         Path(torchlime.__file__).parent / "app" / "page.py",
         for_page,
@@ -71,6 +103,7 @@ def serve(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     from torchlime import models
 
+    limits_of(arguments)
     folder = arguments.folder
     if folder is not None and not (folder.strip() and Path(folder).is_dir()):
         raise UsageError(f"--folder: there is no folder {folder or repr(folder)}")

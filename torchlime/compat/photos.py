@@ -12,9 +12,11 @@ from torchlime._labelmap import Segments
 from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.label_maps import ids_and_columns
 from torchlime.compat.scikit_image import SegmentationAlgorithm
+from torchlime.models import reading
 from torchlime.segments import FastSlic, Grid, Reduced, Slic
 
 PLAUSIBLE_CHANNELS = 4
+MOST_BANDS = 16  # of an image that may be taken for one of so many pixels a side
 
 
 def as_photos(image: Any) -> tuple[list[Array], bool]:
@@ -37,7 +39,7 @@ def _as_photo(image: Any) -> Array:
     if isinstance(image, Tensor):
         image = to_numpy(_channels_last(image) if image.ndim == 3 else image)
     elif hasattr(image, "getbands"):  # PIL
-        if (pages := getattr(image, "n_frames", 1)) > 1:
+        if (pages := _pages(image)) > 1:
             raise ValueError(
                 f"image has {pages} pages; pass one of them: image.seek(page), then image.copy()"
             )
@@ -45,7 +47,7 @@ def _as_photo(image: Any) -> Array:
         image = np.array(image if grey or image.mode == "RGB" else image.convert("RGB"))
     else:
         image = image if isinstance(image, np.ndarray) else np.asarray(image)
-        if image.ndim == 3 and _looks_swapped(image.shape[0], image.shape[2]):
+        if image.ndim == 3 and _looks_swapped(*image.shape):
             raise ValueError(
                 f"image {list(image.shape)} looks channel-first: pass "
                 "np.moveaxis(image, 0, -1), or a tensor [C,H,W]"
@@ -62,7 +64,7 @@ def _as_photo(image: Any) -> Array:
 
 def _channels_last(image: Tensor) -> Tensor:
     """[C,H,W] → [H,W,C]."""
-    if _looks_swapped(image.shape[2], image.shape[0]):
+    if _looks_swapped(image.shape[2], image.shape[1], image.shape[0]):
         raise ValueError(
             f"the tensor {list(image.shape)} looks channel-last: pass image.movedim(-1, 0), "
             "or an array [H,W,C]"
@@ -70,14 +72,33 @@ def _channels_last(image: Tensor) -> Tensor:
     return image.movedim(0, -1)
 
 
-def _looks_swapped(pixels: int, channels: int) -> bool:
-    """Whether the count of pixels and the count of channels look exchanged.
+def _pages(image: Any) -> int:
+    """How many pages a PIL image has of which one would have to be chosen, as models.read_photo
+    counts them: frames of an animation, and previews, are none. The current frame stays."""
+    if getattr(image, "n_frames", 1) == 1 or image.format in reading._FIRST_IS_MEANT:
+        return 1
+    here = image.tell()
+    try:
+        return len(reading._pages(image, None))
+    finally:
+        image.seek(here)
 
-    An image may have many channels, or be a few pixels high. An image that seems to have both is
-    refused. A caller who means it passes a tensor instead of an array, or an array instead of a
-    tensor.
+
+def _looks_swapped(pixels: int, others: int, channels: int) -> bool:
+    """Whether what should be a count of pixels and the count of channels look exchanged.
+
+    An image may have any number of channels, or be a few pixels high. Both at once it is
+    not, unless somebody says so: by a tensor for an array, by an array for a tensor. Patches of
+    many bands, such as [11,11,200], are a few pixels wide too.
+
+    Args:
+        pixels, channels: the two counts.
+        others: pixels of the side between them.
     """
-    return pixels in (1, 3, PLAUSIBLE_CHANNELS) and channels > PLAUSIBLE_CHANNELS
+    if pixels in (1, 3, PLAUSIBLE_CHANNELS):
+        return channels > PLAUSIBLE_CHANNELS
+    large = others == channels or min(others, channels) >= 4 * pixels
+    return pixels <= MOST_BANDS < channels and large
 
 
 def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 from torchlime.server.guard import App, Guard, local_hosts
@@ -110,13 +111,13 @@ def run(app: App, link: socket.socket) -> None:
     """
     import uvicorn
 
-    server = uvicorn.Server(_configuration(app))
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.should_exit = True  # uvicorn's own breaks off at a second signal, with a traceback
 
-    def stop(*_: object) -> None:  # while uvicorn runs, its own handler acts, then repeats it
-        server.should_exit = True
-
+    server = Server(_configuration(app))
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)  # permanent: a second signal must not end threads
+        signal.signal(number, server.handle_exit)  # for good: none tears down what threads use
     server.run(sockets=[link])
     if not server.started:
         raise OSError("the page's server could not be started")
