@@ -270,6 +270,7 @@ def _start(rank, worker, folder):
         timeout=datetime.timedelta(seconds=60),
     )  # fmt: skip
     worker(rank, Path(folder))
+    torch.distributed.barrier()  # else a rank that is done closes its sockets under the other
     torch.distributed.destroy_process_group()
 
 
@@ -562,7 +563,7 @@ class Tuple(Net):
         (lambda x, y: EXPLAINER.explain(Tuple(), x, y), TypeError, "got tuple; wrap it"),
         (lambda x, y: logged(x, y).step(Tuple(), 0), TypeError, "got tuple; wrap it"),
         (lambda x, y: logged(x, y.to("meta")), ValueError, "targets is on meta"),
-        (lambda x, y: logged(x, ["a"] * len(x)), TypeError, "targets must be None, an int or an int"),
+        (lambda x, y: logged(x, ["a"] * 3), TypeError, "targets must be None, an int or an int"),
         (lambda x, y: logged(x[0], y), ValueError, "add the batch axis"),
         (lambda x, y: logged(x, y, sink=3), TypeError, "sink must be a folder, .* got int"),
         (lambda x, y: logged(x, y, every=0), ValueError, "every must be at least 1"),

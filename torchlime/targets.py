@@ -11,7 +11,7 @@ Convention:
     number of that input, on the device of the inputs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,8 +20,8 @@ from torch import Tensor
 
 from torchlime._checks import FLOATS, check_count, check_targets
 from torchlime._inputs import Array, as_targets
+from torchlime.strategies import Reference
 
-Reference = Mapping[str, Tensor]
 # Anything that scores_of() takes; Scores objects are callable too.
 Listed = Sequence[int] | Sequence[Sequence[int]]
 Targets = int | Tensor | Array | Listed | Callable[..., Tensor] | Literal["all"] | None
