@@ -43,11 +43,13 @@ JOB_OPTIONS = {
 _SWITCHES = {
     "any-class": "explain the best class of each photo where the model has no category LABEL",
     "pictures": "draw the overlays too, as PNG files",
-    "overwrite": "begin anew; what is in the folder is kept until the first new rows are there",
+    "overwrite":
+        "begin anew; what is in the folder is kept until the run is complete; one that was "
+        "stopped goes on without --overwrite",
     "retry": "try again the photos that failed",
     "repair": "set damaged files of the results aside, and do their photos again",
     "strict": "exit with 1 if any of the photos failed",
-}
+}  # fmt: skip
 
 
 _OF_A_RUN = ("any_class", "pictures", "overwrite", "retry", "repair")
@@ -103,7 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
                 say=lambda sentence: print(sentence, flush=True),
             )
         except KeyboardInterrupt:
-            print("torchlime: stopped; the same command goes on from here", file=sys.stderr)
+            without = " without --overwrite" * arguments.overwrite
+            print(
+                f"torchlime: stopped; the same command{without} goes on from here", file=sys.stderr
+            )
             raise
         finally:
             meter.close()

@@ -83,7 +83,8 @@ def run(
         top: how many of the best classes, where neither says which.
         engine: what takes the photos to the rows, such as :class:`Local` (the default).
         pictures: draw the overlays too, those of earlier runs' rows as well.
-        overwrite: begin anew, whatever there is; it is kept until the first new rows are there.
+        overwrite: begin anew, whatever there is; it is kept until the run is complete. One that
+            was stopped is gone on with by a run with its settings and without ``overwrite``.
         retry: try again those of the photos whose row is an error.
         repair: set damaged files aside, and do their photos again.
         limits: of decoding a photo, in time and memory; None = ``Limits()``.
@@ -142,7 +143,10 @@ def run(
                     counts[row["status"]] += 1
                 if progress is not None:
                     progress(sum(counts.values()), len(missing))
-        if pictures:
+        complete = store.complete()
+        if not complete and say is not None:
+            say("no photo could be explained anew, so that the rows before are kept")
+        if pictures and complete:
             _draw_missing(store, chosen)
         failures = sum(store.status[photo.id] == "error" for photo in chosen)
     return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
