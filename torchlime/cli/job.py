@@ -15,6 +15,7 @@ from torchlime.cli.options import (
     OPTIONS,
     Option,
     add_options,
+    each_meaning,
     explainer_of,
     limits_of,
     meaning_of,
@@ -40,6 +41,7 @@ JOB_OPTIONS = {
         ", of ray those that explain (default: one for each GPU, or for four cores)"),
     "address": Option(None, str, "of a Ray cluster (default: one on this machine alone)"),
 }  # fmt: skip
+_LIMITS = {name: OPTIONS[name] for name in ("max-seconds", "max-pixels", "max-memory")}
 _SWITCHES = {
     "any-class": "explain the best class of each photo where the model has no category LABEL",
     "pictures": "draw the overlays too, as PNG files",
@@ -67,6 +69,7 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     page.add_argument("folder", help="that a job wrote")
     page.add_argument("--out", required=True, help="the page, an .html file")
     page.add_argument("--most", default="50", help="pictures of a class (default: 50)")
+    add_options(page, _LIMITS)
     return [job, page]
 
 
@@ -140,7 +143,8 @@ def report(arguments: argparse.Namespace) -> int:
         most = count(1)(arguments.most)
     except ValueError as error:
         raise UsageError(f"--most: {error}") from error
-    write(arguments.folder, arguments.out, most)
+    limits = limits_of(each_meaning(words_of(vars(arguments), None, _LIMITS), _LIMITS))
+    write(arguments.folder, arguments.out, most, limits)
     print(f"wrote {arguments.out}")
     return 0
 

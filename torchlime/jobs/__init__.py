@@ -147,7 +147,7 @@ def run(
         if not complete and say is not None:
             say("no photo could be explained anew, so that the rows before are kept")
         if pictures and complete:
-            _draw_missing(store, chosen)
+            _draw_missing(store, chosen, work.limits)
         failures = sum(store.status[photo.id] == "error" for photo in chosen)
     return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
 
@@ -208,13 +208,13 @@ def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Gen
         )
 
 
-def _draw_missing(store: Store, photos: Sequence[PhotoFile]) -> None:
+def _draw_missing(store: Store, photos: Sequence[PhotoFile], limits: Limits) -> None:
     """The pictures of rows that have none, from these rows."""
     found = read(store.folder)
     for photo in photos:
         if photo.id in found and not picture_path(store.folder, photo.id).is_file():
             row = found.row(photo.id)
-            picture = overlays(explanation_of(row), photo.path, row["box"])
+            picture = overlays(explanation_of(row), photo.path, row["box"], limits=limits)
             store.draw(photo.id, encoded(picture, "PNG"))
 
 
