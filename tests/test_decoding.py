@@ -130,6 +130,38 @@ def test_a_jpeg_of_more_scans_than_anybody_writes_is_refused_at_once(tmp_path):
     assert models.read_photo_within(many_scans(400, (64, 64))).size == (64, 64)
 
 
+def test_what_lies_behind_a_jpegs_end_or_in_its_segments_is_no_scan(tmp_path):
+    behind = np.random.default_rng(1).bytes(8_000_000)  # such as a motion photo's film
+    assert behind.count(b"\xff\xda") > 50
+    comment = b"\xff\xfe" + struct.pack(">H", 60_002) + b"\xff\xda" * 30_000
+    for progressive, scans in ((False, 1), (True, 10)):
+        plain = saved(noise(), "JPEG", progressive=progressive)
+        assert plain.count(b"\xff\xda") == scans
+        for data in (
+            plain,
+            plain + b"\xff\xda" * 600 + behind,
+            plain[:2] + comment + plain[2:],
+            plain[:-2] + comment + plain[-2:],
+            plain[:-2] + b"\xff" * 1_000_000 + plain[-2:],  # fill bytes
+        ):
+            assert headers.header_of(data) == (90, 60, scans)
+            assert headers.is_cheap(data)
+            (tmp_path / "it.jpg").write_bytes(data)
+            expected = np.asarray(read_photo(tmp_path / "it.jpg"))
+            for photo in (data, tmp_path / "it.jpg"):
+                assert np.array_equal(np.asarray(models.read_photo_within(photo)), expected)
+            with Decoder(Limits()) as decoder:
+                assert decoder.read(tmp_path / "it.jpg", "it").pixels == expected.tobytes()
+
+
+def test_a_jpeg_of_more_markers_than_are_followed_is_not_cheap():
+    data = saved(noise(), "JPEG")
+    assert headers.header_of(data[:2] + b"\xff\xfe\0\2" * 99_000 + data[2:]) == (90, 60, 1)
+    many = data[:2] + b"\xff\xfe\0\2" * 100_000 + data[2:]
+    assert headers.header_of(many) is None
+    assert models.read_photo_within(many).size == (90, 60)
+
+
 def test_memory_is_known_from_the_header_before_it_is_taken():
     with pytest.raises(ValueError, match=r"1×89000000 pixels may take 8487 MiB to decode"):
         models.read_photo_within(long_png())
