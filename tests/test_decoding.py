@@ -42,8 +42,8 @@ def many_scans(copies, size=(1024, 1024)):
 
 
 def slow_jpeg():
-    """A photo that takes a minute to decode."""
-    return many_scans(400, (5000, 5000))
+    """A photo that takes many seconds to decode."""
+    return many_scans(480, (8000, 8000))
 
 
 def long_png(height=89_000_000):
@@ -176,7 +176,7 @@ def test_memory_that_the_header_does_not_tell_is_refused_too():
 
 
 REASONS = {
-    "segv": r"it ends the process that decodes it \(SIGSEGV\)",
+    "segv": r"the process that decodes it crashes \(SIGSEGV\)",
     "exit": r"it ends the process that decodes it \(SystemExit: 3\)",
     "leave": "the process that decodes it ends with code 7",
     "memory": "it takes more than the 2048 MiB of memory",
@@ -215,17 +215,39 @@ def test_a_decoder_loads_no_torch_and_ends_with_its_context(tmp_path):
         decoder.read(b"x", "it")
 
 
+NOT_STARTED = {
+    "import sys; sys.exit(4)": ": it ends with code 4",
+    "import os; os.kill(os.getpid(), 9)": ": it is killed each time (by SIGKILL), as by a system "
+    "that is short of memory",
+    "import os; os.kill(os.getpid(), 11)": ": it crashes (SIGSEGV)",
+    "import time; time.sleep(1000)": " within 0.3 s",
+}
+
+
 def test_a_decoder_that_cannot_start_is_no_photos_fault(monkeypatch, tmp_path):
-    (tmp_path / "none.py").write_text("import sys; sys.exit(4)")
     monkeypatch.setattr(decoding, "_PROGRAM", tmp_path / "none.py")
-    with pytest.raises(models.NoDecoder, match=r"did not start \(.*ends with code 4\)"):
-        models.read_photo_within(FILES["a.tif"]())
-    (tmp_path / "none.py").write_text("import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(models.NoDecoder, match=r"did not start \(.*SIGKILL"):
-        models.read_photo_within(FILES["a.tif"]())
+    for program, reason in NOT_STARTED.items():
+        (tmp_path / "none.py").write_text(program)
+        seconds = 0.3 if "within" in reason else 10.0
+        monkeypatch.setattr(decoding, "_SECONDS_OF_A_START", seconds)
+        with pytest.raises(models.NoDecoder) as raised:
+            models.read_photo_within(FILES["a.tif"](), name="it.tif")
+        assert str(raised.value) == f"a process that decodes photos did not start{reason}"
     monkeypatch.setattr("multiprocessing.spawn.get_executable", lambda: b"/no/python")
-    with pytest.raises(models.NoDecoder, match=r"did not start \(.*No such file"):
+    with pytest.raises(models.NoDecoder, match=r"did not start: .*No such file"):
         models.read_photo_within(FILES["a.tif"]())
+
+
+def test_a_decoder_that_is_killed_once_while_it_starts_is_started_again(monkeypatch, tmp_path):
+    flag = tmp_path / "flag"
+    (tmp_path / "once.py").write_text(
+        f"import os, pathlib, runpy, sys; flag = pathlib.Path({str(flag)!r})\n"
+        "if not flag.exists():\n    flag.touch()\n    os.kill(os.getpid(), 9)\n"
+        f"runpy.run_path({str(decoding._PROGRAM)!r}, run_name='__main__')\n"
+    )
+    monkeypatch.setattr(decoding, "_PROGRAM", tmp_path / "once.py")
+    assert models.read_photo_within(FILES["a.tif"]()).size == (90, 60)
+    assert flag.exists()
 
 
 def test_many_threads_read_at_once():
@@ -234,7 +256,7 @@ def test_many_threads_read_at_once():
 
     def read(number):
         try:
-            found[number] = models.read_photo_within(photos[number], Limits(seconds=3)).size
+            found[number] = models.read_photo_within(photos[number], Limits(seconds=1)).size
         except ValueError as error:
             found[number] = str(error)
 

@@ -28,9 +28,11 @@ Context = Callable[[], contextlib.AbstractContextManager[object]]
 
 POSSIBLE = os.name == "posix"  # elsewhere photos are read in the program itself
 _PROGRAM = Path(__file__).with_name("decoder.py")
-_SECONDS_OF_A_START = 60.0
+_SECONDS_OF_A_START = 10.0
+_NOT_STARTED = "a process that decodes photos did not start"
 _TRIES = 2  # of a photo that ends its decoder, or takes too long
 _TRIES_FROM_OUTSIDE = 4  # of one whose decoder somebody kills, such as an out-of-memory killer
+_PAUSE = 0.2  # seconds before such a try, doubled for the next
 _OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP) if POSSIBLE else ()
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 _ERRORS = ("ValueError", "OSError", "FileNotFoundError", "IsADirectoryError", "ImportError")
@@ -53,17 +55,25 @@ class _Lost(Exception):
     """A decoder ended, or had to be ended.
 
     Args:
-        reason: what to say where that happens each time.
+        reason: what to say of the photo where that happens each time.
         outside: whether the photo is not to blame, so that there are more tries.
-        error: what to raise where that happens each time.
     """
 
-    def __init__(
-        self, reason: str, *, outside: bool = False, error: type[Exception] = ValueError
-    ) -> None:
+    def __init__(self, reason: str, *, outside: bool = False) -> None:
         super().__init__(reason)
         self.outside = outside
-        self.error = error
+
+    def told(self, name: str) -> Exception:
+        """What to raise where that happens each time."""
+        return ValueError(f"{name} cannot be decoded: {self}")
+
+
+class _NotStarted(_Lost):
+    """A decoder ended, or had to be ended, before it got a photo."""
+
+    def told(self, name: str) -> Exception:
+        """What to raise where that happens each time: it is no photo's fault."""
+        return NoDecoder(str(self))
 
 
 class Decoder:
@@ -81,7 +91,7 @@ class Decoder:
         self.geometry = geometry
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> "Decoder":
         return self
@@ -91,7 +101,7 @@ class Decoder:
 
     def stop(self) -> None:
         """End the process, whatever it does; it is started no more. Any thread may call this."""
-        self._closed = True
+        self._closed.set()
         if (process := self._process) is not None:
             _kill(process)
 
@@ -141,7 +151,9 @@ class Decoder:
                 again = alone
                 left -= not error.outside
                 if left == 0 or tries == _TRIES_FROM_OUTSIDE:
-                    raise error.error(f"{name} cannot be decoded: {error}") from error
+                    raise error.told(name) from error
+                if error.outside:
+                    self._closed.wait(_PAUSE * 2 ** (tries - 1))
 
     def _asked(self, message: dict[str, Any], data: bytes) -> Picture:
         """One try."""
@@ -160,7 +172,8 @@ class Decoder:
                 "--max-seconds)"
             ) from None
         except (EOFError, ConnectionError, wire.Nonsense) as error:
-            raise self._loss() from error
+            reason, outside = _ending(self._code())
+            raise _Lost(f"the process that decodes it {reason}", outside=outside) from error
         if picture is None:
             raise self._error(answer)
         return picture
@@ -187,7 +200,7 @@ class Decoder:
         return _Lost(f"it ends the process that decodes it ({kind}: {text})")
 
     def _start(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise NoDecoder("the decoders were stopped")
         link, theirs = socket.socketpair()
         with theirs:
@@ -195,7 +208,7 @@ class Decoder:
                 self._process = _started(theirs)
             except OSError as error:
                 link.close()
-                raise NoDecoder(f"a process that decodes photos did not start ({error})") from error
+                raise NoDecoder(f"{_NOT_STARTED}: {error}") from error
         self._link = link
         settings = {
             "path": sys.path,
@@ -206,38 +219,29 @@ class Decoder:
         try:
             wire.send(link, settings, deadline=deadline)
             wire.receive(link, deadline)
+        except TimeoutError as error:
+            self._end()
+            reason = f"{_NOT_STARTED} within {_SECONDS_OF_A_START:g} s"
+            raise _NotStarted(reason, outside=True) from error
         except (EOFError, OSError, wire.Nonsense) as error:
-            loss = self._loss()
-            reason = f"a process that decodes photos did not start ({loss})"
-            if isinstance(error, TimeoutError) or getattr(loss, "outside", False):
-                raise _Lost(reason, outside=True, error=NoDecoder) from error
-            raise NoDecoder(reason) from error
-        if self._closed:
+            reason, outside = _ending(self._code())
+            failure = _NotStarted(f"{_NOT_STARTED}: it {reason}", outside=outside)
+            raise (failure if outside else failure.told("")) from error
+        if self._closed.is_set():
             self._end()
             raise NoDecoder("the decoders were stopped")
 
-    def _loss(self) -> Exception:
-        """Why the process has gone."""
+    def _code(self) -> int | None:
+        """What the process ended with; it is ended if it did not."""
         process = self._process
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process is not None:
                 process.wait(1)
         code = None if process is None else process.returncode
         self._end()
-        if self._closed:
-            return NoDecoder("the decoders were stopped")
-        if code is None:
-            return _Lost("the process that decodes it answers nonsense")
-        if code >= 0:
-            return _Lost(f"the process that decodes it ends with code {code}")
-        name = signal.Signals(-code).name
-        if -code in _OUTSIDE:
-            return _Lost(
-                f"the process that decodes it is killed each time (by {name}), as by a system that "
-                "is short of memory",
-                outside=True,
-            )
-        return _Lost(f"it ends the process that decodes it ({name})")
+        if self._closed.is_set():
+            raise NoDecoder("the decoders were stopped")
+        return code
 
     def _end(self) -> None:
         process, link = self._process, self._link
@@ -247,6 +251,18 @@ class Decoder:
             process.wait()
         if link is not None:
             link.close()
+
+
+def _ending(code: int | None) -> tuple[str, bool]:
+    """How a process ended (None: not by itself), in words; and whether somebody killed it."""
+    if code is None:
+        return "answers nonsense", False
+    if code >= 0:
+        return f"ends with code {code}", False
+    name = signal.Signals(-code).name
+    if -code in _OUTSIDE:
+        return f"is killed each time (by {name}), as by a system that is short of memory", True
+    return f"crashes ({name})", False
 
 
 def _picture(answer: dict[str, Any], pixels: bytearray) -> Picture:
