@@ -204,6 +204,19 @@ def test_a_photo_that_ends_or_stalls_its_decoder_is_refused_and_no_other(crashin
             assert decoder.read(path, str(path)).size == (90, 60)
 
 
+def test_a_slow_drive_is_no_fault_of_a_photo(crashing, monkeypatch, tmp_path):
+    path = tmp_path / "drive it.jpg"
+    path.write_bytes(FILES["a.jpg"]())
+    with Decoder(Limits(seconds=1)) as decoder:
+        assert decoder.read(path, "it.jpg").size == (90, 60)
+    monkeypatch.setattr(decoding, "_SECONDS_OF_READING", 0.5)
+    reason = r"^it.jpg cannot be decoded: its file was not read within 0.5 s.*--retry\)$"
+    with Decoder(Limits()) as decoder:
+        with pytest.raises(ValueError, match=reason):
+            decoder.read(path, "it.jpg")
+        assert decoder.read(FILES["a.jpg"](), "it.jpg").size == (90, 60)
+
+
 def test_a_decoder_loads_no_torch_and_ends_with_its_context(tmp_path):
     with Decoder(Limits()) as decoder:
         decoder.read(FILES["a.jpg"](), "it")
