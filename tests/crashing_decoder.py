@@ -56,6 +56,16 @@ def main():
         return read(file, name, *arguments, **settings)
 
     reading.read_file = read_file
+    opened, opens = set(), Path.open
+
+    def slowly(path, *arguments, **settings):
+        """The first time, as from a drive that has to start."""
+        if path.name.startswith("drive ") and path not in opened:
+            time.sleep(1.5)
+            opened.add(path)
+        return opens(path, *arguments, **settings)
+
+    Path.open = slowly
     decoder._stub_packages = lambda: None
     decoder.main()
 

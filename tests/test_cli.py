@@ -533,6 +533,15 @@ def test_a_page_and_limits_of_ones_own(capsys):
     assert "may take 17168 MiB to decode, more than the 2048 that" in capsys.readouterr().err
 
 
+def test_a_photo_beyond_pillows_limit_within_ones_own(capsys, monkeypatch):
+    save_photo("it.png", size=(200, 150))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 25_000)
+    monkeypatch.setattr("torchlime.models.headers.is_cheap", lambda data: False)  # read elsewhere
+    assert run("it.png", "--max-pixels", 30_000) == 0
+    assert run("it.png", "--max-pixels", 29_999) == 1
+    assert "200×150 pixels are more than the 29999" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("photo", BAD_PHOTOS)
 def test_bad_photos(capsys, photo):
     make_inputs()

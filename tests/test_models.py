@@ -734,6 +734,15 @@ def test_a_checkpoint_runs_no_code(tmp_path):
     assert not (tmp_path / "sprung").exists()
 
 
+@pytest.mark.parametrize("key", [1, b"0.weight", ("0", "weight"), None])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model"])
+def test_names_that_are_no_text_are_no_state_dict(tmp_path, key, wrapper):
+    state = {**tiny().state_dict(), key: torch.zeros(1)}
+    torch.save({wrapper: state} if wrapper else state, tmp_path / "own.pt")
+    with pytest.raises(ValueError, match=r"own.pt holds no state dict \(a mapping of names"):
+        load(tiny(), tmp_path / "own.pt")
+
+
 def test_checkpoints_that_do_not_fit_say_where(tmp_path):
     def fit(state):
         torch.save(state, tmp_path / "own.pt")

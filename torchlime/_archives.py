@@ -1,19 +1,23 @@
 """Archives: the memory that an .npz file would take, from its headers, before it is inflated."""
 
+import io
 import math
 import os
+import struct
 import zipfile
 from typing import BinaryIO
 
 import numpy as np
 
+from torchlime._errors import first_line
 from torchlime._files import check_file
 
 MOST_BYTES = 2**30
 _MOST_ARRAYS = 1000
+_LONGEST_HEADER = 10_000  # bytes, as in NumPy, which inflates it all before it looks
 _HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
+    (1, 0): (np.lib.format.read_array_header_1_0, struct.Struct("<H")),
+    (2, 0): (np.lib.format.read_array_header_2_0, struct.Struct("<I")),
 }
 
 
@@ -87,10 +91,23 @@ def _header(
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{name} is no .npz file: it uses another compression")
     with archive.open(member) as file:
-        read = _HEADERS.get(np.lib.format.read_magic(file))
-        if read is None:
+        known = _HEADERS.get(np.lib.format.read_magic(file))
+        if known is None:
             raise ValueError(f"{name}: {member.filename} has a header of an unknown version")
-        shape, _, dtype = read(file)
+        read, prefix = known
+        size = file.read(prefix.size)
+        (length,) = prefix.unpack(size)
+        if length > _LONGEST_HEADER:
+            raise ValueError(
+                f"{name}: {member.filename} has a header of {length} bytes, more than the "
+                f"{_LONGEST_HEADER} that NumPy reads"
+            )
+        try:
+            shape, _, dtype = read(io.BytesIO(size + file.read(length)))
+        except Exception as error:  # it is Python's text, which may be anything
+            raise ValueError(
+                f"{name}: {member.filename} has a damaged header: {first_line(error)[:200]}"
+            ) from error
         rest = member.file_size - file.tell()
     if dtype.hasobject:
         raise ValueError(f"{name}: {member.filename} holds objects, which could run code")

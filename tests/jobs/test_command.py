@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.jobs.folder import alive, assert_same_rows, children, good, rows
+from tests.pictures import read_png
 from torchlime import cli, jobs
 from torchlime.cli.job import JOB_OPTIONS, Meter
 from torchlime.cli.options import OPTIONS, meaning_of, words_of
@@ -47,6 +49,28 @@ def test_a_job_and_its_summary(capsys):
     assert capsys.readouterr().out.splitlines()[-1] == (
         "6 explained; 4 were there already; wrote out"
     )
+
+
+def test_limits_of_ones_own_hold_for_every_picture(capsys, monkeypatch):
+    good("photos", 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # of photos of 600
+    monkeypatch.setattr("torchlime.models.headers.is_cheap", lambda data: False)
+    assert job("--strict", "--max-pixels", 600, "--workers", 1) == 0
+    assert job("--pictures", "--max-pixels", 599) == 0
+    drawn = {path: read_png(path).shape for path in Path("out/_pictures").rglob("*.png")}
+    assert set(drawn.values()) != {(3, 20, 30)}  # the coefficients alone
+    for path in drawn:
+        path.unlink()
+    assert job("--pictures", "--max-pixels", 600) == 0
+    assert {read_png(path).shape for path in drawn} == {(3, 20, 30)}
+    pages = []
+    for pixels in (599, 600):
+        command = ["report", "out", "--out", "it.html", "--max-pixels", str(pixels)]
+        assert cli.main(command) == 0
+        pages.append(Path("it.html").read_text().count('width="30" height="20"'))
+    assert pages == [0, 3]
+    assert cli.main(["report", "out", "--out", "it.html", "--max-pixels", "0"]) == 2
+    assert "--max-pixels" in capsys.readouterr().err
 
 
 def test_exit_codes(capsys):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.folder import good, photo, rows, run
+from tests import tiny
+from tests.jobs.folder import SETTINGS, good, photo, rows, run
 from torchlime import cli, jobs
 from torchlime.jobs import parts, report
 from torchlime.jobs.parts import Damaged
@@ -59,11 +60,11 @@ class Watch:
 
 
 @pytest.mark.parametrize("error", [Killed(), OSError(errno.ENOSPC, "No space left on device")])
-def test_overwriting_keeps_what_there_is_until_the_new_rows_stand(tmp_path, monkeypatch, error):
-    root = good(tmp_path / "photos", 2)
+def test_overwriting_keeps_every_row_until_all_new_ones_stand(tmp_path, monkeypatch, error):
+    root = good(tmp_path / "photos", 3)
     settings = {"targets": (1,), "pictures": True, "engine": jobs.Local(workers=0, at_once=1)}
     run(root, tmp_path / "new", **settings)
-    new, at, changes = rows(tmp_path / "new"), 0, None
+    new, at, changes, gone_on = rows(tmp_path / "new"), 0, None, []
     while changes is None or at < changes:
         at += 1
         out = tmp_path / str(at)
@@ -77,20 +78,85 @@ def test_overwriting_keeps_what_there_is_until_the_new_rows_stand(tmp_path, monk
             except (Killed, OSError):
                 pass
         kept = rows(out)
-        assert kept == old or {i: new[i]["targets"] for i in kept} == {i: [1] for i in kept}
-        assert kept
-        begun = record_of(out).settings["targets"] == "1"
-        assert begun == (kept != old)
-        if not begun:
-            run(root, out, targets=(0,), pictures=True)
+        assert kept == old or (kept.keys(), {r["targets"][0] for r in kept.values()}) == (
+            new.keys(), {1},
+        )  # fmt: skip
+        begun = (out / "_next/_job.json").exists()
+        if kept == old:
+            run(root, out, targets=(0,), pictures=True)  # which takes nothing from the new job
             assert rows(out) == old
-        run(root, out, overwrite=not begun, **settings)
+            gone_on.append(0)
+        if kept != old or begun:
+            gone_on.append(run(root, out, **settings).before)
+        else:
+            run(root, out, overwrite=True, **settings)
         assert rows(out).keys() == new.keys()
-        assert pq.read_table(out).num_rows == 2  # nothing of the old rows is left
+        assert {row["targets"][0] for row in rows(out).values()} == {1}
+        assert pq.read_table(out).num_rows == 3  # nothing of the old rows is left
+        assert not (out / "_next").exists()
         for photo_id in new:
             ours, theirs = (picture_path(o, photo_id) for o in (out, tmp_path / "new"))
             assert ours.read_bytes() == theirs.read_bytes()
-    assert at > 8
+    assert set(gone_on) == {0, 1, 2, 3}
+    assert at > 15
+
+
+def test_a_model_that_fails_on_all_overwrites_nothing(root, out):
+    run(root, out, pictures=True)
+    (root / "bad.png").write_text("no image")
+    before, engine = rows(out), jobs.Local(workers=0, at_once=2)
+    with pytest.raises(RuntimeError, match="could explain none of"):
+        jobs.run(root, out, tiny.broken(), SETTINGS, engine=engine, overwrite=True)
+    assert rows(out) == before
+    assert all(picture_path(out, photo_id).is_file() for photo_id in before)
+
+
+def test_a_run_that_can_read_no_photo_overwrites_nothing(root, out):
+    run(root, out)
+    before, said = rows(out), []
+    for path in root.rglob("*.png"):
+        path.write_text("no image")
+    assert run(root, out, overwrite=True, say=said.append).failed == 6
+    assert said[-1] == "no photo could be explained anew, so that the rows before are kept"
+    assert rows(out) == before
+
+
+def test_a_stopped_overwriting_goes_on_by_its_settings_and_readers_see_the_old_rows(root, out):
+    run(root, out, targets=(0,))
+    before = rows(out)
+
+    def stop(done, total):
+        assert rows(out) == before
+        assert pq.read_table(out).num_rows == 6
+        if done == 4:
+            raise KeyboardInterrupt
+
+    engine = jobs.Local(workers=0, at_once=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, out, engine, targets=(1,), overwrite=True, progress=stop)
+    assert rows(out) == before
+    assert run(root, out, targets=(0,)).before == 6
+    assert run(root, out, targets=(1,)) == jobs.Summary(2, 0, before=4, failures=0)
+    assert {row["targets"][0] for row in rows(out).values()} == {1}
+    assert run(root, out, targets=(1,)).before == 6
+
+
+def test_a_damaged_part_of_a_stopped_overwriting_is_set_aside(root, out):
+    run(root, out)
+    before = rows(out)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(root, out, targets=(1,), overwrite=True, progress=stop)
+    (part,) = (out / "_next").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-200])
+    with pytest.raises(Damaged, match="repair=True"):
+        run(root, out, targets=(1,))
+    assert rows(out) == before
+    assert run(root, out, targets=(1,), repair=True).explained == 6
+    assert {row["targets"][0] for row in rows(out).values()} == {1}
 
 
 def test_two_threads_do_not_write_to_one_folder(root, out):

@@ -110,7 +110,9 @@ class _Job:
                 opened[index] = models.read_photo_within(
                     path, self.decoder.limits, page=self.asked.page, decoder=self.decoder
                 )
-                pixels[index] = self.classifier.preprocess(opened[index])
+                pixels[index] = self.classifier.preprocess(
+                    opened[index], limits=self.decoder.limits
+                )
 
         def explain(group: Sequence[int]) -> "Iterator[Explanation]":
             return self._explain([pixels[index] for index in group])

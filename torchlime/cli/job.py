@@ -15,6 +15,7 @@ from torchlime.cli.options import (
     OPTIONS,
     Option,
     add_options,
+    each_meaning,
     explainer_of,
     limits_of,
     meaning_of,
@@ -40,14 +41,17 @@ JOB_OPTIONS = {
         "core); with ray, those that explain (default: one for each GPU, or one for four cores)"),
     "address": Option(None, str, "the address of a Ray cluster (default: Ray on this machine)"),
 }  # fmt: skip
+_LIMITS = {name: OPTIONS[name] for name in ("max-seconds", "max-pixels", "max-memory")}
 _SWITCHES = {
     "any-class": "explain the best class of each photo where the model has no category LABEL",
     "pictures": "draw the overlays too, as PNG files",
-    "overwrite": "begin anew; old results are kept until the first new rows are written",
+    "overwrite":
+        "begin anew; what is in the folder is kept until the run is complete; one that was "
+        "stopped goes on without --overwrite",
     "retry": "try again the photos that failed",
     "repair": "set damaged result files aside, and explain their photos again",
     "strict": "exit with 1 if any of the photos failed",
-}
+}  # fmt: skip
 
 
 _OF_A_RUN = ("any_class", "pictures", "overwrite", "retry", "repair")
@@ -64,7 +68,8 @@ def add_parsers(commands: Any) -> list[argparse.ArgumentParser]:
     page = commands.add_parser("report", help="one page with the pictures of a job")
     page.add_argument("folder", help="the folder that a job wrote")
     page.add_argument("--out", required=True, help="the page, an .html file")
-    page.add_argument("--most", default="50", help="the most pictures of a class (default: 50)")
+    page.add_argument("--most", default="50", help="pictures of a class (default: 50)")
+    add_options(page, _LIMITS)
     return [job, page]
 
 
@@ -103,7 +108,10 @@ def run(arguments: argparse.Namespace) -> int:
                 say=lambda sentence: print(sentence, flush=True),
             )
         except KeyboardInterrupt:
-            print("torchlime: stopped; the same command continues from here", file=sys.stderr)
+            without = " without --overwrite" * arguments.overwrite
+            print(
+                f"torchlime: stopped; the same command{without} goes on from here", file=sys.stderr
+            )
             raise
         finally:
             meter.close()
@@ -135,7 +143,8 @@ def report(arguments: argparse.Namespace) -> int:
         most = count(1)(arguments.most)
     except ValueError as error:
         raise UsageError(f"--most: {error}") from error
-    write(arguments.folder, arguments.out, most)
+    limits = limits_of(each_meaning(words_of(vars(arguments), None, _LIMITS), _LIMITS))
+    write(arguments.folder, arguments.out, most, limits)
     print(f"wrote {arguments.out}")
     return 0
 

@@ -171,8 +171,22 @@ def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
 def meaning_of(
     words: Mapping[str, Any], options: Mapping[str, Option] = OPTIONS
 ) -> argparse.Namespace:
-    """What the words of all options mean."""
-    asked = argparse.Namespace(photos=[Path(str(photo)) for photo in words.get("photos", [])])
+    """What the words of all options mean, which have to fit each other."""
+    asked = each_meaning(words, options)
+    asked.photos = [Path(str(photo)) for photo in words.get("photos", [])]
+    if asked.top is not None and asked.target:
+        raise UsageError("--top and --target exclude each other")
+    if asked.segments >= asked.samples:
+        raise UsageError(
+            f"--samples {asked.samples} are too few for --segments {asked.segments}: "
+            "a fit needs more samples than segments"
+        )
+    return asked
+
+
+def each_meaning(words: Mapping[str, Any], options: Mapping[str, Option]) -> argparse.Namespace:
+    """What the words of some options mean, each by itself."""
+    asked = argparse.Namespace()
     for name, option in options.items():
         try:
             value: Any = None
@@ -183,13 +197,6 @@ def meaning_of(
         except (ValueError, TypeError, OverflowError) as error:
             raise UsageError(f"--{name}: {error}") from error
         setattr(asked, name.replace("-", "_"), value)
-    if asked.top is not None and asked.target:
-        raise UsageError("--top and --target exclude each other")
-    if asked.segments >= asked.samples:
-        raise UsageError(
-            f"--samples {asked.samples} are too few for --segments {asked.segments}: "
-            "a fit needs more samples than segments"
-        )
     return asked
 
 

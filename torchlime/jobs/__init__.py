@@ -81,13 +81,14 @@ def run(
             category; that category is explained. See :meth:`Classifier.called`.
         any_class: explain the best class where the model has no category of the label's name.
         targets: the classes to explain instead.
-        top: how many of the best classes to explain, where neither says which.
-        engine: what turns photos into rows, such as :class:`Local` (the default).
-        pictures: draw the overlays too, also for the rows of earlier runs.
-        overwrite: begin anew; old results are kept until the first new rows are written.
-        retry: try the photos whose row is an error again.
-        repair: set damaged files aside, and explain their photos again.
-        limits: the time and memory that decoding a photo may take; None = ``Limits()``.
+        top: how many of the best classes, where neither says which.
+        engine: what takes the photos to the rows, such as :class:`Local` (the default).
+        pictures: draw the overlays too, those of earlier runs' rows as well.
+        overwrite: begin anew, whatever there is; it is kept until the run is complete. One that
+            was stopped is gone on with by a run with its settings and without ``overwrite``.
+        retry: try again those of the photos whose row is an error.
+        repair: set damaged files aside, and do their photos again.
+        limits: of decoding a photo, in time and memory; None = ``Limits()``.
         progress: called with (photos done in this run, photos of this run).
         say: called with a sentence on which photos and classes were chosen.
 
@@ -143,8 +144,11 @@ def run(
                     counts[row["status"]] += 1
                 if progress is not None:
                     progress(sum(counts.values()), len(missing))
-        if pictures:
-            _draw_missing(store, chosen)
+        complete = store.complete()
+        if not complete and say is not None:
+            say("no photo could be explained anew, so that the rows before are kept")
+        if pictures and complete:
+            _draw_missing(store, chosen, work.limits)
         failures = sum(store.status[photo.id] == "error" for photo in chosen)
     return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
 
@@ -205,13 +209,13 @@ def _once_one_is_explained(batches: Iterable[list[Row]], explained: bool) -> Gen
         )
 
 
-def _draw_missing(store: Store, photos: Sequence[PhotoFile]) -> None:
-    """Draw the pictures of the rows that have none."""
+def _draw_missing(store: Store, photos: Sequence[PhotoFile], limits: Limits) -> None:
+    """The pictures of rows that have none, from these rows."""
     found = read(store.folder)
     for photo in photos:
         if photo.id in found and not picture_path(store.folder, photo.id).is_file():
             row = found.row(photo.id)
-            picture = overlays(explanation_of(row), photo.path, row["box"])
+            picture = overlays(explanation_of(row), photo.path, row["box"], limits=limits)
             store.draw(photo.id, encoded(picture, "PNG"))
 
 

@@ -77,7 +77,7 @@ class Decode:
         return models.read_photo_within(photo.path, self.limits)
 
     def _cut(self, image: "Image.Image", photo: PhotoFile) -> Decoded:
-        pixels = models.cut_photo(image, self.geometry, self.cut, photo.id).numpy()
+        pixels = models.cut_photo(image, self.geometry, self.cut, photo.id, self.limits).numpy()
         return Decoded(photo, pixels, image.size, None)
 
     def _told(self, photo: PhotoFile, read: Callable[[], Decoded]) -> Decoded:

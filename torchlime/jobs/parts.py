@@ -100,6 +100,15 @@ def columns(path: Path, *names: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
+def statuses(folder: Path, generation: int) -> dict[str, str]:
+    """The status of each photo that has a row of a generation."""
+    return {
+        photo_id: status
+        for path in files_of(folder, generation)
+        for photo_id, status in columns(path, "id", "status")
+    }
+
+
 def pyarrow() -> Any:
     """The package, or an error that says how to install it."""
     try:

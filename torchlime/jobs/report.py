@@ -13,6 +13,7 @@ from torchlime.folders import path_of
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of, printable
+from torchlime.models import Limits
 from torchlime.plot import AGAINST, FOR
 
 _LONGER_SIDE = 480  # pixels of a picture at most
@@ -49,13 +50,19 @@ dd {{ margin: 0 }}
 """
 
 
-def write(folder: str | os.PathLike[str], page: str | os.PathLike[str], most: int = 50) -> None:
-    """Write the page of a job. It holds all its pictures, and needs no other file and no host.
+def write(
+    folder: str | os.PathLike[str],
+    page: str | os.PathLike[str],
+    most: int = 50,
+    limits: Limits | None = None,
+) -> None:
+    """Write the page of a job, with all its pictures inside: it needs no other file and no host.
 
     Args:
         folder: the folder of the job's results.
         page: the .html file.
-        most: the largest number of pictures of a class.
+        most: pictures of a class at most.
+        limits: of decoding a photo, in time and memory; None = ``Limits()``.
 
     Raises:
         ValueError: ``folder`` is not a job's, a file in it is damaged, or ``most`` is below 1.
@@ -65,11 +72,11 @@ def write(folder: str | os.PathLike[str], page: str | os.PathLike[str], most: in
     found = Explanations(folder)
     sweep(Path(page).parent)
     with whole_file(page) as file:
-        for part in _parts(found, most):
+        for part in _parts(found, most, limits):
             file.write(part.encode())
 
 
-def _parts(found: Explanations, most: int) -> Iterator[str]:
+def _parts(found: Explanations, most: int, limits: Limits | None) -> Iterator[str]:
     classes = _classes(found)
     title = escape(printable(found.folder.resolve().name))
     yield (
@@ -89,7 +96,7 @@ def _parts(found: Explanations, most: int) -> Iterator[str]:
             f"<small>{shown}{_count(len(ids), 'photo')}</small></h2>\n"
             '<div class="grid">\n'
         )
-        yield from (_figure(found, photo_id) for photo_id in ids[:most])
+        yield from (_figure(found, photo_id, limits) for photo_id in ids[:most])
         yield "</div>\n</section>\n"
     yield "</main>\n"
     if found.failures:
@@ -138,10 +145,10 @@ def _head(
     )
 
 
-def _figure(found: Explanations, photo_id: str) -> str:
+def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
     row = found.row(photo_id)
     path = path_of(found.photos, photo_id)
-    picture = overlays(explanation_of(row), path, tuple(row["box"]), _LONGER_SIDE)
+    picture = overlays(explanation_of(row), path, tuple(row["box"]), _LONGER_SIDE, limits)
     height, width = picture.shape[1:]
     data = base64.b64encode(encoded(picture, "JPEG")).decode()
     explained = ", ".join(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchlime._atomic import is_temporary, whole_file
 from torchlime.folders import PICTURES, RECORD, path_of
-from torchlime.jobs import parts
+from torchlime.jobs import parts, successor
 from torchlime.jobs.identity import differences
 from torchlime.jobs.lock import LOCK, locked
 from torchlime.jobs.parts import Damaged
@@ -46,7 +46,9 @@ class Store:
         self._generation = 0
         self._file: Path | None = None
         self._rows: list[Row] = []
-        self._record: Record | None = None  # for a job that begins with its first rows
+        self._place = self.folder  # of the rows and pictures that are written
+        self._record: Record | None = None  # of a job that begins with its first rows
+        self._precious = False  # whether there are rows that a new job's are not to replace yet
         self._refused: OSError | None = None
 
     def __enter__(self) -> "Store":
@@ -84,8 +86,9 @@ class Store:
     ) -> None:
         """Continue with the rows in the folder, if they were made with these settings.
 
-        ``status`` then knows these rows. A job that begins anew keeps the old rows until the first
-        new ones are added. A job also begins anew where no photo was explained yet.
+        What is begun anew is written beside what is there, which readers see until
+        :meth:`complete`; where no photo was explained yet, until the first rows are added. One
+        that was not completed is taken up by its settings.
 
         Args:
             settings: what the rows depend on.
@@ -100,22 +103,60 @@ class Store:
                 a file is damaged, and ``repair`` is False.
         """
         now = Record(dict(settings), Path(photos).resolve())
-        there = (self.folder / RECORD).exists()
-        if there and repair and not overwrite:
-            self._repair(now)
-        if overwrite or not there or not self._same(now):
-            generations = [part.generation for part in parts.parts_in(self.folder)]
-            if there:
-                with contextlib.suppress(ValueError):
-                    generations.append(record_of(self.folder).generation)
-            self._record = now._replace(generation=max(generations, default=-1) + 1)
-            return
-        self._generation = record_of(self.folder).generation
+        beside = self.folder / successor.NEXT
         if self._refused is None:
-            note(self.folder, now._replace(generation=self._generation))
-            self._remove_others()
+            successor.settle(self.folder)
+        records = [f for f in (self.folder, beside) if (f / RECORD).exists()]
+        if repair and not overwrite:
+            for folder in records:
+                self._repair(folder, now)
+        if overwrite or not records:
+            self._anew(now)
+        elif beside in records and not _other(beside, now):
+            self._take_up(beside, now, retry)
+            self._precious = self._is_precious()
+        elif self._same(now):
+            self._take_up(self.folder, now, retry)
+        else:
+            self._anew(now)
+
+    def _anew(self, now: Record) -> None:
+        generations = [part.generation for part in parts.parts_in(self.folder)]
+        if (self.folder / RECORD).exists():
+            self._place = self.folder / successor.NEXT
+            self._precious = self._is_precious()
+            with contextlib.suppress(ValueError):
+                generations.append(record_of(self.folder).generation)
+        self._generation = max(generations, default=-1) + 1
+        self._record = now._replace(generation=self._generation)
+
+    def _take_up(self, place: Path, now: Record, retry: Collection[str]) -> None:
+        self._place, self._generation = place, record_of(place).generation
+        if self._refused is None:
+            note(place, now._replace(generation=self._generation))
+            successor.remove_others(place, self._generation)
         self._forget_errors(retry)
-        self.status = self._found(self._generation)
+        self.status = parts.statuses(place, self._generation)
+
+    def _is_precious(self) -> bool:
+        """Whether a photo was explained, or may have been."""
+        try:
+            return "ok" in parts.statuses(self.folder, record_of(self.folder).generation).values()
+        except ValueError:
+            return True
+
+    def complete(self) -> bool:
+        """Let the rows of a job begun anew replace those before; not if they are errors alone.
+
+        Returns:
+            Whether readers see the rows of this job.
+        """
+        if self._place != self.folder and ("ok" in self.status.values() or not self._precious):
+            self._check_writable()
+            successor.replace(self.folder)
+            self._file = self._file and self.folder / self._file.name
+            self._place = self.folder
+        return self._place == self.folder
 
     def add(self, rows: Sequence[Row]) -> list[Row]:
         """Write rows; return those that were new. A row's ``picture`` becomes a file of its own."""
@@ -126,25 +167,26 @@ class Store:
         pictures = {row["id"]: row.pop("picture", None) for row in new}
         try:
             if self._record is not None:
-                self._begin_anew(self._record, new)
-            else:
-                self._append(new)
+                self._begin(self._record)
+            self._append(new)
             self.status |= {row["id"]: row["status"] for row in new}
             for photo_id, picture in pictures.items():
                 if picture is not None:
                     self.draw(photo_id, picture)
+            if not self._precious:
+                self.complete()
         except OSError as error:
-            kept = f"the {len(self.status)} rows before are"
-            if self._record is not None:
-                kept = "what was there is"
-            reason = f"{error.strerror}; {kept} kept, and the same job continues there"
+            kept = f"the {len(self.status)} rows before are kept, and the same job"
+            if self._place != self.folder:
+                kept = "what was there is kept, and the same job without overwrite (--overwrite)"
+            reason = f"{error.strerror}; {kept} goes on there"
             raise OSError(error.errno, reason, error.filename) from error
         return new
 
     def draw(self, photo_id: str, picture: bytes) -> None:
         """Write a photo's picture."""
         self._check_writable()
-        path, other = picture_paths(self.folder, photo_id)
+        path, other = picture_paths(self._place, photo_id)
         try:
             _write_picture(path, picture)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
@@ -152,52 +194,22 @@ class Store:
 
     def _append(self, new: list[Row]) -> None:
         if self._file is None or len(self._rows) >= ROWS_IN_A_FILE:
-            self._file, self._rows = parts.next_file(self.folder, self._generation), []
+            self._file, self._rows = parts.next_file(self._place, self._generation), []
         parts.write(self._file, [*self._rows, *new])
         self._rows += new
 
-    def _begin_anew(self, record: Record, new: list[Row]) -> None:
-        """Write the first rows of a job; remove those of the job before once these are written.
-
-        The record is replaced in one step. Before it, nobody reads the new rows; after it, nobody
-        reads the old ones.
-        """
-        self._generation = record.generation
-        if not (self.folder / RECORD).exists():
-            note(self.folder, record)
-        self._append(new)
-        _sync(self.folder)
-        note(self.folder, record)
+    def _begin(self, record: Record) -> None:
+        """Make the place of a job's first rows; readers of what is there see nothing of it."""
+        if self._place != self.folder:
+            successor.discard(self.folder)
+            self._place.mkdir()
+        note(self._place, record)
         self._record = None
-        self._remove_others()
-
-    def _remove_others(self) -> None:
-        """Remove the parts of other generations; but first the pictures of earlier ones.
-
-        New pictures are written after that. So while such parts exist, all pictures belong to them.
-        """
-        others = [p for p in parts.parts_in(self.folder) if p.generation != self._generation]
-        if any(part.generation < self._generation for part in others):
-            for path in filter(Path.is_file, (self.folder / PICTURES).rglob("*.png")):
-                path.unlink()
-        for part in others:
-            part.path.unlink()
-
-    def _found(self, generation: int) -> dict[str, str]:
-        return {
-            photo_id: status
-            for path in parts.files_of(self.folder, generation)
-            for photo_id, status in parts.columns(path, "id", "status")
-        }
 
     def _same(self, now: Record) -> bool:
-        """Whether the rows in the folder are this job's; raise if not, unless all are errors."""
-        record = record_of(self.folder)
-        found = differences(record.settings, now.settings)
-        before = record.photos
-        if before.is_dir() and not before.samefile(now.photos):
-            found.append(f"photos: those in {before}, not in {now.photos}")
-        if found and "ok" in self._found(record.generation).values():
+        """Whether the rows there are of this job; refused if not, but for errors alone."""
+        found = _other(self.folder, now)
+        if found and self._is_precious():
             raise ValueError(
                 f"{self.folder} was made with other settings ({'; '.join(found)}): "
                 "name another folder, or overwrite it"
@@ -205,18 +217,18 @@ class Store:
         return not found
 
     def _forget_errors(self, ids: Collection[str]) -> None:
-        for path in parts.files_of(self.folder, self._generation) if ids else ():
+        for path in parts.files_of(self._place, self._generation) if ids else ():
             rows = parts.read(path).to_pylist()
             kept = [row for row in rows if row["status"] == "ok" or row["id"] not in ids]
             if len(kept) < len(rows):
                 self._check_writable()
                 parts.write(path, kept) if kept else path.unlink()
 
-    def _repair(self, now: Record) -> None:
-        """Set aside the parts that cannot be read; write the record anew if it cannot be read."""
+    def _repair(self, folder: Path, now: Record) -> None:
+        """Set aside the parts that cannot be read, and write the record anew if it cannot."""
         self._check_writable()
         whole = []
-        for part in parts.parts_in(self.folder):
+        for part in parts.parts_in(folder):
             try:
                 table = parts.read(part.path, _TOLD)
                 parts.read(part.path)
@@ -226,17 +238,26 @@ class Store:
                 part.path.replace(aside)
                 self.aside.append(aside)
         try:
-            record_of(self.folder)
+            record_of(folder)
         except Damaged:
             generations = {part.generation for part, _ in whole} or {0}
             rows = [row for _, table in whole for row in table.to_pylist()]
             if len(generations) > 1 or not all(_made_with(now.settings, row) for row in rows):
                 raise
-            note(self.folder, now._replace(generation=generations.pop()))
+            note(folder, now._replace(generation=generations.pop()))
 
     def _check_writable(self) -> None:
         if self._refused is not None:
             raise self._refused
+
+
+def _other(folder: Path, now: Record) -> list[str]:
+    """What is different about the job whose rows lie in a folder."""
+    before = record_of(folder)
+    found = differences(before.settings, now.settings)
+    if before.photos.is_dir() and not before.photos.samefile(now.photos):
+        found.append(f"photos: those in {before.photos}, not in {now.photos}")
+    return found
 
 
 _TOLD = ("status", "model", "weights", "settings", "targets")
@@ -272,13 +293,3 @@ def _write_picture(path: Path, picture: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(picture)
-
-
-def _sync(folder: Path) -> None:
-    """Write the names in a folder to the disk, where the system can do that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

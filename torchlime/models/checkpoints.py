@@ -48,7 +48,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise ValueError(f"{path} holds no state dict (a mapping of names to tensors)")
     for prefix in ("module.", "_orig_mod."):
         if all(key.startswith(prefix) for key in state):

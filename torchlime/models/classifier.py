@@ -12,6 +12,7 @@ from torchlime.black_box import Forward
 from torchlime.local import scores_of_inputs
 from torchlime.models.categories import called, listed, offers
 from torchlime.models.geometry import Geometry, check_choice
+from torchlime.models.limits import Limits
 from torchlime.models.photos import name_of, read_photo
 from torchlime.models.reading import check_size
 
@@ -28,15 +29,16 @@ def cut_photo(
     geometry: Geometry,
     cut: "Callable[[Image.Image], Tensor]",
     name: str = "the photo",
+    limits: Limits | None = None,
 ) -> Tensor:
     """The pixels [3,H,W] of an upright RGB photo, on the CPU: the second half of ``preprocess``.
 
     Raises:
-        ValueError: ``name``, resized for the network, has more than
-            ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
+        ValueError: resized for the network, ``name`` is larger than ``limits`` allow; None =
+            ``PIL.Image.MAX_IMAGE_PIXELS``.
     """
     width, height = geometry.resized(image.size)
-    check_size(width, height, f"{name} resized for the network")
+    check_size(width, height, f"{name} resized for the network", limits)
     return cut(image)
 
 
@@ -90,13 +92,14 @@ class Classifier(nn.Module):
             values = torch.tensor(getattr(self.geometry, name), device=device_of(network))
             self.register_buffer(name, values[:, None, None], persistent=False)
 
-    def preprocess(self, photo: "PhotoLike") -> Tensor:
+    def preprocess(self, photo: "PhotoLike", *, limits: Limits | None = None) -> Tensor:
         """Pixels [1,3,H,W] float32 in [0,1] of a photo, on the classifier's device.
 
-        Takes what :func:`read_photo` takes, and raises what it raises.
+        Takes what :func:`read_photo` takes, and raises what it raises. What
+        :func:`read_photo_within` gave goes with its ``limits``.
         """
-        image = read_photo(photo)
-        pixels = cut_photo(image, self.geometry, self.cut, name_of(photo))
+        image = read_photo(photo, limits=limits)
+        pixels = cut_photo(image, self.geometry, self.cut, name_of(photo), limits)
         return pixels[None].to(self.mean.device)
 
     @torch.no_grad()

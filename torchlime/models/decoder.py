@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 _LIBRARIES = 64  # MiB of code that a photo may need, such as numpy
+_MOST_AHEAD, _CHUNK = 2**30, 2**20  # bytes of a file that are read before it is decoded
 _IDLE = 5.0  # seconds between two looks at whether the parent is still there
 
 
@@ -34,6 +35,9 @@ def main() -> None:
         while True:
             _wait(link, parent)
             message, payload = wire.receive(link)
+            _end_in(settings["reading"] + _IDLE)  # if nobody else does
+            _read_ahead(message)
+            wire.send(link, {"read": True})
             wire.send(link, *answer(message, payload))
             _end_in(0)
     except (EOFError, OSError):  # the parent has gone
@@ -85,7 +89,7 @@ def _pixels(
     name, data = message["name"], bytes(payload)
     file: Any = None
     if message["path"] is not None:
-        file = Path(os.fsdecode(message["path"].encode("latin-1")))
+        file = _path_in(message)
         check_photo(file)
         data = _jpeg(file)
     if data:
@@ -97,6 +101,24 @@ def _pixels(
         limits.check(*geometry.resized(size), f"{name} resized for the network")
         photo = geometry.picture(photo)
     return {"size": size, "shape": [photo.height, photo.width]}, photo.tobytes()
+
+
+def _path_in(message: Mapping[str, Any]) -> Path:
+    return Path(os.fsdecode(message["path"].encode("latin-1")))
+
+
+def _read_ahead(message: Mapping[str, Any]) -> None:
+    """Let the system have a file at hand, so that decoding it does not wait for a drive."""
+    from torchlime.models.reading import check_photo
+
+    if message["path"] is None:
+        return
+    with contextlib.suppress(OSError, ValueError):  # which decoding it will tell
+        check_photo(path := _path_in(message))
+        with path.open("rb", buffering=0) as file:
+            for _ in range(_MOST_AHEAD // _CHUNK):
+                if not file.read(_CHUNK):
+                    break
 
 
 def _jpeg(path: Path) -> bytes:

@@ -8,9 +8,7 @@ limit.
 import builtins
 import contextlib
 import dataclasses
-import multiprocessing.spawn
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,16 +21,20 @@ from typing import Any, NamedTuple
 from torchlime.models import wire
 from torchlime.models.geometry import Geometry
 from torchlime.models.limits import Limits
+from torchlime.models.processes import POSSIBLE, ending, kill, started
+
+__all__ = ["AT_ONCE", "POSSIBLE", "Decoder", "NoDecoder", "Picture"]
 
 Context = Callable[[], contextlib.AbstractContextManager[object]]
 
-POSSIBLE = os.name == "posix"  # elsewhere photos are read in the program itself
 _PROGRAM = Path(__file__).with_name("decoder.py")
-_SECONDS_OF_A_START = 60.0
-_TRIES = 2  # for a photo that ends its decoder, or takes too long
-_TRIES_FROM_OUTSIDE = 4  # for one whose decoder somebody kills, such as an out-of-memory killer
-_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP) if POSSIBLE else ()
-_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+_SECONDS_OF_A_START = 10.0
+_SECONDS_OF_READING = 300.0  # a file, before the seconds of the limits begin
+_NOT_STARTED = "a process that decodes photos did not start"
+_TRIES = 2  # of a photo that ends its decoder, or takes too long
+_TRIES_FROM_OUTSIDE = 4  # of one whose decoder somebody kills, such as an out-of-memory killer
+_BROKEN = (EOFError, ConnectionError, wire.Nonsense)
+_PAUSE = 0.2  # seconds before such a try, doubled for the next
 _ERRORS = ("ValueError", "OSError", "FileNotFoundError", "IsADirectoryError", "ImportError")
 
 
@@ -53,17 +55,25 @@ class _Lost(Exception):
     """A decoder ended, or had to be ended.
 
     Args:
-        reason: what to say if that happens on each try.
-        outside: whether something other than the photo ended it; then there are more tries.
-        error: what to raise if that happens on each try.
+        reason: what to say of the photo where that happens each time.
+        outside: whether the photo is not to blame, so that there are more tries.
     """
 
-    def __init__(
-        self, reason: str, *, outside: bool = False, error: type[Exception] = ValueError
-    ) -> None:
+    def __init__(self, reason: str, *, outside: bool = False) -> None:
         super().__init__(reason)
         self.outside = outside
-        self.error = error
+
+    def told(self, name: str) -> Exception:
+        """What to raise where that happens each time."""
+        return ValueError(f"{name} cannot be decoded: {self}")
+
+
+class _NotStarted(_Lost):
+    """A decoder ended, or had to be ended, before it got a photo."""
+
+    def told(self, name: str) -> Exception:
+        """What to raise where that happens each time: it is no photo's fault."""
+        return NoDecoder(str(self))
 
 
 class Decoder:
@@ -81,7 +91,7 @@ class Decoder:
         self.geometry = geometry
         self._process: subprocess.Popen[bytes] | None = None
         self._link: socket.socket | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
     def __enter__(self) -> "Decoder":
         return self
@@ -90,10 +100,10 @@ class Decoder:
         self.close()
 
     def stop(self) -> None:
-        """End the process, whatever it does; it is not started again. Any thread may call this."""
-        self._closed = True
+        """End the process, whatever it does; it is started no more. Any thread may call this."""
+        self._closed.set()
         if (process := self._process) is not None:
-            _kill(process)
+            kill(process)
 
     def close(self) -> None:
         """Do the same, once no other thread uses the process."""
@@ -141,16 +151,18 @@ class Decoder:
                 again = alone
                 left -= not error.outside
                 if left == 0 or tries == _TRIES_FROM_OUTSIDE:
-                    raise error.error(f"{name} cannot be decoded: {error}") from error
+                    raise error.told(name) from error
+                if error.outside:
+                    self._closed.wait(_PAUSE * 2 ** (tries - 1))
 
     def _asked(self, message: dict[str, Any], data: bytes) -> Picture:
         """One try."""
         if self._process is None:
             self._start()
         assert self._link is not None  # since there is a process
+        self._await_reading(self._link, message, data)
         deadline = time.monotonic() + self.limits.seconds
         try:
-            wire.send(self._link, message, data, deadline)
             answer, pixels = wire.receive(self._link, deadline, self._largest)
             picture = None if "error" in answer else _picture(answer, pixels)
         except TimeoutError:
@@ -159,11 +171,31 @@ class Decoder:
                 f"it takes more than the {self.limits.seconds:g} s that are allowed (seconds=, "
                 "--max-seconds)"
             ) from None
-        except (EOFError, ConnectionError, wire.Nonsense) as error:
+        except _BROKEN as error:
             raise self._loss() from error
         if picture is None:
             raise self._error(answer)
         return picture
+
+    def _await_reading(self, link: socket.socket, message: dict[str, Any], data: bytes) -> None:
+        """Ask for a photo, and wait until its file was read: a slow drive is no fault of it."""
+        deadline = time.monotonic() + _SECONDS_OF_READING
+        try:
+            wire.send(link, message, data, deadline)
+            wire.receive(link, deadline)
+        except TimeoutError:
+            self._end()
+            raise _Lost(
+                f"its file was not read within {_SECONDS_OF_READING:g} s, as from a drive that "
+                "does not answer; try again later (retry=True, --retry)"
+            ) from None
+        except _BROKEN as error:
+            raise self._loss() from error
+
+    def _loss(self) -> _Lost:
+        """That the process has gone while it had a photo."""
+        reason, outside = ending(self._code())
+        return _Lost(f"the process that decodes it {reason}", outside=outside)
 
     @property
     def _largest(self) -> int:
@@ -187,63 +219,55 @@ class Decoder:
         return _Lost(f"it ends the process that decodes it ({kind}: {text})")
 
     def _start(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise NoDecoder("the decoders were stopped")
         link, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = _started(theirs)
+                self._process = started(_PROGRAM, theirs)
             except OSError as error:
                 link.close()
-                raise NoDecoder(f"a process that decodes photos did not start ({error})") from error
+                raise NoDecoder(f"{_NOT_STARTED}: {error}") from error
         self._link = link
         settings = {
             "path": sys.path,
             "limits": dataclasses.asdict(self.limits),
+            "reading": _SECONDS_OF_READING,
             "geometry": None if self.geometry is None else dataclasses.asdict(self.geometry),
         }
         deadline = time.monotonic() + _SECONDS_OF_A_START
         try:
             wire.send(link, settings, deadline=deadline)
             wire.receive(link, deadline)
+        except TimeoutError as error:
+            self._end()
+            reason = f"{_NOT_STARTED} within {_SECONDS_OF_A_START:g} s"
+            raise _NotStarted(reason, outside=True) from error
         except (EOFError, OSError, wire.Nonsense) as error:
-            loss = self._loss()
-            reason = f"a process that decodes photos did not start ({loss})"
-            if isinstance(error, TimeoutError) or getattr(loss, "outside", False):
-                raise _Lost(reason, outside=True, error=NoDecoder) from error
-            raise NoDecoder(reason) from error
-        if self._closed:
+            reason, outside = ending(self._code())
+            failure = _NotStarted(f"{_NOT_STARTED}: it {reason}", outside=outside)
+            raise (failure if outside else failure.told("")) from error
+        if self._closed.is_set():
             self._end()
             raise NoDecoder("the decoders were stopped")
 
-    def _loss(self) -> Exception:
-        """The error for a process that has gone."""
+    def _code(self) -> int | None:
+        """What the process ended with; it is ended if it did not."""
         process = self._process
         with contextlib.suppress(subprocess.TimeoutExpired):
             if process is not None:
                 process.wait(1)
         code = None if process is None else process.returncode
         self._end()
-        if self._closed:
-            return NoDecoder("the decoders were stopped")
-        if code is None:
-            return _Lost("the process that decodes it answers nonsense")
-        if code >= 0:
-            return _Lost(f"the process that decodes it ends with code {code}")
-        name = signal.Signals(-code).name
-        if -code in _OUTSIDE:
-            return _Lost(
-                f"the process that decodes it is killed each time (by {name}), as by a system that "
-                "is short of memory",
-                outside=True,
-            )
-        return _Lost(f"it ends the process that decodes it ({name})")
+        if self._closed.is_set():
+            raise NoDecoder("the decoders were stopped")
+        return code
 
     def _end(self) -> None:
         process, link = self._process, self._link
         self._process = self._link = None
         if process is not None:
-            _kill(process)
+            kill(process)
             process.wait()
         if link is not None:
             link.close()
@@ -257,28 +281,6 @@ def _picture(answer: dict[str, Any], pixels: bytearray) -> Picture:
     if (len(shape), len(size)) != (2, 2) or len(pixels) != 3 * shape[0] * shape[1]:
         raise wire.Nonsense(f"{len(pixels)} bytes are no picture of {shape} pixels")
     return Picture(pixels, shape, size)
-
-
-def _started(link: socket.socket) -> "subprocess.Popen[bytes]":
-    """A decoder at the other end of a socket."""
-    program = [os.fsdecode(multiprocessing.spawn.get_executable()), "-I"]
-    return subprocess.Popen(
-        [*program, str(_PROGRAM), str(link.fileno())],
-        pass_fds=[link.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | _ENVIRONMENT,
-        start_new_session=True,  # what it starts ends with it
-    )
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    """Kill a process and what it started, if it is still there."""
-    if process.poll() is None:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
 
 
 AT_ONCE = threading.BoundedSemaphore(max(1, min(4, (os.cpu_count() or 1) // 2)))

@@ -14,7 +14,9 @@ _LONGEST_SIDE = 2**16
 _MOST_SCANS = 500
 _JPEG = b"\xff\xd8"
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 … SOF15
-_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}  # markers without a length
+_SCAN, _END = 0xDA, 0xD9
+_MOST_MARKERS = 100_000  # are followed
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # with a length, or the end
 
 
 class Header(NamedTuple):
@@ -41,8 +43,8 @@ def is_cheap(data: bytes) -> bool:
 def check_scans(data: bytes, name: str) -> None:
     """Raise a ValueError where a JPEG has more scans than any encoder writes.
 
-    Ten scans are usual, and a hundred are possible. libjpeg-turbo's own tools stop at 500 if they
-    are asked to stop. Markers are counted; previews and comments may hold markers too.
+    Ten are usual, a hundred possible; libjpeg-turbo's own tools stop at 500 where they are asked to
+    stop at all.
     """
     found = header_of(data) if data[:2] == _JPEG else None
     if found is not None and found.passes > _MOST_SCANS:
@@ -68,20 +70,28 @@ def header_of(data: bytes) -> Header | None:
 
 
 def _of_jpeg(data: bytes) -> Header | None:
-    """The frame's size, and the number of scans; those of an embedded preview count too."""
-    place = 2
-    while data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # a fill byte
-            place += 1
-        elif marker in _BARE:
-            place += 2
-        elif marker in _JPEG_SIZES:
-            height, width = struct.unpack(">HH", data[place + 5 : place + 9])
-            return Header(width, height, len(re.findall(b"\xff\xda", data)))
-        else:
-            place += 2 + struct.unpack(">H", data[place + 2 : place + 4])[0]
-    return None
+    """The frame's size, and the number of scans up to the picture's end or where it is cut off.
+
+    What lies in segments, such as previews and comments, and behind the end, such as the film of a
+    motion photo, is not counted. Between markers a decoder skips what is none, and so does this.
+    """
+    size, scans, place = None, 0, 2
+    for _ in range(_MOST_MARKERS):
+        found = _MARKER.search(data, place)
+        if found is None:
+            break
+        marker, place = data[found.end() - 1], found.end()
+        if marker == _END:
+            break
+        if marker in _JPEG_SIZES and size is None and len(data) >= place + 7:
+            size = struct.unpack(">HH", data[place + 3 : place + 7])
+        scans += marker == _SCAN
+        if len(data) < place + 2:
+            break
+        place += struct.unpack(">H", data[place : place + 2])[0]
+    else:  # nobody's photo
+        return None
+    return None if size is None else Header(size[1], size[0], scans)
 
 
 def _of_webp(data: bytes) -> Header | None:

@@ -13,7 +13,8 @@ class Limits:
     """What decoding one photo may take; a photo that takes more is refused in a sentence.
 
     Args:
-        seconds: real time for one try. A photo that takes longer gets a second try.
+        seconds: of real time, for one try, once its file was read. A photo that takes longer gets
+            a second one.
         pixels: width × height; the default is that of ``PIL.Image.MAX_IMAGE_PIXELS``.
         memory: MiB beside the program itself. What the header claims is checked before anything
             is decoded. On Linux, the system holds a separate decoding process to the limit.

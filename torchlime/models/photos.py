@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     PhotoLike = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
 
 
-def read_photo(photo: "PhotoLike", *, page: int | None = None) -> "Image.Image":
-    """An upright RGB photo of 8 bits a channel, whatever ``photo`` is.
+def read_photo(
+    photo: "PhotoLike", *, page: int | None = None, limits: Limits | None = None
+) -> "Image.Image":
+    """An upright RGB photo of 8 bits a channel, whatever it came as.
 
     It is decoded in this process, however long that takes. For files of people that you do not
     know, see :func:`read_photo_within`.
@@ -32,7 +34,9 @@ def read_photo(photo: "PhotoLike", *, page: int | None = None) -> "Image.Image":
         photo: a path, a PIL image, an array [H,W,C] or [H,W], or a tensor [C,H,W] or [H,W]; C
             is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). Numbers are uint8, uint16, bool,
             or floats in [0,1], which are rounded to 8 bits.
-        page: which page or frame of a file with several, from 1.
+        page: of a file with several pages or frames, which one, from 1.
+        limits: of its size; None = ``PIL.Image.MAX_IMAGE_PIXELS``. Of an opened file, Pillow
+            checks that too.
 
     Convention:
         EXIF rotation is applied; transparency is composited on white; 16 bits are scaled to 8.
@@ -42,20 +46,20 @@ def read_photo(photo: "PhotoLike", *, page: int | None = None) -> "Image.Image":
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
         TypeError: ``photo`` is none of the above.
-        ValueError: it cannot be decoded, is larger than ``PIL.Image.MAX_IMAGE_PIXELS``, is not a
-            regular file, or has several pages and none was chosen.
+        ValueError: it cannot be decoded, is larger than allowed, is no regular file, or has
+            several pages and none was chosen.
     """
     from PIL import Image
 
     check_page(page)
     if isinstance(photo, str | os.PathLike):
         check_photo(photo)
-        return read_file(Path(photo), os.fspath(photo), page=page)
+        return read_file(Path(photo), os.fspath(photo), limits, page=page)
     if page is not None:
         raise ValueError(f"page= goes with the path of a file, got a {type(photo).__name__}")
     if isinstance(photo, Image.Image):
-        return upright_rgb(photo, name_of(photo))
-    return upright_rgb(_from_array(photo), name_of(photo))
+        return upright_rgb(photo, name_of(photo), limits)
+    return upright_rgb(_from_array(photo), name_of(photo), limits)
 
 
 def read_photo_within(

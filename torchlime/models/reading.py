@@ -73,10 +73,13 @@ def read_file(
         return upright_rgb(image, name, limits)
 
 
-def check_size(width: int, height: int, name: str) -> None:
-    """Raise where ``name`` has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``."""
+def check_size(width: int, height: int, name: str, limits: Limits | None = None) -> None:
+    """Raise where ``name`` is larger than allowed; None = ``PIL.Image.MAX_IMAGE_PIXELS``."""
     from PIL import Image
 
+    if limits is not None:
+        limits.check(width, height, name)
+        return
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise ValueError(
@@ -130,10 +133,7 @@ def upright_rgb(image: "Image.Image", name: str, limits: Limits | None = None) -
     """Decode, turn and convert; damage of any kind becomes one sentence."""
     from PIL import Image, ImageOps
 
-    if limits is None:
-        check_size(*image.size, name)
-    else:
-        limits.check(*image.size, name)
+    check_size(*image.size, name, limits)
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode[0] in "IF":  # Pillow's own conversion clips them
