@@ -252,6 +252,19 @@ def test_a_frame_is_drawn_around_its_segment_alone(known):
     assert not changed[~near].any()
 
 
+def test_the_bars_and_their_words_say_what_is_what(known):
+    explained = explain(known, TINY, photo(known), [1, 0], explainer_with(FEW))
+    for place, (target, name) in enumerate({1: "green", 0: "Red, crimson"}.items()):
+        expected = plot.bars(
+            explained.explanation, target, 10, (720, 480), name=name, unit="probability"
+        )
+        assert explained.bars(place).equal(expected)
+        ranked = enumerate(explained.strongest(place).items(), start=1)
+        values = explained.explanation.coefficients[0, place]
+        for rank, (segment, said) in ranked:
+            assert said == f"{rank}: {values[segment].item():+.3g}"
+
+
 def test_a_failing_model_is_free_for_the_next(known):
     with pytest.raises(KeyError):
         explain(known, "tests.tiny:broken", photo(known), None, explainer_with(FEW))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchlime import Lime, plot
 from torchlime.app.classifiers import Answer
 from torchlime.app.photos import MAX_SIDE, Prepared
-from torchlime.app.words import fidelity_in_words
+from torchlime.app.words import fidelity_in_words, spelled
 from torchlime.explanation import Explanation, label_map_of
 
 STRONGEST = 10  # segments in the chart
@@ -30,13 +30,15 @@ class Explained:
         explainer: the explainer that made it.
         photo: what the network saw, and what is shown.
         answers: the explained classes.
-        model, weights, device: what the classifier was loaded with.
+        unit: what their scores are, such as "probability".
+        model, weights, device: which classifier.
     """
 
     explanation: Explanation
     explainer: Lime
     photo: Prepared
     answers: list[Answer]
+    unit: str
     model: str
     weights: str | None
     device: str
@@ -60,17 +62,21 @@ class Explained:
         """All segments on the photo: [3,H,W]."""
         return plot.boundaries(label_map_of(self.explanation), self.photo.image, box=self.photo.box)
 
-    def bars(self, target: int) -> Tensor:
-        """The strongest segments with their error bars: [3,h,w]."""
-        return plot.bars(self.explanation, target, STRONGEST, size=(720, 480))
+    def bars(self, place: int) -> Tensor:
+        """The strongest segments of an answer with their error bars: [3,h,w]."""
+        answer = self.answers[place]
+        return plot.bars(
+            self.explanation, answer.index, STRONGEST, size=(720, 480),
+            name=spelled(answer.category), unit=self.unit,
+        )  # fmt: skip
 
     def strongest(self, place: int) -> dict[int, str]:
-        """The segments of :meth:`bars` in words."""
+        """The segments of :meth:`bars` in words, under the numbers that they have there."""
         words: dict[int, str] = {}
         ids, values = (found[0, place].tolist() for found in self.explanation.top(STRONGEST))
         for rank, (segment, value) in enumerate(zip(ids, values, strict=True), start=1):
             if value != 0:
-                words[segment] = f"{rank}: segment {segment}, {value:+.3g}"
+                words[segment] = f"{rank}: {value:+.3g}"
         return words
 
     def fidelity(self, place: int) -> str:

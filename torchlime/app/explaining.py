@@ -56,8 +56,9 @@ def explain(
     scores = zip(explanation.targets[0].tolist(), explanation.scores[0].tolist(), strict=True)
     explained = [answer_of(classifier, *pair) for pair in scores]
     return Explained(
-        explanation, explainer, photo, explained, model, known.weights[model], known.device
-    )
+        explanation, explainer, photo, explained, classifier.unit, model, known.weights[model],
+        known.device,
+    )  # fmt: skip
 
 
 def stability(known: Models, explained: Explained, progress: Progress | None = None) -> list[str]:

@@ -119,8 +119,8 @@ def _bars(explained: Explained, place: int, slot: str) -> int | None:
         "Frame a segment", words, None, words.__getitem__, placeholder="none",
         key=f"{slot} {place} {words}",
     )  # fmt: skip
-    _picture(explained.bars(explained.answers[place].index))
-    st.caption("Change of the score by each segment, with its 95 % interval.")
+    _picture(explained.bars(place))
+    st.caption(f"Change of the {explained.unit} by each segment, with its 95 % interval.")
     return segment
 
 
