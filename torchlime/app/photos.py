@@ -88,7 +88,7 @@ def prepare(classifier: Classifier, photo: Photo, limits: Limits = LIMITS) -> Pr
 
     with WORK.one():
         image = _decoded(photo, limits)
-        pixels = classifier.preprocess(image)
+        pixels = classifier.preprocess(image, limits=limits)
         box = classifier.crop_box(image.size)
         shown, placed = plot.resized(pil_to_tensor(image), box, tuple(pixels.shape[2:]), MAX_SIDE)
     return Prepared(pixels, shown, placed, photo.name, photo.code)
