@@ -420,7 +420,7 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
         (["--allow-host", "*"], "is not a name"),
         (["--allow-host", ""], "is not a name"),
-        (["--max-seconds", "0"], "--max-seconds: 0 is no finite number above 0"),
+        (["--max-seconds", "0"], "--max-seconds: 0 is not a finite number above 0"),
         (["--max-memory", ""], "--max-memory: it needs a value"),
         (["--max-pixels", "x"], "--max-pixels:"),
         (["--model", "resnet35"], "unknown model 'resnet35'; did you mean resnet"),

@@ -110,7 +110,8 @@ def run(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             without = " without --overwrite" * arguments.overwrite
             print(
-                f"torchlime: stopped; the same command{without} continues from here", file=sys.stderr
+                f"torchlime: stopped; the same command{without} continues from here",
+                file=sys.stderr,
             )
             raise
         finally:
