@@ -92,8 +92,8 @@ class Explanation:
 
         It reads ``problems`` on the host.
         """
-        words = words_of(self.kind)
-        return [reasons_of(bits, words) for bits in self.problems.tolist()]  # the caller asks
+        words, problems = words_of(self.kind), self.problems.tolist()  # read back: the caller asks
+        return [reasons_of(bits, words) for bits in problems]
 
     def check(self) -> "Explanation":
         """Return self, or raise if the explanation is unreliable. Reads ``problems`` on the host.
