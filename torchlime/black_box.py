@@ -51,6 +51,18 @@ class Forward:
         if self.progress is not None and not callable(self.progress):
             raise TypeError(f"progress must be callable, got {type(self.progress).__name__}")
 
+    @classmethod
+    def of(
+        cls, settings: Any, *, differentiable: bool = False, progress: Progress | None = None
+    ) -> "Forward":
+        """With the chunk size and autocast of an explainer's settings."""
+        return cls(
+            chunk_size=settings.chunk_size,
+            autocast=settings.autocast,
+            differentiable=differentiable,
+            progress=progress,
+        )
+
 
 class RefusedLayout(Exception):
     """The model failed on a channels-last chunk; in contiguous chunks it may work."""

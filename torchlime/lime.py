@@ -71,7 +71,7 @@ class Lime(Settings):
 
     def __post_init__(self) -> None:
         check_count(self.num_samples, "num_samples", 2)
-        self._forward()
+        Forward.of(self)
         if not is_integer(self.seed):
             raise TypeError(
                 f"seed must be an int, got {type(self.seed).__name__}; "
@@ -143,7 +143,7 @@ class Lime(Settings):
                 type, shape, device or range.
             torch.OutOfMemoryError: not even a single image fits into a forward pass.
         """
-        forward = self._forward(differentiable, progress)
+        forward = Forward.of(self, differentiable=differentiable, progress=progress)
         images = as_images(images, model)
         scores = scores_of(targets, top, len(images), images.device)
         seed = self.seed if seed is None else seed
@@ -181,7 +181,7 @@ class Lime(Settings):
             >>> samples.design.shape, samples.scores.shape, samples.weights.shape
             (torch.Size([1, 4, 2]), torch.Size([1, 4, 1]), torch.Size([1, 4]))
         """
-        forward = self._forward(progress=progress)
+        forward = Forward.of(self, progress=progress)
         images = as_images(images, model)
         scores = scores_of(targets, top, len(images), images.device)
         return local_samples(
@@ -189,14 +189,6 @@ class Lime(Settings):
             num_samples=int(self.num_samples), kernel=self.kernel, forward=forward,
             seed=self.seed if seed is None else seed,
         )  # fmt: skip
-
-    def _forward(self, differentiable: bool = False, progress: Progress | None = None) -> Forward:
-        return Forward(
-            chunk_size=self.chunk_size,
-            autocast=self.autocast,
-            differentiable=differentiable,
-            progress=progress,
-        )
 
     def _features(
         self, images: Tensor, given: Segments | Tensor | Array | None, max_segments: int | None

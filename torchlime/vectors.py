@@ -97,7 +97,7 @@ class VectorLime(Settings):
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each vector go to explain(seed=)"
             )
-        self._forward()
+        Forward.of(self)
         kernel = self.kernel or Exponential()
         check_callables(sampler=self.sampler, kernel=kernel, surrogate=self.surrogate)
 
@@ -135,7 +135,7 @@ class VectorLime(Settings):
                 takes.
             torch.OutOfMemoryError: not even a single vector fits into a forward pass.
         """
-        forward = self._forward(differentiable, progress)
+        forward = Forward.of(self, differentiable=differentiable, progress=progress)
         x = as_vectors(x, model)
         scores = scores_of(targets, top, len(x), x.device, "x is")
         if differentiable and not callable(model):
@@ -167,7 +167,7 @@ class VectorLime(Settings):
 
         Arguments, guarantees and errors are those of :meth:`explain`.
         """
-        forward = self._forward(progress=progress)
+        forward = Forward.of(self, progress=progress)
         x = as_vectors(x, model)
         scores = scores_of(targets, top, len(x), x.device, "x is")
         model, features = self._model_and_features(model, x)
@@ -186,14 +186,6 @@ class VectorLime(Settings):
 
     def _kernel(self, features: Vectors) -> Kernel:
         return self.kernel or Exponential(0.75 * math.sqrt(features.bound), "euclidean")
-
-    def _forward(self, differentiable: bool = False, progress: Progress | None = None) -> Forward:
-        return Forward(
-            chunk_size=self.chunk_size,
-            autocast=self.autocast,
-            differentiable=differentiable,
-            progress=progress,
-        )
 
 
 class VectorSettings(TypedDict, total=False):

@@ -151,7 +151,7 @@ def _area(
     check_same_device(segments.labels, images, "the explanation")
     explainer, forward = explanation.explainer, Forward()
     if isinstance(explainer, Lime):
-        forward = Forward(chunk_size=explainer.chunk_size, autocast=explainer.autocast)
+        forward = Forward.of(explainer)
     fill = explainer_of(explanation).fill if fill is None else fill
     exists = present(explanation.segment_count, segments.bound)
     targets = explanation.targets.shape[1]
