@@ -20,17 +20,17 @@ LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
     {"_archives"},
-    {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"},
-    {"_labelmap", "fit", "black_box"},
+    {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator", "_names"},
+    {"_labelmap", "fit", "black_box", "background"},
     {"_returns"},
     {"_kinds"},
     {"strategies", "_saved"},
     # The stages: none knows another.
     {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
     | {"surrogates", "rounds"},
-    {"explanation"},
+    {"explanation", "_shared_predictions"},
     {"local"},
-    {"lime", "vectors"},
+    {"lime", "vectors", "tables"},
     {"metrics", "plot", "models"},
     {"jobs", "training", "compat", "examples", "server"},
     {"cli"},
@@ -38,6 +38,7 @@ LAYERS = [
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
+PUBLIC |= {"explain_table": "tables", "TableLime": "tables", "Background": "background"}
 PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -13,16 +13,21 @@ explanation
 """
 
 from torchlime import fills, masks, noise, segments, surrogates, weights
+from torchlime.background import Background
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
+from torchlime.tables import TableLime, explain_table
 from torchlime.vectors import VectorLime, explain_vector
 from torchlime.version import __version__ as __version__
 
 __all__ = [
+    "Background",
     "Explanation",
     "Lime",
+    "TableLime",
     "VectorLime",
     "explain",
+    "explain_table",
     "explain_vector",
     "fills",
     "masks",

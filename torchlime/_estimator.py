@@ -1,5 +1,6 @@
 """An estimator of scikit-learn as a model of torch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,11 +14,15 @@ class Estimator:
 
     The estimator runs on the host, so every chunk on another device waits.
 
+    Args:
+        estimator: an estimator of scikit-learn, or one with its methods.
+        table: what it takes, from a tensor; None = an array [n,F].
+
     Raises:
         TypeError: the object is not such an estimator, or it predicts classes only.
     """
 
-    def __init__(self, estimator: Any):
+    def __init__(self, estimator: Any, table: Callable[[Tensor], Any] | None = None):
         if not hasattr(estimator, "predict"):
             raise TypeError(
                 f"model must be callable, or an estimator with predict, got {estimator!r}"
@@ -29,17 +34,28 @@ class Estimator:
             )
         self.name = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
         self.estimator = estimator
+        self.table = table or _array
 
     def __call__(self, x: Tensor) -> Tensor:
         """The scores of rows ``x``."""
-        import numpy as np
+        scores = getattr(self.estimator, self.name)(self.table(x))
+        return as_scores(scores, f"{self.name} of {type(self.estimator).__name__}", x)
 
-        rows = x.flatten(1).cpu().numpy()  # an estimator is on the host
-        scores = np.asarray(getattr(self.estimator, self.name)(rows))
-        if scores.dtype.kind not in "fiu":
-            raise TypeError(
-                f"{self.name} of {type(self.estimator).__name__} must return numbers, got "
-                f"{scores.dtype}"
-            )
-        found = torch.from_numpy(scores).to(x.device)
-        return found if found.is_floating_point() else found.to(solve_dtype(x.device))
+
+def as_scores(scores: Any, source: str, x: Tensor) -> Tensor:
+    """What a function of the host returned, as a float tensor on the device of ``x``.
+
+    Raises:
+        TypeError: it is not numbers.
+    """
+    import numpy as np
+
+    found = np.asarray(scores)
+    if found.dtype.kind not in "fiu":
+        raise TypeError(f"{source} must return numbers, got {found.dtype}")
+    tensor = torch.from_numpy(found).to(x.device)
+    return tensor if tensor.is_floating_point() else tensor.to(solve_dtype(x.device))
+
+
+def _array(x: Tensor) -> Any:
+    return x.flatten(1).cpu().numpy()  # an estimator is on the host

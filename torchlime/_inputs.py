@@ -45,7 +45,7 @@ def as_images(images: Any, model: Any) -> Tensor:
         TypeError, ValueError: the input cannot be read as images; the message says what to pass.
     """
     if not isinstance(images, Tensor):
-        images = _stacked(images).to(_device(model))
+        images = _stacked(images).to(device_of_networks(model))
     check_images(images)
     _, channels, height, width = images.shape
     if width in (3, 4) and min(channels, height) >= 16:
@@ -59,7 +59,7 @@ def as_images(images: Any, model: Any) -> Tensor:
 def as_vectors(x: Any, model: Any) -> Tensor:
     """Vectors [B,F] or [B,…] float, from a tensor, an array or rows of numbers."""
     if not isinstance(x, Tensor):
-        x = _tensor(x, "x").to(_device(model))
+        x = _tensor(x, "x").to(device_of_networks(model))
     check_vectors(x)
     return x.detach()
 
@@ -82,7 +82,7 @@ def as_label_map(segments: Any, device: torch.device) -> Any:
     return segments
 
 
-def _device(model: Any) -> torch.device:
+def device_of_networks(model: Any) -> torch.device:
     """Where the networks behind a model are."""
     found = (device_of(network) for network in networks_of(model))
     return next((device for device in found if device is not None), torch.device("cpu"))

@@ -16,6 +16,7 @@ class Problem(enum.IntFlag):
     TOO_FEW_EFFECTIVE_SAMPLES = 32
     FIRST_ROW_MASKED = 64
     BAD_SCALE = 128
+    UNKNOWN_VALUE = 256
 
 
 OF_THE_FIT = Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES
@@ -34,6 +35,9 @@ REASONS = {
     ),
     Problem.FIRST_ROW_MASKED: (
         "the sampler's first row hides a {part}, so its scores are not those of the whole {input}"
+    ),
+    Problem.UNKNOWN_VALUE: (
+        "the {input} holds a category, or a missing value, that the background does not have"
     ),
     Problem.BAD_SCALE: (
         "the scale of a feature is not a finite number above 0, or it is too small beside the "

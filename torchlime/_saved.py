@@ -12,15 +12,20 @@ from torchlime._archives import check_archive
 from torchlime._atomic import whole_file
 from torchlime._files import check_file
 from torchlime._kinds import IMAGES, Kind, Masks, Noise
+from torchlime._names import GivenNames
 from torchlime._problems import Problem
 from torchlime._provenance import Words
 
-FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors
+FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors; "names" and "bins" may be absent
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
 
 
 def save(
-    tensors: Mapping[str, Tensor], kind: Kind, settings: Words, path: str | os.PathLike[str]
+    tensors: Mapping[str, Tensor],
+    kind: Kind,
+    settings: Words,
+    names: list[list[str]] | None,
+    path: str | os.PathLike[str],
 ) -> None:
     """Write an explanation's fields, wholly or not at all.
 
@@ -35,7 +40,9 @@ def save(
     }
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     named = {"design": design, "part": kind.part, "input": kind.input}
-    record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)})
+    record = json.dumps(
+        {"format": FORMAT, "kind": named, "settings": dict(settings), "names": names}
+    )
     if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
         arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
     arrays["record"] = np.array(record)
@@ -46,8 +53,8 @@ def save(
 
 def load(
     path: str | os.PathLike[str], max_bytes: int
-) -> tuple[dict[str, Tensor], Kind, dict[str, Any]]:
-    """The tensors on the CPU, checked, the kind and the settings of a saved explanation.
+) -> tuple[dict[str, Tensor], Kind, dict[str, Any], GivenNames | None]:
+    """The tensors on the CPU, checked, the kind, settings and names of a saved explanation.
 
     ``max_bytes`` is how much memory the arrays of the file may take.
 
@@ -74,7 +81,8 @@ def load(
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
-            return tensors, kind, _checked_settings(record["settings"])
+            named = _checked_names(record.get("names"), tensors["segment_count"])
+            return tensors, kind, _checked_settings(record["settings"]), named
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
             raise ValueError(reason) from error
@@ -103,6 +111,17 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
     ):
         raise ValueError("settings must map names to texts and numbers")
     return settings
+
+
+def _checked_names(names: Any, count: Tensor) -> GivenNames | None:
+    if names is None:
+        return None
+    sizes = [len(row) if isinstance(row, list) else -1 for row in names]
+    if sizes != count.tolist():  # of a file, on the host
+        raise ValueError("names must be a text for every feature of every input")
+    if not all(isinstance(name, str) for row in names for name in row):
+        raise ValueError("names must be texts")
+    return GivenNames(tuple(map(tuple, names)))
 
 
 def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
@@ -138,7 +157,7 @@ _REAL: _Type = (
 )
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
-_OPTIONAL = {"masks", "sample_scores", "weights", "energy"}
+_OPTIONAL = {"masks", "sample_scores", "weights", "energy", "bins"}
 
 
 def _expected(
@@ -170,6 +189,7 @@ def _expected(
             "sample_scores": ((batch, samples, targets), _REAL),
             "weights": ((batch, samples), _REAL),
             "energy": ((batch, width), _REAL),
+            "bins": ((batch, width), _WHOLE),
         }
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchlime import _saved
 from torchlime._checks import check_count
 from torchlime._kinds import IMAGES, Kind, words_of
+from torchlime._names import Names
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
@@ -54,6 +55,8 @@ class Explanation:
         kind: the kind of the design, and what features and inputs are called.
         segments: [B,H,W] int64, ids 0…count−1, for images; else None.
         vectors, scale: [B,F], for vectors; else None.
+        bins: [B,S] int64, which bin of its column each feature is in, for rows of tables.
+        named: what the features are called, for :meth:`names`; None where they have numbers.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
@@ -79,6 +82,8 @@ class Explanation:
     sample_scores: Tensor | None = None
     weights: Tensor | None = None
     energy: Tensor | None = None
+    bins: Tensor | None = None
+    named: Names | None = field(default=None, repr=False)
     explainer: Any = field(default=None, repr=False)
     explained: Any = field(default=None, repr=False)
 
@@ -135,6 +140,13 @@ class Explanation:
             torch.nn.functional.pad(values, padding),
         )
 
+    def names(self) -> list[list[str]] | None:
+        """The names of the features of every input; None where they have numbers only.
+
+        For rows of tables it reads their bins on the host.
+        """
+        return None if self.named is None else self.named.of(self.bins)
+
     def as_list(
         self, feature_names: Iterable[str] | None = None, target: int | None = None
     ) -> list[tuple[str, float]]:
@@ -143,7 +155,7 @@ class Explanation:
         The order is that of :meth:`top`. It reads the coefficients on the host.
 
         Args:
-            feature_names: in the order of the coefficients; None = their numbers.
+            feature_names: in the order of the coefficients; None = their own names, else numbers.
             target: one of ``targets``; None is the first.
 
         Raises:
@@ -154,7 +166,8 @@ class Explanation:
         row, count = row_of(self, target), int(self.segment_count[0])  # read back: the caller asks
         if isinstance(feature_names, str):
             raise TypeError(f"feature_names must be {count} names, got the str {feature_names!r}")
-        names = list(range(count) if feature_names is None else feature_names)
+        own = self.names() if feature_names is None else None
+        names = list((own[0] if own else range(count)) if feature_names is None else feature_names)
         if len(names) != count:
             raise ValueError(f"feature_names must be {count} names, got {len(names)}")
         strongest = (found[0, row] for found in self.top(count))
@@ -228,14 +241,15 @@ class Explanation:
         if not isinstance(index, slice):
             position = range(len(self))[index]  # IndexError, and negative numbers from the end
             index = slice(position, position + 1)
-        return self._map(lambda tensor: tensor[index])
+        named = None if self.named is None else self.named[index]
+        return dataclasses.replace(self._map(lambda tensor: tensor[index]), named=named)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed .npz: arrays and a JSON record, no pickle.
 
         Wholly or not at all; an OSError says why. What is live is kept in words alone.
         """
-        _saved.save(self.tensors(), self.kind, self.settings, path)
+        _saved.save(self.tensors(), self.kind, self.settings, self.names(), path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":
@@ -247,8 +261,8 @@ class Explanation:
             OSError: the file cannot be read.
             ValueError: it is no explanation, or a field is not what it should be; it is named.
         """
-        tensors, kind, settings = _saved.load(path, max_bytes)
-        return cls(**tensors, kind=kind, settings=settings)
+        tensors, kind, settings, names = _saved.load(path, max_bytes)
+        return cls(**tensors, kind=kind, settings=settings, named=names)
 
     def _on_pixels(self, values: Tensor) -> Tensor:
         """[B,T,S] → [B,T,H,W]."""

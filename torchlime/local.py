@@ -14,6 +14,7 @@ from torch import Tensor
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words
 from torchlime._returns import check_fit, check_rounds
+from torchlime._shared_predictions import SharedPredictions
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
 from torchlime.explanation import Explanation
@@ -191,10 +192,13 @@ class Sampling:
         )  # fmt: skip
 
     def _begin(self, total: int) -> None:
-        features = self.features
-        self.score = Predictions(
-            self.box, self.scores, len(features.count), self.forward, features.chunk_size, total
-        )
+        features, scores = self.features, self.scores
+        settings = (len(features.count), self.forward, features.chunk_size, total)
+        self.score: Predictions | SharedPredictions
+        if features.shared and isinstance(scores, Classes):
+            self.score = SharedPredictions(self.box, scores, *settings)
+        else:
+            self.score = Predictions(self.box, scores, *settings)
 
     def _flags(self, scores: Tensor) -> Tensor:
         finite = (scores.isfinite().all(dim=1) & self._unmasked.isfinite()).all(dim=1)

@@ -100,12 +100,15 @@ class Features(Protocol):
         bound: S, a Python number; count <= bound.
         kind: the kind of the design, and what features and inputs are called.
         chunk_size: rows of a forward pass, if the caller names no number.
+        shared: the samples of all inputs, but for the inputs themselves, are the same rows. Where
+            classes are explained, the model gets each of them once.
     """
 
     count: Tensor
     bound: int
     kind: Kind = Masks("feature", "input")
     chunk_size: int = 256
+    shared: bool = False
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
         """A function that makes chunks from the rows of a design, in the model's dtype and layout.

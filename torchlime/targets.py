@@ -66,6 +66,17 @@ class Classes:
             return scores
         return scores.gather(1, reference["columns"])
 
+    def of_inputs(self, scores: Tensor, reference: Reference) -> Tensor:
+        """The targets' scores [B,n,T] of rows that all inputs share, from every class's [1,n,K].
+
+        ``reference`` is what the B inputs fixed.
+        """
+        columns = reference["columns"][:, None]
+        every = scores.expand(len(columns), -1, -1)
+        if isinstance(self.targets, str):
+            return every
+        return every.gather(2, columns.expand(-1, scores.shape[1], -1))
+
     def _resolved(self, scores: Tensor, rows: Tensor) -> Tensor:
         count, classes = scores.shape
         if self.targets is None:

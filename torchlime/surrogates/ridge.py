@@ -24,6 +24,10 @@ class Ridge:
     This is lime's objective: the intercept is not penalised and the weights are not normalised, so
     scaling all weights changes the fit. ``alpha`` = 0 is least squares of full rank.
 
+    Args:
+        alpha: the penalty.
+        errors: compute standard errors; False leaves them NaN, which takes about half the time.
+
     Raises:
         ValueError: ``alpha`` is negative or not finite.
 
@@ -36,6 +40,7 @@ class Ridge:
     """
 
     alpha: float = 1.0
+    errors: bool = True
 
     def __post_init__(self) -> None:
         check_real(self.alpha, "alpha")
@@ -59,6 +64,8 @@ class Ridge:
         penalty = equations.total.new_full(equations.padding.shape, self.alpha)
         diagonal = penalty.masked_fill(equations.padding, 1.0)
         factor, ok = factorise(with_diagonal(equations.gram, diagonal))
+        if not self.errors:
+            return equations.fit(solve(factor, equations.cross), ok[:, None], None)
         identity = identity_like(equations.gram).expand_as(equations.gram)
         solution = solve(factor, torch.cat([equations.cross, identity], dim=2))
         targets = equations.cross.shape[2]

@@ -1,0 +1,61 @@
+"""What the features of each input are called."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Names(Protocol):
+    """The features' names, which follow an explanation when it is indexed."""
+
+    def of(self, bins: Tensor | None) -> list[list[str]]:
+        """The names of the features of every input, in the order of the coefficients."""
+        ...
+
+    def __getitem__(self, index: slice) -> "Names":
+        """Those of some inputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class BinNames:
+    """A feature is called after its bin: "2.00 < age <= 3.00".
+
+    Args:
+        texts: of the bins of every feature.
+        unknown: of a value that is in none, for every feature.
+    """
+
+    texts: tuple[tuple[str, ...], ...]
+    unknown: tuple[str, ...]
+
+    def of(self, bins: Tensor | None) -> list[list[str]]:
+        """The names for bins [B,F], which are read on the host."""
+        assert bins is not None
+        return [
+            [
+                unknown if number < 0 else texts[number]
+                for number, texts, unknown in zip(row, self.texts, self.unknown, strict=True)
+            ]
+            for row in bins.tolist()  # read back: names are on the host
+        ]
+
+    def __getitem__(self, index: slice) -> "BinNames":
+        """The same: bins tell the inputs apart."""
+        return self
+
+
+@dataclass(frozen=True)
+class GivenNames:
+    """Names that are known: one tuple for every input."""
+
+    texts: tuple[tuple[str, ...], ...]
+
+    def of(self, bins: Tensor | None) -> list[list[str]]:
+        """The names."""
+        return [list(names) for names in self.texts]
+
+    def __getitem__(self, index: slice) -> "GivenNames":
+        """Those of some inputs."""
+        return GivenNames(self.texts[index])
