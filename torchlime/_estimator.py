@@ -53,7 +53,8 @@ def as_scores(scores: Any, source: str, x: Tensor) -> Tensor:
     found = np.asarray(scores)
     if found.dtype.kind not in "fiu":
         raise TypeError(f"{source} must return numbers, got {found.dtype}")
-    tensor = torch.from_numpy(found).to(x.device)
+    # A copy in the machine's byte order, which may be written to.
+    tensor = torch.from_numpy(found.astype(found.dtype.newbyteorder("="))).to(x.device)
     return tensor if tensor.is_floating_point() else tensor.to(solve_dtype(x.device))
 
 

@@ -52,7 +52,8 @@ class SharedPredictions:
             every = self._samples(shared, samples - begin)
             with torch.set_grad_enabled(self.forward.differentiable):
                 parts.append(self.scores.of_inputs(every, self.reference))
-        return torch.cat(parts, dim=1)
+                return torch.cat(parts, dim=1)
+        return parts[0]
 
     def _from(self, done: int) -> Forward:
         """How rows are forwarded, with progress that counts ``done`` rows before them."""

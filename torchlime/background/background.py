@@ -259,7 +259,7 @@ def _columns(
             if bins is not None and known.any():
                 marked = None if labels is None else labels[known]
                 edges = _checked_edges(bins(values[known], name=name, labels=marked), name)
-            elif not known.all():
+            elif bins is None and not known.all():
                 raise ValueError(
                     f"values of the column {name!r} are missing; numbers without bins cannot be, "
                     "so pass bins=Quantiles(4), which makes them a bin of their own, or fill them"

@@ -47,7 +47,8 @@ def bars(
         target: one of ``explanation.targets``; None is the first.
         top: the largest number of segments, ranked as :func:`overlay` does.
         size: (w, h) of the chart in pixels; None is 480 wide and as high as its rows need.
-        names: the names of all segments or features, in the order of the coefficients.
+        names: of all segments or features, in the order of the coefficients; None = the names that
+            the explanation has, else numbers.
         name: the target's name for the axis: "tiger cat"; None is "class" and its number.
         unit: what the scores are, for the axis: "probability", "logit".
 
@@ -57,7 +58,8 @@ def bars(
             size below 1.
     """
     evidence = evidence_of(explanation, target, pixels=False)
-    rows = _rows(evidence, strongest(evidence, top), names)
+    own = explanation.names() if names is None else None
+    rows = _rows(evidence, strongest(evidence, top), own[0] if own else names)
     axis = axis_title(evidence, name, unit)
     if size is None:
         text = round(_WIDTH / 30)
