@@ -45,6 +45,20 @@ def fixed_count(count: int, width: int, num_samples: int, seed: int, remove: flo
     return masks
 
 
+def sizes(count: int, width: int, num_samples: int, seed: int, shares, paired) -> np.ndarray:
+    masks = np.zeros((num_samples, width), dtype=bool)
+    masks[:, :count] = True
+    for i in range(1, num_samples if count > 1 else 1):
+        turn, second = divmod(i - 1, 2) if paired else (i - 1, 0)
+        hidden = math.floor(shares[turn % len(shares)] * count + 0.5)
+        hidden = min(max(hidden, 1), count - 1)
+        keys = [hash64(seed, turn, j) for j in range(count)]
+        smallest = sorted(range(count), key=keys.__getitem__)[:hidden]
+        masks[i, :count] = second == 0
+        masks[i, smallest] = second == 1
+    return masks
+
+
 def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarray:
     m = math.ceil(math.log2(width))
     if num_samples >= 2 ** (m + 2):

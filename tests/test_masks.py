@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from tests import oracles
 from torchlime import _row_blocks
-from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
+from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal, Sizes
 
-SAMPLERS = [Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5)]
+SAMPLERS = [
+    Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5),
+    Sizes(), Sizes((0.25, 0.6, 0.9), paired=False),
+]  # fmt: skip
 
 
 def draw(sampler, counts, width, num_samples, seed=0):
@@ -29,11 +32,15 @@ def test_masks_equal_their_literal_definition(width, data, seed):
     drawn = {
         "bernoulli": draw(Bernoulli(0.3), [count], width, num_samples, seed),
         "fixed": draw(FixedCount(0.4), [count], width, num_samples, seed),
+        "pairs": draw(Sizes((0.3, 0.5)), [count], width, num_samples, seed),
+        "turns": draw(Sizes((0.3, 0.5, 0.8), paired=False), [count], width, num_samples, seed),
         "orthogonal": draw(Orthogonal(), [count], width, num_samples, seed),
     }
     literal = {
         "bernoulli": oracles.bernoulli(count, width, num_samples, seed, 0.3),
         "fixed": oracles.fixed_count(count, width, num_samples, seed, 0.4),
+        "pairs": oracles.sizes(count, width, num_samples, seed, (0.3, 0.5), True),
+        "turns": oracles.sizes(count, width, num_samples, seed, (0.3, 0.5, 0.8), False),
         "orthogonal": oracles.orthogonal(count, width, num_samples, seed),
     }
     for name, masks in drawn.items():
@@ -57,7 +64,7 @@ def test_a_mask_depends_on_seed_sample_segment_and_bound_alone(sampler):
     assert torch.equal(torch.get_rng_state(), generator_state)
 
 
-@pytest.mark.parametrize("sampler", [Bernoulli(), Bernoulli(0.8), FixedCount()], ids=repr)
+@pytest.mark.parametrize("sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(), Sizes()], ids=repr)
 def test_a_longer_draw_begins_with_the_shorter(sampler):
     assert torch.equal(draw(sampler, [20], 20, 500)[:, :100], draw(sampler, [20], 20, 100))
 
@@ -154,6 +161,7 @@ def test_exhaustive_refuses_what_it_cannot_enumerate():
         (lambda: Bernoulli(keep=1), "keep must lie"),
         (lambda: FixedCount(remove=1.5), "remove must lie strictly between 0 and 1, got 1.5"),
         (lambda: FixedCount(remove=float("nan")), "remove must lie"),
+        (lambda: Sizes((0.5, 1.0)), "each of shares must lie strictly between 0 and 1, got 1.0"),
         (lambda: draw(Bernoulli(), [3], 3, 1), "num_samples must be at least 2, got 1"),
         (
             lambda: draw(Bernoulli(), [3], 3, 9, torch.tensor([1, 2])),
@@ -193,7 +201,9 @@ def test_samplers_compile(sampler):
         assert torch.equal(compiled(count, 6, num_samples, seed=7), expected)
 
 
-@pytest.mark.parametrize("sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(0.3)], ids=repr)
+@pytest.mark.parametrize(
+    "sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Sizes()], ids=repr
+)
 @pytest.mark.parametrize("seed", [7, torch.tensor([1, -3])])
 def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
     count = torch.tensor([9, 6])
@@ -209,5 +219,25 @@ def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
 
 @pytest.mark.parametrize("sampler", [Orthogonal(), Exhaustive()], ids=repr)
 def test_designs_of_one_round_have_no_further_rows(sampler):
-    with pytest.raises(ValueError, match=r"cannot go on from row first=16; Bernoulli and FixedC"):
+    with pytest.raises(
+        ValueError, match=r"cannot go on from row first=16; Bernoulli, FixedCount and Sizes"
+    ):
         sampler(torch.tensor([4]), 4, 16, seed=0, first=16)
+
+
+@pytest.mark.parametrize("sampler", [Sizes(), Sizes((0.01, 0.99, 0.5), paired=False)], ids=repr)
+@pytest.mark.parametrize("count", [1, 2, 3, 13, 196])
+@pytest.mark.parametrize("first", [0, 1, 6])
+def test_the_host_knows_how_many_segments_a_row_keeps(sampler, count, first):
+    masks = sampler(torch.tensor([count]), count, 50, seed=3, first=first)[0]
+    kept = masks.sum(1).tolist()
+    assert sampler.kept(count, 50, first) == tuple(kept)
+    assert min(kept) >= 1
+    assert count == 1 or max(kept[first == 0 :]) < count
+
+
+def test_pairs_of_sizes_are_complements_and_choose_uniformly():
+    masks = draw(Sizes((0.2,)), [10], 10, 20001)[0, 1:]
+    assert (masks[0::2] ^ masks[1::2]).all()
+    shown = masks[1::2].double().mean(0).numpy()
+    assert np.abs(shown - 0.2).max() < 5 * (0.2 * 0.8 / 10000) ** 0.5

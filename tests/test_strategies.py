@@ -19,6 +19,7 @@ SEGMENTERS = [
 ]  # fmt: skip
 SAMPLERS = [
     masks.Bernoulli(), masks.Bernoulli(0.8), masks.Orthogonal(), masks.FixedCount(),
+    masks.Sizes(), masks.Sizes((0.3,), paired=False),
     noise.Gaussian(), noise.Gaussian(antithetic=False),
 ]  # fmt: skip
 FILLS = [

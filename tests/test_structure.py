@@ -25,6 +25,7 @@ LAYERS = [
     {"_returns"},
     {"_kinds"},
     {"strategies", "_saved"},
+    {"_row_groups"},
     # The stages: none knows another.
     {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
     | {"surrogates", "rounds"},

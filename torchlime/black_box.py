@@ -15,6 +15,7 @@ from torchlime._networks import Rewind, evaluating, module_of, networks_of
 
 Model = Callable[..., Any]
 Progress = Callable[[int, int], object]
+Call = Callable[[Model, Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,13 @@ class RefusedLayout(Exception):
     """The model failed on a channels-last chunk; in contiguous chunks it may work."""
 
 
+def called(model: Model, chunk: Any) -> Any:
+    """The model's outputs of a chunk, as :class:`BlackBox` says."""
+    if isinstance(chunk, tuple):
+        return model(*chunk)
+    return model(**chunk) if isinstance(chunk, Mapping) else model(chunk)
+
+
 class BlackBox:
     """A model and how it is called. Every call makes one, while the caller's autocast is on.
 
@@ -80,6 +88,7 @@ class BlackBox:
         device: the device of the inputs.
         forward: how rows pass through the model.
         these: subject and verb of a sentence about the inputs.
+        call: model, chunk → outputs.
 
     Attributes:
         networks: the networks that the model is or names in its code.
@@ -97,7 +106,9 @@ class BlackBox:
         device: torch.device,
         forward: Forward,
         these: str = "the inputs are",
+        call: Call = called,
     ):
+        self._call = call
         self.model = _unwrapped(model, forward.differentiable)
         self.networks = networks_of(self.model)
         every = (module for network in self.networks for module in network.modules())
@@ -123,7 +134,7 @@ class BlackBox:
         if self.contiguous:
             chunk = tree_map_only(Tensor, _contiguous, chunk)
         try:
-            outputs = _called(self.model, chunk)
+            outputs = self._call(self.model, chunk)
         except Exception as error:
             if self._worked or is_out_of_memory(error) or not _in_channels_last(chunk):
                 raise
@@ -155,12 +166,6 @@ class BlackBox:
                 )
             self._shape = shape
         return outputs
-
-
-def _called(model: Model, chunk: Any) -> Any:
-    if isinstance(chunk, tuple):
-        return model(*chunk)
-    return model(**chunk) if isinstance(chunk, Mapping) else model(chunk)
 
 
 def _in_channels_last(chunk: Any) -> bool:

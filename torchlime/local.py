@@ -157,7 +157,8 @@ class Sampling:
         self.scores = scores
         self.kernel = kernel
         self.forward = forward
-        self.box = BlackBox(model, features.count.device, forward, features.kind.these)
+        device, these = features.count.device, features.kind.these
+        self.box = BlackBox(model, device, forward, these, features.call)
         self.first = 0
         self._wants_energy = energy or getattr(kernel, "needs_energy", False)
         self._designs: list[Tensor] = []
@@ -230,7 +231,7 @@ def local_scores(
 ) -> Tensor:
     """The scores [B,N,T] of the rows of a given design [B,N,S], in the solve's dtype."""
     count = features.count
-    box = BlackBox(model, count.device, forward, features.kind.these)
+    box = BlackBox(model, count.device, forward, features.kind.these, features.call)
     with undisturbed(count.device):
         design = features.kind.check(design, count, features.bound)
         total = len(count) * design.shape[1]

@@ -3,7 +3,8 @@
 Convention:
     Row 0 of every input comes first, then the other rows input by input. So the unmasked inputs
     are scored first, and all later rows know on the device what they fix, such as their best
-    classes. Further rounds of samples run input by input.
+    classes. Further rounds of samples run input by input. Rows of several lengths run by their
+    length: see :class:`torchlime.strategies.SortedRows`.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from torchlime._networks import Rewind, random_states
 from torchlime._precision import solve_dtype
 from torchlime._returns import check_reference, check_scores
+from torchlime._row_groups import Group, groups_of, size_of
 from torchlime.black_box import BlackBox, Forward, RefusedLayout, is_out_of_memory
 from torchlime.strategies import Block, Reference, Rows, Scores
 
@@ -42,7 +44,7 @@ class Chunk:
         """Write values [size,T] of the rows to [B,N,T]."""
         start = 0
         for inputs, samples in self.blocks:
-            shape = (_size(inputs), _size(samples))
+            shape = (size_of(inputs), size_of(samples))
             stop = start + shape[0] * shape[1]
             to[inputs, samples] = values[start:stop].view(*shape, values.shape[1])
             start = stop
@@ -50,18 +52,14 @@ class Chunk:
     def by_row(self, values: Tensor) -> Tensor:
         """Values [B,…] of the inputs → [size,…]: for each row those of the input it belongs to."""
         inputs, _ = self.blocks[0]
-        if len(self.blocks) == 1 and _size(inputs) == 1:
+        if len(self.blocks) == 1 and size_of(inputs) == 1:
             return values[inputs].expand(self.size, *values.shape[1:])
         parts = []
         for inputs, samples in self.blocks:
-            shape = (-1, _size(samples), *values.shape[1:])
+            shape = (-1, size_of(samples), *values.shape[1:])
             parts.append(values[inputs, None].expand(shape).flatten(0, 1))
         padding = parts[-1][-1:].expand(self.size - self.filled, *values.shape[1:])
         return torch.cat([*parts, padding])
-
-
-def _size(block: slice) -> int:
-    return block.stop - block.start
 
 
 class Predictions:
@@ -110,39 +108,44 @@ class Predictions:
 
         In the first call sample 0 of every input is the unmasked one.
         """
-        batch, first = len(self._index), self._done == 0
-        left, scores = batch * samples, None
-        self._size = _even(left, self._most)
+        batch, scores = len(self._index), None
+        lengths = getattr(rows, "lengths", None)
+        groups = groups_of(batch, samples, int(self._done == 0), lengths)
         alone = self.forward.differentiable  # each chunk prepares itself
         with torch.set_grad_enabled(alone), contextlib.nullcontext() if alone else self._prepared():
-            while left:
-                chunk = self._chunk(batch * samples - left, samples, first)
-                found = self._tried(rows, chunk, left)
-                if found is None:
-                    continue
+            for chunk, found in self._chunks(rows, groups):
                 if scores is None:
                     shape = (batch, samples, found.shape[1])
                     scores = found.new_empty(shape, dtype=solve_dtype(found.device))
                 chunk.write(found, scores)
-                left -= chunk.filled
                 self._done += chunk.filled
                 if self.forward.progress is not None:
                     self.forward.progress(self._done, self.total)
         assert scores is not None  # B, n >= 1
-        return scores
+        return scores if lengths is None else rows.unsorted(scores)  # type: ignore[attr-defined]
 
-    def _chunk(self, start: int, samples: int, first: bool) -> Chunk:
-        batch = len(self._index)
-        stop = min(start + self._size, batch * samples)
-        blocks = list(_blocks(start, stop, batch, samples, int(first)))
-        unmasked = max(0, min(stop, batch) - start) if first else 0
+    def _chunks(self, rows: Rows, groups: list[Group]) -> Iterator[tuple[Chunk, Tensor]]:
+        """Each chunk with its scores [size,T]."""
+        for group in groups:
+            left = group.rows
+            self._size = _even(left, self._most)
+            while left:
+                chunk = self._chunk(group, group.rows - left)
+                found = self._tried(rows, chunk, left)
+                if found is not None:
+                    left -= chunk.filled
+                    yield chunk, found
+
+    def _chunk(self, group: Group, start: int) -> Chunk:
+        stop = min(start + self._size, group.rows)
+        unmasked = max(0, min(stop, group.unmasked) - start)
         size = self._size if self.forward.pad else stop - start
-        return Chunk(blocks, size, stop - start, unmasked)
+        return Chunk(list(group.cut(start, stop)), size, stop - start, unmasked)
 
     def _tried(self, rows: Rows, chunk: Chunk, left: int) -> Tensor | None:
         """A chunk's scores; None where it must be made again, smaller or in another layout.
 
-        ``left`` is how many rows of the round are to be scored.
+        ``left`` is how many rows of its group are to be scored.
         """
         try:
             found, self.reference = self._scored(rows, chunk, self.reference)
@@ -228,21 +231,6 @@ _NO_MEMORY = (
     "out of memory with a single row in the forward pass; free memory on the device, "
     "use smaller inputs, a smaller model or autocast=torch.bfloat16"
 )
-
-
-def _blocks(start: int, stop: int, batch: int, samples: int, lead: int) -> Iterator[Block]:
-    """The rows ``start`` … ``stop`` in the order of the convention, as rectangles of [B,N].
-
-    ``lead`` is 1 where sample 0 of every input comes first, else 0.
-    """
-    if start < batch * lead:
-        yield slice(start, min(stop, batch)), slice(0, 1)
-    row = max(start, batch * lead)
-    while row < stop:
-        number, sample = divmod(row - batch * lead, samples - lead)
-        end = min(sample + stop - row, samples - lead)
-        yield slice(number, number + 1), slice(sample + lead, end + lead)
-        row += end - sample
 
 
 def _even(total: int, most: int) -> int:

@@ -6,7 +6,7 @@ after the star by name. A strategy modifies no argument and keeps the device. It
 to the host.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -14,12 +14,33 @@ from torch import Tensor
 
 from torchlime._kinds import Kind, Masks
 from torchlime._labelmap import Segments
-from torchlime.black_box import BlackBox
+from torchlime.black_box import BlackBox, Model, called
 from torchlime.fit import Fit
 
 Block = tuple[slice, slice]  # inputs, samples: a rectangle of [B,N], its rows input by input
 Rows = Callable[[list[Block], int], Any]  # blocks, n → a chunk of n rows; the rest is padding
 Reference = Mapping[str, Tensor]
+
+
+class SortedRows(Protocol):
+    """Rows of several lengths, such as images of which parts are left out.
+
+    The samples of each input are in the order of falling length, but for sample 0 of the first
+    round, which stays the first. A chunk holds rows of one length.
+
+    Attributes:
+        lengths: [B][n], of the rows in this order. They are numbers of the host.
+    """
+
+    lengths: Sequence[Sequence[int]]
+
+    def __call__(self, blocks: list[Block], size: int, /) -> Any:
+        """A chunk of ``size`` rows; its blocks count the samples in this order."""
+        ...
+
+    def unsorted(self, scores: Tensor, /) -> Tensor:
+        """Scores [B,n,T] in the order of the design, from those in this order."""
+        ...
 
 
 class Segmenter(Protocol):
@@ -120,6 +141,10 @@ class Features(Protocol):
                 the input beside the design, the input is sample 0 of the first round.
         """
         raise NotImplementedError(f"{type(self).__name__} must define rows()")
+
+    def call(self, model: Model, chunk: Any) -> Any:
+        """The model's outputs of a chunk that :meth:`rows` made."""
+        return called(model, chunk)
 
     def energy(self) -> Tensor | None:
         """Energy [B,S] for distances between inputs; None where there is none."""

@@ -1,0 +1,56 @@
+"""What samplers of masks share."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from torchlime._hash import numbers, shift_right
+from torchlime._row_blocks import row_blocks
+
+
+def present(count: Tensor, bound: int) -> Tensor:
+    """[B,1,S] bool: the columns that stand for a feature."""
+    return numbers(bound, count) < count[:, None, None]
+
+
+def beginning_whole(masks: Tensor, first: int) -> Tensor:
+    """``masks`` with row 0 set to keep all, if it is the first row of the design."""
+    if first == 0:
+        masks[:, 0] = True
+    return masks
+
+
+def refuse_further_rows(sampler: object, first: int) -> None:
+    """Raise if a sampler that has no endless design is asked for rows after its first ones."""
+    if first:
+        raise ValueError(
+            f"{type(sampler).__name__} draws all its rows at once, so it cannot go on from row "
+            f"first={first}; Bernoulli, FixedCount and Sizes can"
+        )
+
+
+def in_blocks(draw: Callable[[Tensor], Tensor], rows: Tensor, elements_per_row: int) -> Tensor:
+    """Call ``draw`` with a block of row numbers at a time: [b,len(rows),…].
+
+    A draw takes 8 bytes or more for every bit of its result.
+    """
+    blocks = row_blocks(len(rows), elements_per_row, rows.device)
+    return torch.cat([draw(rows[block]) for block in blocks], dim=1)
+
+
+def without_smallest(bits: Tensor, hidden: Tensor, exists: Tensor) -> Tensor:
+    """Masks that hide the ``hidden`` columns whose random bits are the smallest.
+
+    Args:
+        bits: [b,n,S] int64, random.
+        hidden: how many, at least 1; broadcasts to [b,n,1].
+        exists: [B,1,S] bool, the columns that stand for a feature; b is 1 or B.
+    """
+    bound = bits.shape[2]
+    width = bound.bit_length()
+    # The column in the low bits makes every key distinct.
+    keys = (shift_right(bits, width + 1) << width) | numbers(bound, bits)
+    keys = torch.where(exists, keys, torch.iinfo(torch.int64).max)
+    last = (hidden - 1).expand(len(keys), keys.shape[1], 1)
+    return keys > keys.sort().values.gather(2, last)

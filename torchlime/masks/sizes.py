@@ -1,0 +1,99 @@
+"""A few numbers of hidden segments in turn, known before anything is drawn."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import check_count, check_fraction, check_rows
+from torchlime._hash import hash64, numbers, seeds_of
+from torchlime.masks._drawing import beginning_whole, in_blocks, present, without_smallest
+
+_ONE = 1 << 32  # shares are whole numbers of this, so that host and device round alike
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Hide a share of the segments, one of the ``shares`` after the other; the choice is uniform.
+
+    The number hidden is clamp(round(share·count), 1, count − 1), so no row hides all. With
+    ``paired``, two rows have one share: the second keeps what the first hides. A row costs what it
+    keeps where hidden parts are left out (:mod:`torchlime.patches`), and the host knows that
+    number: :meth:`kept`. Use several shares: if all rows hide the same number, the whole image
+    alone tells what all segments have in common.
+
+    Convention:
+        Row 0 keeps all. Row (or pair) p, counted from 0 after it, has share p modulo their number.
+        Halves round up. An image of one segment has nothing to hide, and its rows keep it.
+
+    Source: the pairs are the paired sampling of Covert & Lee 2021.
+
+    Raises:
+        TypeError, ValueError: ``shares`` is no tuple of numbers strictly between 0 and 1.
+
+    Example:
+        >>> Sizes((1 / 3, 1 / 2))(torch.tensor([12]), 12, 7, seed=0).sum(2).tolist()
+        [[12, 8, 4, 6, 6, 8, 4]]
+        >>> Sizes((1 / 3, 1 / 2)).kept(12, 7)
+        (12, 8, 4, 6, 6, 8, 4)
+    """
+
+    shares: tuple[float, ...] = (1 / 3, 1 / 2)
+    paired: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shares, tuple) or not self.shares:
+            raise TypeError(f"shares must be a tuple of numbers, such as (0.5,), got {self.shares}")
+        for share in self.shares:
+            check_fraction(share, "each of shares")
+
+    def __call__(
+        self,
+        count: Tensor,
+        bound: int,
+        num_samples: int,
+        *,
+        seed: int | Tensor,
+        first: int = 0,
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool; see the module's convention."""
+        check_rows(num_samples, first)
+        seeds = seeds_of(seed, count)[:, None, None]
+        columns = numbers(bound, count)
+        exists = present(count, bound)
+        several = count[:, None, None] > 1
+
+        def draw(samples: Tensor) -> Tensor:
+            turn, second = self._turns(samples[:, None])
+            bits = hash64(seeds, turn, columns)
+            kept = without_smallest(bits, self._hidden(count[:, None, None], turn), exists)
+            return ((kept ^ second) | ~several) & exists
+
+        masks = in_blocks(draw, numbers(num_samples, count, first), exists.numel())
+        return beginning_whole(masks, first) & exists
+
+    def kept(self, count: int, num_samples: int, first: int = 0) -> tuple[int, ...]:
+        """How many of ``count`` segments the rows ``first`` … first + N − 1 keep."""
+        check_count(count, "count")
+        check_rows(num_samples, first)
+        turn, second = self._turns(torch.arange(first, first + num_samples))
+        hidden = self._hidden(torch.tensor(count), turn)
+        kept = torch.where(second, hidden, count - hidden) if count > 1 else torch.ones_like(turn)
+        if first == 0:
+            kept[0] = count
+        return tuple(kept.tolist())  # of the host
+
+    def _turns(self, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """The row or pair that samples belong to, −1 for sample 0, and if they are its second."""
+        turn = samples - 1
+        if not self.paired:
+            return turn, torch.zeros_like(turn, dtype=torch.bool)
+        return turn.div(2, rounding_mode="floor"), turn % 2 == 1
+
+    def _hidden(self, count: Tensor, turn: Tensor) -> Tensor:
+        """How many of ``count`` are hidden by turn; at least 1."""
+        number = torch.zeros_like(turn)
+        for place, share in enumerate(self.shares):
+            number = torch.where(turn % len(self.shares) == place, round(share * _ONE), number)
+        hidden = (count * number + _ONE // 2) >> 32
+        return hidden.minimum(count - 1).clamp(min=1)
