@@ -20,7 +20,16 @@ LAYERS = [
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
     {"_archives"},
-    {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator", "_names"},
+    {
+        "_batches",
+        "_hash",
+        "_antithetic",
+        "_inputs",
+        "_provenance",
+        "_estimator",
+        "_names",
+        "_words",
+    },
     {"_labelmap", "fit", "black_box", "background"},
     {"_returns"},
     {"_kinds"},
@@ -31,7 +40,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"explanation", "_shared_predictions"},
     {"local"},
-    {"lime", "vectors", "tables"},
+    {"lime", "vectors", "tables", "texts"},
     {"metrics", "plot", "models"},
     {"jobs", "training", "compat", "examples", "server"},
     {"cli"},
@@ -40,6 +49,7 @@ LAYERS = [
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
 PUBLIC |= {"explain_table": "tables", "TableLime": "tables", "Background": "background"}
+PUBLIC |= {"explain_text": "texts", "TextLime": "texts"}
 PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 

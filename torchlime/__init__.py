@@ -17,6 +17,7 @@ from torchlime.background import Background
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
 from torchlime.tables import TableLime, explain_table
+from torchlime.texts import TextLime, explain_text
 from torchlime.vectors import VectorLime, explain_vector
 from torchlime.version import __version__ as __version__
 
@@ -25,9 +26,11 @@ __all__ = [
     "Explanation",
     "Lime",
     "TableLime",
+    "TextLime",
     "VectorLime",
     "explain",
     "explain_table",
+    "explain_text",
     "explain_vector",
     "fills",
     "masks",

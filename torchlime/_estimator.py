@@ -32,14 +32,14 @@ class Estimator:
                 f"{type(estimator).__name__} predicts classes and has no predict_proba: wrap it in "
                 "a function of its decision_function"
             )
-        self.name = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
-        self.estimator = estimator
+        name = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
+        self.function = getattr(estimator, name)
+        self.name = f"{name} of {type(estimator).__name__}"
         self.table = table or _array
 
     def __call__(self, x: Tensor) -> Tensor:
         """The scores of rows ``x``."""
-        scores = getattr(self.estimator, self.name)(self.table(x))
-        return as_scores(scores, f"{self.name} of {type(self.estimator).__name__}", x)
+        return as_scores(self.function(self.table(x)), self.name, x)
 
 
 def as_scores(scores: Any, source: str, x: Tensor) -> Tensor:

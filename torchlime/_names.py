@@ -59,3 +59,26 @@ class GivenNames:
     def __getitem__(self, index: slice) -> "GivenNames":
         """Those of some inputs."""
         return GivenNames(self.texts[index])
+
+
+@dataclass(frozen=True)
+class TextNames:
+    """The words of texts, and where they are.
+
+    Args:
+        texts: [B].
+        words: of each text, in the order of the coefficients.
+        spans: (begin, end) of every occurrence of each word, in characters.
+    """
+
+    texts: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+    spans: tuple[tuple[tuple[tuple[int, int], ...], ...], ...]
+
+    def of(self, bins: Tensor | None) -> list[list[str]]:
+        """The words."""
+        return [list(words) for words in self.words]
+
+    def __getitem__(self, index: slice) -> "TextNames":
+        """Those of some texts."""
+        return TextNames(self.texts[index], self.words[index], self.spans[index])

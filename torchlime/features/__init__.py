@@ -3,3 +3,4 @@
 from torchlime.features.pixels import Pixels as Pixels
 from torchlime.features.tables import Table as Table
 from torchlime.features.vectors import Vectors as Vectors
+from torchlime.features.words import Words as Words

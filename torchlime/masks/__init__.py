@@ -3,10 +3,10 @@
 Convention:
     True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
     A mask entry depends on (seed, sample, segment, S) alone, not on the batch, the device or any
-    global generator. (:class:`FixedCount` and :class:`Sizes` also depend on the count, and
-    :class:`Orthogonal` on the number of samples, which sets the size of its blocks.) ``seed`` is an
-    int, for one draw that all inputs share, or an int64 tensor [B] on the device of ``count``. A
-    sampler that has an endless design gives its rows ``first`` … first + N − 1.
+    global generator. (:class:`FixedCount`, :class:`RandomSize` and :class:`Sizes` also depend on
+    the count, and :class:`Orthogonal` on the number of samples, which sets the size of its blocks.)
+    ``seed`` is an int, for one draw that all inputs share, or an int64 tensor [B] on the device of
+    ``count``. A sampler that has an endless design gives its rows ``first`` … first + N − 1.
 """
 
 from torchlime.masks._drawing import present as present
@@ -14,4 +14,5 @@ from torchlime.masks.bernoulli import Bernoulli as Bernoulli
 from torchlime.masks.exhaustive import Exhaustive as Exhaustive
 from torchlime.masks.fixed_count import FixedCount as FixedCount
 from torchlime.masks.orthogonal import Orthogonal as Orthogonal
+from torchlime.masks.random_size import RandomSize as RandomSize
 from torchlime.masks.sizes import Sizes as Sizes

@@ -26,7 +26,7 @@ def refuse_further_rows(sampler: object, first: int) -> None:
     if first:
         raise ValueError(
             f"{type(sampler).__name__} draws all its rows at once, so it cannot go on from row "
-            f"first={first}; Bernoulli, FixedCount and Sizes can"
+            f"first={first}; Bernoulli, FixedCount, RandomSize and Sizes can"
         )
 
 
