@@ -143,13 +143,13 @@ def vector(coefficients):
 
 
 def test_the_axis_names_its_unit():
-    evidence = evidence_of(EXPLANATION, None)
-    assert _words.axis_title(evidence, "tiger cat", "probability") == "probability of tiger cat"
-    assert _words.axis_title(evidence, None, "score") == "score of class 7"
-    features = evidence_of(vector([1.0]), None, pixels=False)
-    assert _words.axis_title(features, "benign", "logit") == (
-        "logit of benign per unit of the feature"
-    )
+    def title(explanation, **words):
+        return _words.axis_title(evidence_of(explanation, None, pixels=False, **words))
+
+    assert title(EXPLANATION, name="tiger cat", unit="probability") == "probability of tiger cat"
+    assert title(EXPLANATION) == "score of class 7"
+    benign = vector([1.0])
+    assert title(benign, name="benign", unit="logit") == "logit of benign per unit of the feature"
 
 
 def rows_drawn(monkeypatch, *given, **named):

@@ -29,6 +29,8 @@ class Estimator:
             )
         self.name = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
         self.estimator = estimator
+        self.unit = "probability" if self.name == "predict_proba" else "score"
+        self.categories = [str(name) for name in getattr(estimator, "classes_", ())]
 
     def __call__(self, x: Tensor) -> Tensor:
         """The scores of rows ``x``."""

@@ -20,9 +20,14 @@ _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
 
 
 def save(
-    tensors: Mapping[str, Tensor], kind: Kind, settings: Words, path: str | os.PathLike[str]
+    tensors: Mapping[str, Tensor],
+    kind: Kind,
+    settings: Words,
+    path: str | os.PathLike[str],
+    unit: str = "score",
+    names: Mapping[int, str] | None = None,
 ) -> None:
-    """Write an explanation's fields, wholly or not at all.
+    """Write an explanation's fields, wholly or not at all; ``names`` are of its targets.
 
     Raises:
         OSError: the file cannot be written.
@@ -35,7 +40,8 @@ def save(
     }
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     named = {"design": design, "part": kind.part, "input": kind.input}
-    record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)})
+    told = {"settings": dict(settings), "unit": unit, "categories": dict(names or {})}
+    record = json.dumps({"format": FORMAT, "kind": named, **told})
     if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
         arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
     arrays["record"] = np.array(record)
@@ -46,8 +52,8 @@ def save(
 
 def load(
     path: str | os.PathLike[str], max_bytes: int
-) -> tuple[dict[str, Tensor], Kind, dict[str, Any]]:
-    """The tensors on the CPU, checked, the kind and the settings of a saved explanation.
+) -> tuple[dict[str, Tensor], Kind, dict[str, Any], str, dict[int, str] | None]:
+    """The tensors on the CPU, checked, kind, settings, unit and names of a saved explanation.
 
     ``max_bytes`` is how much memory the arrays of the file may take.
 
@@ -74,7 +80,7 @@ def load(
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
-            return tensors, kind, _checked_settings(record["settings"])
+            return tensors, kind, _checked_settings(record["settings"]), *_named(record)
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
             raise ValueError(reason) from error
@@ -103,6 +109,16 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
     ):
         raise ValueError("settings must map names to texts and numbers")
     return settings
+
+
+def _named(record: Mapping[str, Any]) -> tuple[str, dict[int, str] | None]:
+    """The unit of the scores, and the names of the targets; older files have neither."""
+    unit, names = record.get("unit", "score"), record.get("categories", {})
+    if not isinstance(names, dict) or not all(
+        isinstance(text, str) for text in (unit, *names.values())
+    ):
+        raise ValueError("unit must be a text, and categories must map classes to texts")
+    return unit, {int(index): name for index, name in names.items()} or None
 
 
 def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
