@@ -441,3 +441,90 @@ def test_a_bomb_is_refused_before_it_is_inflated(explanation, tmp_path):
         ValueError, match=r"bomb.npz is not a saved explanation: .* bytes of memory"
     ):
         Explanation.load(tmp_path / "bomb.npz")
+
+
+# What it says of itself
+
+
+class Named(torch.nn.Module):
+    """Says of its scores what a Classifier says."""
+
+    unit = "probability"
+    categories = ("tench, fish", "<b>crane</b>", "ant")
+
+    def forward(self, x):
+        return model(x).softmax(1)
+
+
+SAID = Lime(segmenter=Grid(2, 3), num_samples=64)
+
+
+def test_its_repr_is_a_few_lines(images):
+    e = SAID.explain(Named(), images, torch.tensor([[2, 0]] * 3))
+    first, *lines = repr(e).splitlines()
+    assert first == "Explanation of 3 images: coefficients [3,2,6], scores are probabilities"
+    assert [line.strip() for line in lines[::3]] == [f"image {i}, 6 segments" for i in range(3)]
+    ids, values = (found[0, 0].tolist() for found in e.top(5))
+    strongest = ", ".join(f"{i} {value:+.3g}" for i, value in zip(ids, values, strict=True))
+    assert lines[1].strip() == (
+        f"ant (2): probability {e.scores[0, 0]:.4g}, fidelity {e.fidelity[0, 0]:.2f}, "
+        f"strongest segments {strongest}"
+    )
+    assert lines[2].strip().startswith("tench (0): probability ")
+    assert str(e) == repr(e)
+
+
+def test_its_repr_does_not_grow_with_inputs_and_targets():
+    many = SAID.explain(lambda x: x[:, 0, 0, :10], torch.rand(40, 1, 6, 12), "all")
+    lines = repr(many).splitlines()
+    assert len(lines) == 1 + 4 * 5 + 1
+    assert lines[5].strip() == "and targets 3, 4, 5 ..."
+    assert lines[-1].strip() == "images 4 to 39 are in explanation[4:]"
+
+
+@pytest.mark.parametrize(
+    ("network", "targets", "words"),
+    [
+        (Named(), None, "scores are probabilities"),
+        (torch.compile(Named(), backend="eager"), None, "scores are probabilities"),
+        (model, None, "scores as the model gives them"),
+        (Named(), lambda outputs, rows: outputs[:, 0], "scores by the caller's function"),
+    ],
+)
+def test_it_says_what_the_scores_are(network, targets, words, images, tmp_path):
+    e = SAID.explain(network, images, targets)
+    e.save(tmp_path / "e.npz")
+    for one in (e, Explanation.load(tmp_path / "e.npz"), e[1]):
+        assert repr(one).splitlines()[0].endswith(words)
+
+
+def test_its_names_come_back_from_a_file(images, tmp_path):
+    e = SAID.explain(Named(), images[:1], [[1, 0]])
+    e.save(tmp_path / "e.npz")
+    loaded = Explanation.load(tmp_path / "e.npz")
+    assert loaded.unit == "probability"
+    assert loaded.categories == {0: "tench, fish", 1: "<b>crane</b>"}
+    assert (loaded.category(0), loaded.category(2)) == ("tench, fish", "class 2")
+    assert repr(loaded) == repr(e)
+
+
+def test_its_repr_says_what_is_wrong(images):
+    e = SAID.explain(lambda x: model(x) * torch.nan, images[:1])
+    assert "not to be trusted: the model returned NaN or infinite scores" in repr(e)
+
+
+def test_what_a_notebook_shows(images):
+    e = SAID.explain(Named(), images[:1], [[1, 0]])
+    html = e._repr_html_()
+    assert html.count("<img ") == 4  # the segments and the bars of two classes
+    assert html.count("data:image/png;base64,") == 4
+    assert len(html) < 60_000
+    assert "&lt;b&gt;crane&lt;/b&gt; (1): probability" in html
+    assert not any(bad in html for bad in ("<b>", "<script", "http", "url("))
+
+
+def test_what_a_notebook_shows_of_vectors():
+    e = explain_vector(lambda z: z.sum(1), torch.rand(6, 4), num_samples=16)
+    html = e._repr_html_()
+    assert html.count("<img ") == 4  # bars, of the first four
+    assert "vectors from 4 on are not shown" in html

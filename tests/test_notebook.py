@@ -96,3 +96,24 @@ def test_it_runs_with_resnet34_by_changing_one_line(run, tmp_path, monkeypatch):
     )
     assert pictures == 1
     assert "espresso 0." in text
+
+
+SHOWN = """
+import sys, torch, torchlime
+sys.modules["matplotlib"] = None
+image = torch.linspace(0, 1, 64).view(1, 1, 8, 8)
+torchlime.explain(lambda x: x.mean((2, 3)), image, segmenter=torchlime.segments.Grid(2, 2))
+"""
+
+
+def test_a_notebook_shows_an_explanation(monkeypatch):
+    nbformat = pytest.importorskip("nbformat", reason="pip install nbformat")
+    client = pytest.importorskip("nbclient", reason="pip install nbclient")
+    pytest.importorskip("ipykernel", reason="pip install ipykernel")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(SHOWN)])
+    client.NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    (shown,) = notebook.cells[0].outputs
+    assert shown["output_type"] == "execute_result"
+    assert shown["data"]["text/plain"].startswith("Explanation of 1 image: coefficients [1,1,4]")
+    assert shown["data"]["text/html"].count("<img ") == 2

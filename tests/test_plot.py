@@ -31,6 +31,11 @@ class StandIn:
     kind: Masks = IMAGES
     targets: Tensor = field(default_factory=lambda: torch.tensor([[7]]))
     standard_errors: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
+    unit: str = "score"
+    categories: dict = field(default_factory=dict)
+
+    def category(self, target):
+        return self.categories.get(target, f"class {target}")
 
     def __post_init__(self):
         self.standard_errors = self.standard_errors.expand_as(self.coefficients)
@@ -856,6 +861,16 @@ def test_a_sheet_says_what_a_bar_means(written):
     assert "Hiding a segment lowers the probability by about the length of its" in written[-1]
     assert "95 %" in written[-1]
     assert "did not see" in written[-1]
+
+
+def test_a_sheet_takes_name_and_unit_from_the_explanation(written):
+    known = one([1.0] * 6, SIX, unit="logit", categories={7: "crane, bird"})
+    plot.sheet(known, GREY)
+    assert "Blue speaks for crane, orange against it." in written[-1]
+    assert "lowers the logit by" in written[-1]
+    plot.sheet(known, GREY, name="stork", unit="score")
+    assert "Blue speaks for stork" in written[-1]
+    assert "lowers the score by" in written[-1]
 
 
 def test_a_sheet_claims_no_intervals_and_no_faded_part_where_there_are_none(written):

@@ -115,6 +115,13 @@ def test_a_picture_is_a_pil_image_too():
             plot.to_pil(other)
 
 
+def test_save_png_takes_a_pil_image():
+    files = io.BytesIO(), io.BytesIO()
+    plot.save_png(PHOTO, files[0])
+    plot.save_png(plot.to_pil(PHOTO), files[1])
+    assert files[0].getvalue() == files[1].getvalue()
+
+
 def test_save_png_takes_an_open_file(tmp_path):
     buffer = io.BytesIO()
     plot.save_png(PHOTO, buffer)
@@ -136,13 +143,13 @@ def vector(coefficients):
 
 
 def test_the_axis_names_its_unit():
-    evidence = evidence_of(EXPLANATION, None)
-    assert _words.axis_title(evidence, "tiger cat", "probability") == "probability of tiger cat"
-    assert _words.axis_title(evidence, None, "score") == "score of class 7"
-    features = evidence_of(vector([1.0]), None, pixels=False)
-    assert _words.axis_title(features, "benign", "logit") == (
-        "logit of benign per unit of the feature"
-    )
+    def title(explanation, **words):
+        return _words.axis_title(evidence_of(explanation, None, pixels=False, **words))
+
+    assert title(EXPLANATION, name="tiger cat", unit="probability") == "probability of tiger cat"
+    assert title(EXPLANATION) == "score of class 7"
+    benign = vector([1.0])
+    assert title(benign, name="benign", unit="logit") == "logit of benign per unit of the feature"
 
 
 def rows_drawn(monkeypatch, *given, **named):

@@ -36,6 +36,8 @@ class Estimator:
         self.function = getattr(estimator, name)
         self.name = f"{name} of {type(estimator).__name__}"
         self.table = table or _array
+        self.unit = "probability" if name == "predict_proba" else "score"
+        self.categories = [str(name) for name in getattr(estimator, "classes_", ())]
 
     def __call__(self, x: Tensor) -> Tensor:
         """The scores of rows ``x``."""

@@ -1,7 +1,7 @@
 """What the features of each input are called."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -82,3 +82,43 @@ class TextNames:
     def __getitem__(self, index: slice) -> "TextNames":
         """Those of some texts."""
         return TextNames(self.texts[index], self.words[index], self.spans[index])
+
+
+def record_of(named: Names | None, bins: Tensor | None) -> dict[str, Any] | None:
+    """Names as JSON can hold them; bins are read on the host."""
+    if named is None:
+        return None
+    record: dict[str, Any] = {"words": named.of(bins)}
+    if isinstance(named, TextNames):
+        record |= {"texts": named.texts, "spans": named.spans}
+    return record
+
+
+def of_record(record: Any, count: Tensor) -> GivenNames | TextNames | None:
+    """Names from a file, for ``count`` [B] features.
+
+    Raises:
+        ValueError: the record holds something else.
+    """
+    if record is None:
+        return None
+    words = tuple(tuple(names) for names in record["words"])
+    if [len(names) for names in words] != count.tolist():  # of a file, on the host
+        raise ValueError("named must hold a text for every feature of every input")
+    if not all(isinstance(name, str) for names in words for name in names):
+        raise ValueError("the names of features must be texts")
+    if "texts" not in record:
+        return GivenNames(words)
+    spans = tuple(
+        tuple(tuple((int(begin), int(end)) for begin, end in places) for places in features)
+        for features in record["spans"]
+    )
+    texts = tuple(record["texts"])
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("texts must be texts")
+    if len(texts) != len(words) or [len(features) for features in spans] != count.tolist():
+        raise ValueError("texts and spans must be of every input and feature")
+    for text, features in zip(texts, spans, strict=True):
+        if not all(0 <= a < b <= len(text) for places in features for a, b in places):
+            raise ValueError("spans must lie within their texts")
+    return TextNames(texts, words, spans)

@@ -28,3 +28,16 @@ def _word(value: Any) -> str | int | float | None:
     if is_integer(value):
         return int(value)  # numpy's are none that JSON knows
     return value if isinstance(value, str | int | float | None) else repr(value)
+
+
+def said_by(model: Any) -> dict[str, Any]:
+    """What a model says of its scores: their ``unit``, and the ``categories`` of its classes.
+
+    >>> said_by(print)
+    {}
+    """
+    unit, names = getattr(model, "unit", None), getattr(model, "categories", None)
+    said: dict[str, Any] = {"unit": unit} if isinstance(unit, str) else {}
+    if isinstance(names, list | tuple) and names and isinstance(names[0], str):
+        said["categories"] = names
+    return said

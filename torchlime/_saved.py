@@ -12,11 +12,11 @@ from torchlime._archives import check_archive
 from torchlime._atomic import whole_file
 from torchlime._files import check_file
 from torchlime._kinds import IMAGES, Kind, Masks, Noise
-from torchlime._names import GivenNames
+from torchlime._names import of_record
 from torchlime._problems import Problem
 from torchlime._provenance import Words
 
-FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors; "names" and "bins" may be absent
+FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors; "named" and "bins" may be absent
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
 
 
@@ -24,10 +24,12 @@ def save(
     tensors: Mapping[str, Tensor],
     kind: Kind,
     settings: Words,
-    names: list[list[str]] | None,
     path: str | os.PathLike[str],
+    unit: str = "score",
+    categories: Mapping[int, str] | None = None,
+    named: dict[str, Any] | None = None,
 ) -> None:
-    """Write an explanation's fields, wholly or not at all.
+    """Write an explanation's fields, wholly or not at all; ``categories`` are of its targets.
 
     Raises:
         OSError: the file cannot be written.
@@ -39,10 +41,9 @@ def save(
         for name, t in tensors.items()
     }
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
-    named = {"design": design, "part": kind.part, "input": kind.input}
-    record = json.dumps(
-        {"format": FORMAT, "kind": named, "settings": dict(settings), "names": names}
-    )
+    kind_words = {"design": design, "part": kind.part, "input": kind.input}
+    told = {"settings": dict(settings), "unit": unit, "categories": dict(categories or {})}
+    record = json.dumps({"format": FORMAT, "kind": kind_words, **told, "named": named})
     if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
         arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
     arrays["record"] = np.array(record)
@@ -51,10 +52,8 @@ def save(
         np.savez_compressed(file, **arrays)
 
 
-def load(
-    path: str | os.PathLike[str], max_bytes: int
-) -> tuple[dict[str, Tensor], Kind, dict[str, Any], GivenNames | None]:
-    """The tensors on the CPU, checked, the kind, settings and names of a saved explanation.
+def load(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
+    """The fields of a saved explanation, checked; tensors are on the CPU.
 
     ``max_bytes`` is how much memory the arrays of the file may take.
 
@@ -81,8 +80,13 @@ def load(
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
-            named = _checked_names(record.get("names"), tensors["segment_count"])
-            return tensors, kind, _checked_settings(record["settings"]), named
+            return {
+                **tensors,
+                "kind": kind,
+                "settings": _checked_settings(record["settings"]),
+                "named": of_record(record.get("named"), tensors["segment_count"]),
+                **_told(record),
+            }
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
             raise ValueError(reason) from error
@@ -113,15 +117,14 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
     return settings
 
 
-def _checked_names(names: Any, count: Tensor) -> GivenNames | None:
-    if names is None:
-        return None
-    sizes = [len(row) if isinstance(row, list) else -1 for row in names]
-    if sizes != count.tolist():  # of a file, on the host
-        raise ValueError("names must be a text for every feature of every input")
-    if not all(isinstance(name, str) for row in names for name in row):
-        raise ValueError("names must be texts")
-    return GivenNames(tuple(map(tuple, names)))
+def _told(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The unit of the scores, and the names of the targets; older files have neither."""
+    unit, names = record.get("unit", "score"), record.get("categories", {})
+    if not isinstance(names, dict) or not all(
+        isinstance(text, str) for text in (unit, *names.values())
+    ):
+        raise ValueError("unit must be a text, and categories must map classes to texts")
+    return {"unit": unit, "categories": {int(i): name for i, name in names.items()} or None}
 
 
 def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:

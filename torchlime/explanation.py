@@ -12,10 +12,12 @@ from torch import Tensor
 from torchlime import _saved
 from torchlime._checks import check_count
 from torchlime._kinds import IMAGES, Kind, words_of
-from torchlime._names import Names
+from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
+from torchlime._reading import Categories, category_of, label_map_of, told
+from torchlime._reading import row_of as row_of
 from torchlime._undisturbed import undisturbed
 from torchlime.masks import present
 
@@ -61,6 +63,8 @@ class Explanation:
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
         explained: the function or Scores whose values are explained; None for classes.
+        unit: what a score is: "probability" or "logit" where the model says so, else "score".
+        categories: the names of the classes, where the model has them.
     """
 
     coefficients: Tensor
@@ -86,6 +90,8 @@ class Explanation:
     named: Names | None = field(default=None, repr=False)
     explainer: Any = field(default=None, repr=False)
     explained: Any = field(default=None, repr=False)
+    unit: str = "score"
+    categories: Categories | None = None
 
     @property
     def ok(self) -> Tensor:
@@ -114,6 +120,10 @@ class Explanation:
         if bad:
             raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
         return self
+
+    def category(self, target: int) -> str:
+        """The name of a class; "class 7" where it has none."""
+        return category_of(self.categories, target)
 
     def heatmap(self) -> Tensor:
         """Each pixel's coefficient: [B,T,H,W] float32.
@@ -233,6 +243,16 @@ class Explanation:
         """A copy whose tensors lie on ``device``."""
         return self._map(lambda tensor: tensor.to(device))
 
+    def __repr__(self) -> str:
+        """A few lines for people; they read the explanation on the host."""
+        return told(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: pictures of the evidence, under the lines of ``repr``."""
+        from torchlime.plot.notebook import html_of  # late: an explanation needs no pictures
+
+        return html_of(self)
+
     def __len__(self) -> int:
         return self.coefficients.shape[0]
 
@@ -249,7 +269,10 @@ class Explanation:
 
         Wholly or not at all; an OSError says why. What is live is kept in words alone.
         """
-        _saved.save(self.tensors(), self.kind, self.settings, self.names(), path)
+        targets = set(self.targets.flatten().tolist())  # read back: to a file
+        names = {target: self.category(target) for target in targets if self.categories}
+        named = record_of(self.named, self.bins)
+        _saved.save(self.tensors(), self.kind, self.settings, path, self.unit, names, named)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":
@@ -261,8 +284,7 @@ class Explanation:
             OSError: the file cannot be read.
             ValueError: it is no explanation, or a field is not what it should be; it is named.
         """
-        tensors, kind, settings, names = _saved.load(path, max_bytes)
-        return cls(**tensors, kind=kind, settings=settings, named=names)
+        return cls(**_saved.load(path, max_bytes))
 
     def _on_pixels(self, values: Tensor) -> Tensor:
         """[B,T,S] → [B,T,H,W]."""
@@ -278,37 +300,3 @@ class Explanation:
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
         changed: dict[str, Any] = {name: function(t) for name, t in self.tensors().items()}
         return dataclasses.replace(self, **changed)
-
-
-def row_of(explanation: Explanation, target: int | None) -> int:
-    """The place of ``target`` among the targets of one input, read on the host; None is the first.
-
-    Raises:
-        ValueError: there are several inputs, or the target was not explained.
-    """
-    inputs = len(explanation.coefficients)
-    if inputs != 1:
-        raise ValueError(
-            f"the explanation holds {inputs} {explanation.kind.input}s; index one first: "
-            "explanation[i]"
-        )
-    explained = explanation.targets[0].tolist()  # read back: for a list or a picture
-    if target is None:
-        return 0
-    if target not in explained:
-        raise ValueError(f"target {target!r} was not explained; the explained ones are {explained}")
-    return explained.index(target)
-
-
-def label_map_of(explanation: Explanation) -> Tensor:
-    """The label map [B,H,W] of an explanation of images.
-
-    Raises:
-        ValueError: the explanation is of vectors.
-    """
-    if explanation.segments is None:
-        raise ValueError(
-            f"an explanation of {explanation.kind.input}s has no pixels and no segments; "
-            "top(), as_list() and plot.bars() show it"
-        )
-    return explanation.segments

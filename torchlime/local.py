@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchlime._problems import Problem, flag
-from torchlime._provenance import in_words
+from torchlime._provenance import in_words, said_by
 from torchlime._returns import check_fit, check_rounds
 from torchlime._shared_predictions import SharedPredictions
 from torchlime._undisturbed import undisturbed
@@ -88,9 +88,10 @@ def local_fit(
         sampler=sampler, num_samples=num_samples, kernel=kernel, surrogate=surrogate, rounds=rounds,
         chunk_size=forward.chunk_size, autocast=forward.autocast, seed=seed,
     )  # fmt: skip
+    of_scores = said_by(model) if isinstance(scores, Classes) else {"explained": scores}
     return Explanation(
         targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        settings=words, explained=None if isinstance(scores, Classes) else scores, **fields,
+        settings=words, **of_scores, **fields,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchlime._checks import check_count
 from torchlime._labelmap import Segments as Segments
+from torchlime._reading import first_name
 from torchlime.explanation import Sign as Sign
 from torchlime.explanation import label_map_of, row_of
 
@@ -20,6 +21,8 @@ class Evidence(NamedTuple):
 
     Convention:
         target: the class.
+        name: what to call it.
+        unit: what its scores are: "probability", "logit" or "score".
         noun: what a feature is called.
         segments: [H,W] int64; [0,0] for a vector.
         coefficients: [count] float64, 0 where the explanation's is not finite.
@@ -27,14 +30,25 @@ class Evidence(NamedTuple):
     """
 
     target: int
+    name: str
+    unit: str
     noun: str
     segments: Tensor
     coefficients: Tensor
     errors: Tensor
 
 
-def evidence_of(explanation: "Explanation", target: int | None, *, pixels: bool = True) -> Evidence:
+def evidence_of(
+    explanation: "Explanation",
+    target: int | None,
+    *,
+    pixels: bool = True,
+    name: str | None = None,
+    unit: str | None = None,
+) -> Evidence:
     """Read an explanation back; ``pixels`` refuses an explanation of vectors.
+
+    ``name`` and ``unit`` are the caller's words; None = what the explanation knows.
 
     Raises:
         ValueError: several inputs, an unknown target, or no pixels where they are needed.
@@ -47,8 +61,11 @@ def evidence_of(explanation: "Explanation", target: int | None, *, pixels: bool 
         values[0, row, :count].detach().cpu().double()
         for values in (explanation.coefficients, explanation.standard_errors)
     )
+    index = int(explanation.targets[0, row])
     return Evidence(
-        int(explanation.targets[0, row]),
+        index,
+        first_name(explanation.category(index)) if name is None else name,
+        explanation.unit if unit is None else unit,
         explanation.kind.part,
         torch.empty(0, 0, dtype=torch.int64) if segments is None else segments,
         coefficients.nan_to_num(0, 0, 0),

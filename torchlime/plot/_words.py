@@ -3,15 +3,10 @@
 from torchlime.plot._evidence import Evidence
 
 
-def target_name(evidence: Evidence, name: str | None) -> str:
-    """What to call the target; "class 7" where it has no name."""
-    return f"class {evidence.target}" if name is None else name
-
-
-def axis_title(evidence: Evidence, name: str | None, unit: str) -> str:
+def axis_title(evidence: Evidence) -> str:
     """What the axis counts: "probability of tiger cat"."""
     per = " per unit of the feature" if evidence.noun == "feature" else ""
-    return f"{unit} of {target_name(evidence, name)}{per}"
+    return f"{evidence.unit} of {evidence.name}{per}"
 
 
 def shown_title(shown: int) -> str:
@@ -25,9 +20,9 @@ def effect_title(unit: str) -> str:
     return f"effect on the {unit}"
 
 
-def legend(evidence: Evidence, name: str | None, unit: str, *, intervals: bool, faded: bool) -> str:
+def legend(evidence: Evidence, *, intervals: bool, faded: bool) -> str:
     """The colours, the bars, their thin lines and the faded part, in sentences."""
-    called = target_name(evidence, name)
+    called, unit = evidence.name, evidence.unit
     if bool((evidence.coefficients != 0).any()):
         sentences = [
             f"Blue speaks for {called}, orange against it.",

@@ -33,7 +33,7 @@ def bars(
     *,
     names: Sequence[str] | None = None,
     name: str | None = None,
-    unit: str = "score",
+    unit: str | None = None,
 ) -> Tensor:
     """The strongest segments (or features) as horizontal bars with 95 % error bars: [3,h,w].
 
@@ -49,18 +49,19 @@ def bars(
         size: (w, h) of the chart in pixels; None is 480 wide and as high as its rows need.
         names: of all segments or features, in the order of the coefficients; None = the names that
             the explanation has, else numbers.
-        name: the target's name for the axis: "tiger cat"; None is "class" and its number.
-        unit: what the scores are, for the axis: "probability", "logit".
+        name: the target's name for the axis: "tiger cat"; None is the explanation's name of it,
+            or "class" and its number.
+        unit: what the scores are, for the axis: "probability", "logit"; None is the explanation's.
 
     Raises:
         TypeError: ``names`` is one str.
         ValueError: more than one image, an unknown target, a wrong number of names, ``top`` or a
             size below 1.
     """
-    evidence = evidence_of(explanation, target, pixels=False)
+    evidence = evidence_of(explanation, target, pixels=False, name=name, unit=unit)
     own = explanation.names() if names is None else None
     rows = _rows(evidence, strongest(evidence, top), own[0] if own else names)
-    axis = axis_title(evidence, name, unit)
+    axis = axis_title(evidence)
     if size is None:
         text = round(_WIDTH / 30)
         size = (_WIDTH, needed_height(len(rows), text))

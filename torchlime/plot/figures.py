@@ -35,7 +35,7 @@ def figure(
     box: Box | None = None,
     caption: str = "",
     name: str | None = None,
-    unit: str = "score",
+    unit: str | None = None,
     width: float = 170.0,
 ) -> "Figure":
     """Photo, overlay, segments and bars as a matplotlib Figure, for papers and notebooks.
@@ -60,7 +60,7 @@ def figure(
         ) from error
 
     check_positive(width, "width")
-    evidence = evidence_of(explanation, target)
+    evidence = evidence_of(explanation, target, name=name, unit=unit)
     original = photo(image)
     shown = strongest(evidence, top)
     panels = {
@@ -68,15 +68,15 @@ def figure(
         shown_title(len(shown)): overlay(explanation, image, target, top, box=box),
         f"all {len(evidence.coefficients)} segments": boundaries(evidence.segments, image, box=box),
     }
-    rows, axis = rows_of(evidence, shown), axis_title(evidence, name, unit)
+    rows, axis = rows_of(evidence, shown), axis_title(evidence)
     faded = box is not None and not is_whole(box, original.shape[1:])
-    key = legend(evidence, name, unit, intervals=has_intervals(rows), faded=faded)
+    key = legend(evidence, intervals=has_intervals(rows), faded=faded)
     caption, key = _wrapped(caption, width, 1.3 * _POINTS), _wrapped(key, width)
     lines = 1.3 * len(caption.splitlines()) + len(key.splitlines())
     result, (*photos, chart) = _laid_out(Figure, width, original, 4 * lines)
     for axes, (title, picture) in zip(photos, panels.items(), strict=True):
         _draw_photo(axes, picture, title)
-    _draw_bars(chart, rows, effect_title(unit), _wrapped(axis, 0.42 * width))
+    _draw_bars(chart, rows, effect_title(evidence.unit), _wrapped(axis, 0.42 * width))
     _write_around(result, caption, key)
     return result
 

@@ -61,7 +61,7 @@ def sheet(
     caption: str = "",
     max_side: int | None = None,
     name: str | None = None,
-    unit: str = "score",
+    unit: str | None = None,
 ) -> Tensor:
     """The whole explanation on one page: photo, overlay, all evidence, bars, a legend: [3,H,W].
 
@@ -74,24 +74,25 @@ def sheet(
             is smaller than the pixels that the network saw is enlarged, as :func:`resized` does.
         caption: text above.
         max_side: the largest longer side of the photo on the sheet; None keeps its size.
-        name: the target's name: "tiger cat"; None is "class" and its number.
-        unit: what the scores are: "probability", "logit".
+        name: the target's name: "tiger cat"; None is the explanation's name of it, or "class" and
+            its number.
+        unit: what the scores are: "probability", "logit"; None is the explanation's.
 
     Raises:
         ValueError: as :func:`overlay` does; or ``max_side`` below 1.
     """
-    evidence = evidence_of(explanation, target)
+    evidence = evidence_of(explanation, target, name=name, unit=unit)
     image, box = _sized(image, box, evidence.segments, max_side)
     rows = rows_of(evidence, strongest(evidence, top))
     faded = not is_whole(box, image.shape[-2:])
-    key = legend(evidence, name, unit, intervals=has_intervals(rows), faded=faded)
+    key = legend(evidence, intervals=has_intervals(rows), faded=faded)
     look = _look(image.shape[-2], image.shape[-1], face_of(caption, key))
-    axis = axis_title(evidence, name, unit)
+    size, axis = look.chart_size(len(rows)), axis_title(evidence)
     panels = {
         "photo": photo(image),
         shown_title(len(rows)): overlay(explanation, image, target, top, box=box),
         "all segments": heatmap_picture(explanation, image, target, box=box),
-        effect_title(unit): chart(rows, axis, look.chart_size(len(rows)), look.text, look.face),
+        effect_title(evidence.unit): chart(rows, axis, size, look.text, look.face),
     }
     parts = [_paragraph(caption, 1.3 * look.text, look.across, look.face, DARK)] if caption else []
     parts += _grid(panels, look)
