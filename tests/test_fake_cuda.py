@@ -15,7 +15,9 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from torchlime import Lime, explain_vector, metrics
+from torchlime import Background, Lime, explain_table, explain_vector, metrics
+from torchlime.background import Quantiles
+from torchlime.background.draws import Draws
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
@@ -188,6 +190,27 @@ def test_vectors(surrogate, num_samples, own_seeds):
         derived = (*e.top(5), e.ok, e[1].vectors, again.coefficients, iid.coefficients)
     assert e.coefficients.shape == (3, 2, 20)
     assert {tensor.device.type for tensor in (e.coefficients, *derived)} == {"cuda"}
+
+
+@pytest.mark.parametrize("own_seeds", [False, True])
+@pytest.mark.parametrize("bins", [Quantiles(4), None], ids=["bins", "plain"])
+def test_tables(bins, own_seeds):
+    data = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    data[:, 4] = torch.arange(60) % 3
+    groups = torch.eye(3)[torch.arange(60) % 3]
+    background = Background.of(
+        torch.cat([data, groups], 1), bins=bins, one_hot={"group": [5, 6, 7]}
+    )
+    with FakeTensorMode():
+        model = torch.nn.Linear(8, 4, device="cuda")
+        x = torch.empty(3, 8, device="cuda")
+        seeds = {"seed": torch.arange(3, device="cuda")} if own_seeds else {}
+        Draws.of(background, x.device)  # goes to the device once
+        with RefuseWaiting():
+            e = explain_table(model, x, background, num_samples=300, top=2, **seeds)
+            shown = (*e.top(3), e.ok, e[1].bins)
+        assert e.coefficients.shape == (3, 2, 6)
+        assert {tensor.device.type for tensor in (e.coefficients, *shown)} == {"cuda"}
 
 
 REFUSED = {

@@ -1,7 +1,9 @@
 """Texts against known answers, literal definitions and lime."""
 
 import itertools
+import re
 import unicodedata
+from html import unescape
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 from lime.lime_text import LimeTextExplainer
 from sklearn import feature_extraction, linear_model, pipeline
 
-from torchlime import Explanation, TextLime, explain_text
+from torchlime import Explanation, TextLime, explain_text, explain_vector, plot
 from torchlime.masks import Bernoulli, Exhaustive, RandomSize
 from torchlime.surrogates import LeastSquares
 from torchlime.texts import by_tokenizer, characters, words
@@ -192,6 +194,31 @@ def test_results_are_saved_with_their_words(tmp_path):
     assert loaded.named.texts == tuple(TEXTS[:2])
     assert loaded.named == e.named
     assert e.kind.part == "word"
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def test_words_are_marked_where_they_stand():
+    text = "<b>good</b> & bad 👍 good"
+    e = explain_text(counting(good=2, bad=-1), text, num_samples=200)
+    html = plot.highlighted(e)
+    plain = re.sub("<[^>]*>", "", html)
+    assert unescape(plain) == text
+    marked = re.findall(r'rgba\((\d+),.*?title="([-+])[^>]*>(.*?)</mark>', html)
+    assert [(sign, word) for _, sign, word in marked if word in ("good", "bad")] == [
+        ("+", "good"), ("-", "bad"), ("+", "good")
+    ]  # fmt: skip
+    assert "<b>" not in html
+    assert plot.highlighted(e, top=1).count("<mark") == 2
+    assert html in e._repr_html_()
+    assert "good +" in repr(e)
+
+
+def test_only_texts_are_highlighted():
+    e = explain_vector(lambda z: z.sum(1), torch.ones(1, 3), num_samples=20)
+    with pytest.raises(ValueError, match="shows texts"):
+        plot.highlighted(e)
 
 
 # ---- bad input -----------------------------------------------------------------------------------

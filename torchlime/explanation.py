@@ -16,7 +16,8 @@ from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
-from torchlime._reading import Categories, category_of, label_map_of, told
+from torchlime._reading import Categories, category_of, told
+from torchlime._reading import label_map_of as label_map_of
 from torchlime._reading import row_of as row_of
 from torchlime._undisturbed import undisturbed
 from torchlime.masks import present

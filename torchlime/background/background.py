@@ -1,7 +1,7 @@
 """What a row of a table is compared with: the statistics of training data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +29,7 @@ class Background:
         names: the names of the C columns of the input.
         dtypes: of a DataFrame's columns, by name; None where the data was no DataFrame.
         binned: whether numbers have bins.
+        tensors: the statistics by device; they go to a device once, with the first explanation.
 
     Example:
         >>> data = torch.tensor([[20.0, 0], [30, 1], [40, 1], [50, 1]])
@@ -43,6 +44,7 @@ class Background:
     names: tuple[str, ...]
     dtypes: Mapping[str, Any] | None = None
     binned: bool = True
+    tensors: dict[torch.device, Any] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(

@@ -1,7 +1,7 @@
 """Rows drawn from a background, on the device: which bin each value is in, and the value."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -52,7 +52,13 @@ class Draws(NamedTuple):
 
     @classmethod
     def of(cls, background: Background, device: torch.device) -> "Draws":
-        """The tensors of a background on a device."""
+        """The tensors of a background on a device; made once."""
+        if device not in background.tensors:
+            background.tensors[device] = cls._made(background, device)
+        return cast(Draws, background.tensors[device])
+
+    @classmethod
+    def _made(cls, background: Background, device: torch.device) -> "Draws":
         columns, dtype = background.columns, solve_dtype(device)
 
         def whole_numbers(values: list[int]) -> Tensor:

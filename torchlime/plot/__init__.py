@@ -25,6 +25,7 @@ from torchlime.plot._evidence import Sign
 from torchlime.plot.charts import bars
 from torchlime.plot.figures import figure
 from torchlime.plot.files import save_png, to_pil
+from torchlime.plot.highlights import highlighted
 from torchlime.plot.overlays import boundaries, heatmap_picture, overlay
 from torchlime.plot.photos import Box, on_photo, photo, resized
 from torchlime.plot.sheets import sheet, side_by_side
@@ -39,6 +40,7 @@ __all__ = [
     "boundaries",
     "figure",
     "heatmap_picture",
+    "highlighted",
     "on_photo",
     "overlay",
     "photo",

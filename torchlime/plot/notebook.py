@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from torchlime._names import TextNames
 from torchlime._reading import first_name, headline, problems_in_words, target_in_words
 from torchlime.plot._evidence import evidence_of, ranks_of, strongest
 from torchlime.plot._numbers import numbered
 from torchlime.plot.charts import bars
 from torchlime.plot.files import save_png
+from torchlime.plot.highlights import highlighted
 from torchlime.plot.overlays import heatmap_picture
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def _row(one: "Explanation", place: int) -> str:
         for title, picture in _pictures(one, target, name)
     )
     style = "display: flex; flex-wrap: wrap; align-items: flex-start; gap: 8px; margin: 4px 0"
-    return f'{_line(target_in_words(one, place))}<div style="{style}">{pictures}</div>'
+    text = highlighted(one, target) if isinstance(one.named, TextNames) else ""
+    return f'{_line(target_in_words(one, place))}{text}<div style="{style}">{pictures}</div>'
 
 
 def _pictures(one: "Explanation", target: int, name: str) -> Iterator[tuple[str, Tensor]]:
