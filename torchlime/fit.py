@@ -203,7 +203,7 @@ class NormalEquations:
 
     def _root_columns(self, columns: slice) -> Tensor:
         """Columns of A: [B,N,s]."""
-        z = self.design[:, :, columns].to(self.dtype)
+        z = self._numbers(self.design[:, :, columns])
         return self.root * (z - self.design_mean[:, :, columns])
 
     def _blocks(self) -> Iterator[slice]:
@@ -213,7 +213,13 @@ class NormalEquations:
         return row_blocks(samples, elements, self.design.device, multiple=width + width % 2)
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return self.design[:, rows].to(self.dtype), self.scores[:, rows] - self.origin
+        return self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+
+    def _numbers(self, design: Tensor) -> Tensor:
+        """Part of the design as numbers; a CPU converts bytes faster than bools."""
+        if design.dtype == torch.bool:
+            design = design.view(torch.uint8)
+        return design.to(self.dtype)
 
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
         z, y = self._rows(rows)
