@@ -289,10 +289,10 @@ def _allowed(shape: Sequence[int]) -> str:
     return f"[{size}], [{batch} or 1, {size}] or [{each}]"
 
 
-def warn_of_one_segment(segments: Segments) -> None:
+def warn_of_one_segment(count: Tensor, bound: int) -> None:
     """Say that an image has nothing to tell apart, where the host knows it."""
-    on_host = segments.count.device.type == "cpu"
-    if segments.bound == 1 or (on_host and bool((segments.count == 1).any())):  # free on a CPU
+    on_host = count.device.type == "cpu"
+    if bound == 1 or (on_host and bool((count == 1).any())):  # free on a CPU
         warn(
             "an image is one segment as a whole, so that there is nothing to tell apart; ask for "
             "more segments: Slic(num_segments=50), or a label map of your own"

@@ -14,13 +14,14 @@ from torchlime._files import check_file
 from torchlime._kinds import IMAGES, Kind, Masks, Noise
 from torchlime._problems import Problem
 from torchlime._provenance import Words
+from torchlime._several import is_several, leaves_of
 
-FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors
+FORMAT = 3  # 2 had one input; 1 had no kind, and "segments" [B,0,0] for vectors
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
 
 
 def save(
-    tensors: Mapping[str, Tensor], kind: Kind, settings: Words, path: str | os.PathLike[str]
+    tensors: Mapping[str, Any], kind: Kind, settings: Words, path: str | os.PathLike[str]
 ) -> None:
     """Write an explanation's fields, wholly or not at all.
 
@@ -29,13 +30,19 @@ def save(
     """
     import numpy as np
 
+    tensors, maps = dict(tensors), tensors.get("segments")
+    several: dict[str, Any] = {}
+    if is_several(maps):
+        tensors.pop("segments")
+        tensors |= {f"segments.{n}": m for n, m in enumerate(leaves_of(maps)) if m is not None}
+        several = {"inputs": list(maps) if isinstance(maps, Mapping) else len(leaves_of(maps))}
     arrays: dict[str, Any] = {
         name: t.detach().cpu().numpy()  # read back: to a file
         for name, t in tensors.items()
     }
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     named = {"design": design, "part": kind.part, "input": kind.input}
-    record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)})
+    record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)} | several)
     if (
         arrays.get("segments", np.empty(0)).dtype.kind in "iu"
     ):  # an id needs 8 bytes in torch, mostly one here
@@ -56,7 +63,7 @@ def _narrow(labels: Any) -> Any:
 
 def load(
     path: str | os.PathLike[str], max_bytes: int
-) -> tuple[dict[str, Tensor], Kind, dict[str, Any]]:
+) -> tuple[dict[str, Any], Kind, dict[str, Any]]:
     """The tensors on the CPU, checked, the kind and the settings of a saved explanation.
 
     ``max_bytes`` is how much memory the arrays of the file may take.
@@ -79,15 +86,34 @@ def load(
             if record["format"] not in range(1, FORMAT + 1):
                 known = f"1 to {FORMAT}"
                 raise ValueError(f"its format is {record['format']}, known ones are {known}")
-            if arrays.get("segments", np.empty(0)).dtype.kind in "iu":
-                arrays["segments"] = arrays["segments"].astype(np.int64)
+            for name in arrays:
+                if name.startswith("segments") and arrays[name].dtype.kind in "iu":
+                    arrays[name] = arrays[name].astype(np.int64)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
-            return tensors, kind, _checked_settings(record["settings"])
+            settings = _checked_settings(record["settings"])
+            return _with_inputs(tensors, record.get("inputs")), kind, settings
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
             raise ValueError(reason) from error
+
+
+def _with_inputs(tensors: dict[str, Tensor], inputs: Any) -> dict[str, Any]:
+    """The tensors, their label maps in the structure of several inputs: names, or how many."""
+    maps = [name for name in tensors if name.startswith("segments.")]
+    named = isinstance(inputs, list) and all(isinstance(name, str) for name in inputs)
+    if inputs is None and not maps:
+        return dict(tensors)
+    if not (named or (isinstance(inputs, int) and 0 < inputs <= 1000)):
+        raise ValueError("inputs must be their names, or how many there are")
+    known = [f"segments.{n}" for n in range(len(inputs) if named else inputs)]
+    if not maps or not set(maps) <= set(known) or "segments" in tensors:
+        raise ValueError(f"segments must be of the {len(known)} inputs")
+    rest = {name: tensor for name, tensor in tensors.items() if name not in known}
+    found = [tensors.get(name) for name in known]
+    segments = dict(zip(inputs, found, strict=True)) if named else tuple(found)
+    return rest | {"segments": segments}
 
 
 def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
@@ -164,11 +190,11 @@ def _expected(
     own: dict[str, tuple[tuple[int, ...], _Type]] = (
         dict.fromkeys(("vectors", "scale"), ((batch, width), _REAL))
         if isinstance(kind, Noise)
-        else {
-            "segments": ((batch, *[-1] * (tensors["segments"].dim() - 1)), _WHOLE)
-            if "segments" in tensors
-            else ((batch,), _WHOLE),
-            "ids": ((batch, width), _WHOLE),
+        else {"segments": ((batch, -1, -1), _WHOLE), "ids": ((batch, width), _WHOLE)}
+        | {
+            name: ((batch, *[-1] * (tensor.dim() - 1)), _WHOLE)  # of any rank
+            for name, tensor in tensors.items()
+            if name.startswith("segments") and tensor.dim() > 1
         }
     )
     return (
@@ -204,11 +230,11 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
             raise ValueError(f"{name} must not be negative")
     if bool((tensors["fidelity"] > 1 + 1e-9).any()):
         raise ValueError("fidelity must be at most 1")
-    segments = tensors.get("segments")
-    if segments is None:
-        return
-    if not segments.numel():
-        raise ValueError(f"segments must hold pixels, got {list(segments.shape)}")
-    lowest, highest = segments.flatten(1).aminmax(dim=1)
-    if bool((lowest < -1).any() | (highest >= count).any()):
-        raise ValueError("segments must hold ids 0…count−1, or −1 for the background")
+    for name, segments in tensors.items():
+        if not name.startswith("segments"):
+            continue
+        if not segments.numel():
+            raise ValueError(f"{name} must hold pixels, got {list(segments.shape)}")
+        lowest, highest = segments.flatten(1).aminmax(dim=1)
+        if bool((lowest < -1).any() | (highest >= count).any()):
+            raise ValueError(f"{name} must hold ids 0…count−1, or −1 for the background")

@@ -15,6 +15,7 @@ from torchlime._kinds import IMAGES, Kind, words_of
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
+from torchlime._several import is_several, mapped, names_of
 from torchlime._undisturbed import undisturbed
 from torchlime.masks import present
 
@@ -53,7 +54,9 @@ class Explanation:
             the seed and versions.
         kind: the kind of the design, and what features and inputs are called.
         segments: [B,*axes] int64, [B,H,W] for images, or [B,C or 1,*axes] where channels have maps
-            of their own: the column of each pixel, 0…count−1, and −1 for the background; else None.
+            of their own: the column of each pixel, 0…count−1, and −1 for the background. For
+            several inputs a tuple or dict of such maps, None for what was only passed on. None for
+            vectors.
         ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None where ids are
             the columns.
         vectors, scale: [B,F], for vectors; else None.
@@ -75,7 +78,7 @@ class Explanation:
     problems: Tensor
     settings: Words
     kind: Kind = IMAGES
-    segments: Tensor | None = None
+    segments: Any = None
     ids: Tensor | None = None
     vectors: Tensor | None = None
     scale: Tensor | None = None
@@ -114,8 +117,11 @@ class Explanation:
             raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
         return self
 
-    def heatmap(self) -> Tensor:
-        """Each pixel's coefficient: [B,T,H,W] float32.
+    def heatmap(self) -> Any:
+        """Each pixel's coefficient: [B,T,H,W] float32; 0 in the background.
+
+        Its axes behind T are those of ``segments``. For several inputs it is a tuple or dict of
+        such maps, None for what was only passed on.
 
         Raises:
             ValueError: the explanation is of vectors, which have no pixels.
@@ -163,8 +169,10 @@ class Explanation:
         columns, strengths = (values.tolist() for values in found)  # read back: for a list
         return [(str(names[i]), value) for i, value in zip(columns, strengths, strict=True)]
 
-    def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
+    def mask(self, top: int = 5, sign: Sign = "positive") -> Any:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
+
+        Its shape is as :meth:`heatmap` says.
 
         A coefficient of 0 has no sign and is never among them.
 
@@ -252,20 +260,24 @@ class Explanation:
         tensors, kind, settings = _saved.load(path, max_bytes)
         return cls(**tensors, kind=kind, settings=settings)
 
-    def _on_pixels(self, values: Tensor) -> Tensor:
+    def _on_pixels(self, values: Tensor) -> Any:
         """[B,T,S] → [B,T,H,W]."""
-        segments = label_map_of(self)
-        index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-        found = values.gather(2, index.clamp(min=0))
-        return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors, by the names of their fields."""
+        def shown(segments: Tensor) -> Tensor:
+            index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
+            found = values.gather(2, index.clamp(min=0))
+            return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
+
+        return mapped(shown, label_maps_of(self))
+
+    def tensors(self) -> dict[str, Any]:
+        """The tensors, by the names of their fields; ``segments`` of several inputs as they are."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+        own = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+        return own if self.segments is None else own | {"segments": self.segments}
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
-        changed: dict[str, Any] = {name: function(t) for name, t in self.tensors().items()}
+        changed = {name: mapped(function, values) for name, values in self.tensors().items()}
         return dataclasses.replace(self, **changed)
 
 
@@ -305,8 +317,8 @@ def row_of(explanation: Explanation, target: int | None) -> int:
     return explained.index(target)
 
 
-def label_map_of(explanation: Explanation) -> Tensor:
-    """The label map [B,H,W] of an explanation of images.
+def label_maps_of(explanation: Explanation) -> Any:
+    """The label map of an explanation; a tuple or dict of them for several inputs.
 
     Raises:
         ValueError: the explanation is of vectors.
@@ -317,3 +329,18 @@ def label_map_of(explanation: Explanation) -> Tensor:
             "top(), as_list() and plot.bars() show it"
         )
     return explanation.segments
+
+
+def label_map_of(explanation: Explanation) -> Tensor:
+    """The label map [B,*axes] of an explanation of one input.
+
+    Raises:
+        ValueError: the explanation is of vectors, or of several inputs.
+    """
+    maps = label_maps_of(explanation)
+    if is_several(maps):
+        raise ValueError(
+            "an explanation of several inputs has a label map for each, and here one is needed; "
+            f"{names_of(maps, 'explanation.segments')[0]} is the first; plot.bars() shows them"
+        )
+    return maps

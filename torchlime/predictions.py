@@ -137,6 +137,8 @@ class Predictions:
         blocks = list(_blocks(start, stop, batch, samples, int(first)))
         unmasked = max(0, min(stop, batch) - start) if first else 0
         size = self._size if self.forward.pad else stop - start
+        if self.forward.exact_chunks:
+            size = self._most
         return Chunk(blocks, size, stop - start, unmasked)
 
     def _tried(self, rows: Rows, chunk: Chunk, left: int) -> Tensor | None:
@@ -152,6 +154,8 @@ class Predictions:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+            if self.forward.exact_chunks:
+                raise torch.OutOfMemoryError(_NO_MEMORY_FOR.format(chunk.size)) from error
             if chunk.size == 1:
                 raise torch.OutOfMemoryError(_NO_MEMORY) from error
             self._most = chunk.size // 2
@@ -227,6 +231,11 @@ class _ByRow(Mapping[str, Tensor]):
 _NO_MEMORY = (
     "out of memory with a single row in the forward pass; free memory on the device, "
     "use smaller inputs, a smaller model or autocast=torch.bfloat16"
+)
+
+_NO_MEMORY_FOR = (
+    "out of memory with {} rows in the forward pass, and exact_chunks=True forbids fewer; free "
+    "memory on the device, or take an engine of a smaller batch and its chunk_size"
 )
 
 

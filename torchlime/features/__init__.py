@@ -1,4 +1,5 @@
 """What the columns of a design stand for, and how its rows become inputs of the model."""
 
+from torchlime.features.entries import Entries as Entries
 from torchlime.features.pixels import Pixels as Pixels
 from torchlime.features.vectors import Vectors as Vectors

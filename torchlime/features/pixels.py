@@ -90,6 +90,8 @@ def default_chunk_size(device: torch.device, pixels: int) -> int:
 
 
 def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
+    if fill is None:
+        raise TypeError("fill is None, but the input has segments, which need a fill when hidden")
     filled = fill if isinstance(fill, Tensor) else fill(images, segments)
     if not isinstance(filled, Tensor):
         raise TypeError(f"fill must return a tensor, got {type(filled).__name__}")
@@ -155,8 +157,7 @@ class Perturbed:
         meaning. With ``reuse`` the next call overwrites the result.
         """
         if not self.reuse or rows != self._pixels.shape[0]:
-            # Release both before taking new ones: this happens when memory ran out.
-            self._keep, self._pixels = self._keep.new_empty(0, 0), self._pixels.new_empty(0, 0)
+            self.release()  # before taking new ones: this happens when memory ran out
             self._keep = self._keep.new_empty(rows, self.images.shape[1])
             self._pixels = self._pixels.new_zeros(rows, self.images.shape[1])
         start = 0
@@ -175,6 +176,10 @@ class Perturbed:
             return self._pixels.view(rows, *self.shape)
         channels, height, width = self.shape
         return self._pixels.view(rows, height, width, channels).permute(0, 3, 1, 2)
+
+    def release(self) -> None:
+        """Give the buffers back."""
+        self._keep, self._pixels = self._keep.new_empty(0, 0), self._pixels.new_empty(0, 0)
 
     def _flat(self, tensor: Tensor) -> Tensor:
         """[b,C,*axes] → [b,P], its values in the order of the memory format."""

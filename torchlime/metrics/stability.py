@@ -9,6 +9,7 @@ from torch import Tensor
 from torchlime._checks import (
     check_count,
 )
+from torchlime._several import leaves_of
 from torchlime.explanation import Explanation, strongest_columns
 from torchlime.masks import present
 from torchlime.metrics._shared import unless_broken
@@ -84,8 +85,12 @@ def _mean_over_pairs(
     return unless_broken(torch.where(alike, torch.stack(pairs).mean(0), torch.nan), *explanations)
 
 
-def _shape(explanation: Explanation) -> tuple[int, ...]:
-    return () if explanation.segments is None else tuple(explanation.segments.shape)
+def _shape(explanation: Explanation) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(labels.shape) for labels in _maps(explanation))
+
+
+def _maps(explanation: Explanation) -> list[Tensor]:
+    return [labels for labels in leaves_of(explanation.segments) if labels is not None]
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
@@ -94,8 +99,8 @@ def _alike(explanations: Sequence[Explanation]) -> Tensor:
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:
         alike &= (e.segment_count == first.segment_count)[:, None]
-        if e.segments is not None and first.segments is not None:
-            alike &= (e.segments == first.segments).flatten(1).all(1)[:, None]
+        for mine, theirs in zip(_maps(e), _maps(first), strict=True):
+            alike &= (mine == theirs).flatten(1).all(1)[:, None]
         alike &= e.targets == first.targets
     if alike.device.type == "cpu" and not alike.all():
         images = (~alike).any(1).nonzero().flatten().tolist()  # of a CPU's tensor, for the error

@@ -39,9 +39,14 @@ def evidence_of(explanation: "Explanation", target: int | None, *, pixels: bool 
     Raises:
         ValueError: several inputs, an unknown target, or no pixels where they are needed.
     """
-    segments = explanation.segments
-    if pixels or segments is not None:
+    segments = None
+    if pixels:
         segments = label_map_of(explanation)[0].cpu()
+        if segments.dim() != 2:
+            raise ValueError(
+                f"a picture needs a label map [H,W], and the explanation's is "
+                f"{list(segments.shape)}; heatmap() has all of it, and plot.bars() shows it"
+            )
     row, count = row_of(explanation, target), int(explanation.segment_count[0])
     coefficients, errors = (
         values[0, row, :count].detach().cpu().double()
