@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlime import Explanation, Lime, explain, explain_vector
+from torchlime import Explanation, Lime, explain, explain_vector, metrics, plot
 from torchlime.explanation import Problem
-from torchlime.masks import Bernoulli
+from torchlime.fills import Constant
+from torchlime.masks import Bernoulli, Exhaustive
 from torchlime.segments import Grid
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform
@@ -172,7 +173,7 @@ def test_save_and_load(images, tmp_path, keep_samples):
     assert loaded.settings["num_samples"] == 64
     assert loaded.settings["segmenter"] == "Grid(rows=2, cols=3)"
     with np.load(path, allow_pickle=False) as file:  # no pickle inside
-        assert json.loads(str(file["record"]))["format"] == 2
+        assert json.loads(str(file["record"]))["format"] == 3
 
 
 def test_nothing_half_written_is_left(explanation, tmp_path, monkeypatch):
@@ -333,7 +334,7 @@ def test_every_field_is_checked_when_it_is_loaded(images, tmp_path, name, damage
         Explanation.load(tmp_path / "wrong.npz")
 
 
-@pytest.mark.parametrize("value", [-1, 6, 10**12])
+@pytest.mark.parametrize("value", [-2, 6, 10**12])
 def test_ids_out_of_range_are_refused(explanation, tmp_path, value):
     segments = explanation.segments.clone()
     segments[1, 2, 3] = value
@@ -404,7 +405,7 @@ def test_files_of_version_1_load(explanation, tmp_path):
         ({"kind": {"design": "masks", "part": "a\nb", "input": "image"}}, "must be short texts"),
         ({"kind": {"design": "else", "part": "a", "input": "b"}}, "design of kind must be one of"),
         ({"kind": {}}, "kind must name"),
-        ({"format": 0}, "its format is 0, known ones are 1 to 2"),
+        ({"format": 0}, "its format is 0, known ones are 1 to 3"),
         ({"format": 1.5}, "its format is 1.5"),
     ],
 )
@@ -528,3 +529,29 @@ def test_what_a_notebook_shows_of_vectors():
     html = e._repr_html_()
     assert html.count("<img ") == 4  # bars, of the first four
     assert "vectors from 4 on are not shown" in html
+
+
+def test_a_callers_ids_and_background_come_back(tmp_path):
+    image = torch.tensor([[[[1.0, 2, 3], [4, 7, 6]]]])
+    labels = torch.tensor([[30, 10, -1], [30, -7, -1]])
+    e = explain(
+        lambda x: x.sum((2, 3)), image, segments=labels, fill=Constant(0.0), num_samples=8,
+        sampler=Exhaustive(), surrogate=LeastSquares(),
+    ).check()  # fmt: skip
+    assert e.ids.tolist() == [[-7, 10, 30]]
+    assert e.segments.tolist() == [[[2, 1, -1], [2, 0, -1]]]
+    ids, values = e.top(4)
+    assert ids.tolist() == [[[-7, 30, 10, -1]]]
+    assert values.allclose(torch.tensor([7.0, 5.0, 2.0, 0.0]).double())
+    assert [name for name, _ in e.as_list()] == ["-7", "30", "10"]
+    assert [name for name, _ in e.as_list(["a", "b", "c"])] == ["a", "c", "b"]
+    heat = torch.tensor([[[[5.0, 2, 0], [5, 7, 0]]]])
+    assert e.heatmap().allclose(heat)
+    assert e.mask(1).tolist() == (heat == 7).tolist()
+    e.save(tmp_path / "e.npz")
+    again = Explanation.load(tmp_path / "e.npz")
+    assert torch.equal(again.ids, e.ids)
+    assert torch.equal(again.segments, e.segments)
+    picture = plot.heatmap_picture(e)
+    assert torch.equal(picture[:, :, 2], picture.new_full((3, 2), picture.max()))  # white
+    assert torch.equal(metrics.overlap([e, e], top=1), torch.ones(1, 1).double())

@@ -240,3 +240,62 @@ def test_a_measured_label_map_is_the_one_documented_read_back():
     labels = torch.empty(64, 48, dtype=torch.int64, device="cuda")
     with pytest.raises(CAUGHT), RefuseWaiting():
         Lime().explain(lambda x: x.mean((2, 3)), images(), 0, segments=labels)
+
+
+SHAPES = {
+    "vectors": ((2, 20), (20,)),
+    "series": ((2, 3, 40), (2, 40)),
+    "volumes": ((2, 1, 6, 7, 8), (6, 7, 8)),
+    "bands": ((2, 13, 9, 8), (1, 13, 9, 8)),
+}
+
+
+@pytest.mark.parametrize("what", SHAPES)
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_inputs_of_any_rank(what):
+    shape, size = SHAPES[what]
+    labels = torch.empty(size, dtype=torch.int32, device="cuda")
+    x = torch.empty(shape, device="cuda")
+    kernel = Exponential(1.0, "pixel_euclidean")
+    fills = [Constant(0.0), *[SegmentMean(), ImageMean(), Blur(1.0)][: 3 * (len(shape) > 2)]]
+    with RefuseWaiting():
+        for fill in fills:
+            e = Lime(fill=fill, num_samples=40, sampler=Bernoulli(), kernel=kernel).explain(
+                lambda x: x.flatten(1)[:, :4], x, segments=labels, max_segments=9
+            )
+            derived = (*e.top(3), e.heatmap(), e.mask(2), metrics.deletion(
+                lambda x: x.flatten(1)[:, :4], x, e))  # fmt: skip
+    assert e.coefficients.shape == (2, 1, 9)
+    assert {tensor.device.type for tensor in (e.ids, *derived)} == {"cuda"}
+
+
+@pytest.mark.parametrize("exact_chunks", [False, True])
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_several_inputs(exact_chunks):
+    with torch.device("cuda"):
+        embedding = torch.nn.Embedding(9, 4)
+        ids = torch.empty(2, 5, dtype=torch.int64)
+        maps = {"a": torch.empty(8, 6, dtype=torch.int64), "ids": torch.empty(5).long(), "b": None}
+        extra = {"more": torch.empty(2, 3)}
+    inputs = {"a": images(2, 3, (8, 6)), "ids": ids, "b": images(2, 3, (8, 6))}
+
+    def model(a, b, ids, more):
+        return embedding(ids).mean(1) + (a * b).mean((1, 2, 3))[:, None] + more[:, :1]
+
+    fill = {"a": SegmentMean(), "ids": Constant(0), "b": None}
+    explainer = Lime(fill=fill, num_samples=64, chunk_size=16, exact_chunks=exact_chunks)
+    with RefuseWaiting():
+        e = explainer.explain(
+            model, inputs, segments=maps, max_segments=20, extra=extra, keep_samples=True
+        )
+        pair = (inputs["a"], inputs["b"])
+        slic = Slic(8)(pair[1])
+        apart = Lime(segmenter=Slic(8)).explain(lambda a, b: a.mean((2, 3)), pair, 0)
+        together = Lime().explain(
+            lambda a, b: a.mean((2, 3)), pair, 0, segments=(Grid(2, 3)(pair[0]), slic)
+        )
+        derived = [*e.top(3), e.heatmap()["ids"], metrics.deletion(model, inputs, e, extra=extra)]
+    assert e.coefficients.shape == (2, 1, 20)
+    assert apart.coefficients.shape == (2, 1, 2 * slic.bound)
+    assert together.coefficients.shape == (2, 1, slic.bound)
+    assert {tensor.device.type for tensor in derived} == {"cuda"}

@@ -17,21 +17,14 @@ PACKAGE = ROOT / "torchlime"
 
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
+    {"_several"},
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
     {"_archives"},
-    {
-        "_batches",
-        "_hash",
-        "_antithetic",
-        "_inputs",
-        "_provenance",
-        "_estimator",
-        "_names",
-        "_words",
-    },
+    {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
+    | {"_names", "_words"},
     {"_labelmap", "fit", "black_box", "background"},
-    {"_returns"},
+    {"_returns", "_jointmap"},
     {"_kinds"},
     {"strategies", "_saved", "_reading"},
     {"_row_groups"},

@@ -1,13 +1,14 @@
 """The caller's inputs → tensors, once, before anything else uses them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_images, check_vectors, device_of
+from torchlime._checks import check_inputs, check_same_device, check_vectors, device_of
 from torchlime._networks import networks_of
+from torchlime._several import is_several, leaves_of, like, names_of
 from torchlime._warn import warn
 
 CHANNELS = (1, 3, 4)
@@ -31,13 +32,17 @@ class Picture(Protocol):
 
 
 Images = Tensor | Array | Picture | Sequence[Tensor | Array | Picture]
+# One input of a model, or several: a tuple of them, or a mapping from the model's keywords.
+Inputs = Images | tuple[Images, ...] | Mapping[str, Images]
+Extra = Tensor | Array | tuple[Tensor | Array, ...] | Mapping[str, Tensor | Array] | None
 
 
 def as_images(images: Any, model: Any) -> Tensor:
     """Images [B,C,H,W] float, from tensors, numpy arrays, PIL images or lists of these.
 
     Convention:
-        A tensor is taken as it is. An array is [H,W,C] or [B,H,W,C], with C of 1, 3 or 4, or
+        A tensor is taken as it is; it may be of any rank: vectors [B,F], series [B,C,L], volumes
+        [B,C,D,H,W], or integer ids [B,L]. An array is [H,W,C] or [B,H,W,C], with C of 1, 3 or 4, or
         [B,C,H,W], or [H,W]; a PIL image is grey, RGB, or laid on white. Bytes become floats in
         [0,1]; floats stay as they are. What is no tensor goes to the device of the model.
 
@@ -46,14 +51,96 @@ def as_images(images: Any, model: Any) -> Tensor:
     """
     if not isinstance(images, Tensor):
         images = _stacked(images).to(device_of_networks(model))
-    check_images(images)
-    _, channels, height, width = images.shape
-    if width in (3, 4) and min(channels, height) >= 16:
+    check_inputs(images)
+    _warn_of_the_look(list(images.shape))
+    return images.detach()
+
+
+def as_inputs(images: Any, model: Any) -> Any:
+    """What :func:`as_images` takes, or a tuple or mapping of inputs of a model.
+
+    Convention:
+        In a tuple or mapping, tensors of any rank and dtype are taken as they are, arrays become
+        tensors, and PIL images and lists are taken as :func:`as_images` takes them. All have one B
+        and one device.
+
+    Raises:
+        TypeError, ValueError: an input cannot be read, or they do not go together.
+    """
+    if not is_several(images):
+        return as_images(images, model)
+    if not images:
+        raise ValueError(f"images must hold an input, got an empty {type(images).__name__}")
+    if isinstance(images, Mapping) and not all(isinstance(name, str) for name in images):
+        raise TypeError("images must have str as names, which are the model's keywords")
+    names = names_of(images)
+    leaves = [_as_input(x, n, model) for x, n in zip(leaves_of(images), names, strict=True)]
+    for name, leaf in zip(names[1:], leaves[1:], strict=True):
+        _check_beside(leaf, name, leaves[0], names[0])
+    return like(images, leaves)
+
+
+def as_extra(extra: Any, images: Any) -> Any:
+    """Inputs that are only passed on: a tuple or dict of tensors [B,…]; () for None.
+
+    Args:
+        extra: None, a tensor or array, or a tuple or mapping of these.
+        images: the inputs, as :func:`as_inputs` returns them.
+
+    Raises:
+        TypeError, ValueError: they cannot be passed beside the inputs.
+    """
+    if extra is None:
+        return ()
+    named = isinstance(extra, Mapping)
+    if isinstance(images, Mapping) and (not named or extra.keys() & images.keys()):
+        raise ValueError(
+            "extra must be a dict of other names than those of the inputs, which are a dict too, "
+            f"got {sorted(map(str, extra)) if named else type(extra).__name__}"
+        )
+    extra = extra if is_several(extra) else (extra,)
+    first, name = leaves_of(images)[0], names_of(images)[0]
+    leaves = []
+    for value, own in zip(leaves_of(extra), names_of(extra, "extra"), strict=True):
+        leaf = value if isinstance(value, Tensor) else _tensor(value, own).to(first.device)
+        _check_beside(leaf, own, first, name)
+        leaves.append(leaf.detach())
+    return like(extra, leaves)
+
+
+def _as_input(value: Any, name: str, model: Any) -> Tensor:
+    """One of several inputs."""
+    is_photo = isinstance(value, list) or hasattr(value, "getbands")
+    if not isinstance(value, Tensor) and (is_photo or getattr(value, "ndim", 0) == 4):
+        return as_images(value, model)
+    if not isinstance(value, Tensor):
+        value = _tensor(value, name).to(device_of_networks(model))
+    if value.dim() < 1 or 0 in value.shape:
+        raise ValueError(f"{name} must be [B,…] and not empty, got {list(value.shape)}")
+    return value.detach()
+
+
+def _check_beside(leaf: Tensor, name: str, first: Tensor, other: str) -> None:
+    if leaf.dim() < 1 or len(leaf) != len(first):
+        raise ValueError(
+            f"{name} must have B = {len(first)} in front, as {other} has, got {list(leaf.shape)}; "
+            "repeat it with .expand() where all share one"
+        )
+    check_same_device(leaf, first, name, f"{other} is")
+
+
+def _warn_of_the_look(shape: list[int]) -> None:
+    """Say where a shape is probably meant in another way than it is taken."""
+    if len(shape) == 4 and shape[3] in (3, 4) and min(shape[1:3]) >= 16:
         warn(
-            f"images {list(images.shape)} look channels-last, but are taken as [B,C,H,W]; "
+            f"images {shape} look channels-last, but are taken as [B,C,H,W]; "
             "pass images.movedim(-1, 1)"
         )
-    return images.detach()
+    if len(shape) == 3 and shape[0] in (3, 4) and min(shape[1:]) >= 16:
+        warn(
+            f"images {shape} look like one photo, but are taken as {shape[0]} series [B,C,L]; "
+            "add the batch axis: images[None]"
+        )
 
 
 def as_vectors(x: Any, model: Any) -> Tensor:

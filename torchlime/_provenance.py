@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import is_integer
+from torchlime._several import is_several, leaves_of
 from torchlime.version import __version__
 
 Words = Mapping[str, str | int | float | None]
@@ -23,6 +24,8 @@ def in_words(**settings: Any) -> dict[str, str | int | float | None]:
 
 
 def _word(value: Any) -> str | int | float | None:
+    if is_several(value):
+        return ", ".join(map(str, map(_word, leaves_of(value))))
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
     if is_integer(value):

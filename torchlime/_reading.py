@@ -3,7 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from torchlime._checks import check_count
+from torchlime._hash import numbers
+from torchlime._several import is_several, names_of
 
 Categories = Mapping[int, str] | Sequence[str]
 
@@ -31,19 +36,50 @@ def row_of(explanation: Any, target: int | None) -> int:
     return explained.index(target)
 
 
-def label_map_of(explanation: Any) -> Tensor:
-    """The label map [B,H,W] of an explanation of images.
+def label_maps_of(explanation: Any) -> Any:
+    """The label map of an explanation; a tuple or dict of them for several inputs.
 
     Raises:
         ValueError: the explanation is of vectors.
     """
-    segments: Tensor | None = explanation.segments
-    if segments is None:
+    if explanation.segments is None:
         raise ValueError(
             f"an explanation of {explanation.kind.input}s has no pixels and no segments; "
             "top(), as_list() and plot.bars() show it"
         )
-    return segments
+    return explanation.segments
+
+
+def label_map_of(explanation: Any) -> Tensor:
+    """The label map [B,*axes] of an explanation of one input.
+
+    Raises:
+        ValueError: the explanation is of vectors, or of several inputs.
+    """
+    maps = label_maps_of(explanation)
+    if is_several(maps):
+        raise ValueError(
+            "an explanation of several inputs has a label map for each, and here one is needed; "
+            f"{names_of(maps, 'explanation.segments')[0]} is the first; plot.bars() shows them"
+        )
+    result: Tensor = maps
+    return result
+
+
+def strongest_columns(explanation: Any, k: int) -> tuple[Tensor, Tensor]:
+    """As :meth:`Explanation.top`, with the columns of the coefficients in place of ids."""
+    check_count(k, "k")
+    coefficients = explanation.coefficients
+    exists = numbers(coefficients.shape[2], coefficients) < explanation.segment_count[:, None, None]
+    strength = torch.where(exists, coefficients.abs(), -1.0)
+    order = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
+    found = exists.expand_as(strength).gather(-1, order)
+    values = torch.where(found, coefficients.gather(-1, order), 0.0)
+    padding = (0, k - order.shape[-1])
+    return (
+        torch.nn.functional.pad(torch.where(found, order, -1), padding, value=-1),
+        torch.nn.functional.pad(values, padding),
+    )
 
 
 def category_of(categories: Categories | None, index: int) -> str:

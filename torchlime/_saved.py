@@ -15,13 +15,14 @@ from torchlime._kinds import IMAGES, Kind, Masks, Noise
 from torchlime._names import of_record
 from torchlime._problems import Problem
 from torchlime._provenance import Words
+from torchlime._several import is_several, leaves_of
 
-FORMAT = 2  # 1 had no kind, and "segments" [B,0,0] for vectors; "named" and "bins" may be absent
+FORMAT = 3  # 2 had one input; 1 had no kind, and "segments" [B,0,0] for vectors
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
 
 
 def save(
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, Any],
     kind: Kind,
     settings: Words,
     path: str | os.PathLike[str],
@@ -36,6 +37,12 @@ def save(
     """
     import numpy as np
 
+    tensors, maps = dict(tensors), tensors.get("segments")
+    several: dict[str, Any] = {}
+    if is_several(maps):
+        tensors.pop("segments")
+        tensors |= {f"segments.{n}": m for n, m in enumerate(leaves_of(maps)) if m is not None}
+        several = {"inputs": list(maps) if isinstance(maps, Mapping) else len(leaves_of(maps))}
     arrays: dict[str, Any] = {
         name: t.detach().cpu().numpy()  # read back: to a file
         for name, t in tensors.items()
@@ -43,13 +50,22 @@ def save(
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     kind_words = {"design": design, "part": kind.part, "input": kind.input}
     told = {"settings": dict(settings), "unit": unit, "categories": dict(categories or {})}
-    record = json.dumps({"format": FORMAT, "kind": kind_words, **told, "named": named})
-    if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
-        arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
+    told |= several | {"named": named}
+    record = json.dumps({"format": FORMAT, "kind": kind_words, **told})
+    if arrays.get("segments", np.empty(0)).dtype.kind in "iu":
+        arrays["segments"] = _narrow(arrays["segments"])
     arrays["record"] = np.array(record)
     # numpy before 2.2 would save allow_pickle=False as an array. No tensor holds objects.
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def _narrow(labels: Any) -> Any:
+    """Labels in the fewest bytes that hold them: 8 each in torch, mostly one here."""
+    import numpy as np
+
+    lowest, highest = int(labels.min()), int(labels.max())
+    return labels.astype(np.min_scalar_type(min(lowest, -highest - 1) if lowest < 0 else highest))
 
 
 def load(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
@@ -75,13 +91,14 @@ def load(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
             if record["format"] not in range(1, FORMAT + 1):
                 known = f"1 to {FORMAT}"
                 raise ValueError(f"its format is {record['format']}, known ones are {known}")
-            if arrays.get("segments", np.empty(0)).dtype.kind == "u":
-                arrays["segments"] = arrays["segments"].astype(np.int64)
+            for name in arrays:
+                if name.startswith("segments") and arrays[name].dtype.kind in "iu":
+                    arrays[name] = arrays[name].astype(np.int64)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
             return {
-                **tensors,
+                **_with_inputs(tensors, record.get("inputs")),
                 "kind": kind,
                 "settings": _checked_settings(record["settings"]),
                 "named": of_record(record.get("named"), tensors["segment_count"]),
@@ -90,6 +107,23 @@ def load(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
             raise ValueError(reason) from error
+
+
+def _with_inputs(tensors: dict[str, Tensor], inputs: Any) -> dict[str, Any]:
+    """The tensors, their label maps in the structure of several inputs: names, or how many."""
+    maps = [name for name in tensors if name.startswith("segments.")]
+    named = isinstance(inputs, list) and all(isinstance(name, str) for name in inputs)
+    if inputs is None and not maps:
+        return dict(tensors)
+    if not (named or (isinstance(inputs, int) and 0 < inputs <= 1000)):
+        raise ValueError("inputs must be their names, or how many there are")
+    known = [f"segments.{n}" for n in range(len(inputs) if named else inputs)]
+    if not maps or not set(maps) <= set(known) or "segments" in tensors:
+        raise ValueError(f"segments must be of the {len(known)} inputs")
+    rest = {name: tensor for name, tensor in tensors.items() if name not in known}
+    found = [tensors.get(name) for name in known]
+    segments = dict(zip(inputs, found, strict=True)) if named else tuple(found)
+    return rest | {"segments": segments}
 
 
 def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
@@ -160,7 +194,7 @@ _REAL: _Type = (
 )
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
-_OPTIONAL = {"masks", "sample_scores", "weights", "energy", "bins"}
+_OPTIONAL = {"ids", "masks", "sample_scores", "weights", "energy", "bins"}
 
 
 def _expected(
@@ -176,7 +210,12 @@ def _expected(
     own: dict[str, tuple[tuple[int, ...], _Type]] = (
         dict.fromkeys(("vectors", "scale"), ((batch, width), _REAL))
         if isinstance(kind, Noise)
-        else {"segments": ((batch, -1, -1), _WHOLE)}
+        else {"segments": ((batch, -1, -1), _WHOLE), "ids": ((batch, width), _WHOLE)}
+        | {
+            name: ((batch, *[-1] * (tensor.dim() - 1)), _WHOLE)  # of any rank
+            for name, tensor in tensors.items()
+            if name.startswith("segments") and tensor.dim() > 1
+        }
     )
     return (
         per_target
@@ -212,11 +251,11 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
             raise ValueError(f"{name} must not be negative")
     if bool((tensors["fidelity"] > 1 + 1e-9).any()):
         raise ValueError("fidelity must be at most 1")
-    segments = tensors.get("segments")
-    if segments is None:
-        return
-    if not segments.numel():
-        raise ValueError(f"segments must hold pixels, got {list(segments.shape)}")
-    lowest, highest = segments.flatten(1).aminmax(dim=1)
-    if bool((lowest < 0).any() | (highest >= count).any()):
-        raise ValueError("segments must hold ids 0…count−1")
+    for name, segments in tensors.items():
+        if not name.startswith("segments"):
+            continue
+        if not segments.numel():
+            raise ValueError(f"{name} must hold pixels, got {list(segments.shape)}")
+        lowest, highest = segments.flatten(1).aminmax(dim=1)
+        if bool((lowest < -1).any() | (highest >= count).any()):
+            raise ValueError(f"{name} must hold ids 0…count−1, or −1 for the background")

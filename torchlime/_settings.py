@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from torchlime._several import is_several, leaves_of, names_of
+
 
 def check_keywords(given: Iterable[str], known: Iterable[str], where: str) -> None:
     """Raise unless every keyword is known.
@@ -51,6 +53,10 @@ class Settings:
 
 
 def _equal(mine: object, theirs: object) -> bool:
+    if is_several(mine) and is_several(theirs):
+        if names_of(mine) != names_of(theirs) or type(mine) is not type(theirs):
+            return False
+        return all(map(_equal, leaves_of(mine), leaves_of(theirs)))
     if not (isinstance(mine, Tensor) and isinstance(theirs, Tensor)):
         return not isinstance(mine, Tensor) and not isinstance(theirs, Tensor) and mine == theirs
     if (mine.shape, mine.dtype, mine.device) != (theirs.shape, theirs.dtype, theirs.device):
@@ -59,4 +65,6 @@ def _equal(mine: object, theirs: object) -> bool:
 
 
 def _hashable(value: object) -> object:
+    if is_several(value):
+        return (*names_of(value), *map(_hashable, leaves_of(value)))
     return (value.shape, value.dtype) if isinstance(value, Tensor) else value

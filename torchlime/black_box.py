@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ class Forward:
 
     Args:
         chunk_size: rows of a forward pass at most; None = what suits the inputs and the device.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows, also where there are
+            fewer in all: for engines of a fixed batch, such as TensorRT, ONNX or exported programs.
+            Rows that are too many are computed and dropped. Where memory runs out, chunks are not
+            made smaller.
         autocast: torch.bfloat16 or torch.float16; None leaves the caller's setting.
         pad: give the last chunk the shape of the others, so that compiled models do not
             recompile; False where the model must see the true rows only.
@@ -37,6 +41,7 @@ class Forward:
     """
 
     chunk_size: int | None = None
+    exact_chunks: bool = False
     autocast: torch.dtype | None = None
     pad: bool = True
     differentiable: bool = False
@@ -45,6 +50,9 @@ class Forward:
     def __post_init__(self) -> None:
         if self.chunk_size is not None:
             check_count(self.chunk_size, "chunk_size")
+        if self.exact_chunks and (self.chunk_size is None or not self.pad):
+            missing = "pad=True" if self.chunk_size else "chunk_size=, the rows of every pass"
+            raise ValueError(f"exact_chunks=True needs {missing}")
         if self.autocast not in (None, torch.bfloat16, torch.float16):
             raise ValueError(
                 f"autocast must be torch.bfloat16, torch.float16 or None, got {self.autocast}"
@@ -56,13 +64,21 @@ class Forward:
     def of(
         cls, settings: Any, *, differentiable: bool = False, progress: Progress | None = None
     ) -> "Forward":
-        """With the chunk size and autocast of an explainer's settings."""
+        """With the chunks and autocast of an explainer's settings."""
         return cls(
             chunk_size=settings.chunk_size,
+            exact_chunks=settings.exact_chunks,
             autocast=settings.autocast,
             differentiable=differentiable,
             progress=progress,
         )
+
+
+class Arguments(NamedTuple):
+    """A chunk of arguments by position and by name."""
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
 
 
 class RefusedLayout(Exception):
@@ -71,6 +87,8 @@ class RefusedLayout(Exception):
 
 def called(model: Model, chunk: Any) -> Any:
     """The model's outputs of a chunk, as :class:`BlackBox` says."""
+    if isinstance(chunk, Arguments):
+        return model(*chunk.positional, **chunk.named)
     if isinstance(chunk, tuple):
         return model(*chunk)
     return model(**chunk) if isinstance(chunk, Mapping) else model(chunk)
@@ -80,8 +98,8 @@ class BlackBox:
     """A model and how it is called. Every call makes one, while the caller's autocast is on.
 
     Convention:
-        A chunk is a tensor (the model's one argument), a tuple (its arguments) or a mapping (its
-        keywords).
+        A chunk is a tensor (the model's one argument), a tuple (its arguments), a mapping (its
+        keywords) or :class:`Arguments` (both).
 
     Args:
         model: any callable.

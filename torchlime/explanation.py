@@ -16,11 +16,11 @@ from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
-from torchlime._reading import Categories, category_of, told
+from torchlime._reading import Categories, category_of, label_maps_of, strongest_columns, told
 from torchlime._reading import label_map_of as label_map_of
 from torchlime._reading import row_of as row_of
+from torchlime._several import mapped
 from torchlime._undisturbed import undisturbed
-from torchlime.masks import present
 
 if TYPE_CHECKING:
     from torchlime.strategies import Kernel, Surrogate
@@ -56,7 +56,12 @@ class Explanation:
         settings: how it was made, in words: settings as text and numbers, strategies as their repr,
             the seed and versions.
         kind: the kind of the design, and what features and inputs are called.
-        segments: [B,H,W] int64, ids 0…count−1, for images; else None.
+        segments: [B,*axes] int64, [B,H,W] for images, or [B,C or 1,*axes] where channels have maps
+            of their own: the column of each pixel, 0…count−1, and −1 for the background. For
+            several inputs a tuple or dict of such maps, None for what was only passed on. None for
+            vectors.
+        ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None where ids are
+            the columns.
         vectors, scale: [B,F], for vectors; else None.
         bins: [B,S] int64, which bin of its column each feature is in, for rows of tables.
         named: what the features are called, for :meth:`names`; None where they have numbers.
@@ -80,7 +85,8 @@ class Explanation:
     problems: Tensor
     settings: Words
     kind: Kind = IMAGES
-    segments: Tensor | None = None
+    segments: Any = None
+    ids: Tensor | None = None
     vectors: Tensor | None = None
     scale: Tensor | None = None
     masks: Tensor | None = None
@@ -126,8 +132,11 @@ class Explanation:
         """The name of a class; "class 7" where it has none."""
         return category_of(self.categories, target)
 
-    def heatmap(self) -> Tensor:
-        """Each pixel's coefficient: [B,T,H,W] float32.
+    def heatmap(self) -> Any:
+        """Each pixel's coefficient: [B,T,H,W] float32; 0 in the background.
+
+        Its axes behind T are those of ``segments``. For several inputs it is a tuple or dict of
+        such maps, None for what was only passed on.
 
         Raises:
             ValueError: the explanation is of vectors, which have no pixels.
@@ -137,19 +146,14 @@ class Explanation:
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).
 
-        They are in order of decreasing absolute coefficient, then of id, padded with -1 and 0.
+        They are in order of decreasing absolute coefficient, then of id, padded with -1 and 0. The
+        ids are those of the caller's label map; else they are the columns of ``coefficients``.
         """
-        check_count(k, "k")
-        exists = present(self.segment_count, self.coefficients.shape[2])
-        strength = torch.where(exists, self.coefficients.abs(), -1.0)
-        ids = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-        found = exists.expand_as(strength).gather(-1, ids)
-        values = torch.where(found, self.coefficients.gather(-1, ids), 0.0)
-        padding = (0, k - ids.shape[-1])
-        return (
-            torch.nn.functional.pad(torch.where(found, ids, -1), padding, value=-1),
-            torch.nn.functional.pad(values, padding),
-        )
+        columns, values = strongest_columns(self, k)
+        if self.ids is None:
+            return columns, values
+        ids = self.ids[:, None].expand_as(self.coefficients).gather(-1, columns.clamp(min=0))
+        return torch.where(columns < 0, -1, ids), values
 
     def names(self) -> list[list[str]] | None:
         """The names of the features of every input; None where they have numbers only.
@@ -166,7 +170,8 @@ class Explanation:
         The order is that of :meth:`top`. It reads the coefficients on the host.
 
         Args:
-            feature_names: in the order of the coefficients; None = their own names, else numbers.
+            feature_names: in the order of the coefficients; None = their own names, else their
+                ids, as :meth:`top` has them.
             target: one of ``targets``; None is the first.
 
         Raises:
@@ -178,15 +183,21 @@ class Explanation:
         if isinstance(feature_names, str):
             raise TypeError(f"feature_names must be {count} names, got the str {feature_names!r}")
         own = self.names() if feature_names is None else None
-        names = list((own[0] if own else range(count)) if feature_names is None else feature_names)
+        names: list[Any] = list(range(count) if feature_names is None else feature_names)
+        if own is not None:
+            names = list(own[0])
+        elif feature_names is None and self.ids is not None:
+            names = self.ids[0, :count].tolist()  # read back: a list is on the host
         if len(names) != count:
             raise ValueError(f"feature_names must be {count} names, got {len(names)}")
-        strongest = (found[0, row] for found in self.top(count))
-        ids, values = (found.tolist() for found in strongest)  # read back: a list is on the host
-        return [(str(names[i]), value) for i, value in zip(ids, values, strict=True)]
+        found = (values[0, row] for values in strongest_columns(self, count))
+        columns, strengths = (values.tolist() for values in found)  # read back: for a list
+        return [(str(names[i]), value) for i, value in zip(columns, strengths, strict=True)]
 
-    def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
+    def mask(self, top: int = 5, sign: Sign = "positive") -> Any:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
+
+        Its shape is as :meth:`heatmap` says.
 
         A coefficient of 0 has no sign and is never among them.
 
@@ -287,17 +298,22 @@ class Explanation:
         """
         return cls(**_saved.load(path, max_bytes))
 
-    def _on_pixels(self, values: Tensor) -> Tensor:
+    def _on_pixels(self, values: Tensor) -> Any:
         """[B,T,S] → [B,T,H,W]."""
-        segments = label_map_of(self)
-        index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-        return values.gather(2, index).unflatten(2, segments.shape[1:])
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The tensors, by the names of their fields."""
+        def shown(segments: Tensor) -> Tensor:
+            index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
+            found = values.gather(2, index.clamp(min=0))
+            return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
+
+        return mapped(shown, label_maps_of(self))
+
+    def tensors(self) -> dict[str, Any]:
+        """The tensors, by the names of their fields; ``segments`` of several inputs as they are."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+        own = {name: value for name, value in fields.items() if isinstance(value, Tensor)}
+        return own if self.segments is None else own | {"segments": self.segments}
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
-        changed: dict[str, Any] = {name: function(t) for name, t in self.tensors().items()}
+        changed = {name: mapped(function, values) for name, values in self.tensors().items()}
         return dataclasses.replace(self, **changed)

@@ -1,21 +1,24 @@
 """LIME of images: the settings, and one call."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, is_integer
-from torchlime._inputs import Array, Images, as_images
+from torchlime._inputs import Array, Extra, Inputs, as_extra, as_inputs
+from torchlime._jointmap import segments_apart, segments_together
 from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
+from torchlime._several import is_several, leaves_of
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
-from torchlime.features import Pixels
+from torchlime.features import Entries, Pixels
 from torchlime.fills import SegmentMean
 from torchlime.local import Samples, local_fit, local_samples, local_scores
 from torchlime.masks import Orthogonal
@@ -24,6 +27,10 @@ from torchlime.strategies import Fill, Kernel, Sampler, Segmenter, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
+
+AnyFill = Fill | Tensor | tuple[Fill | Tensor | None, ...] | Mapping[str, Fill | Tensor | None]
+OneMap = Segments | Tensor | Array
+AnyMap = OneMap | tuple[OneMap | None, ...] | Mapping[str, OneMap | None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,12 +45,14 @@ class Lime(Settings):
         sampler: count → masks; its first row keeps all.
         num_samples: N, perturbed images per image (the unmasked one included).
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts
-            to the images.
+            to the images. For several inputs, one for all, or a tuple or dict of them.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         chunk_size: the most images of one forward pass. None = 256 images of 224×224 pixels; on a
             CPU 6, or 3 a thread if that is more. It is fewer for larger images, and on a CPU more
             for smaller ones.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
+            batch, such as TensorRT, ONNX and exported programs.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -62,10 +71,11 @@ class Lime(Settings):
     segmenter: Segmenter = Slic(num_segments=50)
     sampler: Sampler = Orthogonal()
     num_samples: int = 512
-    fill: Fill | Tensor = SegmentMean()
+    fill: AnyFill = SegmentMean()
     kernel: Kernel = Exponential(width=0.25)
     surrogate: Surrogate = Ridge(alpha=1.0)
     chunk_size: int | None = None
+    exact_chunks: bool = False
     autocast: torch.dtype | None = None
     seed: int = 0
 
@@ -83,18 +93,21 @@ class Lime(Settings):
             kernel=self.kernel,
             surrogate=self.surrogate,
         )
-        if not (callable(self.fill) or isinstance(self.fill, Tensor)):
-            raise TypeError(f"fill must be callable or a tensor, got {self.fill!r}")
+        for fill in leaves_of(self.fill):
+            passed_on = fill is None and is_several(self.fill)
+            if not (callable(fill) or isinstance(fill, Tensor) or passed_on):
+                raise TypeError(f"fill must be callable or a tensor, got {fill!r}")
 
     def explain(
         self,
         model: Model,
-        images: Images,
+        images: Inputs,
         targets: Targets = None,
         *,
         top: int = 1,
-        segments: Segments | Tensor | Array | None = None,
+        segments: AnyMap | None = None,
         max_segments: int | None = None,
+        extra: Extra = None,
         seed: int | Tensor | None = None,
         differentiable: bool = False,
         keep_samples: bool = False,
@@ -114,16 +127,26 @@ class Lime(Settings):
             model: any callable [n,C,H,W] → [n,classes], or [n] (one target), or an object with such
                 ``.logits``. Its outputs are explained as they are.
             images: [B,C,H,W] float, as the model takes them; or numpy arrays [B,H,W,C], PIL images
-                or a list of these, whose bytes become floats in [0,1].
+                or a list of these, whose bytes become floats in [0,1]. A tensor may be of any rank:
+                series [B,C,L], volumes or videos [B,C,D,H,W], vectors [B,F], or integer ids [B,L].
+                A tuple of inputs is called ``model(a, b)``, a dict ``model(**inputs)``.
             targets: None = the ``top`` best classes of each image; an int for all; an int64 tensor
                 [B] or [B,T] on the images' device, or a list; a function ``(outputs, rows) →
                 [n,T]``, where rows [n] holds the number of each row's image; or an object as
                 :mod:`torchlime.targets` describes.
             top: how many classes where ``targets`` is None.
-            segments: used instead of the segmenter's: a Segments, or a label map [H,W] or [B,H,W]
-                of any integers.
+            segments: used instead of the segmenter's: a Segments, or a label map of any integers.
+                For inputs of rank r its rank is r − 2 for one map for all, such as [H,W]; r − 1 for
+                one for each; or r where channels have maps of their own, [B or 1,C or 1,H,W]. For
+                vectors it is [F] or [B or 1,F]. An axis of 1 stands for all of its entries. What
+                has the id −1 is always shown, and is no segment. For several inputs it is a tuple
+                or dict of maps; one id in two inputs is one segment, and an input whose map is None
+                is only passed on. Without it, the segmenter segments each of them.
             max_segments: the static bound S for a label map. Without it, the count of a label map
                 on a GPU is read back once, before the pipeline.
+            extra: inputs that are only passed on: a tensor [B,…], a tuple of them, which comes
+                after ``images``, or a dict, which is passed by name. Every row sees those of its
+                own image. Floats get the dtype of the model, as the images do.
             seed: used instead of the explainer's; an int64 tensor [B] gives each image its own.
             differentiable: let gradients flow from scores, coefficients, intercepts and fidelity to
                 the model's parameters; masks and segments are fixed. The model still runs in eval
@@ -144,11 +167,12 @@ class Lime(Settings):
             torch.OutOfMemoryError: not even a single image fits into a forward pass.
         """
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
-        images = as_images(images, model)
-        scores = scores_of(targets, top, len(images), images.device)
+        inputs = as_inputs(images, model)
+        features = self._features(inputs, segments, max_segments, extra)
+        scores = _scores_of(targets, top, inputs)
         seed = self.seed if seed is None else seed
         explanation = local_fit(
-            model, self._features(images, segments, max_segments), scores, sampler=self.sampler,
+            model, features, scores, sampler=self.sampler,
             num_samples=int(self.num_samples), kernel=self.kernel, surrogate=self.surrogate,
             forward=forward, seed=seed, keep_samples=keep_samples,
         )  # fmt: skip
@@ -161,12 +185,13 @@ class Lime(Settings):
     def samples(
         self,
         model: Model,
-        images: Images,
+        images: Inputs,
         targets: Targets = None,
         *,
         top: int = 1,
-        segments: Segments | Tensor | Array | None = None,
+        segments: AnyMap | None = None,
         max_segments: int | None = None,
+        extra: Extra = None,
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
     ) -> Samples:
@@ -182,25 +207,49 @@ class Lime(Settings):
             (torch.Size([1, 4, 2]), torch.Size([1, 4, 1]), torch.Size([1, 4]))
         """
         forward = Forward.of(self, progress=progress)
-        images = as_images(images, model)
-        scores = scores_of(targets, top, len(images), images.device)
+        inputs = as_inputs(images, model)
+        features = self._features(inputs, segments, max_segments, extra)
         return local_samples(
-            model, self._features(images, segments, max_segments), scores, sampler=self.sampler,
+            model, features, _scores_of(targets, top, inputs), sampler=self.sampler,
             num_samples=int(self.num_samples), kernel=self.kernel, forward=forward,
             seed=self.seed if seed is None else seed,
         )  # fmt: skip
 
     def _features(
-        self, images: Tensor, given: Segments | Tensor | Array | None, max_segments: int | None
-    ) -> Pixels:
-        with undisturbed(images.device):
-            if given is None:
-                if max_segments is not None:
-                    raise ValueError("max_segments goes with segments=; a segmenter has its bound")
-                given = self.segmenter(images)
-            segments = as_segments(given, images, max_segments)
-            warn_of_one_segment(segments)
-            return Pixels(images, segments, self.fill)
+        self, inputs: Any, given: AnyMap | None, max_segments: int | None, extra: Extra
+    ) -> Pixels | Entries:
+        with undisturbed(leaves_of(inputs)[0].device):
+            if given is not None:
+                features = _features(inputs, given, self.fill, max_segments, extra)
+            elif max_segments is not None:
+                raise ValueError("max_segments goes with segments=; a segmenter has its bound")
+            elif is_several(inputs):
+                found = segments_apart(inputs, self.segmenter)
+                features = Entries(inputs, [*found], self.fill, as_extra(extra, inputs))
+            else:
+                features = _features(inputs, self.segmenter(inputs), self.fill, None, extra)
+            warn_of_one_segment(features.count, features.bound)
+            return features
+
+
+def _features(
+    inputs: Any, given: Any, fill: Any, max_segments: int | None, extra: Extra
+) -> Pixels | Entries:
+    """The features of one input or several, by the caller's segments."""
+    passed_on = as_extra(extra, inputs)
+    if is_several(inputs):
+        together = segments_together(given, inputs, max_segments)
+        return Entries(inputs, together, fill, passed_on)
+    segments = as_segments(given, inputs, max_segments)
+    if passed_on:
+        return Entries(inputs, [segments], fill, passed_on)
+    return Pixels(inputs, segments, fill)
+
+
+def _scores_of(targets: Targets, top: int, inputs: Any) -> Any:
+    these = "the inputs are" if is_several(inputs) else "the images are"
+    first = leaves_of(inputs)[0]
+    return scores_of(targets, top, len(first), first.device, these)
 
 
 class LimeSettings(TypedDict, total=False):
@@ -209,10 +258,11 @@ class LimeSettings(TypedDict, total=False):
     segmenter: Segmenter
     sampler: Sampler
     num_samples: int
-    fill: Fill | Tensor
+    fill: AnyFill
     kernel: Kernel
     surrogate: Surrogate
     chunk_size: int | None
+    exact_chunks: bool
     autocast: torch.dtype | None
 
 
@@ -220,8 +270,9 @@ class ExplainSettings(LimeSettings, total=False):
     """The keywords of :func:`explain`: fields of :class:`Lime`, and those of its ``explain``."""
 
     top: int
-    segments: Segments | Tensor | Array | None
+    segments: AnyMap | None
     max_segments: int | None
+    extra: Extra
     seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
@@ -229,7 +280,7 @@ class ExplainSettings(LimeSettings, total=False):
 
 
 def explain(
-    model: Model, images: Images, targets: Targets = None, **settings: Unpack[ExplainSettings]
+    model: Model, images: Inputs, targets: Targets = None, **settings: Unpack[ExplainSettings]
 ) -> Explanation:
     """``Lime(**fields).explain(model, images, targets, …)`` in one call.
 
@@ -252,14 +303,15 @@ def explain(
 
 def score_masks(
     model: Model,
-    images: Images,
-    segments: Segments | Tensor | Array,
-    fill: Fill | Tensor,
+    images: Inputs,
+    segments: AnyMap,
+    fill: AnyFill,
     masks: Tensor,
     targets: Targets = None,
     *,
     top: int = 1,
     max_segments: int | None = None,
+    extra: Extra = None,
     forward: Forward = Forward(),
 ) -> Tensor:
     """The model's scores [B,N,T] of images under given masks.
@@ -279,10 +331,10 @@ def score_masks(
         >>> score_masks(lambda x: x.mean((2, 3)), image, halves, Constant(0.0), masks).tolist()
         [[[1.0], [0.5], [0.0]]]
     """
-    images = as_images(images, model)
-    scores = scores_of(targets, top, len(images), images.device)
-    with undisturbed(images.device):
-        features = Pixels(images, as_segments(segments, images, max_segments), fill)
+    inputs = as_inputs(images, model)
+    first = leaves_of(inputs)[0]
+    with undisturbed(first.device):
+        features = _features(inputs, segments, fill, max_segments, extra)
     if isinstance(masks, Tensor) and masks.dim() == 2:
-        masks = masks.expand(len(images), -1, -1)
-    return local_scores(model, features, scores, masks, forward)
+        masks = masks.expand(len(first), -1, -1)
+    return local_scores(model, features, _scores_of(targets, top, inputs), masks, forward)

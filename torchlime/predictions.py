@@ -140,6 +140,8 @@ class Predictions:
         stop = min(start + self._size, group.rows)
         unmasked = max(0, min(stop, group.unmasked) - start)
         size = self._size if self.forward.pad else stop - start
+        if self.forward.exact_chunks:
+            size = self._most
         return Chunk(list(group.cut(start, stop)), size, stop - start, unmasked)
 
     def _tried(self, rows: Rows, chunk: Chunk, left: int) -> Tensor | None:
@@ -155,6 +157,8 @@ class Predictions:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+            if self.forward.exact_chunks:
+                raise torch.OutOfMemoryError(_NO_MEMORY_FOR.format(chunk.size)) from error
             if chunk.size == 1:
                 raise torch.OutOfMemoryError(_NO_MEMORY) from error
             self._most = chunk.size // 2
@@ -230,6 +234,11 @@ class _ByRow(Mapping[str, Tensor]):
 _NO_MEMORY = (
     "out of memory with a single row in the forward pass; free memory on the device, "
     "use smaller inputs, a smaller model or autocast=torch.bfloat16"
+)
+
+_NO_MEMORY_FOR = (
+    "out of memory with {} rows in the forward pass, and exact_chunks=True forbids fewer; free "
+    "memory on the device, or take an engine of a smaller batch and its chunk_size"
 )
 
 

@@ -55,6 +55,8 @@ class TableLime(Settings):
             which a word is its number among the words of its column.
         chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
             64 to 4096.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
+            batch.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the draw; an int.
 
@@ -79,6 +81,7 @@ class TableLime(Settings):
     surrogate: Surrogate = Ridge(alpha=1.0)
     frames: bool | None = None
     chunk_size: int | None = None
+    exact_chunks: bool = False
     autocast: torch.dtype | None = None
     seed: int = 0
 
@@ -223,6 +226,7 @@ class TableSettings(TypedDict, total=False):
     surrogate: Surrogate
     frames: bool | None
     chunk_size: int | None
+    exact_chunks: bool
     autocast: torch.dtype | None
 
 

@@ -45,6 +45,8 @@ class TextLime(Settings):
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         chunk_size: the most strings of one call of the model; None = 256.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
+            batch.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -69,6 +71,7 @@ class TextLime(Settings):
     kernel: Kernel = Exponential(0.25, "cosine")
     surrogate: Surrogate = Ridge(alpha=1.0)
     chunk_size: int | None = None
+    exact_chunks: bool = False
     autocast: torch.dtype | None = None
     seed: int = 0
 
@@ -228,6 +231,7 @@ class TextSettings(TypedDict, total=False):
     kernel: Kernel
     surrogate: Surrogate
     chunk_size: int | None
+    exact_chunks: bool
     autocast: torch.dtype | None
 
 

@@ -85,6 +85,7 @@ class VectorLime(Settings):
     kernel: Kernel | None = None
     surrogate: Surrogate = Ridge(alpha=1.0)
     chunk_size: int | None = None
+    exact_chunks: bool = False
     autocast: torch.dtype | None = None
     seed: int = 0
 
@@ -197,6 +198,7 @@ class VectorSettings(TypedDict, total=False):
     kernel: Kernel | None
     surrogate: Surrogate
     chunk_size: int | None
+    exact_chunks: bool
     autocast: torch.dtype | None
 
 

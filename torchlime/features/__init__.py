@@ -1,5 +1,6 @@
 """What the columns of a design stand for, and how its rows become inputs of the model."""
 
+from torchlime.features.entries import Entries as Entries
 from torchlime.features.pixels import Pixels as Pixels
 from torchlime.features.tables import Table as Table
 from torchlime.features.vectors import Vectors as Vectors

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from torchlime._labelmap import Segments
 from torchlime._problems import Problem
-from torchlime.explanation import Explanation, label_map_of
+from torchlime._reading import label_map_of, label_maps_of
+from torchlime._several import is_several
+from torchlime.explanation import Explanation
 from torchlime.lime import Lime
 from torchlime.targets import Computed
 
@@ -21,15 +23,24 @@ def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
     return values
 
 
+def given_segments(explanation: Explanation) -> dict[str, Any]:
+    """The segments, as the keywords that :func:`torchlime.lime.score_masks` takes."""
+    if not is_several(label_maps_of(explanation)):
+        return {"segments": segments_of(explanation)}
+    bound = explanation.coefficients.shape[2]
+    return {"segments": explanation.segments, "max_segments": bound}
+
+
 def segments_of(explanation: Explanation) -> Segments:
     labels, count = label_map_of(explanation), explanation.segment_count
     ok = torch.ones_like(count, dtype=torch.bool)
-    return Segments(labels, count, ok, explanation.coefficients.shape[2])
+    own_map = explanation.ids is not None  # only a caller's map may have a background
+    return Segments(labels, count, ok, explanation.coefficients.shape[2], own_map)
 
 
 def explainer_of(explanation: Explanation) -> Lime:
     """The explainer that made the explanation."""
-    label_map_of(explanation)
+    label_maps_of(explanation)
     if not isinstance(explanation.explainer, Lime):
         raise ValueError(
             "the explanation has no explainer: it was loaded from a file, which holds no "

@@ -11,23 +11,24 @@ from torchlime._checks import (
     check_same_device,
     is_integer,
 )
-from torchlime._inputs import Images, as_images, as_vectors
+from torchlime._inputs import Extra, Inputs, as_inputs, as_vectors
+from torchlime._several import leaves_of
 from torchlime.black_box import Forward, Model
 from torchlime.explanation import Explanation
-from torchlime.lime import Lime, score_masks
+from torchlime.lime import AnyFill, Lime, score_masks
 from torchlime.local import Samples
 from torchlime.masks import present
-from torchlime.metrics._shared import explainer_of, segments_of, targets_of, unless_broken
-from torchlime.strategies import Fill
+from torchlime.metrics._shared import explainer_of, given_segments, targets_of, unless_broken
 from torchlime.vectors import VectorLime
 
 
 def deletion(
     model: Model,
-    images: Images,
+    images: Inputs,
     explanation: Explanation,
     *,
-    fill: Fill | Tensor | None = None,
+    fill: AnyFill | None = None,
+    extra: Extra = None,
 ) -> Tensor:
     """Area under the score while whole segments are hidden, the strongest first: [B,T].
 
@@ -44,6 +45,7 @@ def deletion(
         images: [B,C,H,W], the explained ones.
         explanation: the explanation of these images.
         fill: what a hidden segment shows; None = the explanation's own fill.
+        extra: inputs that are only passed on, as for the explanation.
 
     Raises:
         ValueError: the explanation comes from a file, which holds no strategies, and ``fill`` is
@@ -59,15 +61,16 @@ def deletion(
         >>> deletion(model, image, explanation).tolist()  # scores 4, 1, 0
         [[1.5]]
     """
-    return _area(model, images, explanation, fill, lambda ranks, step: ranks >= step)
+    return _area(model, images, explanation, fill, extra, lambda ranks, step: ranks >= step)
 
 
 def insertion(
     model: Model,
-    images: Images,
+    images: Inputs,
     explanation: Explanation,
     *,
-    fill: Fill | Tensor | None = None,
+    fill: AnyFill | None = None,
+    extra: Extra = None,
 ) -> Tensor:
     """Area under the score while whole segments are shown, the strongest first: [B,T].
 
@@ -84,16 +87,17 @@ def insertion(
         >>> insertion(model, image, explanation).tolist()  # scores 0, 3, 4
         [[2.5]]
     """
-    return _area(model, images, explanation, fill, lambda ranks, step: ranks < step)
+    return _area(model, images, explanation, fill, extra, lambda ranks, step: ranks < step)
 
 
 def fidelity(
     model: Model,
-    images: Images,
+    images: Inputs,
     explanation: Explanation,
     *,
     seed: int | Tensor,
     num_samples: int | None = None,
+    extra: Extra = None,
 ) -> Tensor:
     """Weighted R² of the surrogate on masks that it was not fitted to: [B,T].
 
@@ -112,6 +116,7 @@ def fidelity(
         model, images, explanation: as for :func:`deletion`.
         seed: the seed of the fresh masks, not the explanation's own. A tensor is not checked.
         num_samples: how many samples, at least 3; None = as many as the explanation had.
+        extra: as for :func:`deletion`.
 
     Raises:
         ValueError: ``seed`` is the explanation's own, or the explanation comes from a file, which
@@ -133,37 +138,39 @@ def fidelity(
     if isinstance(explainer, VectorLime):
         samples = explainer.samples(model, as_vectors(images, model), targets, seed=seed)
     else:
-        segments = segments_of(explanation)
-        samples = explainer.samples(model, images, targets, segments=segments, seed=seed)
+        given = given_segments(explanation)
+        samples = explainer.samples(model, images, targets, **given, extra=extra, seed=seed)
     return unless_broken(_weighted_r2(samples, explanation), explanation)
 
 
 def _area(
     model: Model,
-    images: Images,
+    images: Inputs,
     explanation: Explanation,
-    fill: Fill | Tensor | None,
+    fill: AnyFill | None,
+    extra: Extra,
     shown: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
     """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
-    segments = segments_of(explanation)
-    images = as_images(images, model)
-    check_same_device(segments.labels, images, "the explanation")
+    given, bound = given_segments(explanation), explanation.coefficients.shape[2]
+    inputs = as_inputs(images, model)
+    check_same_device(explanation.targets, leaves_of(inputs)[0], "the explanation")
     explainer, forward = explanation.explainer, Forward()
     if isinstance(explainer, Lime):
         forward = Forward.of(explainer)
     fill = explainer_of(explanation).fill if fill is None else fill
-    exists = present(explanation.segment_count, segments.bound)
+    exists = present(explanation.segment_count, bound)
     targets = explanation.targets.shape[1]
     strength = explanation.coefficients.masked_fill(~exists, -torch.inf)
     order = strength.sort(dim=2, descending=True, stable=True).indices
     ranks = order.argsort(dim=2)[:, :, None]  # [B,T,1,S]
-    step = torch.arange(segments.bound + 1, device=images.device)[:, None]
+    step = torch.arange(bound + 1, device=explanation.targets.device)[:, None]
     masks = shown(ranks, step) & exists[:, None]  # [B,T,S+1,S]
     scores = score_masks(
-        model, images, segments, fill, masks.flatten(1, 2), targets_of(explanation), forward=forward
-    )
-    own = scores.unflatten(1, (targets, segments.bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
+        model, inputs, fill=fill, masks=masks.flatten(1, 2), targets=targets_of(explanation),
+        **given, extra=extra, forward=forward,
+    )  # fmt: skip
+    own = scores.unflatten(1, (targets, bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
     count = explanation.segment_count[:, None, None]
     weights = (step <= count).to(own.dtype) - ((step == 0) | (step == count)).to(own.dtype) / 2
     return unless_broken(

@@ -9,6 +9,8 @@ from torch import Tensor
 from torchlime._checks import (
     check_count,
 )
+from torchlime._reading import strongest_columns
+from torchlime._several import leaves_of
 from torchlime.explanation import Explanation
 from torchlime.masks import present
 from torchlime.metrics._shared import unless_broken
@@ -84,8 +86,12 @@ def _mean_over_pairs(
     return unless_broken(torch.where(alike, torch.stack(pairs).mean(0), torch.nan), *explanations)
 
 
-def _shape(explanation: Explanation) -> tuple[int, ...]:
-    return () if explanation.segments is None else tuple(explanation.segments.shape)
+def _shape(explanation: Explanation) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(labels.shape) for labels in _maps(explanation))
+
+
+def _maps(explanation: Explanation) -> list[Tensor]:
+    return [labels for labels in leaves_of(explanation.segments) if labels is not None]
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
@@ -94,8 +100,8 @@ def _alike(explanations: Sequence[Explanation]) -> Tensor:
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:
         alike &= (e.segment_count == first.segment_count)[:, None]
-        if e.segments is not None and first.segments is not None:
-            alike &= (e.segments == first.segments).flatten(1).all(1)[:, None]
+        for mine, theirs in zip(_maps(e), _maps(first), strict=True):
+            alike &= (mine == theirs).flatten(1).all(1)[:, None]
         alike &= e.targets == first.targets
     if alike.device.type == "cpu" and not alike.all():
         images = (~alike).any(1).nonzero().flatten().tolist()  # of a CPU's tensor, for the error
@@ -120,10 +126,10 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 def _strongest(explanation: Explanation, top: int) -> Tensor:
     """Whether a segment is among the ``top``: [B,T,S] bool."""
-    ids, values = explanation.top(top)
+    columns, values = strongest_columns(explanation, top)
     chosen = torch.zeros_like(explanation.coefficients, dtype=torch.int64)
     found = (values != 0).long()
-    return chosen.scatter_add(2, ids.clamp(min=0), found).bool()
+    return chosen.scatter_add(2, columns.clamp(min=0), found).bool()
 
 
 def _jaccard(a: Tensor, b: Tensor) -> Tensor:

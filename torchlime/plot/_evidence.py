@@ -24,7 +24,7 @@ class Evidence(NamedTuple):
         name: what to call it.
         unit: what its scores are: "probability", "logit" or "score".
         noun: what a feature is called.
-        segments: [H,W] int64; [0,0] for a vector.
+        segments: [H,W] int64, −1 for the background; [0,0] where there are no pixels.
         coefficients: [count] float64, 0 where the explanation's is not finite.
         errors: [count] float64, standard errors, NaN where not finite.
     """
@@ -53,9 +53,14 @@ def evidence_of(
     Raises:
         ValueError: several inputs, an unknown target, or no pixels where they are needed.
     """
-    segments = explanation.segments
-    if pixels or segments is not None:
+    segments = None
+    if pixels:
         segments = label_map_of(explanation)[0].cpu()
+        if segments.dim() != 2:
+            raise ValueError(
+                f"a picture needs a label map [H,W], and the explanation's is "
+                f"{list(segments.shape)}; heatmap() has all of it, and plot.bars() shows it"
+            )
     row, count = row_of(explanation, target), int(explanation.segment_count[0])
     coefficients, errors = (
         values[0, row, :count].detach().cpu().double()
@@ -85,8 +90,11 @@ def strongest(evidence: Evidence, top: int, sign: Sign = "both") -> list[int]:
 
 
 def ranks_of(evidence: Evidence, shown: list[int]) -> Tensor:
-    """Rank of each pixel's segment [H,W]: 1…k, and 0 where it is not shown."""
-    ranks = torch.zeros_like(evidence.coefficients, dtype=torch.int64)
+    """Rank of each pixel's segment [H,W]: 1…k, and 0 where it is not shown.
+
+    The background, −1, takes the last entry.
+    """
+    ranks = torch.zeros(len(evidence.coefficients) + 1, dtype=torch.int64, device="cpu")
     ranks[shown] = torch.arange(1, len(shown) + 1, device="cpu")
     return ranks[evidence.segments]
 
