@@ -33,7 +33,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"explanation", "_shared_predictions"},
     {"local"},
-    {"lime", "vectors", "tables", "texts"},
+    {"lime", "vectors", "tables", "texts", "tokens"},
     {"metrics", "plot"},
     {"models"},
     {"jobs", "training", "compat", "examples", "server"},
@@ -43,6 +43,7 @@ LAYERS = [
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
 PUBLIC |= {"explain_table": "tables", "TableLime": "tables", "Background": "background"}
+PUBLIC |= {"explain_tokens": "tokens", "TokenLime": "tokens"}
 PUBLIC |= {"explain_text": "texts", "TextLime": "texts"}
 PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}
 LATE = {("explanation", "plot")}  # imported when a notebook shows an explanation

@@ -18,6 +18,7 @@ from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
 from torchlime.tables import TableLime, explain_table
 from torchlime.texts import TextLime, explain_text
+from torchlime.tokens import TokenLime, explain_tokens
 from torchlime.vectors import VectorLime, explain_vector
 from torchlime.version import __version__ as __version__
 
@@ -27,10 +28,12 @@ __all__ = [
     "Lime",
     "TableLime",
     "TextLime",
+    "TokenLime",
     "VectorLime",
     "explain",
     "explain_table",
     "explain_text",
+    "explain_tokens",
     "explain_vector",
     "fills",
     "masks",

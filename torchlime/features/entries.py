@@ -27,6 +27,7 @@ class Entries(Features):
         extra: further inputs of the model, as :func:`torchlime._inputs.as_extra` returns them: a
             row sees those of its own input. A tuple comes after the inputs, a mapping is passed by
             name.
+        kind: what inputs and their features are called; None = images, or inputs if several.
 
     Raises:
         TypeError, ValueError: the fills or the extra inputs do not fit the inputs.
@@ -38,6 +39,7 @@ class Entries(Features):
         segments: list[Segments | None],
         fill: Any,
         extra: tuple[Tensor, ...] | Mapping[str, Tensor] = (),
+        kind: Kind | None = None,
     ):
         self.inputs = inputs
         self.extra = extra
@@ -53,7 +55,8 @@ class Entries(Features):
         self.explained = [part for part in self.parts if isinstance(part, Pixels)]
         self.count = self.explained[0].count
         self.bound = self.explained[0].bound
-        self.kind: Kind = Masks("segment", "input") if is_several(inputs) else IMAGES
+        usual = Masks("segment", "input") if is_several(inputs) else IMAGES
+        self.kind: Kind = kind or usual
         pixels = [leaf[0, 0].numel() if leaf.dim() > 2 else 1 for leaf in leaves_of(inputs)]
         self.chunk_size = default_chunk_size(self.count.device, sum(pixels))
 
