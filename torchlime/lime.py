@@ -145,7 +145,7 @@ class Lime(Settings):
         """
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         images = as_images(images, model)
-        scores = scores_of(targets, top, len(images), images.device)
+        scores = scores_of(targets, top, len(images), images.device, size=images.shape[2:])
         seed = self.seed if seed is None else seed
         explanation = local_fit(
             model, self._features(images, segments, max_segments), scores, sampler=self.sampler,
@@ -183,7 +183,7 @@ class Lime(Settings):
         """
         forward = Forward.of(self, progress=progress)
         images = as_images(images, model)
-        scores = scores_of(targets, top, len(images), images.device)
+        scores = scores_of(targets, top, len(images), images.device, size=images.shape[2:])
         return local_samples(
             model, self._features(images, segments, max_segments), scores, sampler=self.sampler,
             num_samples=int(self.num_samples), kernel=self.kernel, forward=forward,
@@ -280,7 +280,7 @@ def score_masks(
         [[[1.0], [0.5], [0.0]]]
     """
     images = as_images(images, model)
-    scores = scores_of(targets, top, len(images), images.device)
+    scores = scores_of(targets, top, len(images), images.device, size=images.shape[2:])
     with undisturbed(images.device):
         features = Pixels(images, as_segments(segments, images, max_segments), fill)
     if isinstance(masks, Tensor) and masks.dim() == 2:
