@@ -306,6 +306,7 @@ def test_torchvision_networks_by_name(capsys):
     detector = load("torchvision:ssdlite320_mobilenet_v3_large", None)
     assert (detector.output, detector.find_category("cat")) == ("none", 17)
     assert torch.equal(detector.preprocess(photo), load("tests.tiny:detecting").preprocess(photo))
+    assert detector.network.score_thresh <= 0.01
     for wrong, message in (
         ("torchvision:fcn_resnet5", "torchvision has no image network 'fcn_resnet5' (nearest: fcn"),
         ("torchvision:fcn_resnet50", "'gone.pth' is neither a file nor one of the weights of fcn_"),
@@ -313,6 +314,12 @@ def test_torchvision_networks_by_name(capsys):
         with pytest.raises((ValueError, FileNotFoundError), match=".*") as caught:
             load(wrong, "gone.pth")
         assert str(caught.value).startswith(message)
+
+
+def test_detectors_keep_faint_boxes():
+    for name in ("fasterrcnn_mobilenet_v3_large_320_fpn", "fcos_resnet50_fpn"):
+        network = load(f"torchvision:{name}", None).network
+        assert getattr(network, "roi_heads", network).score_thresh == 0.01
 
 
 def test_marks_say_what_they_are():

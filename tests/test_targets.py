@@ -27,6 +27,7 @@ EXACT = {
     "kernel": Uniform(), "surrogate": LeastSquares(),
 }  # fmt: skip
 CHUNKS = [1, 2, 5, None]
+SQUARE = torch.ones(8, 8, dtype=torch.bool)
 
 
 @pytest.fixture
@@ -138,6 +139,31 @@ def test_masks_are_averaged_down_to_the_outputs(size):
         weights = masks[b].float().reshape(size[0], 3, size[1], 3).mean((1, 3))
         expected = (weights * maps[b, k]).sum() / weights.sum()
         assert scores[b, 0].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_outputs_of_half_the_size_take_masks_of_either(images, quarters, step):
+    def model(x):
+        return nn.functional.avg_pool2d(per_pixel(x), 2)
+
+    masks = quarters[:, ::step, ::step]
+    e = explain(model, images, Region(masks, 1), **EXACT).check()
+    for number, place in enumerate(QUARTERS):
+        mean = images[number, 0][place].mean().item()
+        assert e.coefficients[number, 0, OWN[number]].item() == pytest.approx(mean)
+    assert (e.coefficients.abs() > 1e-9).sum() == BATCH
+    finer = Region(torch.ones(16, 16).bool(), 1)
+    with pytest.raises(ValueError, match=r"the images' \[8, 8\] or .* \[4, 4\], got \[16"):
+        explain(model, images, finer, **EXACT)
+
+
+def test_an_empty_region_that_only_the_device_knows_is_a_problem():
+    masks = torch.stack([SQUARE, SQUARE & False])
+    maps, rows = torch.ones(2, 3, 8, 8), torch.arange(2)
+    region = Region(masks, 1)
+    found = region.reference(maps, rows)
+    assert found["in_range"].tolist() == [True, False]
+    assert region(maps, rows, found).tolist() == [[1.0], [0.0]]
 
 
 def test_sizes_that_a_network_rounds():
@@ -402,9 +428,41 @@ def test_own_unmasked_embedding_and_shared_ones(images, chunk_size):
     assert one.scores[:, 0].allclose(e.scores[:, 1])
 
 
+def test_networks_of_transformers():
+    """SegFormer's logits have a quarter of the images' size; CLIP's outputs are objects."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    x, masks = torch.rand(2, 3, 32, 32), torch.zeros(2, 32, 32, dtype=torch.bool)
+    masks[0, :16, :16] = masks[1, 16:, 16:] = True
+    config = transformers.SegformerConfig(
+        hidden_sizes=[8] * 4, depths=[1] * 4, num_attention_heads=[1] * 4, num_labels=5,
+        decoder_hidden_size=8,
+    )  # fmt: skip
+    network = transformers.SegformerForSemanticSegmentation(config).eval()
+    settings = {"segmenter": Grid(2, 2), "num_samples": 16, "sampler": Exhaustive()}
+    e = explain(network, x, Region(masks), **settings).check()
+    with torch.no_grad():
+        logits = network(x).logits
+    assert logits.shape == (2, 5, 8, 8)
+    means = torch.stack([logits[0, :, :4, :4].mean((1, 2)), logits[1, :, 4:, 4:].mean((1, 2))])
+    assert e.targets[:, 0].tolist() == means.argmax(1).tolist()
+    assert e.scores[:, 0].float().allclose(means.amax(1), atol=1e-6)
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+              "num_attention_heads": 1, "image_size": 32, "patch_size": 16}  # fmt: skip
+    config = transformers.CLIPConfig(vision_config=vision, projection_dim=6)
+    clip = transformers.CLIPModel(config).eval()
+    text = torch.randn(6)
+    e = explain(clip.get_image_features, x, Similarity(text), **settings).check()
+    with torch.no_grad():
+        found = clip.get_image_features(x)
+    embeddings = getattr(found, "pooler_output", found)
+    cosines = nn.functional.cosine_similarity(embeddings, text[None])
+    assert e.scores[:, 0].float().allclose(cosines, atol=1e-6)
+    assert e.coefficients.abs().max() > 1e-4
+
+
 # ---- What is said --------------------------------------------------------------------------------
 
-SQUARE = torch.ones(8, 8, dtype=torch.bool)
 HOLE = torch.stack([SQUARE, SQUARE & False, SQUARE])
 BAD = [
     (Region(SQUARE[:, :4]), ValueError, r"\[8, 8\] or the model's .*\[8, 8\], got \[8, 4\]"),

@@ -19,6 +19,8 @@ from torchlime.models.of_torchvision import names, torchvision
 if TYPE_CHECKING:
     from torchlime.models.building import Weights
 
+_FAINT = 0.01  # the least confidence of a box
+
 
 def torchvision_dense(name: str, weights: "Weights", output: str) -> Classifier:
     """Any image network by torchvision's name, with its weights, those of a file, or random ones.
@@ -26,7 +28,8 @@ def torchvision_dense(name: str, weights: "Weights", output: str) -> Classifier:
     Convention:
         A segmentation network sees the whole photo, its shorter side resized to 520. A detector
         sees the photo in its own size, and resizes and normalises it itself; its ``output`` is
-        "none".
+        "none". It keeps boxes down to a confidence of 0.01, so that a box that fades while parts
+        are hidden does not fall to 0 at once.
 
     Raises:
         ValueError: torchvision has no such network, or the file does not fit it.
@@ -57,8 +60,15 @@ def torchvision_dense(name: str, weights: "Weights", output: str) -> Classifier:
             resize=(preset.resize_size[0],) * 2, crop=None, mean=tuple(preset.mean),
             std=tuple(preset.std), interpolation=preset.interpolation.value,
         )  # fmt: skip
-    output = output if name in segmenters else "none"
+    else:
+        output = "none"
+        _keep_faint_boxes(network)
     return Classifier(network, geometry, known.meta["categories"], output=output)
+
+
+def _keep_faint_boxes(network: Any) -> None:
+    part = getattr(network, "roi_heads", network)  # of two-stage detectors
+    part.score_thresh = min(part.score_thresh, _FAINT)
 
 
 def _weights(name: str, weights: "Weights") -> tuple[Any, Any]:

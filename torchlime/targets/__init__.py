@@ -3,8 +3,9 @@
 Convention:
     Scores are two pure functions. ``reference(outputs, rows)`` finds what the unmasked rows fix,
     such as the best classes: a mapping of tensors whose first axis runs over the rows, "targets"
-    [n,T] int64 among them; where a target may be out of range, "in_range" [n] bool says so. It is
-    called with chunks that begin with unmasked rows, and only what it says of these is kept.
+    [n,T] int64 among them. Where a target may be no class of the model, or may not be found, such
+    as an object's box, "in_range" [n] bool says whether all are. It is called with chunks that
+    begin with unmasked rows, and only what it says of these is kept.
 
     ``(outputs, rows, reference)`` gives the scores [n,T] of a chunk; there ``reference`` holds, for
     every row, what was found for the input that the row belongs to. ``rows`` [n] int64 is the
