@@ -7,6 +7,9 @@ import pytest
 
 pytest.importorskip("sklearn", reason="pip install scikit-learn")
 
+import torch
+
+from torchlime.examples import regions_and_boxes
 from torchlime.examples import right_for_the_right_reason as example
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -46,3 +49,24 @@ def test_a_penalty_on_the_explanation_makes_the_network_read_the_digit(seed):
     for shares, row in zip((plain, penalised), published, strict=True):
         # Another processor rounds otherwise, which training amplifies.
         assert [100 * share for share in shares] == pytest.approx(row, abs=5)
+
+
+def test_regions_of_a_segmentation_network():
+    e = regions_and_boxes.explain_regions().check()
+    with torch.no_grad():
+        logits = regions_and_boxes.segmenter()(regions_and_boxes.images())["out"]
+    for b, region in enumerate(regions_and_boxes.regions()):
+        means = logits[b][:, region].mean(dim=1)  # [21]
+        assert e.targets[b].item() == means.argmax().item()
+        assert abs(e.scores[b, 0].item() - means.max().item()) < 1e-4
+    assert (e.coefficients.abs().amax(2) > 0.01).all()
+
+
+def test_boxes_of_a_detector():
+    e = regions_and_boxes.explain_boxes().check()
+    with torch.no_grad():
+        found = regions_and_boxes.detector()(regions_and_boxes.images())
+    for b, one in enumerate(found):
+        assert abs(e.scores[b, 0].item() - one["scores"].max().item()) < 1e-4
+        assert e.targets[b].item() == one["labels"][one["scores"].argmax()].item()
+    assert (e.coefficients.abs().amax(2) > 0.01).all()

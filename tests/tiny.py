@@ -111,3 +111,31 @@ def leaves():
 
 def fails():
     raise KeyError("no such thing")
+
+
+class Detecting(nn.Module):
+    """Boxes on the left and right halves, labelled 1 and 2, as sure as the half is red."""
+
+    def forward(self, images):
+        half, (height, width) = images.shape[3] // 2, images.shape[2:]
+        boxes = images.new_tensor([[0, 0, half, height], [half, 0, width, height]])
+        sure = [images[..., :half], images[..., half:]]
+        scores = torch.stack([side[:, 0].mean(dim=(1, 2)) for side in sure], 1)
+        labels = torch.tensor([1, 2], device=images.device)
+        return [{"boxes": boxes, "labels": labels, "scores": row} for row in scores]
+
+
+class Painting(nn.Module):
+    """Logits of every pixel: how red, green and blue it is."""
+
+    def forward(self, images):
+        return {"out": 4 * images, "aux": images}
+
+
+def detecting():
+    geometry = Geometry(resize=None, crop=None, mean=(0.0,) * 3, std=(1.0,) * 3)
+    return Classifier(Detecting(), geometry, ["background", "cat", "dog"], output="none")
+
+
+def painting():
+    return Classifier(Painting(), SMALL, ["red", "green", "blue"])

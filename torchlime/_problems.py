@@ -27,7 +27,10 @@ REASONS = {
         "the segmentation did not converge, or has more {parts} than its bound (max_segments)"
     ),
     Problem.NON_FINITE_SCORES: "the model returned NaN or infinite scores",
-    Problem.TARGET_OUT_OF_RANGE: "a target is not a class of the model",
+    Problem.TARGET_OUT_OF_RANGE: (
+        "a target is not a class of the model, its region is empty, or the model finds no box of "
+        "it in the whole {input}"
+    ),
     Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
     Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
         "the effective {samples} are fewer than the {parts} plus one: "

@@ -249,7 +249,7 @@ def _features(
 def _scores_of(targets: Targets, top: int, inputs: Any) -> Any:
     these = "the inputs are" if is_several(inputs) else "the images are"
     first = leaves_of(inputs)[0]
-    return scores_of(targets, top, len(first), first.device, these)
+    return scores_of(targets, top, len(first), first.device, these, first.shape[2:] or None)
 
 
 class LimeSettings(TypedDict, total=False):

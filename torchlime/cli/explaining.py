@@ -19,18 +19,22 @@ from torchlime.cli.numbers import numbers_of, report_of
 from torchlime.cli.options import (
     explainer_of,
     limits_of,
+    marks_of,
     meaning_of,
     record_of,
     words_of,
 )
 from torchlime.cli.outputs import Outputs
+from torchlime.folders import id_of
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from torch import Tensor
 
     from torchlime.explanation import Explanation
-    from torchlime.models import Classifier, Decoder
+    from torchlime.models import Classifier, Decoder, Marks
+    from torchlime.targets import Targets
 
 
 PHOTOS_AT_ONCE = 8  # are explained in one call and drawn before more are read
@@ -57,7 +61,9 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
     words = words_of(vars(arguments), arguments.config)
     asked = meaning_of(words)
     asked.photos = asked.photos or [models.sample_photo()]
-    read = [Path(path) for path in (asked.weights, arguments.config) if path is not None]
+    marks = marks_of(asked)
+    named = (asked.weights, arguments.config, asked.target_region, words["target-box"])
+    read = [Path(path) for path in named if path is not None]
     outputs = Outputs(asked, asked.photos, [*asked.photos, *read])
     explainer = explainer_of(asked)
     record: dict[str, Any] = {
@@ -68,7 +74,9 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
     with loaded(asked) as classifier, models.Decoder(limits_of(asked)) as decoder:
         record["settings"]["output"] = classifier.output
         targets = targets_of(asked, classifier)
-        job = _Job(asked, explainer, classifier, decoder, targets, outputs, record, arguments.debug)
+        job = _Job(
+            asked, explainer, classifier, decoder, targets, marks, outputs, record, arguments.debug
+        )  # fmt: skip
         photos: list[dict[str, Any]] = []
         for start in range(0, len(asked.photos), PHOTOS_AT_ONCE):
             some = dict(enumerate(asked.photos[start : start + PHOTOS_AT_ONCE], start))
@@ -90,6 +98,7 @@ class _Job:
     classifier: "Classifier"
     decoder: "Decoder"
     targets: list[int]
+    marks: "Marks | None"
     outputs: Outputs
     record: Mapping[str, Any]
     debug: bool
@@ -115,7 +124,8 @@ class _Job:
                 )
 
         def explain(group: Sequence[int]) -> "Iterator[Explanation]":
-            return self._explain([pixels[index] for index in group])
+            places = [(photos[index], opened[index].size) for index in group]
+            return self._explain([pixels[index] for index in group], places)
 
         for index, explanation in in_batches(pixels, lambda index: pixels[index].shape, explain):
             with self._failing(results, index, photos[index]):
@@ -137,25 +147,55 @@ class _Job:
             sentence = complain(error, path, debug=self.debug)
             results[index] = {"photo": str(path), "error": sentence}
 
-    def _explain(self, pixels: "list[Tensor]") -> "Iterator[Explanation]":
-        """One explanation for each of the photos [1,3,H,W], on the CPU."""
+    def _explain(
+        self, pixels: "list[Tensor]", places: Sequence[tuple[Path, tuple[int, int]]]
+    ) -> "Iterator[Explanation]":
+        """One explanation for each of the photos [1,3,H,W], on the CPU.
+
+        ``places`` are the files and sizes of the photos.
+        """
         import torch
 
+        from torchlime import models
+
         images = torch.cat(pixels)
-        targets, top = None, self.asked.top
-        if self.targets:
-            targets = torch.tensor(self.targets, device=images.device).expand(len(images), -1)
-        elif top is None:
-            if self.listed is None:
-                with torch.no_grad():
-                    self.listed = min(LISTED_CLASSES, self.classifier(images[:1]).shape[1])
-            top = self.listed
+        model: torch.nn.Module = self.classifier
+        if self.marks is None:
+            targets, top = self._best(images)
+        else:
+            model, top = models.RawOutputs(self.classifier), 1
+            targets = self._marked(self.marks, places, images.device)
         with _progress(len(images)) as progress:
             explanation = self.explainer.explain(
-                self.classifier, images, targets, top=top or 1, progress=progress
+                model, images, targets, top=top, progress=progress
             ).to("cpu")
         for place in range(len(images)):
             yield explanation[place]
+
+    def _best(self, images: "Tensor") -> "tuple[Targets, int]":
+        """The classes to explain, or how many of the best ones."""
+        import torch
+
+        if self.targets:
+            classes = torch.tensor(self.targets, device=images.device)
+            return classes.expand(len(images), -1), 1
+        if self.asked.top is None and self.listed is None:
+            with torch.no_grad():
+                self.listed = min(LISTED_CLASSES, self.classifier(images[:1]).shape[1])
+        return None, self.asked.top or self.listed or 1
+
+    def _marked(
+        self,
+        marks: "Marks",
+        places: Sequence[tuple[Path, tuple[int, int]]],
+        device: "torch.device",
+    ) -> "Targets":
+        """The scores of the photos' regions or boxes."""
+        own = [
+            marks.of(self.classifier, id_of(Path(path.name)), size, self.decoder.limits)
+            for path, size in places
+        ]
+        return marks.scores(own, self.targets, self.asked.top or 1, self.classifier.output, device)
 
     def _write(
         self, index: int, path: Path, image: "Image.Image", explanation: "Explanation"

@@ -18,6 +18,7 @@ from torchlime.cli.options import (
     each_meaning,
     explainer_of,
     limits_of,
+    marks_of,
     meaning_of,
     words_of,
 )
@@ -88,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     if asked.top is not None and asked.label is not None:
         raise UsageError("--top and --label exclude each other: a label's category is explained")
     torch.manual_seed(asked.seed)  # so that random weights are the same in every run
-    engine = _engine(asked)
+    engine, marks = _engine(asked), marks_of(asked)
     with loaded(asked) as classifier:
         meter = Meter()
         try:
@@ -101,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
                 label=asked.label,
                 targets=targets_of(asked, classifier),
                 top=asked.top or 1,
+                marks=marks,
                 engine=engine,
                 **{name: getattr(arguments, name) for name in _OF_A_RUN},
                 limits=limits_of(asked),

@@ -12,6 +12,8 @@ from torchlime.cli.meanings import UsageError
 if TYPE_CHECKING:
     from torchlime.models import Classifier
 
+PREFIXES = ("timm:", "hf:", "torchvision:")
+
 
 @contextlib.contextmanager
 def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
@@ -34,7 +36,7 @@ def loaded(asked: argparse.Namespace) -> "Iterator[Classifier]":
 def importable_here(*names: str) -> Iterator[None]:
     """Put the current folder at the end of the import path, if a model is a module:function."""
     here = os.getcwd()
-    own = any(":" in name and not name.startswith(("timm:", "hf:")) for name in names)
+    own = any(":" in name and not name.startswith(PREFIXES) for name in names)
     if not own or here in sys.path:
         yield
         return

@@ -124,6 +124,18 @@ def choice(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def boxes(word: str) -> Any:
+    """A box x0,y0,x1,y1; or the boxes in a CSV file, by the ids of photos."""
+    from torchlime.models.marks import boxes_in, corners
+
+    if not word.lower().endswith(".csv"):
+        return corners(word)
+    try:
+        return boxes_in(word)
+    except OSError as error:
+        raise ValueError(str(error)) from error
+
+
 def weights_file(word: str) -> str | None:
     """A name or a file; "none" for random weights."""
     return None if word == "none" else word

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torchlime
 from torchlime import segments
@@ -17,6 +17,7 @@ from torchlime.cli.meanings import (
     SURROGATES,
     UsageError,
     above_zero,
+    boxes,
     choice,
     count,
     device,
@@ -26,6 +27,9 @@ from torchlime.cli.meanings import (
     weights_file,
 )
 from torchlime.models.limits import Limits
+
+if TYPE_CHECKING:
+    from torchlime.models import Marks
 
 _LARGEST_CONFIG = 2**20  # bytes
 
@@ -55,7 +59,8 @@ class Option:
 
 OPTIONS = {
     "model": Option("efficientnet_lite0", str,
-        "one of torchlime models, timm:NAME, hf:FOLDER, or module:function of your own"),
+        "one of torchlime models, timm:NAME, hf:FOLDER, torchvision:NAME (segmentation networks "
+        "and detectors too), or module:function of your own"),
     "weights": Option("DEFAULT", weights_file,
         "a file with a state dict, torchvision's name for one, or none for random weights"),
     "output": Option(None, choice("softmax", "logit", "sigmoid", "none"),
@@ -65,6 +70,12 @@ OPTIONS = {
         "explain and draw the TOP best classes (default: list three and draw the best)"),
     "target": Option([], str,
         "explain and draw this class, an index or a category's name; repeatable", many=True),
+    "target-region": Option(None, str,
+        "for a segmentation network: explain the class inside this black-and-white picture of the "
+        "photo's size (white is inside), or in the one of the photo's name in this folder"),
+    "target-box": Option(None, boxes,
+        "for a detector: explain the object in this box, x0,y0,x1,y1 in pixels of the photo; or a "
+        "CSV file with the columns photo,x0,y0,x1,y1"),
     "samples": Option(512, count(2), "perturbed copies of each photo"),
     "segments": Option(50, count(1), "about how many superpixels each photo has"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
@@ -176,6 +187,10 @@ def meaning_of(
     asked.photos = [Path(str(photo)) for photo in words.get("photos", [])]
     if asked.top is not None and asked.target:
         raise UsageError("--top and --target exclude each other")
+    if asked.target_region is not None and asked.target_box is not None:
+        raise UsageError("--target-region and --target-box exclude each other")
+    if asked.target_box is not None and asked.top is not None:
+        raise UsageError("--top and --target-box exclude each other: a box is one object")
     if asked.segments >= asked.samples:
         raise UsageError(
             f"--samples {asked.samples} are too few for --segments {asked.segments}: "
@@ -226,6 +241,21 @@ def _segmenter(asked: argparse.Namespace) -> Any:
     if asked.segmenter == "grid" or not asked.segment_side:
         return segmenter
     return segments.Reduced(segmenter, asked.segment_side)
+
+
+def marks_of(asked: argparse.Namespace) -> "Marks | None":
+    """The region or box of each photo, if there is one.
+
+    Raises:
+        UsageError: there is no such file or folder.
+    """
+    from torchlime.models import Marks
+
+    if asked.target_region is None and asked.target_box is None:
+        return None
+    if asked.target_region is not None and not Path(asked.target_region).exists():
+        raise UsageError(f"--target-region: there is no file or folder {asked.target_region}")
+    return Marks(asked.target_region, asked.target_box)
 
 
 def limits_of(asked: argparse.Namespace) -> Limits:

@@ -13,7 +13,7 @@ them.
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ from torchlime.jobs.rows import Row, explanation_of
 from torchlime.jobs.store import Store, picture_path
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
-from torchlime.models import Classifier, Limits, refuse_bombs
+from torchlime.models import Classifier, Limits, Marks, refuse_bombs
 from torchlime.models.categories import alike, listed, offers
 
 __all__ = ["Local", "Summary", "read", "run"]
@@ -60,6 +60,7 @@ def run(
     any_class: bool = False,
     targets: Sequence[int] = (),
     top: int = 1,
+    marks: Marks | None = None,
     engine: Engine | None = None,
     pictures: bool = False,
     overwrite: bool = False,
@@ -82,6 +83,9 @@ def run(
         any_class: explain the best class where the model has no category of the label's name.
         targets: the classes to explain instead.
         top: how many of the best classes, where neither says which.
+        marks: the region or box of each photo, for segmentation networks and detectors; the
+            classes are then explained there. Photos that a table of boxes does not name are left
+            out.
         engine: what takes the photos to the rows, such as :class:`Local` (the default).
         pictures: draw the overlays too, those of earlier runs' rows as well.
         overwrite: begin anew, whatever there is; it is kept until the run is complete. One that
@@ -120,12 +124,19 @@ def run(
     check_count(top, "top")
     explainer, engine = explainer or Lime(), engine or Local()
     chosen = _chosen(Path(photos), Path(out), label, classifier)
+    if marks is not None and isinstance(marks.boxes, Mapping):
+        chosen = [photo for photo in chosen if photo.id in marks.boxes]
+        if not chosen:
+            raise ValueError(
+                f"the table of boxes names none of the photos in {photos}; its column photo holds "
+                "paths in that folder, such as cats/1.jpg"
+            )
     targets = tuple(targets) or _category(classifier, label, chosen, any_class)
     if say is not None:
-        say(_choice(chosen, label, targets, top, classifier))
+        say(_choice(chosen, label, targets, top, classifier) + (f", {marks}" if marks else ""))
     with Store(out) as store, warnings.catch_warnings():
         refuse_bombs()
-        settings = identity(classifier, model, targets, top, explainer)
+        settings = identity(classifier, model, targets, top, explainer, marks)
         again = {photo.id for photo in chosen} if retry else ()
         store.begin(settings, photos, overwrite=overwrite, retry=again, repair=repair)
         if say is not None:
@@ -134,7 +145,7 @@ def run(
         missing = [photo for photo in chosen if photo.id not in store.status]
         work = Work(
             classifier, model, settings["weights"], explainer, targets, top, pictures,
-            limits or Limits(),
+            limits or Limits(), marks,
         )  # fmt: skip
         counts = {"ok": 0, "error": 0}
         with contextlib.closing(engine(work, missing)) as batches:

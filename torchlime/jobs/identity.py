@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from torchlime.lime import Lime
-from torchlime.models import Classifier
+from torchlime.models import Classifier, Marks
 
 
 def seed_of(seed: int, photo_id: str) -> int:
@@ -35,7 +35,12 @@ def weights_hash(network: nn.Module) -> str:
 
 
 def identity(
-    classifier: Classifier, name: str, targets: Sequence[int], top: int, explainer: Lime
+    classifier: Classifier,
+    name: str,
+    targets: Sequence[int],
+    top: int,
+    explainer: Lime,
+    marks: Marks | None = None,
 ) -> dict[str, str]:
     """The settings that the rows depend on, in words.
 
@@ -53,6 +58,7 @@ def identity(
         "output": classifier.output,
         "geometry": repr(classifier.geometry),
         "targets": ", ".join(map(str, targets)) or ("the best" if top == 1 else f"the {top} best"),
+        **({} if marks is None else {"part": str(marks)}),
         **settings,
     }
 

@@ -165,6 +165,8 @@ def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
 
 
 def _prediction(row: Row) -> str:
+    if row["predicted_name"] is None:  # its region or box was explained
+        return ""
     share = "" if row["probability"] is None else f", {row['probability']:.1%}"
     return f"predicted: {escape(row['predicted_name'])}{share}"
 

@@ -24,7 +24,10 @@ def schema() -> Any:
     Convention:
         T is the number of targets, S the photo's own number of segments. The columns of an
         explanation are null where ``status`` is "error". ``predicted`` and ``probability`` are of
-        the best of all classes on the whole photo, whatever was explained. ``segments`` is the
+        the best of all classes on the whole photo, whatever was explained; null for networks
+        that give no class scores, those whose region or box is explained. ``target_region`` is the
+        file of the region, ``target_box`` the box x0, y0, x1, y1 in pixels of the upright photo;
+        null where there is none. ``segments`` is the
         label map [H,W] as a PNG of 8 or 16 bits. ``width`` and ``height`` are those of the upright
         photo, null where it cannot be read. ``box`` says where the explained pixels lie in it
         (:meth:`torchlime.models.Geometry.crop_box`).
@@ -40,6 +43,8 @@ def schema() -> Any:
         "predicted": integer,
         "predicted_name": text,
         "probability": number,
+        "target_region": text,
+        "target_box": pa.list_(number),
         "targets": pa.list_(integer),  # [T], as are the next five
         "target_names": pa.list_(text),
         "scores": pa.list_(number),

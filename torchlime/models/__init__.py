@@ -14,6 +14,7 @@ from torchlime.models.classifier import Classifier, cut_photo
 from torchlime.models.decoding import Decoder, NoDecoder, Picture
 from torchlime.models.geometry import Geometry
 from torchlime.models.limits import Limits
+from torchlime.models.marks import Mark, Marks, RawOutputs
 from torchlime.models.of_torchvision import names
 from torchlime.models.photos import read_photo, read_photo_within, sample_photo
 from torchlime.models.reading import refuse_bombs
@@ -24,8 +25,11 @@ __all__ = [
     "Decoder",
     "Geometry",
     "Limits",
+    "Mark",
+    "Marks",
     "NoDecoder",
     "Picture",
+    "RawOutputs",
     "cut_photo",
     "load",
     "names",

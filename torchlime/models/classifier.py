@@ -259,12 +259,15 @@ class Classifier(nn.Module):
 def _logits(outputs: Any) -> Tensor:
     """The tensor [n,K] within whatever a network returned."""
     if isinstance(outputs, Mapping):
-        outputs = outputs["logits"]
+        outputs = outputs.get("logits", outputs)
     elif hasattr(outputs, "logits"):
         outputs = outputs.logits
     elif isinstance(outputs, tuple | list):
         outputs = outputs[0]
     if not isinstance(outputs, Tensor) or outputs.dim() not in (1, 2):
         got = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise TypeError(f"a classifier's network gives logits [n,K] or [n], got {got}")
+        raise TypeError(
+            f"a classifier's network gives logits [n,K] or [n], got {got}; for a segmentation "
+            "network explain a Region (--target-region), for a detector a Box (--target-box)"
+        )
     return outputs[:, None] if outputs.dim() == 1 else outputs

@@ -97,6 +97,42 @@ class Geometry:
             -(-bottom * height // resized[1]),
         )
 
+    def seen(
+        self, box: tuple[float, float, float, float], image_size: tuple[int, int]
+    ) -> tuple[float, float, float, float]:
+        """Where a box (x0, y0, x1, y1) of a photo lies in the network's picture, cut at its edges.
+
+        Convention:
+            Pixels of the upright photo of (width, height) ``image_size``; x1 and y1 are exclusive.
+
+        Raises:
+            ValueError: it lies outside the photo, or outside of what the network sees of it.
+
+        >>> Geometry(resize=(128, 128), crop=(100, 100)).seen((60, 20, 100, 300), (256, 256))
+        (16.0, 0.0, 36.0, 100.0)
+        """
+        told, (width, height) = f"the box ({', '.join(f'{x:g}' for x in box)})", image_size
+        x0, y0, x1, y1 = box
+        if not (max(x0, 0) < min(x1, width) and max(y0, 0) < min(y1, height)):
+            raise ValueError(
+                f"{told} holds nothing of the photo, which is {width} pixels wide and {height} high"
+            )
+        resized = self.resized(image_size)
+        left, top, right, bottom = self.window(resized)
+        across, down = resized[0] / width, resized[1] / height
+        seen = (
+            max(x0 * across - left, 0.0),
+            max(y0 * down - top, 0.0),
+            min(x1 * across - left, float(right - left)),
+            min(y1 * down - top, float(bottom - top)),
+        )
+        if not (seen[0] < seen[2] and seen[1] < seen[3]):
+            raise ValueError(
+                f"{told} lies outside of what the network sees of the photo, which is the box "
+                f"{self.crop_box(image_size)}"
+            )
+        return seen
+
     def picture(self, photo: "Image.Image") -> "Image.Image":
         """What the network sees of an RGB photo: resized and cropped, as an RGB picture."""
         from PIL import Image

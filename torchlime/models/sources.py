@@ -17,6 +17,7 @@ from torchlime.models.classifier import Classifier
 from torchlime.models.of_hugging_face import hugging_face
 from torchlime.models.of_timm import timm
 from torchlime.models.of_torchvision import efficientnet_lite0, torchvision
+from torchlime.models.of_torchvision_dense import torchvision_dense
 
 if TYPE_CHECKING:
     from torchlime.models.building import Weights
@@ -32,7 +33,9 @@ def load(
     """A classifier by name, or around a network of your own.
 
     Args:
-        model: one of :func:`names`; "timm:NAME"; "hf:FOLDER" (or a hub name); "module:function"
+        model: one of :func:`names`; "timm:NAME"; "hf:FOLDER" (or a hub name);
+            "torchvision:NAME", also of a segmentation network or a detector, which
+            :class:`~torchlime.models.RawOutputs` calls; "module:function"
             of your own, which is imported and called without arguments and returns a network
             or a :class:`Classifier`; or such an object itself. A bare network gets the
             geometry of most ImageNet networks, ``Geometry()``: shorter side 256, crop 224.
@@ -69,6 +72,8 @@ def load(
         classifier = timm(model.removeprefix("timm:"), weights, output)
     elif model.startswith("hf:"):
         classifier = hugging_face(model.removeprefix("hf:"), weights, output)
+    elif model.startswith("torchvision:"):
+        classifier = torchvision_dense(model.removeprefix("torchvision:"), weights, output)
     elif ":" in model:
         classifier = _own(_call(model), weights, output)
     elif model == "efficientnet_lite0":
