@@ -31,7 +31,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"explanation"},
     {"local"},
-    {"lime", "vectors"},
+    {"lime", "vectors", "patches"},
     {"metrics", "plot", "models"},
     {"jobs", "training", "compat", "examples", "server"},
     {"cli"},
@@ -39,6 +39,7 @@ LAYERS = [
     {"__main__"},
 ]
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
+PUBLIC |= {"explain_patches": "patches", "PatchLime": "patches"}
 PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -15,14 +15,17 @@ explanation
 from torchlime import fills, masks, noise, segments, surrogates, weights
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
+from torchlime.patches import PatchLime, explain_patches
 from torchlime.vectors import VectorLime, explain_vector
 from torchlime.version import __version__ as __version__
 
 __all__ = [
     "Explanation",
     "Lime",
+    "PatchLime",
     "VectorLime",
     "explain",
+    "explain_patches",
     "explain_vector",
     "fills",
     "masks",
