@@ -31,7 +31,8 @@ CAPTION = (
 
 def run(settings: Settings) -> list[Row]:
     rows: list[Row] = []
-    for name in settings.models or MODELS[: 1 if settings.quick else None]:
+    names = [name for name in MODELS if name in (settings.models or MODELS)]
+    for name in names[: 1 if settings.quick else None]:
         chunks: tuple[int, ...] = GPU_CHUNKS if settings.on_gpu else CHUNKS
         for chunk_size in chunks[: 1 if settings.quick else None]:
             settings.say(f"tokens: {name}, chunk {chunk_size}")

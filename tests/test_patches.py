@@ -517,3 +517,16 @@ def test_the_keywords_are_the_fields_and_arguments():
     arguments = set(inspect.signature(PatchLime.explain).parameters)
     call = set(patches.ExplainPatchSettings.__annotations__) - fields
     assert call == arguments - {"self", "model", "images", "targets"}
+
+
+def test_given_masks_may_begin_with_a_short_row_that_names_the_classes():
+    model, x = model_of(), images(8)
+    masks = torch.stack([some_masks(9).roll(-b - 1, 0) for b in range(8)])
+    every = PatchLime().scores(model, x, masks, "all")
+    best = every[:, 0].argmax(1)
+    assert (best != every[:, :].argmax(2).mode(1).values).any()
+    assert len({int(row.sum()) for row in masks[:, 0]}) > 1
+    for size in (1, 3, 100):
+        found = PatchLime(chunk_size=size).scores(model, x, masks)
+        expected = every.gather(2, best[:, None, None].expand(-1, 9, 1))
+        assert found.allclose(expected, rtol=0, atol=1e-12)
