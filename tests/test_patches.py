@@ -13,10 +13,18 @@ from torchvision.models import VisionTransformer
 from tests.test_fake_cuda import CAUGHT, RefuseWaiting
 from tests.vits import CLASSES, FAMILIES, PATCH, PATCHES, SIDE, SIZE, eva, timm_vit, torchvision_vit
 from torchlime import Explanation, PatchLime, explain_patches, metrics, patches
+from torchlime._undisturbed import undisturbed
+from torchlime.black_box import BlackBox, Forward
+from torchlime.features import Tokens
+from torchlime.features._vits import vit_of
+from torchlime.features.tokens import as_groups, pooled
 from torchlime.fills import Constant
+from torchlime.local import local_fit
 from torchlime.masks import Bernoulli, Exhaustive, Orthogonal, Sizes
+from torchlime.rounds import Once
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import LeastSquares
+from torchlime.weights import Uniform
 
 
 def images(batch=2, dtype=torch.float64, size=SIZE):
@@ -530,3 +538,45 @@ def test_given_masks_may_begin_with_a_short_row_that_names_the_classes():
         found = PatchLime(chunk_size=size).scores(model, x, masks)
         expected = every.gather(2, best[:, None, None].expand(-1, 9, 1))
         assert found.allclose(expected, rtol=0, atol=1e-12)
+
+
+def features_of(model, x, groups=None, size=None):
+    with undisturbed(x.device):
+        vit = vit_of(model)
+        grid = vit.grid(BlackBox(model, x.device, Forward()), x[:1])
+        segments = groups and as_groups(groups(pooled(x, grid)), x, grid)
+        return Tokens(x, vit, grid, segments, Sizes().kept, size)
+
+
+@pytest.mark.parametrize("first", [0, 7])
+@pytest.mark.parametrize(("groups", "size"), [(None, None), (Grid(2, 4), 2)])
+def test_known_lengths_are_those_of_the_design(first, groups, size):
+    model, x = model_of(), images()
+    features = features_of(model, x, groups, size)
+    design = Sizes()(features.count, features.bound, 40, seed=torch.tensor([1, 2]), first=first)
+    rows = features.rows(design, BlackBox(model, x.device, Forward()), first)
+    assert [features.known_lengths(40, first)] * 2 == rows.lengths
+    patches = design if groups is None else design.repeat_interleave(2, 2)
+    assert sorted(patches.sum(2)[0].tolist()) == sorted(rows.lengths[0])
+
+
+class Rounds:
+    def sizes(self, number):
+        return (number - 30, 13, 17)
+
+    def settled(self, fit, count):
+        return False
+
+
+@pytest.mark.parametrize("sampler", [Sizes(), Bernoulli()], ids=repr)
+def test_rounds_are_parts_of_one_design(sampler):
+    model, x = model_of(), images()
+    settings = {"sampler": sampler, "num_samples": 60, "kernel": Uniform(), "keep_samples": True}
+    settings["surrogate"] = LeastSquares()
+    once, more = (
+        local_fit(model, features_of(model, x), rounds=rounds, **settings)
+        for rounds in (Once(), Rounds())
+    )
+    assert torch.equal(once.masks, more.masks)
+    assert once.sample_scores.allclose(more.sample_scores, rtol=0, atol=1e-12)
+    assert once.coefficients.allclose(more.coefficients, rtol=0, atol=1e-9)

@@ -53,35 +53,24 @@ class Vit:
         Raises:
             ValueError: the network does not embed the image, or its patches are no grid.
         """
-        seen: list[Tensor] = []
-        shape: list[torch.Size] = []
-
-        def look(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            seen.append(inputs[0])
-            shape.append(output.shape)
-            raise _Seen
-
-        def look_before(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            shape.append(_of_call(args, kwargs).shape)
-            raise _Seen
-
+        height, width = image.shape[2:]
         with hooked() as hooks, box.prepared():
             if self.stem is None:
-                hooks.before(self.tokens, look_before)
+                hooks.before(self.tokens, _stop_at_tokens)
             else:
-                hooks.after(self.stem, look)
-            with contextlib.suppress(_Seen):
+                hooks.after(self.stem, _stop_at_patches)
+            try:
                 box.model(image.to(box.dtype or image.dtype))
-        if not shape:
-            raise ValueError(_NEVER)
-        height, width = image.shape[2:]
+            except _Seen as found:
+                got, made = found.args
+            else:
+                raise ValueError(_NEVER)
         if self.stem is None:
-            return _square(shape[0][1] - self.prefix, height, width)
-        rows, columns = shape[0][2:]
-        (tall, wide), (top, left) = self.stem.kernel_size, seen[0].shape[2:]
+            return _square(made[1] - self.prefix, height, width)
+        (tall, wide), (top, left) = self.stem.kernel_size, got[2:]
         if 0 <= top - height < tall and 0 <= left - width < wide:  # at most padded
             top, left = height, width
-        return Grid(rows, columns, (tall, wide), (top, left))
+        return Grid(made[2], made[3], (tall, wide), (top, left))
 
     @contextlib.contextmanager
     def cutting(self, images: int, inputs: Tensor, kept: Tensor, patches: int) -> Iterator[None]:
@@ -140,7 +129,15 @@ _OFTEN = (
 
 
 class _Seen(BaseException):
-    """The embedding ran; the rest of the forward pass is not needed."""
+    """The embedding ran, and the rest of the pass is not needed; args: shapes it got and made."""
+
+
+def _stop_at_patches(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    raise _Seen(inputs[0].shape, output.shape)
+
+
+def _stop_at_tokens(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    raise _Seen(None, _of_call(args, kwargs).shape)
 
 
 def _of_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:

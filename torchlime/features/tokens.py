@@ -120,12 +120,18 @@ class Tokens(Features):
         self, design: Tensor, count: Tensor, order: Tensor, first: int
     ) -> Sequence[Sequence[int]]:
         """Patches of each row, in its order, as numbers of the host [B][n]."""
-        size = self._size
-        if self._kept is None or size is None or design.device.type == "cpu":
+        known = self.known_lengths(design.shape[1], first)
+        if known is None or design.device.type == "cpu":
             return count.gather(1, order).tolist()  # the documented read-back
-        kept = [size * number for number in self._kept(self.bound, design.shape[1], first)]
+        return [known] * len(design)
+
+    def known_lengths(self, number: int, first: int) -> list[int] | None:
+        """Patches of the rows from row ``first`` on, sorted, where that needs no device."""
+        if self._kept is None or self._size is None:
+            return None
+        kept = [self._size * number for number in self._kept(self.bound, number, first)]
         lead = kept[:1] if first == 0 else []
-        return [lead + sorted(kept[len(lead) :], reverse=True)] * len(design)
+        return lead + sorted(kept[len(lead) :], reverse=True)
 
 
 class Chunk(NamedTuple):
