@@ -33,7 +33,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"explanation", "_shared_predictions"},
     {"local"},
-    {"lime", "vectors", "tables", "texts", "tokens"},
+    {"lime", "vectors", "tables", "texts", "tokens", "patches"},
     {"metrics", "plot"},
     {"models"},
     {"jobs", "training", "compat", "examples", "server"},
@@ -45,6 +45,7 @@ PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "li
 PUBLIC |= {"explain_table": "tables", "TableLime": "tables", "Background": "background"}
 PUBLIC |= {"explain_tokens": "tokens", "TokenLime": "tokens"}
 PUBLIC |= {"explain_text": "texts", "TextLime": "texts"}
+PUBLIC |= {"explain_patches": "patches", "PatchLime": "patches"}
 PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}
 LATE = {("explanation", "plot")}  # imported when a notebook shows an explanation
 LAYER = {name: level for level, names in enumerate(LAYERS) for name in names}

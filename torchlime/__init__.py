@@ -16,6 +16,7 @@ from torchlime import fills, masks, noise, segments, surrogates, weights
 from torchlime.background import Background
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
+from torchlime.patches import PatchLime, explain_patches
 from torchlime.tables import TableLime, explain_table
 from torchlime.texts import TextLime, explain_text
 from torchlime.tokens import TokenLime, explain_tokens
@@ -26,11 +27,13 @@ __all__ = [
     "Background",
     "Explanation",
     "Lime",
+    "PatchLime",
     "TableLime",
     "TextLime",
     "TokenLime",
     "VectorLime",
     "explain",
+    "explain_patches",
     "explain_table",
     "explain_text",
     "explain_tokens",

@@ -121,8 +121,8 @@ class Predictions:
                 self._done += chunk.filled
                 if self.forward.progress is not None:
                     self.forward.progress(self._done, self.total)
-        assert scores is not None  # B, n >= 1
-        return scores if lengths is None else rows.unsorted(scores)  # type: ignore[attr-defined]
+            assert scores is not None  # B, n >= 1
+            return scores if lengths is None else rows.unsorted(scores)  # type: ignore[attr-defined]
 
     def _chunks(self, rows: Rows, groups: list[Group]) -> Iterator[tuple[Chunk, Tensor]]:
         """Each chunk with its scores [size,T]."""

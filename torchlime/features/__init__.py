@@ -3,5 +3,6 @@
 from torchlime.features.entries import Entries as Entries
 from torchlime.features.pixels import Pixels as Pixels
 from torchlime.features.tables import Table as Table
+from torchlime.features.tokens import Tokens as Tokens
 from torchlime.features.vectors import Vectors as Vectors
 from torchlime.features.words import Words as Words

@@ -76,12 +76,15 @@ class Sizes:
         """How many of ``count`` segments the rows ``first`` … first + N − 1 keep."""
         check_count(count, "count")
         check_rows(num_samples, first)
-        turn, second = self._turns(torch.arange(first, first + num_samples))
-        hidden = self._hidden(torch.tensor(count), turn)
-        kept = torch.where(second, hidden, count - hidden) if count > 1 else torch.ones_like(turn)
-        if first == 0:
-            kept[0] = count
-        return tuple(kept.tolist())  # of the host
+        return tuple(self._kept(count, sample) for sample in range(first, first + num_samples))
+
+    def _kept(self, count: int, sample: int) -> int:
+        if sample == 0 or count == 1:
+            return count
+        turn, second = divmod(sample - 1, 2) if self.paired else (sample - 1, 0)
+        number = round(self.shares[turn % len(self.shares)] * _ONE)
+        hidden = max(min((count * number + _ONE // 2) >> 32, count - 1), 1)
+        return hidden if second else count - hidden
 
     def _turns(self, samples: Tensor) -> tuple[Tensor, Tensor]:
         """The row or pair that samples belong to, −1 for sample 0, and if they are its second."""

@@ -1,0 +1,281 @@
+"""LIME of vision transformers: hidden patches are left out, not painted over."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import check_callables, check_count, is_integer
+from torchlime._inputs import Array, Images, as_images, as_label_map
+from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
+from torchlime._provenance import in_words
+from torchlime._settings import Settings, check_keywords
+from torchlime._undisturbed import undisturbed
+from torchlime.black_box import BlackBox, Forward, Model, Progress
+from torchlime.explanation import Explanation
+from torchlime.features import Tokens
+from torchlime.features._vits import vit_of
+from torchlime.features.tokens import as_groups, pooled
+from torchlime.local import Samples, local_fit, local_samples, local_scores
+from torchlime.masks import Sizes
+from torchlime.segments import Grid
+from torchlime.strategies import Kernel, Sampler, Segmenter, Surrogate
+from torchlime.surrogates import Ridge
+from torchlime.targets import Targets, scores_of, words_of_scores
+from torchlime.weights import Exponential
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PatchLime(Settings):
+    """The settings of an explanation of a vision transformer; :meth:`explain` runs it.
+
+    A vision transformer takes any number of tokens, so a hidden patch needs no fill: its token is
+    taken out behind the embedding. The model never sees a painted image, which it was not trained
+    on, and a row that hides half of the patches costs about half. (The model was not trained on few
+    tokens either, unless with patch dropout.)
+
+    These are understood, anywhere in the model and without a change of it: torchvision's
+    VisionTransformer; timm's VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINOv2) and Eva (EVA-02,
+    rope ViT, DINOv3); transformers' ViT, DeiT, DINOv2 with or without registers, DINOv3, CLIP and
+    SigLIP. For other plain transformers ``at`` and ``prefix`` say where their tokens are.
+
+    Sources: Jain et al. 2022, *Missingness bias in model debugging*; Covert, Kim & Lee 2023.
+
+    Args:
+        segmenter: images of a pixel a patch [B,C,rows,columns], the mean colours → groups of
+            patches; None = every patch is a segment.
+        sampler: count → masks; its first row keeps all. :class:`torchlime.masks.Sizes` keeps
+            numbers that are known before, so that nothing is read back; for others see
+            :class:`torchlime.features.Tokens`.
+        num_samples: N, rows for each image (the whole image included).
+        at: the name of the first module of the model that is given the tokens [n,prefix+P,D], with
+            their positions added, such as "blocks.0"; None = the network is one of the above.
+        prefix: with ``at``, how many tokens come before the patches.
+        kernel: masks → proximity weights.
+        surrogate: masks, scores, weights → Fit.
+        chunk_size: the most rows of one forward pass; None = as for :class:`torchlime.Lime`.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
+        seed: of the masks; an int.
+
+    Raises:
+        TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
+
+    Example:
+        >>> import torch, torchvision
+        >>> vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)
+        >>> explanation = PatchLime(num_samples=100).explain(vit, torch.rand(1, 3, 32, 32))
+        >>> explanation.coefficients.shape, explanation.heatmap().shape
+        (torch.Size([1, 1, 16]), torch.Size([1, 1, 32, 32]))
+    """
+
+    segmenter: Segmenter | None = None
+    sampler: Sampler = Sizes((1 / 3, 1 / 2))
+    num_samples: int = 1000
+    at: str | None = None
+    prefix: int | None = None
+    kernel: Kernel = Exponential(width=0.25)
+    surrogate: Surrogate = Ridge(alpha=1.0)
+    chunk_size: int | None = None
+    autocast: torch.dtype | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_count(self.num_samples, "num_samples", 2)
+        Forward.of(self)
+        if not is_integer(self.seed):
+            raise TypeError(
+                f"seed must be an int, got {type(self.seed).__name__}; "
+                "seeds for each image go to explain(seed=)"
+            )
+        strategies: dict[str, Any] = {"sampler": self.sampler, "kernel": self.kernel}
+        if self.segmenter is not None:
+            strategies["segmenter"] = self.segmenter
+        check_callables(**strategies, surrogate=self.surrogate)
+
+    def explain(
+        self,
+        model: Model,
+        images: Images,
+        targets: Targets = None,
+        *,
+        top: int = 1,
+        segments: Segments | Tensor | Array | None = None,
+        max_segments: int | None = None,
+        seed: int | Tensor | None = None,
+        differentiable: bool = False,
+        keep_samples: bool = False,
+        progress: Progress | None = None,
+    ) -> Explanation:
+        """Explain what ``model`` sees in each of ``images``.
+
+        The model gets the images as they are, and runs once a chunk. All its guarantees are those
+        of :meth:`torchlime.Lime.explain`; during the call its embedding has hooks, which see this
+        thread alone and are gone afterwards. A model compiled by torch.compile runs without it.
+
+        Args:
+            model: as for :meth:`torchlime.Lime.explain`; it runs one vision transformer, once.
+            segments: used instead of the segmenter's: a label map of the patches, [rows,columns] or
+                [B,rows,columns] of any integers.
+            images, targets, top, max_segments, seed, differentiable, keep_samples, progress: as for
+                :meth:`torchlime.Lime.explain`.
+
+        Returns:
+            Explanation: of the groups of patches as segments at the size of the images.
+
+        Raises:
+            TypeError, ValueError, IndexError: the model holds no vision transformer that is
+                understood, or several, or runs it never or twice; or as for
+                :meth:`torchlime.Lime.explain`.
+            torch.OutOfMemoryError: not even a single image fits into a forward pass.
+        """
+        forward = Forward.of(self, differentiable=differentiable, progress=progress)
+        images = as_images(images, model)
+        scores = scores_of(targets, top, len(images), images.device)
+        seed = self.seed if seed is None else seed
+        model = _eager(model)
+        explanation = local_fit(
+            model, self._features(model, images, segments, max_segments), scores,
+            sampler=self.sampler, num_samples=int(self.num_samples), kernel=self.kernel,
+            surrogate=self.surrogate, forward=forward, seed=seed, keep_samples=keep_samples,
+        )  # fmt: skip
+        words = {**vars(self), "seed": seed, "hidden": "left out", **words_of_scores(scores)}
+        if segments is not None:
+            words["segmenter"] = "given by the caller"
+        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
+        return dataclasses.replace(explanation, settings=in_words(**words), explainer=used)
+
+    def samples(
+        self,
+        model: Model,
+        images: Images,
+        targets: Targets = None,
+        *,
+        top: int = 1,
+        segments: Segments | Tensor | Array | None = None,
+        max_segments: int | None = None,
+        seed: int | Tensor | None = None,
+        progress: Progress | None = None,
+    ) -> Samples:
+        """What :meth:`explain` would fit: masks, scores and weights, without a surrogate.
+
+        Arguments, guarantees and errors are those of :meth:`explain`.
+        """
+        forward = Forward.of(self, progress=progress)
+        images = as_images(images, model)
+        scores = scores_of(targets, top, len(images), images.device)
+        model = _eager(model)
+        return local_samples(
+            model, self._features(model, images, segments, max_segments), scores,
+            sampler=self.sampler, num_samples=int(self.num_samples), kernel=self.kernel,
+            forward=forward, seed=self.seed if seed is None else seed,
+        )  # fmt: skip
+
+    def scores(
+        self,
+        model: Model,
+        images: Images,
+        masks: Tensor,
+        targets: Targets = None,
+        *,
+        top: int = 1,
+        segments: Segments | Tensor | Array | None = None,
+        max_segments: int | None = None,
+    ) -> Tensor:
+        """The model's scores [B,N,T] of images under given masks [B,N,S] or [N,S], True = kept.
+
+        Where ``targets`` is None they are the best classes of each image's first row. Other
+        arguments, guarantees and errors are those of :meth:`explain`.
+        """
+        images = as_images(images, model)
+        scores = scores_of(targets, top, len(images), images.device)
+        model = _eager(model)
+        # The numbers that the sampler knows are not those of these masks.
+        features = self._features(model, images, segments, max_segments, known=False)
+        if isinstance(masks, Tensor) and masks.dim() == 2:
+            masks = masks.expand(len(images), -1, -1)
+        return local_scores(model, features, scores, masks, Forward.of(self))
+
+    def _features(
+        self, model: Model, images: Tensor, given: Any, max_segments: int | None, known: bool = True
+    ) -> Tokens:
+        if given is None and max_segments is not None:
+            raise ValueError("max_segments goes with segments=; a segmenter has its bound")
+        vit = vit_of(model, self.at, self.prefix)
+        with undisturbed(images.device):
+            box = BlackBox(model, images.device, Forward.of(self), "the images are")
+            grid = vit.grid(box, images[:1])
+            groups, size = None, None
+            if given is not None:
+                given = as_label_map(given, images.device)
+                groups = as_groups(given, images, grid, max_segments)
+            elif self.segmenter is not None:
+                like = pooled(images, grid)
+                groups = as_segments(self.segmenter(like), like)
+                size = _size(self.segmenter, grid.rows, grid.columns)
+            if groups is not None:
+                warn_of_one_segment(groups)
+            kept = getattr(self.sampler, "kept", None) if known else None
+            return Tokens(images, vit, grid, groups, kept, size)
+
+
+def _eager(model: Any) -> Any:
+    """The network that torch.compile was given: hooks are not seen in compiled code."""
+    return getattr(model, "_orig_mod", model)
+
+
+def _size(segmenter: Any, rows: int, columns: int) -> int | None:
+    """How many patches each group has, where the segmenter makes equal ones."""
+    if not isinstance(segmenter, Grid) or rows % segmenter.rows or columns % segmenter.cols:
+        return None
+    return rows // segmenter.rows * (columns // segmenter.cols)
+
+
+class PatchSettings(TypedDict, total=False):
+    """The fields of :class:`PatchLime`."""
+
+    segmenter: Segmenter | None
+    sampler: Sampler
+    num_samples: int
+    at: str | None
+    prefix: int | None
+    kernel: Kernel
+    surrogate: Surrogate
+    chunk_size: int | None
+    autocast: torch.dtype | None
+
+
+class ExplainPatchSettings(PatchSettings, total=False):
+    """The keywords of :func:`explain_patches`."""
+
+    top: int
+    segments: Segments | Tensor | Array | None
+    max_segments: int | None
+    seed: int | Tensor | None
+    differentiable: bool
+    keep_samples: bool
+    progress: Progress | None
+
+
+def explain_patches(
+    model: Model, images: Images, targets: Targets = None, **settings: Unpack[ExplainPatchSettings]
+) -> Explanation:
+    """``PatchLime(**fields).explain(model, images, targets, …)`` in one call.
+
+    The keywords are the fields of :class:`PatchLime` and the arguments of
+    :meth:`PatchLime.explain`.
+
+    Example:
+        >>> import torch, torchvision
+        >>> from torchlime.segments import Grid
+        >>> vit = torchvision.models.VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)
+        >>> image = torch.rand(1, 3, 32, 32)
+        >>> explain_patches(vit, image, segmenter=Grid(2, 2), num_samples=20).coefficients.shape
+        torch.Size([1, 1, 4])
+    """
+    check_keywords(settings, ExplainPatchSettings.__annotations__, "explain_patches()")
+    fields = PatchSettings.__annotations__
+    own = {name: value for name, value in settings.items() if name in fields}
+    call = {name: value for name, value in settings.items() if name not in own}
+    return PatchLime(**own).explain(model, images, targets, **call)  # type: ignore[arg-type]
