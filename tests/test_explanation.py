@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlime import Explanation, Lime, explain, explain_vector
+from torchlime import Explanation, Lime, explain, explain_vector, metrics, plot
 from torchlime.explanation import Problem
-from torchlime.masks import Bernoulli
+from torchlime.fills import Constant
+from torchlime.masks import Bernoulli, Exhaustive
 from torchlime.segments import Grid
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform
@@ -333,7 +334,7 @@ def test_every_field_is_checked_when_it_is_loaded(images, tmp_path, name, damage
         Explanation.load(tmp_path / "wrong.npz")
 
 
-@pytest.mark.parametrize("value", [-1, 6, 10**12])
+@pytest.mark.parametrize("value", [-2, 6, 10**12])
 def test_ids_out_of_range_are_refused(explanation, tmp_path, value):
     segments = explanation.segments.clone()
     segments[1, 2, 3] = value
@@ -441,3 +442,29 @@ def test_a_bomb_is_refused_before_it_is_inflated(explanation, tmp_path):
         ValueError, match=r"bomb.npz is not a saved explanation: .* bytes of memory"
     ):
         Explanation.load(tmp_path / "bomb.npz")
+
+
+def test_a_callers_ids_and_background_come_back(tmp_path):
+    image = torch.tensor([[[[1.0, 2, 3], [4, 7, 6]]]])
+    labels = torch.tensor([[30, 10, -1], [30, -7, -1]])
+    e = explain(
+        lambda x: x.sum((2, 3)), image, segments=labels, fill=Constant(0.0), num_samples=8,
+        sampler=Exhaustive(), surrogate=LeastSquares(),
+    ).check()  # fmt: skip
+    assert e.ids.tolist() == [[-7, 10, 30]]
+    assert e.segments.tolist() == [[[2, 1, -1], [2, 0, -1]]]
+    ids, values = e.top(4)
+    assert ids.tolist() == [[[-7, 30, 10, -1]]]
+    assert values.allclose(torch.tensor([7.0, 5.0, 2.0, 0.0]).double())
+    assert [name for name, _ in e.as_list()] == ["-7", "30", "10"]
+    assert [name for name, _ in e.as_list(["a", "b", "c"])] == ["a", "c", "b"]
+    heat = torch.tensor([[[[5.0, 2, 0], [5, 7, 0]]]])
+    assert e.heatmap().allclose(heat)
+    assert e.mask(1).tolist() == (heat == 7).tolist()
+    e.save(tmp_path / "e.npz")
+    again = Explanation.load(tmp_path / "e.npz")
+    assert torch.equal(again.ids, e.ids)
+    assert torch.equal(again.segments, e.segments)
+    picture = plot.heatmap_picture(e)
+    assert torch.equal(picture[:, :, 2], picture.new_full((3, 2), picture.max()))  # white
+    assert torch.equal(metrics.overlap([e, e], top=1), torch.ones(1, 1).double())

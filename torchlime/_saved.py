@@ -36,12 +36,22 @@ def save(
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     named = {"design": design, "part": kind.part, "input": kind.input}
     record = json.dumps({"format": FORMAT, "kind": named, "settings": dict(settings)})
-    if "segments" in arrays:  # an id needs 8 bytes in torch, mostly one here
-        arrays["segments"] = arrays["segments"].astype(np.min_scalar_type(arrays["segments"].max()))
+    if (
+        arrays.get("segments", np.empty(0)).dtype.kind in "iu"
+    ):  # an id needs 8 bytes in torch, mostly one here
+        arrays["segments"] = _narrow(arrays["segments"])
     arrays["record"] = np.array(record)
     # numpy before 2.2 would save allow_pickle=False as an array. No tensor holds objects.
     with whole_file(path) as file:
         np.savez_compressed(file, **arrays)
+
+
+def _narrow(labels: Any) -> Any:
+    """Labels in the fewest bytes that hold them: 8 each in torch, mostly one here."""
+    import numpy as np
+
+    lowest, highest = int(labels.min()), int(labels.max())
+    return labels.astype(np.min_scalar_type(min(lowest, -highest - 1) if lowest < 0 else highest))
 
 
 def load(
@@ -69,7 +79,7 @@ def load(
             if record["format"] not in range(1, FORMAT + 1):
                 known = f"1 to {FORMAT}"
                 raise ValueError(f"its format is {record['format']}, known ones are {known}")
-            if arrays.get("segments", np.empty(0)).dtype.kind == "u":
+            if arrays.get("segments", np.empty(0)).dtype.kind in "iu":
                 arrays["segments"] = arrays["segments"].astype(np.int64)
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
             kind = _kind_of(record, tensors)
@@ -138,7 +148,7 @@ _REAL: _Type = (
 )
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
-_OPTIONAL = {"masks", "sample_scores", "weights", "energy"}
+_OPTIONAL = {"ids", "masks", "sample_scores", "weights", "energy"}
 
 
 def _expected(
@@ -154,7 +164,12 @@ def _expected(
     own: dict[str, tuple[tuple[int, ...], _Type]] = (
         dict.fromkeys(("vectors", "scale"), ((batch, width), _REAL))
         if isinstance(kind, Noise)
-        else {"segments": ((batch, -1, -1), _WHOLE)}
+        else {
+            "segments": ((batch, *[-1] * (tensors["segments"].dim() - 1)), _WHOLE)
+            if "segments" in tensors
+            else ((batch,), _WHOLE),
+            "ids": ((batch, width), _WHOLE),
+        }
     )
     return (
         per_target
@@ -195,5 +210,5 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     if not segments.numel():
         raise ValueError(f"segments must hold pixels, got {list(segments.shape)}")
     lowest, highest = segments.flatten(1).aminmax(dim=1)
-    if bool((lowest < 0).any() | (highest >= count).any()):
-        raise ValueError("segments must hold ids 0…count−1")
+    if bool((lowest < -1).any() | (highest >= count).any()):
+        raise ValueError("segments must hold ids 0…count−1, or −1 for the background")

@@ -52,7 +52,10 @@ class Explanation:
         settings: how it was made, in words: settings as text and numbers, strategies as their repr,
             the seed and versions.
         kind: the kind of the design, and what features and inputs are called.
-        segments: [B,H,W] int64, ids 0…count−1, for images; else None.
+        segments: [B,*axes] int64, [B,H,W] for images, or [B,C or 1,*axes] where channels have maps
+            of their own: the column of each pixel, 0…count−1, and −1 for the background; else None.
+        ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None where ids are
+            the columns.
         vectors, scale: [B,F], for vectors; else None.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
@@ -73,6 +76,7 @@ class Explanation:
     settings: Words
     kind: Kind = IMAGES
     segments: Tensor | None = None
+    ids: Tensor | None = None
     vectors: Tensor | None = None
     scale: Tensor | None = None
     masks: Tensor | None = None
@@ -121,19 +125,14 @@ class Explanation:
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).
 
-        They are in order of decreasing absolute coefficient, then of id, padded with -1 and 0.
+        They are in order of decreasing absolute coefficient, then of id, padded with -1 and 0. The
+        ids are those of the caller's label map; else they are the columns of ``coefficients``.
         """
-        check_count(k, "k")
-        exists = present(self.segment_count, self.coefficients.shape[2])
-        strength = torch.where(exists, self.coefficients.abs(), -1.0)
-        ids = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-        found = exists.expand_as(strength).gather(-1, ids)
-        values = torch.where(found, self.coefficients.gather(-1, ids), 0.0)
-        padding = (0, k - ids.shape[-1])
-        return (
-            torch.nn.functional.pad(torch.where(found, ids, -1), padding, value=-1),
-            torch.nn.functional.pad(values, padding),
-        )
+        columns, values = strongest_columns(self, k)
+        if self.ids is None:
+            return columns, values
+        ids = self.ids[:, None].expand_as(self.coefficients).gather(-1, columns.clamp(min=0))
+        return torch.where(columns < 0, -1, ids), values
 
     def as_list(
         self, feature_names: Iterable[str] | None = None, target: int | None = None
@@ -143,7 +142,8 @@ class Explanation:
         The order is that of :meth:`top`. It reads the coefficients on the host.
 
         Args:
-            feature_names: in the order of the coefficients; None = their numbers.
+            feature_names: in the order of the coefficients; None = their ids, as :meth:`top` has
+                them.
             target: one of ``targets``; None is the first.
 
         Raises:
@@ -154,12 +154,14 @@ class Explanation:
         row, count = row_of(self, target), int(self.segment_count[0])  # read back: the caller asks
         if isinstance(feature_names, str):
             raise TypeError(f"feature_names must be {count} names, got the str {feature_names!r}")
-        names = list(range(count) if feature_names is None else feature_names)
+        names: list[Any] = list(range(count) if feature_names is None else feature_names)
+        if feature_names is None and self.ids is not None:
+            names = self.ids[0, :count].tolist()  # read back: a list is on the host
         if len(names) != count:
             raise ValueError(f"feature_names must be {count} names, got {len(names)}")
-        strongest = (found[0, row] for found in self.top(count))
-        ids, values = (found.tolist() for found in strongest)  # read back: a list is on the host
-        return [(str(names[i]), value) for i, value in zip(ids, values, strict=True)]
+        found = (values[0, row] for values in strongest_columns(self, count))
+        columns, strengths = (values.tolist() for values in found)  # read back: for a list
+        return [(str(names[i]), value) for i, value in zip(columns, strengths, strict=True)]
 
     def mask(self, top: int = 5, sign: Sign = "positive") -> Tensor:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
@@ -254,7 +256,8 @@ class Explanation:
         """[B,T,S] → [B,T,H,W]."""
         segments = label_map_of(self)
         index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-        return values.gather(2, index).unflatten(2, segments.shape[1:])
+        found = values.gather(2, index.clamp(min=0))
+        return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors, by the names of their fields."""
@@ -264,6 +267,22 @@ class Explanation:
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
         changed: dict[str, Any] = {name: function(t) for name, t in self.tensors().items()}
         return dataclasses.replace(self, **changed)
+
+
+def strongest_columns(explanation: Explanation, k: int) -> tuple[Tensor, Tensor]:
+    """As :meth:`Explanation.top`, with the columns of the coefficients in place of ids."""
+    check_count(k, "k")
+    coefficients = explanation.coefficients
+    exists = present(explanation.segment_count, coefficients.shape[2])
+    strength = torch.where(exists, coefficients.abs(), -1.0)
+    order = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
+    found = exists.expand_as(strength).gather(-1, order)
+    values = torch.where(found, coefficients.gather(-1, order), 0.0)
+    padding = (0, k - order.shape[-1])
+    return (
+        torch.nn.functional.pad(torch.where(found, order, -1), padding, value=-1),
+        torch.nn.functional.pad(values, padding),
+    )
 
 
 def row_of(explanation: Explanation, target: int | None) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_images, check_positive, check_real
-from torchlime._labelmap import Segments, segment_sizes, segment_sums
+from torchlime._labelmap import Segments, channel_sizes, over_channels, segment_sums
 from torchlime._precision import solve_dtype
 
 
@@ -28,12 +28,14 @@ class SegmentMean:
     """
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """[B,C,H,W]: the mean of each pixel's segment."""
+        """Like the images: the mean of each pixel's segment, in each channel."""
         check_images(images)
-        sizes = segment_sizes(segments).clamp(min=1)
-        means = (segment_sums(images, segments) / sizes[:, None]).to(images.dtype)
-        index = segments.labels.flatten(1)[:, None].expand(-1, images.shape[1], -1)
-        return means.gather(2, index).view_as(images)
+        sizes = channel_sizes(segments, images.shape).clamp(min=1)
+        means = (segment_sums(images, segments) / sizes).to(images.dtype)
+        labels = over_channels(segments.labels, images.dim()).expand(images.shape).flatten(2)
+        if segments.background:  # it is never hidden
+            labels = labels.clamp(min=0)
+        return means.gather(2, labels).view_as(images)
 
 
 @dataclass(frozen=True)

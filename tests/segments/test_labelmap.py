@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchlime._labelmap import Segments, segment_sizes, segment_sums, segments_from_labels
+from torchlime._labelmap import (
+    Segments,
+    as_segments,
+    channel_sizes,
+    segment_sizes,
+    segment_sums,
+    segments_from_labels,
+)
 
 
 def make(labels, bound=None):
@@ -63,10 +70,73 @@ def test_any_ids_become_dense_in_their_order(dtype):
 
 
 def test_negative_ids_and_one_map_for_all():
-    segments = segments_from_labels(torch.tensor([[-1, 5], [-9, 5]]), 3, (2, 2), max_segments=9)
+    segments = segments_from_labels(torch.tensor([[-2, 5], [-9, 5]]), 3, (2, 2), max_segments=9)
     assert segments.labels.tolist() == [[[1, 2], [0, 2]]] * 3
     assert segments.count.tolist() == [3, 3, 3]
     assert segments.bound == 9
+    assert segments.ids.tolist() == [[-9, -2, 5, -1, -1, -1, -1, -1, -1]] * 3
+    assert not segments.background
+
+
+def test_the_id_below_zero_is_the_background():
+    labels = torch.tensor([[[-1, 5, -9], [-1, 5, 7]], [[2, 2, -1], [2, 2, 2]]])
+    segments = make(labels)
+    assert segments.labels.tolist() == [[[-1, 1, 0], [-1, 1, 2]], [[0, 0, -1], [0, 0, 0]]]
+    assert segments.count.tolist() == [3, 1]
+    assert segments.ids.tolist() == [[-9, 5, 7], [2, -1, -1]]
+    assert segments.background
+    assert segment_sizes(segments).tolist() == [[1, 2, 1], [5, 0, 0]]
+    values = torch.arange(12.0).view(2, 1, 2, 3)
+    assert segment_sums(values, segments).tolist() == [[[2, 5, 5]], [[6 + 7 + 9 + 10 + 11, 0, 0]]]
+    with pytest.raises(ValueError, match="an input whose ids are all -1"):
+        make(torch.full((1, 2, 2), -1))
+
+
+SHAPES = {
+    "vectors": ((2, 6), [(6,), (1, 6), (2, 6)]),
+    "series": ((2, 3, 6), [(6,), (2, 6), (2, 3, 6), (1, 3, 1)]),
+    "images": ((2, 3, 4, 6), [(4, 6), (4, 1), (1, 4, 6), (1, 3, 4, 6), (1, 3, 1, 1), (2, 1, 4, 6)]),
+    "volumes": ((2, 3, 2, 4, 5), [(2, 4, 5), (2, 1, 1), (2, 2, 4, 5), (1, 3, 1, 1, 1)]),
+    "as many as channels": ((3, 3, 3, 3), [(3, 3), (3, 3, 3), (3, 3, 3, 3)]),
+}
+
+
+@pytest.mark.parametrize("what", SHAPES)
+def test_a_map_is_read_by_its_rank(what):
+    shape, maps = SHAPES[what]
+    values = torch.rand(shape, generator=torch.manual_seed(0), dtype=torch.float64)
+    for size in maps:
+        labels = torch.randint(0, 4, size, generator=torch.manual_seed(1)) * 3
+        segments = as_segments(labels, values)
+        axes = labels.dim() - (len(shape) - 2 if len(shape) > 2 else 1)
+        own = labels[None] if axes == 0 else labels
+        everywhere = own.expand(shape) if own.dim() == len(shape) else own[:, None].expand(shape)
+        sums, sizes = segment_sums(values, segments), channel_sizes(segments, shape)
+        for b in range(shape[0]):
+            ids = everywhere[b].unique()
+            assert segments.ids[b, : len(ids)].tolist() == ids.tolist()
+            for c in range(shape[1]):
+                for s, i in enumerate(ids):
+                    inside = everywhere[b, c] == i
+                    assert sums[b, c, s].item() == pytest.approx(values[b, c][inside].sum().item())
+                    assert sizes.expand(-1, shape[1], -1)[b, c, s] == inside.sum()
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((3, 5), r"be \[4, 6\], \[2 or 1, 4, 6\] or \[2 or 1, 3 or 1, 4, 6\] for inputs"),
+        ((2, 4, 5), r"got \[2, 4, 5\]; an axis of 1"),
+        ((2, 2, 4, 6), r"got \[2, 2, 4, 6\]"),
+        ((3, 4, 6), "3 label maps for 2 inputs"),
+        ((6,), r"got \[6\]"),
+        ((1, 2, 3, 4, 6), "got"),
+        ((), r"got \[\]"),
+    ],
+)
+def test_a_map_that_does_not_broadcast(size, message):
+    with pytest.raises(ValueError, match=message):
+        as_segments(torch.zeros(size, dtype=torch.int64), torch.zeros(2, 3, 4, 6))
 
 
 @pytest.mark.parametrize(
@@ -74,9 +144,9 @@ def test_negative_ids_and_one_map_for_all():
     [
         (torch.zeros(4, 4), TypeError, "segments must be a Segments or an integer label map"),
         ([[0, 1]], TypeError, "got list"),
-        (torch.zeros(4, 5, dtype=torch.long), ValueError, r"H, W = 4, 4 .* got \[4, 5\]"),
+        (torch.zeros(4, 5, dtype=torch.long), ValueError, r"be \[4, 4\], .* got \[4, 5\]"),
         (torch.zeros(4, dtype=torch.long), ValueError, "got"),
-        (torch.zeros(3, 4, 4, dtype=torch.long), ValueError, "3 label maps for 2 images"),
+        (torch.zeros(3, 4, 4, dtype=torch.long), ValueError, "3 label maps for 2 inputs"),
         (torch.arange(16).view(4, 4), ValueError, "has 16 segments, more than max_segments=9"),
     ],
 )

@@ -1,11 +1,16 @@
-"""Pixels: the segments of images, hidden by showing a fill in their place."""
+"""Pixels: the segments of images, hidden by showing a fill in their place.
+
+An image is here an input [B,C,*axes] of any rank: a series [B,C,L], an image [B,C,H,W], a volume
+[B,C,D,H,W]; or vectors [B,F].
+"""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
-from torchlime._labelmap import Segments, segment_sums
+from torchlime._labelmap import Segments, over_channels, segment_sums
 from torchlime._precision import solve_dtype
 from torchlime._problems import Problem, flag
 from torchlime.black_box import BlackBox
@@ -13,10 +18,10 @@ from torchlime.strategies import Block, Features, Fill, Rows
 
 
 class Pixels(Features):
-    """The segments of images [B,C,H,W]: a hidden one shows the fill.
+    """The segments of images [B,C,*axes]: a hidden one shows the fill.
 
     Args:
-        images: [B,C,H,W] float.
+        images: [B,C,*axes] or [B,F], floats, or integers such as the ids of words [B,L].
         segments: the segments of those images.
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts to the
             images.
@@ -33,7 +38,8 @@ class Pixels(Features):
         self.fill = _filled(fill, images, segments)
         self.count = segments.count
         self.bound = segments.bound
-        self.chunk_size = default_chunk_size(images.device, images[0, 0].numel())
+        pixels = images[0, 0].numel() if images.dim() > 2 else 1
+        self.chunk_size = default_chunk_size(images.device, pixels)
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
         """A function that makes the perturbed images of masks [B,n,S]."""
@@ -50,8 +56,10 @@ class Pixels(Features):
     def energy(self) -> Tensor:
         """[B,S]: Σ over the segment of (image − fill)²."""
         dtype = solve_dtype(self.images.device)
-        squares = (self.images.to(dtype) - self.fill.to(dtype)).square().sum(dim=1, keepdim=True)
-        return segment_sums(squares, self.segments)[:, 0]
+        squares = (self.images.to(dtype) - self.fill.to(dtype)).square()
+        if self.segments.labels.dim() < squares.dim():  # all channels have one map
+            squares = squares.sum(dim=1, keepdim=True)
+        return segment_sums(squares, self.segments).sum(dim=1)
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Flags for non-finite images, segments that did not converge and masked first rows."""
@@ -63,8 +71,9 @@ class Pixels(Features):
         )
 
     def fields(self) -> dict[str, Tensor]:
-        """The label map."""
-        return {"segments": self.segments.labels}
+        """The label map, and the caller's ids."""
+        fields = {"segments": self.segments.labels, "ids": self.segments.ids}
+        return {name: values for name, values in fields.items() if values is not None}
 
 
 def default_chunk_size(device: torch.device, pixels: int) -> int:
@@ -99,13 +108,13 @@ class Perturbed:
     A pixel of a kept segment shows the image; a pixel of a hidden segment shows the fill.
 
     Args:
-        images: [B,C,H,W].
-        fill: [B,C,H,W].
+        images: [B,C,*axes] or [B,F]. Integers keep their dtype.
+        fill: like the images.
         segments: the segments of those images.
         masks: [B,N,S] bool, True = kept.
         dtype: the dtype that the model takes.
-        channels_last: make chunks in ``torch.channels_last`` (faster for convolutions on a CPU
-            and in 16-bit types).
+        channels_last: make chunks of images [B,C,H,W] in ``torch.channels_last`` (faster for
+            convolutions on a CPU and in 16-bit types).
         reuse: write every chunk into one buffer; False where chunks must outlive the next call.
 
     Convention:
@@ -124,20 +133,21 @@ class Perturbed:
         channels_last: bool = False,
         reuse: bool = True,
     ):
-        dtype = dtype or images.dtype
-        self.channels_last = channels_last
+        dtype = dtype if dtype and images.is_floating_point() else images.dtype
+        self.channels_last = channels_last and images.dim() == 4
         self.reuse = reuse
         self.shape = images.shape[1:]
         self.images = self._flat(images.to(dtype))
         self.fill = self._flat(fill.to(dtype))
-        self.labels = segments.labels
+        self.labels = over_channels(segments.labels, images.dim())
+        self.background = segments.background
         self.masks = masks
         self._keep = torch.empty(0, 0, dtype=torch.uint8, device=images.device)
         self._pixels = self.images.new_empty(0, 0)
         self._indexed: tuple[slice, Tensor] | None = None
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
-        """The perturbed images of ``blocks``: [rows,C,H,W].
+        """The perturbed images of ``blocks``: [rows,C,*axes].
 
         If ``rows`` exceeds the rows of the blocks, the rest is padding: valid images without
         meaning. With ``reuse`` the next call overwrites the result.
@@ -154,7 +164,7 @@ class Perturbed:
                 self.images[images],
                 self.fill[images],
                 self._index(images),
-                self.masks[images, samples],
+                self._masks(images, samples),
                 keep=self._keep[start:stop],
                 out=self._pixels[start:stop],
             )
@@ -165,7 +175,7 @@ class Perturbed:
         return self._pixels.view(rows, height, width, channels).permute(0, 3, 1, 2)
 
     def _flat(self, tensor: Tensor) -> Tensor:
-        """[b,C,H,W] → [b,P], its values in the order of the memory format."""
+        """[b,C,*axes] → [b,P], its values in the order of the memory format."""
         return (tensor.permute(0, 2, 3, 1) if self.channels_last else tensor).flatten(1)
 
     def _index(self, images: slice) -> Tensor:
@@ -175,9 +185,16 @@ class Perturbed:
         """
         if self._indexed is None or self._indexed[0] != images:
             self._indexed = None  # release it before taking a new one
-            index = self._flat(self.labels[images, None].expand(-1, *self.shape))
+            index = self._flat(self.labels[images].expand(-1, *self.shape))
+            if self.background:
+                index = torch.where(index < 0, self.masks.shape[2], index)
             self._indexed = (images, index)
         return self._indexed[1]
+
+    def _masks(self, images: slice, samples: slice) -> Tensor:
+        """The masks [b,n,S] of a block; with a background [b,n,S+1], which keeps it."""
+        masks = self.masks[images, samples]
+        return pad(masks, (0, 1), value=True) if self.background else masks
 
 
 def perturb(

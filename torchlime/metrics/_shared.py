@@ -24,7 +24,8 @@ def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
 def segments_of(explanation: Explanation) -> Segments:
     labels, count = label_map_of(explanation), explanation.segment_count
     ok = torch.ones_like(count, dtype=torch.bool)
-    return Segments(labels, count, ok, explanation.coefficients.shape[2])
+    own_map = explanation.ids is not None  # only a caller's map may have a background
+    return Segments(labels, count, ok, explanation.coefficients.shape[2], own_map)
 
 
 def explainer_of(explanation: Explanation) -> Lime:

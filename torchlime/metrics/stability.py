@@ -9,7 +9,7 @@ from torch import Tensor
 from torchlime._checks import (
     check_count,
 )
-from torchlime.explanation import Explanation
+from torchlime.explanation import Explanation, strongest_columns
 from torchlime.masks import present
 from torchlime.metrics._shared import unless_broken
 
@@ -120,10 +120,10 @@ def _cosine(a: Tensor, b: Tensor) -> Tensor:
 
 def _strongest(explanation: Explanation, top: int) -> Tensor:
     """Whether a segment is among the ``top``: [B,T,S] bool."""
-    ids, values = explanation.top(top)
+    columns, values = strongest_columns(explanation, top)
     chosen = torch.zeros_like(explanation.coefficients, dtype=torch.int64)
     found = (values != 0).long()
-    return chosen.scatter_add(2, ids.clamp(min=0), found).bool()
+    return chosen.scatter_add(2, columns.clamp(min=0), found).bool()
 
 
 def _jaccard(a: Tensor, b: Tensor) -> Tensor:

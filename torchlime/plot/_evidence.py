@@ -21,7 +21,7 @@ class Evidence(NamedTuple):
     Convention:
         target: the class.
         noun: what a feature is called.
-        segments: [H,W] int64; [0,0] for a vector.
+        segments: [H,W] int64, −1 for the background; [0,0] where there are no pixels.
         coefficients: [count] float64, 0 where the explanation's is not finite.
         errors: [count] float64, standard errors, NaN where not finite.
     """
@@ -68,8 +68,11 @@ def strongest(evidence: Evidence, top: int, sign: Sign = "both") -> list[int]:
 
 
 def ranks_of(evidence: Evidence, shown: list[int]) -> Tensor:
-    """Rank of each pixel's segment [H,W]: 1…k, and 0 where it is not shown."""
-    ranks = torch.zeros_like(evidence.coefficients, dtype=torch.int64)
+    """Rank of each pixel's segment [H,W]: 1…k, and 0 where it is not shown.
+
+    The background, −1, takes the last entry.
+    """
+    ranks = torch.zeros(len(evidence.coefficients) + 1, dtype=torch.int64, device="cpu")
     ranks[shown] = torch.arange(1, len(shown) + 1, device="cpu")
     return ranks[evidence.segments]
 

@@ -157,6 +157,7 @@ def heatmap_picture(
     if image is not None:
         canvas, evidence = placed(image, evidence, box)
     strength = evidence.coefficients / evidence.coefficients.abs().max().clamp(min=1e-300)
+    strength = pad(strength, (0, 1))  # the background, −1, takes the last entry
     colors = rgb(WHITE).lerp(_hues(strength), strength.abs().float()[:, None])
     heat = colors.T[:, evidence.segments]
     if image is None:
