@@ -7,11 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_count, check_positive, check_real
+from torchlime._checks import check_count, check_positive, check_real, check_spatial
 from torchlime._labelmap import Segments
 from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
-from torchlime.segments._inputs import check_spatial
 from torchlime.segments.axis import Axis
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
@@ -20,9 +19,10 @@ from torchlime.segments.components import INDEX_MASK, connect_labels
 class Slic:
     """Superpixels by SLIC (Achanta et al. 2012), batched and without reading back to the host.
 
-    A pixel joins the centre, among those of the 9 nearest cells, that minimises
+    It takes series [B,C,L], images [B,C,H,W], and volumes or videos [B,C,D,H,W]: inputs of n = 1, 2
+    or 3 axes. A pixel joins the centre, among those of the 3ⁿ nearest cells, that minimises
 
-        d² = |Δcolour|² + (compactness / step)² · |Δposition|²,   step = √(pixels per segment),
+        d² = |Δcolour|² + (compactness / step)² · |Δposition|²,   stepⁿ = pixels per segment.
 
     A centre more than a cell away along an axis does not count. Centres then move to the means of
     their pixels. They start at the means of a regular grid, and pixels join ``iterations`` times.
@@ -30,25 +30,27 @@ class Slic:
     the most similar part beside it (:func:`~torchlime.segments.components.connect_labels`).
 
     Args:
-        num_segments: how many segments to ask for. The grid has about that many nearly square
-            cells, and their number is the ``bound`` (49 for 50 in a square); an image may have
-            fewer segments.
+        num_segments: how many segments to ask for. The grid has about that many cells, nearly
+            square (cubic), and their number is the ``bound`` (49 for 50 in a square); an image may
+            have fewer segments.
         compactness: weight of position against colour; a large weight gives squares. Colours are
             on the scale of Lab whatever the channels, so one value suits grey and colour images.
             (scikit-image leaves grey images in [0,1]: its value there is a hundredth of ours.)
         iterations: assignments of the pixels; 0 returns the grid itself.
-        blur: smooth the image with a 3×3 binomial first, against noise.
+        blur: smooth the image with a binomial of 3 pixels along each axis first, against noise.
         min_size_factor: a segment goes to its neighbours if fewer pixels than this share of the
             mean size were assigned to it. In [0, 1).
 
     Convention:
         Images may have any range: each is scaled to [0,1] by its own minimum and maximum over
-        all channels; non-finite values count as 0. Three channels are taken as sRGB and
-        converted to Lab, any other number is multiplied by 100, the range of L. Segments are
-        4-connected and numbered by the raster order of their grid cells. A pixel at the same
-        distance from several centres counts in all their means, and goes to the first cell in
-        raster order. ``ok`` is False where the search for connected parts ran out of rounds: the
-        segments are connected even then, but a part that was kept may have been larger.
+        all channels; non-finite values count as 0. Three channels of images and volumes are taken
+        as sRGB and converted to Lab. Any other number, and all channels of series, are multiplied
+        by 100, the range of L. Segments are connected, where pixels touch along the axes alone (4
+        neighbours in an image, 6 in a volume), and numbered by the raster order of their grid
+        cells. A pixel at the same distance from several centres counts in all their means, and
+        goes to the first cell in raster order. ``ok`` is False where the search for connected parts
+        ran out of rounds: the segments are connected even then, but a part that was kept may have
+        been larger.
 
     An image's segments are the same, bit for bit, in any batch. Colours are computed pixel by pixel
     in float64 and rounded to whole numbers. These are so small that every later sum and product is
@@ -56,15 +58,20 @@ class Slic:
     vector or by scalar code, which differ in the last of 53 bits. This can show only where a colour
     is that close to the middle of two whole numbers.)
 
+    A volume takes about 250 bytes a pixel while it is segmented, an image about 150, so large ones
+    may go through :class:`~torchlime.segments.Reduced`.
+
     Raises:
         TypeError: ``num_segments`` or ``iterations`` is not an int, or the images are not float.
-        ValueError: a setting is out of its range, the images are not [B,C,H,W], or have 2**26
-            pixels or more.
+        ValueError: a setting is out of its range, the images do not have 1 to 3 axes behind the
+            channels, or have 2**26 pixels or more.
 
     Example:
         >>> segments = Slic(num_segments=4)(torch.rand(2, 3, 32, 32))
         >>> segments.labels.shape, segments.bound
         (torch.Size([2, 32, 32]), 4)
+        >>> Slic(num_segments=8)(torch.rand(1, 1, 12, 16, 16)).labels.shape
+        torch.Size([1, 12, 16, 16])
     """
 
     num_segments: int = 50
@@ -148,18 +155,16 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     axes = len(grid.axes)
     origin = colours.new_zeros(batch, channels + axes, *grid.shape)
     tile = (batch, grid.number, 1, *grid.sizes)
-    places, positions = [], []
-    real = torch.ones((), dtype=torch.bool, device=colours.device)
+    places, positions, real = [], [], torch.ones((), dtype=torch.bool, device=colours.device)
     for number, axis in enumerate(grid.axes):
         own, middle, valid = _places(axis, pixel)
-        others = [1] * axes
-        others[number] = axis.parts
-        origin[:, channels + number] = middle.view(batch, *others)
-        own = own.view(batch, *others, -1).expand(batch, *grid.shape, -1).flatten(1, axes)
-        behind = axes - 1 - number
-        positions.append(own.view(*own.shape[:2], *[1] * (1 + number), -1, *[1] * behind).expand(tile))
-        valid = valid.view(1, *others, *[1] * number, -1, *[1] * behind)
-        places, real = [*places, own], real & valid
+        origin[:, channels + number] = _along_axis(middle, number, axes)
+        own = _along_axis(own.mT, number, axes).movedim(1, -1)
+        own = own.expand(batch, *grid.shape, -1).flatten(1, axes)
+        places.append(own)
+        positions.append(_along_axis(own, number, axes)[:, :, None].expand(tile))
+        valid = _along_axis(valid.mT, number, axes).movedim(0, -1)
+        real = real & _along_axis(valid, number, axes)
     real = real.expand(batch, *grid.shape, *grid.sizes).reshape(tile).to(colours.dtype)
     features = torch.cat((grid.cut(colours), *(p.flatten(3) for p in positions)), dim=2)
     features = torch.cat((features * real.flatten(3), real.flatten(3)), dim=2)
@@ -171,6 +176,11 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
         grid.around(colours.new_ones(1, 1, grid.number))[0, 0],
         pixel,
     )
+
+
+def _along_axis(values: Tensor, number: int, axes: int) -> Tensor:
+    """``values`` [...,size] as [...,1,…,size,…,1]: they lie along that one of so many axes."""
+    return values.view(*values.shape[:-1], *[1] * number, -1, *[1] * (axes - 1 - number))
 
 
 def _places(axis: Axis, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
