@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 
 from tests import oracles
-from torchlime._labelmap import segments_from_labels
+from torchlime._labelmap import as_segments, segments_from_labels
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 
 FILLS = [SegmentMean(), ImageMean(), Constant(0.25), Blur(2.0)]
@@ -83,7 +83,15 @@ def test_contract(fill, images, segments, dtype):
             ValueError,
             "Constant has 2 values, the images have 3 channels",
         ),
-        (lambda: ImageMean()(torch.zeros(3, 2, 2), None), ValueError, r"\[B,C,H,W\]"),
+        (lambda: ImageMean()(torch.zeros(3), None), ValueError, r"\[B,C,H,W\]"),
+        (lambda: ImageMean()(torch.zeros(3, 2), None), ValueError, "axes behind the channels"),
+        (lambda: SegmentMean()(torch.zeros(3, 2), None), ValueError, "pass fill=Constant"),
+        (lambda: Blur(1.0)(torch.zeros(3, 2).long(), None), ValueError, "needs float inputs"),
+        (
+            lambda: Constant(0.5)(torch.zeros(3, 2).long(), None),
+            TypeError,
+            "must be whole for",
+        ),
         (lambda: ImageMean()(torch.zeros(1, 3, 2, 2).byte(), None), TypeError, "floating point"),
     ],
 )
@@ -97,3 +105,38 @@ def test_a_blur_far_beyond_the_image_is_refused():
     assert Blur(90.0)(images, None).shape == images.shape
     with pytest.raises(ValueError, match="sigma of 1e.09 pixels is far beyond the images' 8×9"):
         Blur(1e9)(images, None)
+
+
+@pytest.mark.parametrize("size", [(21,), (5, 7, 6)], ids=["series", "volumes"])
+@pytest.mark.parametrize("fill", FILLS, ids=repr)
+def test_fills_of_series_and_volumes(size, fill):
+    """Held against the same by scipy and by hand."""
+    x = torch.rand(2, 3, *size, generator=torch.manual_seed(0), dtype=torch.float64)
+    before = x.clone()
+    labels = torch.randint(-1, 4, (2, *size), generator=torch.manual_seed(1))
+    segments = as_segments(labels, x)
+    result = fill(x, segments)
+    assert torch.equal(x, before)
+    assert result.shape == x.shape
+    for b, c in np.ndindex(2, 3):
+        for i in range(4):
+            inside = labels[b] == i
+            pixels = x[b, c]
+            expected = {
+                "SegmentMean()": pixels[inside].mean().expand(size),
+                "ImageMean()": pixels.mean().expand(size),
+                "Constant(value=0.25)": torch.full(size, 0.25, dtype=torch.float64),
+                "Blur(sigma=2.0)": torch.from_numpy(
+                    ndimage.gaussian_filter(pixels.numpy(), 2.0, mode="nearest")
+                ),
+            }[repr(fill)]
+            np.testing.assert_allclose(result[b, c][inside], expected[inside], atol=1e-10)
+    compiled = torch.compile(fill, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(x, segments), result)
+
+
+def test_a_mean_of_bands_is_that_of_each_band():
+    x = torch.rand(1, 4, 2, 3, generator=torch.manual_seed(0), dtype=torch.float64)
+    segments = as_segments(torch.tensor([7, 7, 3, -1]).view(1, 4, 1, 1), x)
+    bands = x.mean((2, 3), keepdim=True).expand_as(x)
+    assert SegmentMean()(x, segments)[:, :3].allclose(bands[:, :3])

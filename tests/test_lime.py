@@ -401,7 +401,7 @@ def run(images=IMAGES, targets=None, model=None, settings=None, **arguments):
         (lambda: run([[1]]), TypeError, "arrays or PIL images, got list"),
         (lambda: run((IMAGES * 255).byte()), TypeError, "point .*got torch.uint8; .*/ 255"),
         (lambda: run(IMAGES[0]), ValueError, r"\[3, 16, 16\]; add the batch axis: images\[None\]"),
-        (lambda: run(IMAGES[None]), ValueError, r"must have shape \[B,C,H,W\], got \[1, 2, 3, 16"),
+        (lambda: run(IMAGES[None]), ValueError, r"2 axes behind the channels, got \[1, 2, 3, 16"),
         (lambda: run(IMAGES[:0]), ValueError, "at least one image, channel and pixel"),
         (lambda: run(settings={"num_samples": 1}), ValueError, "num_samples must be at least 2"),
         (lambda: run(settings={"num_samples": 2.5}), TypeError, "num_samples must be an int"),

@@ -20,6 +20,22 @@ def check_images(images: Any, name: str = "images") -> None:
     )  # fmt: skip
 
 
+def check_inputs(images: Any, name: str = "images") -> None:
+    """Raise unless ``images`` is a non-empty float tensor [B,C,*axes] or [B,F].
+
+    Integers of 32 or 64 bits are taken as ids [B,L] or [B,C,L].
+    """
+    ids = isinstance(images, Tensor) and images.dtype in (torch.int32, torch.int64)
+    if ids and images.dim() in (2, 3) and 0 not in images.shape:
+        return
+    shape = "[B,C,H,W] (or [B,F], [B,C,L], [B,C,D,H,W])"
+    _check_input(
+        images, name, shape, range(2, 17), "image, channel and pixel",
+        make="torchvision.transforms.functional.to_tensor(photo)[None] makes one",
+        convert=f"for 8-bit pixels pass {name}.float() / 255",
+    )  # fmt: skip
+
+
 def check_vectors(x: Any) -> None:
     """Raise unless ``x`` is a non-empty float tensor [B,F] or [B,…]."""
     _check_input(

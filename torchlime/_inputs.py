@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_images, check_vectors, device_of
+from torchlime._checks import check_inputs, check_vectors, device_of
 from torchlime._networks import networks_of
 from torchlime._warn import warn
 
@@ -37,7 +37,8 @@ def as_images(images: Any, model: Any) -> Tensor:
     """Images [B,C,H,W] float, from tensors, numpy arrays, PIL images or lists of these.
 
     Convention:
-        A tensor is taken as it is. An array is [H,W,C] or [B,H,W,C], with C of 1, 3 or 4, or
+        A tensor is taken as it is; it may be of any rank: vectors [B,F], series [B,C,L], volumes
+        [B,C,D,H,W], or integer ids [B,L]. An array is [H,W,C] or [B,H,W,C], with C of 1, 3 or 4, or
         [B,C,H,W], or [H,W]; a PIL image is grey, RGB, or laid on white. Bytes become floats in
         [0,1]; floats stay as they are. What is no tensor goes to the device of the model.
 
@@ -46,14 +47,23 @@ def as_images(images: Any, model: Any) -> Tensor:
     """
     if not isinstance(images, Tensor):
         images = _stacked(images).to(_device(model))
-    check_images(images)
-    _, channels, height, width = images.shape
-    if width in (3, 4) and min(channels, height) >= 16:
+    check_inputs(images)
+    _warn_of_the_look(list(images.shape))
+    return images.detach()
+
+
+def _warn_of_the_look(shape: list[int]) -> None:
+    """Say where a shape is probably meant in another way than it is taken."""
+    if len(shape) == 4 and shape[3] in (3, 4) and min(shape[1:3]) >= 16:
         warn(
-            f"images {list(images.shape)} look channels-last, but are taken as [B,C,H,W]; "
+            f"images {shape} look channels-last, but are taken as [B,C,H,W]; "
             "pass images.movedim(-1, 1)"
         )
-    return images.detach()
+    if len(shape) == 3 and shape[0] in (3, 4) and min(shape[1:]) >= 16:
+        warn(
+            f"images {shape} look like one photo, but are taken as {shape[0]} series [B,C,L]; "
+            "add the batch axis: images[None]"
+        )
 
 
 def as_vectors(x: Any, model: Any) -> Tensor:

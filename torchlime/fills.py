@@ -3,6 +3,9 @@
 Convention:
     A fill lives in the pixel space of the images it is given, keeps their dtype and device, and
     never modifies them. A tensor that broadcasts to [B,C,H,W] is a fill too.
+
+    Images may be inputs of any rank: series [B,C,L], volumes and videos [B,C,D,H,W]. For vectors
+    [B,F] and for integer ids, use :class:`Constant` or a tensor.
 """
 
 import math
@@ -10,8 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from torchlime._checks import check_images, check_positive, check_real
+from torchlime._checks import check_inputs, check_positive, check_real
 from torchlime._labelmap import Segments, channel_sizes, over_channels, segment_sums
 from torchlime._precision import solve_dtype
 
@@ -29,7 +33,7 @@ class SegmentMean:
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
         """Like the images: the mean of each pixel's segment, in each channel."""
-        check_images(images)
+        _check_floats(images, self)
         sizes = channel_sizes(segments, images.shape).clamp(min=1)
         means = (segment_sums(images, segments) / sizes).to(images.dtype)
         labels = over_channels(segments.labels, images.dim()).expand(images.shape).flatten(2)
@@ -48,9 +52,10 @@ class ImageMean:
     """
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """[B,C,H,W]: the mean of each channel."""
-        check_images(images)
-        means = images.to(solve_dtype(images.device)).mean(dim=(2, 3), keepdim=True)
+        """Like the images: the mean of each channel."""
+        _check_floats(images, self)
+        axes = tuple(range(2, images.dim()))
+        means = images.to(solve_dtype(images.device)).mean(dim=axes, keepdim=True)
         return means.to(images.dtype).expand_as(images)
 
 
@@ -58,7 +63,10 @@ class ImageMean:
 class Constant:
     """Hidden segments show one colour: a number, or a number for each channel.
 
+    For vectors [B,F], every feature is a channel.
+
     Raises:
+        TypeError: when called with integers, and a number is not whole.
         ValueError: when called with images of another number of channels.
 
     Example:
@@ -75,25 +83,30 @@ class Constant:
             check_real(value, "value")
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """[B,C,H,W] of that colour."""
-        check_images(images)
+        """Of that colour, like the images."""
+        check_inputs(images)
         channels = images.shape[1]
         values = self.value if isinstance(self.value, tuple) else (self.value,) * channels
         if len(values) != channels:
             raise ValueError(
                 f"Constant has {len(values)} values, the images have {channels} channels"
             )
+        if not images.is_floating_point() and any(value != int(value) for value in values):
+            raise TypeError(
+                f"Constant must be whole for inputs of {images.dtype}, got {self.value}"
+            )
         colour = images.new_empty(channels)
         for channel, value in enumerate(values):
             colour[channel].fill_(value)
-        return colour[:, None, None].expand_as(images)
+        return colour.view(-1, *[1] * (images.dim() - 2)).expand_as(images)
 
 
 @dataclass(frozen=True)
 class Blur:
     """Hidden segments show the image through a Gaussian blur of ``sigma`` pixels.
 
-    The kernel is cut at 4 sigma; borders repeat their last pixel.
+    The kernel is cut at 4 sigma; borders repeat their last pixel. It runs along every axis behind
+    the channels: in a video along time too.
 
     Raises:
         ValueError: ``sigma`` is not a finite number above 0, or over 10 times the longer side of
@@ -110,18 +123,39 @@ class Blur:
         check_positive(self.sigma, "sigma")
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """[B,C,H,W]: the blurred images."""
-        from kornia.filters import filter2d_separable, get_gaussian_kernel1d
-
-        check_images(images)
-        if self.sigma > 10 * max(images.shape[2:]):
+        """Like the images, blurred."""
+        _check_floats(images, self)
+        axes = images.shape[2:]
+        if self.sigma > 10 * max(axes):
             raise ValueError(
                 f"Blur's sigma of {self.sigma:g} pixels is far beyond the images' "
-                f"{images.shape[2]}×{images.shape[3]}"
+                f"{'×'.join(map(str, axes))}"
             )
         dtype = torch.promote_types(images.dtype, torch.float32)  # no half-precision sums
-        sigma = images.new_full((1, 1), self.sigma, dtype=dtype)
-        kernel = get_gaussian_kernel1d(2 * math.floor(4 * self.sigma + 0.5) + 1, sigma)
         with torch.autocast(images.device.type, enabled=False):
-            blurred = filter2d_separable(images.to(dtype), kernel, kernel, "replicate")
-        return blurred.to(images.dtype)
+            return _blurred(images.to(dtype), self.sigma).to(images.dtype)
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    from kornia.filters import filter2d_separable, get_gaussian_kernel1d
+
+    reach = math.floor(4 * sigma + 0.5)
+    kernel = get_gaussian_kernel1d(2 * reach + 1, images.new_full((1, 1), sigma))
+    if images.dim() == 4:
+        return filter2d_separable(images, kernel, kernel, "replicate")
+    for axis in range(2, images.dim()):
+        lines = images.movedim(axis, -1)
+        padded = pad(lines.reshape(-1, 1, lines.shape[-1]), (reach, reach), mode="replicate")
+        blurred = torch.nn.functional.conv1d(padded, kernel[None])
+        images = blurred.view(lines.shape).movedim(-1, axis)
+    return images
+
+
+def _check_floats(images: Tensor, fill: object) -> None:
+    """Raise unless a fill can be computed of ``images``: floats, with axes behind the channels."""
+    check_inputs(images)
+    if images.dim() == 2 or not images.is_floating_point():
+        raise ValueError(
+            f"{fill!r} needs float inputs [B,C,…] with axes behind the channels, got "
+            f"{images.dtype} {list(images.shape)}; pass fill=Constant(…), or a tensor of baselines"
+        )

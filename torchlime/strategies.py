@@ -1,9 +1,10 @@
 """The contract of every strategy, with shapes.
 
 There are B inputs, N samples, S features (the bound of the count) and T targets; images have C
-channels, height H and width W. In a mask, True = kept. Arguments are passed by position, those
-after the star by name. A strategy modifies no argument and keeps the device. It reads nothing back
-to the host.
+channels, height H and width W. Inputs of another rank may stand in the place of images [B,C,H,W],
+such as series [B,C,L] and volumes [B,C,D,H,W]. In a mask, True = kept. Arguments are passed by
+position, those after the star by name. A strategy modifies no argument and keeps the device. It
+reads nothing back to the host.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,7 @@ class Segmenter(Protocol):
     """images → segments."""
 
     def __call__(self, images: Tensor, /) -> Segments | Tensor:
-        """A Segments of images [B,C,H,W]; or a label map [H,W] or [B,H,W] of any integers."""
+        """A Segments of images [B,C,H,W]; or a label map as ``explain(segments=)`` takes it."""
         ...
 
 

@@ -1,3 +1,5 @@
+import itertools
+import math
 import pickle
 
 import pytest
@@ -21,6 +23,18 @@ def test_rectangles(size, grid):
             assert (segments.labels[:, rows, columns] == i * grid[1] + j).all()
 
 
+@pytest.mark.parametrize(("size", "grid"), [((9,), (4,)), ((5, 4, 7), (2, 4, 3))])
+def test_series_and_volumes(size, grid):
+    segments = Grid(*grid)(torch.zeros(2, 3, *size))
+    assert segments.bound == math.prod(grid)
+    for number, box in enumerate(itertools.product(*map(range, grid))):
+        sides = zip(box, size, grid, strict=True)
+        place = tuple(slice(i * n // k, (i + 1) * n // k) for i, n, k in sides)
+        assert (segments.labels[(slice(None), *place)] == number).all()
+    assert segments.labels.shape == (2, *size)
+    assert eval(repr(Grid(*grid))) == Grid(*grid)
+
+
 def test_pickles_compares_prints_and_compiles():
     assert pickle.loads(pickle.dumps(Grid(2, 3))) == eval(repr(Grid(2, 3)))
     images = torch.zeros(1, 1, 6, 6)
@@ -35,3 +49,9 @@ def test_bad_arguments():
         Grid(3, 2.0)
     with pytest.raises(ValueError, match=r"Grid\(3, 2\) does not fit images of 2×9 pixels"):
         Grid(3, 2)(torch.zeros(1, 1, 2, 9))
+    with pytest.raises(ValueError, match=r"2 axes behind .* got \[1, 1, 9\]; .*: Grid\(4\)"):
+        Grid(3, 2)(torch.zeros(1, 1, 9))
+    with pytest.raises(ValueError, match=r"Grid needs a number for each axis"):
+        Grid()
+    with pytest.raises(TypeError, match="rows= and cols=, or one number for each axis"):
+        Grid(3, rows=2)

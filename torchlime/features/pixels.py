@@ -94,6 +94,8 @@ def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
     if not isinstance(filled, Tensor):
         raise TypeError(f"fill must return a tensor, got {type(filled).__name__}")
     check_same_device(filled, images, "fill")
+    if filled.is_floating_point() and not images.is_floating_point():
+        raise TypeError(f"fill must hold {images.dtype} as the inputs, got {filled.dtype}")
     try:
         return filled.to(images.dtype).expand_as(images)
     except RuntimeError:
