@@ -41,7 +41,8 @@ class Cells(NamedTuple):
 
     def cut(self, image: Tensor) -> Tensor:
         """[B,C,*axes] → [B,G,C,P]: the pixels of each cell together, padded to one size."""
-        count, sides = len(self.axes), []
+        count = len(self.axes)
+        sides: list[int] = []
         for dim, axis in enumerate(self.axes, start=2):
             index, _ = axis.tiles(image.device)
             image = image.index_select(dim, index.flatten())

@@ -15,8 +15,8 @@ from torch import Tensor
 
 # Rounds needed with 3 jumps each, over maps up to 256x256 in four orientations: spirals and
 # serpentines 4, percolation at any density 5, depth-first mazes 7, a tree made to merge in pairs
-# 10. K-means cells of photos, 1 to 400 segments at compactness 0.1 to 40: 4; of noise: 5. Volumes up
-# to 65³ in every orientation: depth-first mazes 9, serpentines 5, percolation at any density 5.
+# 10. K-means cells of photos, 1 to 400 segments at compactness 0.1 to 40: 4; of noise: 5.
+# Volumes up to 65³ in every orientation: depth-first mazes 9, serpentines 5, percolation 5.
 HOOKING_ROUNDS = 12
 JUMPS = 3
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
