@@ -56,6 +56,8 @@ class PatchLime(Settings):
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         chunk_size: the most rows of one forward pass; None = as for :class:`torchlime.Lime`.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
+            batch.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -78,6 +80,7 @@ class PatchLime(Settings):
     kernel: Kernel = Exponential(width=0.25)
     surrogate: Surrogate = Ridge(alpha=1.0)
     chunk_size: int | None = None
+    exact_chunks: bool = False
     autocast: torch.dtype | None = None
     seed: int = 0
 
@@ -215,7 +218,7 @@ class PatchLime(Settings):
                 groups = as_segments(self.segmenter(like), like)
                 size = _size(self.segmenter, grid.rows, grid.columns)
             if groups is not None:
-                warn_of_one_segment(groups)
+                warn_of_one_segment(groups.count, groups.bound)
             kept = getattr(self.sampler, "kept", None) if known else None
             return Tokens(images, vit, grid, groups, kept, size)
 
@@ -227,9 +230,12 @@ def _eager(model: Any) -> Any:
 
 def _size(segmenter: Any, rows: int, columns: int) -> int | None:
     """How many patches each group has, where the segmenter makes equal ones."""
-    if not isinstance(segmenter, Grid) or rows % segmenter.rows or columns % segmenter.cols:
+    if not isinstance(segmenter, Grid) or len(segmenter.parts) != 2:
         return None
-    return rows // segmenter.rows * (columns // segmenter.cols)
+    down, across = segmenter.parts
+    if rows % down or columns % across:
+        return None
+    return rows // down * (columns // across)
 
 
 class PatchSettings(TypedDict, total=False):
@@ -243,6 +249,7 @@ class PatchSettings(TypedDict, total=False):
     kernel: Kernel
     surrogate: Surrogate
     chunk_size: int | None
+    exact_chunks: bool
     autocast: torch.dtype | None
 
 
