@@ -20,7 +20,7 @@ LAYERS = [
     {"_several"},
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
-    {"_archives"},
+    {"_archives", "_softmap"},
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"},
     {"_labelmap", "fit", "black_box"},
     {"_returns", "_jointmap"},

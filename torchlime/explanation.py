@@ -16,6 +16,7 @@ from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
 from torchlime._several import is_several, mapped, names_of
+from torchlime._softmap import blended, is_soft
 from torchlime._undisturbed import undisturbed
 from torchlime.masks import present
 
@@ -55,8 +56,8 @@ class Explanation:
         kind: the kind of the design, and what features and inputs are called.
         segments: [B,*axes] int64, [B,H,W] for images, or [B,C or 1,*axes] where channels have maps
             of their own: the column of each pixel, 0…count−1, and −1 for the background. For
-            several inputs a tuple or dict of such maps, None for what was only passed on. None for
-            vectors.
+            several inputs a tuple or dict of such maps, None for what was only passed on. For soft
+            segments their shares, [B,S,*axes] float. None for vectors.
         ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None where ids are
             the columns.
         vectors, scale: [B,F], for vectors; else None.
@@ -120,6 +121,7 @@ class Explanation:
     def heatmap(self) -> Any:
         """Each pixel's coefficient: [B,T,H,W] float32; 0 in the background.
 
+        For soft segments it is the sum of their coefficients, weighted by their shares.
         Its axes behind T are those of ``segments``. For several inputs it is a tuple or dict of
         such maps, None for what was only passed on.
 
@@ -172,6 +174,7 @@ class Explanation:
     def mask(self, top: int = 5, sign: Sign = "positive") -> Any:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
 
+        Of soft segments, those pixels of which they share a half or more.
         Its shape is as :meth:`heatmap` says.
 
         A coefficient of 0 has no sign and is never among them.
@@ -264,6 +267,9 @@ class Explanation:
         """[B,T,S] → [B,T,H,W]."""
 
         def shown(segments: Tensor) -> Tensor:
+            if is_soft(segments):
+                found = blended(values, segments)
+                return found.to(values.dtype) if values.is_floating_point() else found >= 0.5
             index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
             found = values.gather(2, index.clamp(min=0))
             return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
@@ -335,9 +341,14 @@ def label_map_of(explanation: Explanation) -> Tensor:
     """The label map [B,*axes] of an explanation of one input.
 
     Raises:
-        ValueError: the explanation is of vectors, or of several inputs.
+        ValueError: the explanation is of vectors, of several inputs, or of soft segments.
     """
     maps = label_maps_of(explanation)
+    if is_soft(maps):
+        raise ValueError(
+            "an explanation of soft segments has shares and no label map; heatmap(), top(), "
+            "as_list() and plot.bars() show it"
+        )
     if is_several(maps):
         raise ValueError(
             "an explanation of several inputs has a label map for each, and here one is needed; "

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._inputs import Array, Extra, Inputs, as_extra, as_inputs
 from torchlime._jointmap import segments_apart, segments_together
-from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
+from torchlime._labelmap import Segments, as_any_segments, warn_of_one_segment
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
 from torchlime._several import is_several, leaves_of
@@ -141,7 +141,9 @@ class Lime(Settings):
                 vectors it is [F] or [B or 1,F]. An axis of 1 stands for all of its entries. What
                 has the id −1 is always shown, and is no segment. For several inputs it is a tuple
                 or dict of maps; one id in two inputs is one segment, and an input whose map is None
-                is only passed on. Without it, the segmenter segments each of them.
+                is only passed on. Without it, the segmenter segments each of them. Floats in [0,1]
+                are soft masks [S,H,W] or [B or 1,S,H,W], which may overlap, as
+                :class:`torchlime.segments.SoftSegments` says.
             max_segments: the static bound S for a label map. Without it, the count of a label map
                 on a GPU is read back once, before the pipeline.
             extra: inputs that are only passed on: a tensor [B,…], a tuple of them, which comes
@@ -240,7 +242,7 @@ def _features(
     if is_several(inputs):
         together = segments_together(given, inputs, max_segments)
         return Entries(inputs, together, fill, passed_on)
-    segments = as_segments(given, inputs, max_segments)
+    segments = as_any_segments(given, inputs, max_segments)
     if passed_on:
         return Entries(inputs, [segments], fill, passed_on)
     return Pixels(inputs, segments, fill)
