@@ -29,6 +29,7 @@ LAYERS = [
     # The stages: none knows another.
     {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
     | {"surrogates", "rounds"},
+    {"_explained"},
     {"explanation"},
     {"local"},
     {"lime", "vectors"},

@@ -14,7 +14,6 @@ from torch import Tensor
 from torchlime._checks import check_count, check_same_device
 from torchlime._inputs import Array, as_label_map
 from torchlime._precision import solve_dtype
-from torchlime._softmap import SoftSegments, as_soft_segments, is_soft
 from torchlime._warn import warn
 
 BACKGROUND = -1
@@ -159,23 +158,6 @@ def segments_from_labels(
         TypeError, ValueError: as for :func:`as_segments`.
     """
     return _from_labels(labels, (batch, 1, *size), max_segments)
-
-
-def as_any_segments(
-    segments: Segments | SoftSegments | Tensor | Array,
-    inputs: Tensor,
-    max_segments: int | None = None,
-) -> Segments | SoftSegments:
-    """As :func:`as_segments`; floats are soft masks, as :func:`as_soft_segments` takes them."""
-    given = segments.shares if isinstance(segments, SoftSegments) else segments
-    if isinstance(given, Segments):
-        return as_segments(given, inputs, max_segments)
-    given = as_label_map(given, inputs.device)
-    if not is_soft(given):
-        return as_segments(given, inputs, max_segments)
-    if max_segments is not None:
-        raise ValueError("max_segments goes with a label map; soft masks have their own number")
-    return as_soft_segments(given, inputs)
 
 
 def as_segments(

@@ -11,14 +11,17 @@ from torch import Tensor
 
 from torchlime import _saved
 from torchlime._checks import check_count
+from torchlime._explained import label_map_of as label_map_of
+from torchlime._explained import label_maps_of as label_maps_of
+from torchlime._explained import on_pixels
+from torchlime._explained import row_of as row_of
+from torchlime._explained import strongest_columns as strongest_columns
 from torchlime._kinds import IMAGES, Kind, words_of
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
-from torchlime._several import is_several, mapped, names_of
-from torchlime._softmap import blended, is_soft
+from torchlime._several import mapped
 from torchlime._undisturbed import undisturbed
-from torchlime.masks import present
 
 if TYPE_CHECKING:
     from torchlime.strategies import Kernel, Surrogate
@@ -265,16 +268,7 @@ class Explanation:
 
     def _on_pixels(self, values: Tensor) -> Any:
         """[B,T,S] → [B,T,H,W]."""
-
-        def shown(segments: Tensor) -> Tensor:
-            if is_soft(segments):
-                found = blended(values, segments)
-                return found.to(values.dtype) if values.is_floating_point() else found >= 0.5
-            index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-            found = values.gather(2, index.clamp(min=0))
-            return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
-
-        return mapped(shown, label_maps_of(self))
+        return mapped(lambda segments: on_pixels(values, segments), label_maps_of(self))
 
     def tensors(self) -> dict[str, Any]:
         """The tensors, by the names of their fields; ``segments`` of several inputs as they are."""
@@ -285,73 +279,3 @@ class Explanation:
     def _map(self, function: Callable[[Tensor], Tensor]) -> "Explanation":
         changed = {name: mapped(function, values) for name, values in self.tensors().items()}
         return dataclasses.replace(self, **changed)
-
-
-def strongest_columns(explanation: Explanation, k: int) -> tuple[Tensor, Tensor]:
-    """As :meth:`Explanation.top`, with the columns of the coefficients in place of ids."""
-    check_count(k, "k")
-    coefficients = explanation.coefficients
-    exists = present(explanation.segment_count, coefficients.shape[2])
-    strength = torch.where(exists, coefficients.abs(), -1.0)
-    order = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-    found = exists.expand_as(strength).gather(-1, order)
-    values = torch.where(found, coefficients.gather(-1, order), 0.0)
-    padding = (0, k - order.shape[-1])
-    return (
-        torch.nn.functional.pad(torch.where(found, order, -1), padding, value=-1),
-        torch.nn.functional.pad(values, padding),
-    )
-
-
-def row_of(explanation: Explanation, target: int | None) -> int:
-    """The place of ``target`` among the targets of one input, read on the host; None is the first.
-
-    Raises:
-        ValueError: there are several inputs, or the target was not explained.
-    """
-    inputs = len(explanation.coefficients)
-    if inputs != 1:
-        raise ValueError(
-            f"the explanation holds {inputs} {explanation.kind.input}s; index one first: "
-            "explanation[i]"
-        )
-    explained = explanation.targets[0].tolist()  # read back: for a list or a picture
-    if target is None:
-        return 0
-    if target not in explained:
-        raise ValueError(f"target {target!r} was not explained; the explained ones are {explained}")
-    return explained.index(target)
-
-
-def label_maps_of(explanation: Explanation) -> Any:
-    """The label map of an explanation; a tuple or dict of them for several inputs.
-
-    Raises:
-        ValueError: the explanation is of vectors.
-    """
-    if explanation.segments is None:
-        raise ValueError(
-            f"an explanation of {explanation.kind.input}s has no pixels and no segments; "
-            "top(), as_list() and plot.bars() show it"
-        )
-    return explanation.segments
-
-
-def label_map_of(explanation: Explanation) -> Tensor:
-    """The label map [B,*axes] of an explanation of one input.
-
-    Raises:
-        ValueError: the explanation is of vectors, of several inputs, or of soft segments.
-    """
-    maps = label_maps_of(explanation)
-    if is_soft(maps):
-        raise ValueError(
-            "an explanation of soft segments has shares and no label map; heatmap(), top(), "
-            "as_list() and plot.bars() show it"
-        )
-    if is_several(maps):
-        raise ValueError(
-            "an explanation of several inputs has a label map for each, and here one is needed; "
-            f"{names_of(maps, 'explanation.segments')[0]} is the first; plot.bars() shows them"
-        )
-    return maps
