@@ -299,3 +299,16 @@ def test_several_inputs(exact_chunks):
     assert apart.coefficients.shape == (2, 1, 2 * slic.bound)
     assert together.coefficients.shape == (2, 1, slic.bound)
     assert {tensor.device.type for tensor in derived} == {"cuda"}
+
+
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_soft_masks():
+    masks = torch.empty(4, 9, 8, device="cuda")
+    for fill in (SegmentMean(), Blur(1.0)):
+        with RefuseWaiting():
+            e = Lime(fill=fill, num_samples=32).explain(
+                lambda x: x.mean((2, 3)), images(2, 3, (9, 8)), segments=masks
+            )
+            derived = (e.heatmap(), e.mask(2), e.ok)
+        assert e.coefficients.shape == (2, 1, 4)
+        assert {tensor.device.type for tensor in derived} == {"cuda"}

@@ -415,7 +415,7 @@ def run(images=IMAGES, targets=None, model=None, settings=None, **arguments):
          r"fill must broadcast to the images' \[2, 3, 16, 16\], got \[2, 2\]"),
         (lambda: run(segments=torch.zeros(8, 16, dtype=torch.int64)), ValueError,
          r"segments must be \[16, 16\], \[2 or 1, 16, 16\] or .* got \[8, 16\]"),
-        (lambda: run(segments=torch.zeros(16, 16)), TypeError, "integer label map, got torch.fl"),
+        (lambda: run(segments=torch.zeros(16, 16)), TypeError, "or soft masks .* got torch.fl"),
         (lambda: run(segments=Grid(2, 2)(IMAGES[:1])), ValueError, r"got \[1, 16, 16\]"),
         (lambda: run(max_segments=9), ValueError, "max_segments goes with segments="),
         (lambda: run(top=0), ValueError, "top must be at least 1, got 0"),

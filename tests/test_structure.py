@@ -20,7 +20,7 @@ LAYERS = [
     {"_several"},
     {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
-    {"_archives"},
+    {"_archives", "_softmap"},
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
     | {"_names", "_words"},
     {"_labelmap", "fit", "black_box", "background"},
@@ -31,6 +31,7 @@ LAYERS = [
     # The stages: none knows another.
     {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
     | {"surrogates", "rounds"},
+    {"_explained"},
     {"explanation", "_shared_predictions"},
     {"local"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},

@@ -24,7 +24,8 @@ OF_THE_FIT = Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES
 REASONS = {
     Problem.NON_FINITE_IMAGE: "the {input} holds NaN or infinite values",
     Problem.SEGMENTS_NOT_CONVERGED: (
-        "the segmentation did not converge, or has more {parts} than its bound (max_segments)"
+        "the segmentation did not converge, has more {parts} than its bound (max_segments), or has "
+        "soft masks outside [0,1]"
     ),
     Problem.NON_FINITE_SCORES: "the model returned NaN or infinite scores",
     Problem.TARGET_OUT_OF_RANGE: (

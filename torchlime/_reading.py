@@ -1,85 +1,12 @@
-"""Explanations on the host: one input of them, the names of their classes, and all in words."""
+"""Explanations in words: the names of their classes, and all in a few lines."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
-
-from torchlime._checks import check_count
-from torchlime._hash import numbers
-from torchlime._several import is_several, names_of
 
 Categories = Mapping[int, str] | Sequence[str]
 
 _INPUTS, _TARGETS, _PARTS = 4, 3, 5  # are told one by one
 _SCORES = {"probability": "probabilities", "logit": "logits"}
-
-
-def row_of(explanation: Any, target: int | None) -> int:
-    """The place of ``target`` among the targets of one input, read on the host; None is the first.
-
-    Raises:
-        ValueError: there are several inputs, or the target was not explained.
-    """
-    inputs = len(explanation.coefficients)
-    if inputs != 1:
-        raise ValueError(
-            f"the explanation holds {inputs} {explanation.kind.input}s; index one first: "
-            "explanation[i]"
-        )
-    explained = explanation.targets[0].tolist()  # read back: for a list or a picture
-    if target is None:
-        return 0
-    if target not in explained:
-        raise ValueError(f"target {target!r} was not explained; the explained ones are {explained}")
-    return explained.index(target)
-
-
-def label_maps_of(explanation: Any) -> Any:
-    """The label map of an explanation; a tuple or dict of them for several inputs.
-
-    Raises:
-        ValueError: the explanation is of vectors.
-    """
-    if explanation.segments is None:
-        raise ValueError(
-            f"an explanation of {explanation.kind.input}s has no pixels and no segments; "
-            "top(), as_list() and plot.bars() show it"
-        )
-    return explanation.segments
-
-
-def label_map_of(explanation: Any) -> Tensor:
-    """The label map [B,*axes] of an explanation of one input.
-
-    Raises:
-        ValueError: the explanation is of vectors, or of several inputs.
-    """
-    maps = label_maps_of(explanation)
-    if is_several(maps):
-        raise ValueError(
-            "an explanation of several inputs has a label map for each, and here one is needed; "
-            f"{names_of(maps, 'explanation.segments')[0]} is the first; plot.bars() shows them"
-        )
-    result: Tensor = maps
-    return result
-
-
-def strongest_columns(explanation: Any, k: int) -> tuple[Tensor, Tensor]:
-    """As :meth:`Explanation.top`, with the columns of the coefficients in place of ids."""
-    check_count(k, "k")
-    coefficients = explanation.coefficients
-    exists = numbers(coefficients.shape[2], coefficients) < explanation.segment_count[:, None, None]
-    strength = torch.where(exists, coefficients.abs(), -1.0)
-    order = strength.sort(dim=-1, descending=True, stable=True).indices[..., :k]
-    found = exists.expand_as(strength).gather(-1, order)
-    values = torch.where(found, coefficients.gather(-1, order), 0.0)
-    padding = (0, k - order.shape[-1])
-    return (
-        torch.nn.functional.pad(torch.where(found, order, -1), padding, value=-1),
-        torch.nn.functional.pad(values, padding),
-    )
 
 
 def category_of(categories: Categories | None, index: int) -> str:

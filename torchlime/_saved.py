@@ -212,7 +212,7 @@ def _expected(
         if isinstance(kind, Noise)
         else {"segments": ((batch, -1, -1), _WHOLE), "ids": ((batch, width), _WHOLE)}
         | {
-            name: ((batch, *[-1] * (tensor.dim() - 1)), _WHOLE)  # of any rank
+            name: _map_shape(tensor, batch, width)
             for name, tensor in tensors.items()
             if name.startswith("segments") and tensor.dim() > 1
         }
@@ -236,6 +236,13 @@ def _expected(
     )
 
 
+def _map_shape(tensor: Tensor, batch: int, width: int) -> tuple[tuple[int, ...], _Type]:
+    """Of a label map of any rank, or of the shares of soft segments."""
+    if tensor.is_floating_point():
+        return (batch, width, *[-1] * max(tensor.dim() - 2, 1)), _REAL
+    return (batch, *[-1] * (tensor.dim() - 1)), _WHOLE
+
+
 def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     count, problems = tensors["segment_count"], tensors["problems"]
     if not bool(((count >= 1) & (count <= bound)).all()):  # of a file, on the host
@@ -256,6 +263,10 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
             continue
         if not segments.numel():
             raise ValueError(f"{name} must hold pixels, got {list(segments.shape)}")
+        if segments.is_floating_point():
+            if not bool(((segments >= 0) & (segments <= 1)).all()):
+                raise ValueError(f"{name} must hold shares in [0,1]")
+            continue
         lowest, highest = segments.flatten(1).aminmax(dim=1)
         if bool((lowest < -1).any() | (highest >= count).any()):
             raise ValueError(f"{name} must hold ids 0…count−1, or −1 for the background")

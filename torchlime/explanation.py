@@ -11,14 +11,17 @@ from torch import Tensor
 
 from torchlime import _saved
 from torchlime._checks import check_count
+from torchlime._explained import label_map_of as label_map_of
+from torchlime._explained import label_maps_of as label_maps_of
+from torchlime._explained import on_pixels
+from torchlime._explained import row_of as row_of
+from torchlime._explained import strongest_columns as strongest_columns
 from torchlime._kinds import IMAGES, Kind, words_of
 from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
-from torchlime._reading import Categories, category_of, label_maps_of, strongest_columns, told
-from torchlime._reading import label_map_of as label_map_of
-from torchlime._reading import row_of as row_of
+from torchlime._reading import Categories, category_of, told
 from torchlime._several import mapped
 from torchlime._undisturbed import undisturbed
 
@@ -58,8 +61,8 @@ class Explanation:
         kind: the kind of the design, and what features and inputs are called.
         segments: [B,*axes] int64, [B,H,W] for images, or [B,C or 1,*axes] where channels have maps
             of their own: the column of each pixel, 0…count−1, and −1 for the background. For
-            several inputs a tuple or dict of such maps, None for what was only passed on. None for
-            vectors.
+            several inputs a tuple or dict of such maps, None for what was only passed on. For soft
+            segments their shares, [B,S,*axes] float. None for vectors.
         ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None where ids are
             the columns.
         vectors, scale: [B,F], for vectors; else None.
@@ -135,6 +138,7 @@ class Explanation:
     def heatmap(self) -> Any:
         """Each pixel's coefficient: [B,T,H,W] float32; 0 in the background.
 
+        For soft segments it is the sum of their coefficients, weighted by their shares.
         Its axes behind T are those of ``segments``. For several inputs it is a tuple or dict of
         such maps, None for what was only passed on.
 
@@ -197,6 +201,7 @@ class Explanation:
     def mask(self, top: int = 5, sign: Sign = "positive") -> Any:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
 
+        Of soft segments, those pixels of which they share a half or more.
         Its shape is as :meth:`heatmap` says.
 
         A coefficient of 0 has no sign and is never among them.
@@ -300,13 +305,7 @@ class Explanation:
 
     def _on_pixels(self, values: Tensor) -> Any:
         """[B,T,S] → [B,T,H,W]."""
-
-        def shown(segments: Tensor) -> Tensor:
-            index = segments.flatten(1)[:, None].expand(-1, values.shape[1], -1)
-            found = values.gather(2, index.clamp(min=0))
-            return found.masked_fill(index < 0, 0).unflatten(2, segments.shape[1:])
-
-        return mapped(shown, label_maps_of(self))
+        return mapped(lambda segments: on_pixels(values, segments), label_maps_of(self))
 
     def tensors(self) -> dict[str, Any]:
         """The tensors, by the names of their fields; ``segments`` of several inputs as they are."""

@@ -18,11 +18,14 @@ from torch.nn.functional import pad
 from torchlime._checks import check_inputs, check_positive, check_real
 from torchlime._labelmap import Segments, channel_sizes, over_channels, segment_sums
 from torchlime._precision import solve_dtype
+from torchlime._softmap import SoftSegments, soft_means
 
 
 @dataclass(frozen=True)
 class SegmentMean:
     """Each hidden segment shows its own mean colour (Ribeiro et al. 2016's choice for images).
+
+    Soft segments that share a pixel show the mean of their means, weighted by their shares.
 
     Example:
         >>> image = torch.tensor([[[[0.0, 1.0, 5.0]]]])
@@ -34,6 +37,8 @@ class SegmentMean:
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
         """Like the images: the mean of each pixel's segment, in each channel."""
         _check_floats(images, self)
+        if isinstance(segments, SoftSegments):
+            return soft_means(images, segments).to(images.dtype)
         sizes = channel_sizes(segments, images.shape).clamp(min=1)
         means = (segment_sums(images, segments) / sizes).to(images.dtype)
         labels = over_channels(segments.labels, images.dim()).expand(images.shape).flatten(2)

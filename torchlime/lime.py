@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, is_integer
-from torchlime._inputs import Array, Extra, Inputs, as_extra, as_inputs
-from torchlime._jointmap import segments_apart, segments_together
-from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
+from torchlime._inputs import Array, Extra, Inputs, as_inputs
+from torchlime._labelmap import Segments, warn_of_one_segment
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
 from torchlime._several import is_several, leaves_of
@@ -19,6 +18,7 @@ from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Entries, Pixels
+from torchlime.features.given import features_of, segmented_features
 from torchlime.fills import SegmentMean
 from torchlime.local import Samples, local_fit, local_samples, local_scores
 from torchlime.masks import Orthogonal
@@ -141,7 +141,9 @@ class Lime(Settings):
                 vectors it is [F] or [B or 1,F]. An axis of 1 stands for all of its entries. What
                 has the id −1 is always shown, and is no segment. For several inputs it is a tuple
                 or dict of maps; one id in two inputs is one segment, and an input whose map is None
-                is only passed on. Without it, the segmenter segments each of them.
+                is only passed on. Without it, the segmenter segments each of them. Floats in [0,1]
+                are soft masks [S,H,W] or [B or 1,S,H,W], which may overlap, as
+                :class:`torchlime.segments.SoftSegments` says.
             max_segments: the static bound S for a label map. Without it, the count of a label map
                 on a GPU is read back once, before the pipeline.
             extra: inputs that are only passed on: a tensor [B,…], a tuple of them, which comes
@@ -220,30 +222,13 @@ class Lime(Settings):
     ) -> Pixels | Entries:
         with undisturbed(leaves_of(inputs)[0].device):
             if given is not None:
-                features = _features(inputs, given, self.fill, max_segments, extra)
+                features = features_of(inputs, given, self.fill, max_segments, extra)
             elif max_segments is not None:
                 raise ValueError("max_segments goes with segments=; a segmenter has its bound")
-            elif is_several(inputs):
-                found = segments_apart(inputs, self.segmenter)
-                features = Entries(inputs, [*found], self.fill, as_extra(extra, inputs))
             else:
-                features = _features(inputs, self.segmenter(inputs), self.fill, None, extra)
+                features = segmented_features(inputs, self.segmenter, self.fill, extra)
             warn_of_one_segment(features.count, features.bound)
             return features
-
-
-def _features(
-    inputs: Any, given: Any, fill: Any, max_segments: int | None, extra: Extra
-) -> Pixels | Entries:
-    """The features of one input or several, by the caller's segments."""
-    passed_on = as_extra(extra, inputs)
-    if is_several(inputs):
-        together = segments_together(given, inputs, max_segments)
-        return Entries(inputs, together, fill, passed_on)
-    segments = as_segments(given, inputs, max_segments)
-    if passed_on:
-        return Entries(inputs, [segments], fill, passed_on)
-    return Pixels(inputs, segments, fill)
 
 
 def _scores_of(targets: Targets, top: int, inputs: Any) -> Any:
@@ -334,7 +319,7 @@ def score_masks(
     inputs = as_inputs(images, model)
     first = leaves_of(inputs)[0]
     with undisturbed(first.device):
-        features = _features(inputs, segments, fill, max_segments, extra)
+        features = features_of(inputs, segments, fill, max_segments, extra)
     if isinstance(masks, Tensor) and masks.dim() == 2:
         masks = masks.expand(len(first), -1, -1)
     return local_scores(model, features, _scores_of(targets, top, inputs), masks, forward)

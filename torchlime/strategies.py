@@ -80,7 +80,11 @@ class Fill(Protocol):
     """images, segments → what a hidden segment shows."""
 
     def __call__(self, images: Tensor, segments: Segments, /) -> Tensor:
-        """A tensor [B,C,H,W], like the images."""
+        """A tensor [B,C,H,W], like the images.
+
+        Where the caller gave soft masks, ``segments`` is a
+        :class:`torchlime.segments.SoftSegments`.
+        """
         ...
 
 

@@ -141,7 +141,7 @@ class TokenLime(Settings):
         words = in_words(**{**vars(self), "seed": seed, **words_of_scores(scores)})
         used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
         found = dataclasses.replace(
-            explanation, segments=features.explained[0].segments.labels, settings=words,
+            explanation, segments=segments.labels, settings=words,
             explainer=used,
         )  # fmt: skip
         if tokenizer is None:

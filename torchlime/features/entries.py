@@ -10,6 +10,7 @@ from torchlime._kinds import IMAGES, Kind, Masks
 from torchlime._labelmap import Segments
 from torchlime._problems import Problem, flag
 from torchlime._several import beside, is_several, leaves_of, like, names_of
+from torchlime._softmap import SoftSegments
 from torchlime.black_box import Arguments, BlackBox
 from torchlime.features.pixels import Perturbed, Pixels, default_chunk_size
 from torchlime.strategies import Block, Features, Fill, Rows
@@ -36,7 +37,7 @@ class Entries(Features):
     def __init__(
         self,
         inputs: Any,
-        segments: list[Segments | None],
+        segments: Sequence[Segments | SoftSegments | None],
         fill: Any,
         extra: tuple[Tensor, ...] | Mapping[str, Tensor] = (),
         kind: Kind | None = None,
@@ -69,9 +70,10 @@ class Entries(Features):
         extra = [Repeated(values, box.dtype) for values in leaves_of(self.extra)]
         return Together(self.inputs, rows, self.extra, extra)
 
-    def energy(self) -> Tensor:
-        """[B,S]: Σ over the segment, in all inputs, of (input − fill)²."""
-        return torch.stack([part.energy() for part in self.explained]).sum(dim=0)
+    def energy(self) -> Tensor | None:
+        """[B,S]: Σ over the segment, in all inputs, of (input − fill)²; None for soft segments."""
+        parts = [energy for part in self.explained if (energy := part.energy()) is not None]
+        return torch.stack(parts).sum(dim=0) if parts else None
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Those of every explained input."""
@@ -86,9 +88,8 @@ class Entries(Features):
 
     def fields(self) -> dict[str, Any]:
         """The label maps in the structure of the inputs, and the caller's ids."""
-        maps = [p.segments.labels if isinstance(p, Pixels) else None for p in self.parts]
-        fields = {"segments": like(self.inputs, maps), "ids": self.explained[0].segments.ids}
-        return {name: values for name, values in fields.items() if values is not None}
+        maps = [p.fields()["segments"] if isinstance(p, Pixels) else None for p in self.parts]
+        return {**self.explained[0].fields(), "segments": like(self.inputs, maps)}
 
 
 def _fills(fill: Any, inputs: Any) -> list[Fill | Tensor]:

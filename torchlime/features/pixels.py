@@ -4,6 +4,8 @@ An image is here an input [B,C,*axes] of any rank: a series [B,C,L], an image [B
 [B,C,D,H,W]; or vectors [B,F].
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,6 +15,7 @@ from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, over_channels, segment_sums
 from torchlime._precision import solve_dtype
 from torchlime._problems import Problem, flag
+from torchlime._softmap import SoftSegments, blended, by_channel
 from torchlime.black_box import BlackBox
 from torchlime.strategies import Block, Features, Fill, Rows
 
@@ -22,7 +25,7 @@ class Pixels(Features):
 
     Args:
         images: [B,C,*axes] or [B,F], floats, or integers such as the ids of words [B,L].
-        segments: the segments of those images.
+        segments: the segments of those images, or soft ones.
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts to the
             images.
 
@@ -32,7 +35,9 @@ class Pixels(Features):
 
     kind = IMAGES
 
-    def __init__(self, images: Tensor, segments: Segments, fill: Fill | Tensor):
+    def __init__(
+        self, images: Tensor, segments: Segments | SoftSegments, fill: Fill | Tensor | None
+    ):
         self.images = images
         self.segments = segments
         self.fill = _filled(fill, images, segments)
@@ -43,7 +48,8 @@ class Pixels(Features):
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
         """A function that makes the perturbed images of masks [B,n,S]."""
-        return Perturbed(
+        make = Blended if isinstance(self.segments, SoftSegments) else Perturbed
+        return make(
             self.images,
             self.fill,
             self.segments,
@@ -53,8 +59,10 @@ class Pixels(Features):
             reuse=box.reuse,
         )
 
-    def energy(self) -> Tensor:
-        """[B,S]: Σ over the segment of (image − fill)²."""
+    def energy(self) -> Tensor | None:
+        """[B,S]: Σ over the segment of (image − fill)²; None for soft segments."""
+        if isinstance(self.segments, SoftSegments):
+            return None  # the distance is no sum over overlapping segments
         dtype = solve_dtype(self.images.device)
         squares = (self.images.to(dtype) - self.fill.to(dtype)).square()
         if self.segments.labels.dim() < squares.dim():  # all channels have one map
@@ -71,8 +79,9 @@ class Pixels(Features):
         )
 
     def fields(self) -> dict[str, Tensor]:
-        """The label map, and the caller's ids."""
-        fields = {"segments": self.segments.labels, "ids": self.segments.ids}
+        """The label map (the shares of soft segments), and the caller's ids."""
+        labels = getattr(self.segments, "shares", getattr(self.segments, "labels", None))
+        fields = {"segments": labels, "ids": self.segments.ids}
         return {name: values for name, values in fields.items() if values is not None}
 
 
@@ -89,10 +98,12 @@ def default_chunk_size(device: torch.device, pixels: int) -> int:
     return min(max(rows * 224**2 // max(pixels, 1), 1), 64 if on_cpu else 256)
 
 
-def _filled(fill: Fill | Tensor, images: Tensor, segments: Segments) -> Tensor:
+def _filled(
+    fill: Fill | Tensor | None, images: Tensor, segments: Segments | SoftSegments
+) -> Tensor:
     if fill is None:
         raise TypeError("fill is None, but the input has segments, which need a fill when hidden")
-    filled = fill if isinstance(fill, Tensor) else fill(images, segments)
+    filled = fill if isinstance(fill, Tensor) else fill(images, segments)  # type: ignore[arg-type]
     if not isinstance(filled, Tensor):
         raise TypeError(f"fill must return a tensor, got {type(filled).__name__}")
     check_same_device(filled, images, "fill")
@@ -130,7 +141,7 @@ class Perturbed:
         self,
         images: Tensor,
         fill: Tensor,
-        segments: Segments,
+        segments: Any,
         masks: Tensor,
         *,
         dtype: torch.dtype | None = None,
@@ -143,12 +154,15 @@ class Perturbed:
         self.shape = images.shape[1:]
         self.images = self._flat(images.to(dtype))
         self.fill = self._flat(fill.to(dtype))
-        self.labels = over_channels(segments.labels, images.dim())
-        self.background = segments.background
+        self._take(segments, images.dim())
         self.masks = masks
         self._keep = torch.empty(0, 0, dtype=torch.uint8, device=images.device)
         self._pixels = self.images.new_empty(0, 0)
         self._indexed: tuple[slice, Tensor] | None = None
+
+    def _take(self, segments: Segments, rank: int) -> None:
+        self.labels = over_channels(segments.labels, rank)
+        self.background = segments.background
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         """The perturbed images of ``blocks``: [rows,C,*axes].
@@ -163,19 +177,23 @@ class Perturbed:
         start = 0
         for images, samples in blocks:
             stop = start + (images.stop - images.start) * (samples.stop - samples.start)
-            perturb(
-                self.images[images],
-                self.fill[images],
-                self._index(images),
-                self._masks(images, samples),
-                keep=self._keep[start:stop],
-                out=self._pixels[start:stop],
-            )
+            self._perturb(images, samples, slice(start, stop))
             start = stop
         if not self.channels_last:
             return self._pixels.view(rows, *self.shape)
         channels, height, width = self.shape
         return self._pixels.view(rows, height, width, channels).permute(0, 3, 1, 2)
+
+    def _perturb(self, images: slice, samples: slice, rows: slice) -> None:
+        """Write the rows of one block."""
+        perturb(
+            self.images[images],
+            self.fill[images],
+            self._index(images),
+            self._masks(images, samples),
+            keep=self._keep[rows],
+            out=self._pixels[rows],
+        )
 
     def release(self) -> None:
         """Give the buffers back."""
@@ -202,6 +220,30 @@ class Perturbed:
         """The masks [b,n,S] of a block; with a background [b,n,S+1], which keeps it."""
         masks = self.masks[images, samples]
         return pad(masks, (0, 1), value=True) if self.background else masks
+
+
+class Blended(Perturbed):
+    """As :class:`Perturbed`, for soft segments: a row is image · m + fill · (1 − m).
+
+    1 − m is the sum of the shares of hidden segments, computed in float32 at least. Where m is 1
+    or 0, the row is the image or the fill, bit for bit.
+    """
+
+    def _take(self, segments: SoftSegments, rank: int) -> None:  # type: ignore[override]
+        shares = by_channel(segments.shares, rank) if rank > 2 else segments.shares
+        self.shares = shares.movedim(2, -1) if self.channels_last else shares
+
+    def _perturb(self, images: slice, samples: slice, rows: slice) -> None:
+        layout = (*self.shape[1:], self.shape[0]) if self.channels_last else self.shape
+        shares = self.shares[images]
+        with torch.autocast(shares.device.type, enabled=False):
+            hidden = blended(~self.masks[images, samples], shares)
+        image, fill = (
+            values[images, None].unflatten(2, layout).to(shares.dtype)
+            for values in (self.images, self.fill)
+        )
+        out = self._pixels[rows].view(*hidden.shape[:2], *layout)
+        out.copy_(torch.lerp(image, fill, hidden))
 
 
 def perturb(

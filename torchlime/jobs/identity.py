@@ -50,7 +50,7 @@ def identity(
     settings = {
         field.name: described(getattr(explainer, field.name))
         for field in fields(explainer)
-        if field.name != "chunk_size"
+        if field.name not in ("chunk_size", "exact_chunks")
     }
     return {
         "model": name,

@@ -5,10 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlime._explained import label_map_of, label_maps_of
 from torchlime._labelmap import Segments
 from torchlime._problems import Problem
-from torchlime._reading import label_map_of, label_maps_of
 from torchlime._several import is_several
+from torchlime._softmap import is_soft
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime
 from torchlime.targets import Computed
@@ -25,7 +26,9 @@ def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
 
 def given_segments(explanation: Explanation) -> dict[str, Any]:
     """The segments, as the keywords that :func:`torchlime.lime.score_masks` takes."""
-    if not is_several(label_maps_of(explanation)):
+    if is_soft(label_maps_of(explanation)):
+        return {"segments": explanation.segments}
+    if not is_several(explanation.segments):
         return {"segments": segments_of(explanation)}
     bound = explanation.coefficients.shape[2]
     return {"segments": explanation.segments, "max_segments": bound}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torchlime._checks import (
     check_count,
 )
-from torchlime._reading import strongest_columns
+from torchlime._explained import strongest_columns
 from torchlime._several import leaves_of
 from torchlime.explanation import Explanation
 from torchlime.masks import present

@@ -1,6 +1,7 @@
 """images → Segments: a label map for each image, with a static bound."""
 
 from torchlime._labelmap import Segments as Segments
+from torchlime._softmap import SoftSegments as SoftSegments
 from torchlime.segments.fast_slic import FastSlic as FastSlic
 from torchlime.segments.grid import Grid as Grid
 from torchlime.segments.reduced import Reduced as Reduced
