@@ -273,6 +273,44 @@ def test_a_failing_model_is_free_for_the_next(known):
     )
 
 
+class Endless(tiny.Bright):
+    """A forward pass that ends only where something ends it."""
+
+    passes = 0
+
+    def forward(self, images):
+        Endless.passes += 1
+        for _ in range(6000 if len(images) > 1 else 1):
+            threading.Event().wait(0.01)
+            images = images + 0
+        return super().forward(images)
+
+
+def endless():
+    return models.Classifier(Endless(), tiny.SMALL, ["red", "green", "blue"])
+
+
+class Pressed(BaseException):
+    """As Streamlit ends the run of a page."""
+
+
+def test_a_stop_ends_an_explanation_within_a_chunk_and_frees_the_model():
+    name, told = f"{__name__}:endless", []
+    known = Models({name: "DEFAULT"})
+    ready = photo(known, model=name)
+
+    def stop(*rows):
+        told.append(rows)
+        raise Pressed
+
+    Endless.passes = 0
+    with pytest.raises(Pressed):
+        explain(known, name, ready, [0], explainer_with(FEW), stop)
+    assert told == [(0, 32)]
+    assert Endless.passes == 1
+    assert len(classifiers.answers(known, name, ready)) == 3
+
+
 class Alone(tiny.Bright):
     """Notices whether somebody else is in."""
 
