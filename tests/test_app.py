@@ -453,6 +453,7 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--folder", ""], "there is no folder ''"),
         (["--folder", " "], "there is no folder"),
         (["--model", "resnet18=a", "--model", "resnet18=b"], "resnet18 is given twice"),
+        (["--model", "resnet18=no.pth"], "there is no file no.pth with the weights of resnet18"),
         (["--port", "x"], "'x' is not a port"),
         (["--port", "70000"], "'70000' is not a port"),
         (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
@@ -680,7 +681,21 @@ def test_a_model_whose_weights_cannot_be_had(page, monkeypatch):
     monkeypatch.setattr("os.makedirs", lambda *_, **__: None)
     at = send(page())
     at.selectbox[0].select("resnet18").run()
-    assert "could not get the weights of resnet18" in at.error[0].value.replace("\\", "")
+    said = at.error[0].value.replace("\\", "")
+    assert "not on this machine and could not be downloaded (no route to host)" in said
+    assert "Choose another model above." in said
+    assert said.endswith("torchlime app `--model` `resnet18=FILE`")
+    assert "weights=" not in said
+
+
+def test_a_weights_file_that_is_gone_or_wrong(tmp_path):
+    file = tmp_path / "mine.pth"
+    known = Models({"resnet18": str(file)})
+    with pytest.raises(ValueError, match=r"should be in .*mine.pth, but there is no such file"):
+        known.loaded("resnet18")
+    torch.save({"fc.bias": torch.zeros(1000)}, file)
+    with pytest.raises(ValueError, match=r"could not be read from .*mine.pth: the checkpoint does"):
+        known.loaded("resnet18")
 
 
 def test_the_sample(page):

@@ -5,6 +5,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torchlime._errors import first_line
+from torchlime.cli.serving import named
 
 _JOINERS = "\u200c\u200d"
 _LETTER = "[A-Za-z0-9\x80-\U0010ffff]"
@@ -42,6 +46,30 @@ def stability_in_words(correlation: float, overlap: float) -> str:
     return (
         f"Under the next seed the evidence is {word}: rank correlation {correlation:.2f}, "
         f"the top five overlap by {100 * overlap:.0f} %."
+    )
+
+
+def weights_in_words(model: str, weights: str | None, error: Exception) -> str:
+    """Why a model has no weights, and what to do about it on the page or where it is started.
+
+    >>> weights_in_words("resnet34", "my.pth", FileNotFoundError()).partition(". ")[0]
+    'The weights of resnet34 should be in my.pth, but there is no such file'
+    """
+    start = f"start the page with their file: torchlime app --model {model}=FILE"
+    if weights is None or named(weights):
+        reason = first_line(error.__cause__ or error)
+        return (
+            f"The weights of {model} are not on this machine and could not be downloaded "
+            f"({reason}). Choose another model above. Or download them elsewhere, and {start}"
+        )
+    if not Path(weights).exists():
+        return (
+            f"The weights of {model} should be in {weights}, but there is no such file. Put it "
+            f"there and choose the model again. Or choose another model above. Or {start}"
+        )
+    return (
+        f"The weights of {model} could not be read from {weights}: {first_line(error)}. "
+        f"Choose another model above. Or {start}"
     )
 
 
