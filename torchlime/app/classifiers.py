@@ -12,6 +12,7 @@ from torchlime.app.photos import Photo, Prepared, prepare
 from torchlime.app.words import weights_in_words
 from torchlime.cli.serving import LIMITS, named
 from torchlime.models import Classifier, Limits
+from torchlime.models.imagenet import with_synonyms
 from torchlime.server import WORK
 
 SECONDS_BETWEEN = 0.2  # between two calls of ``waiting``
@@ -123,3 +124,15 @@ def target_of(known: Models, model: str, label: str) -> int | None:
     """The model's class with this name, as a job finds it; None if it has none, or several."""
     found = known.loaded(model).called(label)
     return found[0] if len(found) == 1 else None
+
+
+def synonyms(known: Models, model: str) -> list[str]:
+    """What ImageNet calls each class too: " · tabby cat, n02123045"; "" for nothing."""
+    names = known.loaded(model).categories or []
+    return [_others(name, every) for name, every in zip(names, with_synonyms(names), strict=True)]
+
+
+def _others(name: str, every: str) -> str:
+    own = {one.strip() for one in name.split(",")}
+    others = [one for one in dict.fromkeys(every.split(", ")) if one not in own]
+    return f" · {', '.join(others)}" if others else ""

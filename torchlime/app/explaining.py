@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchlime import Lime, metrics
 from torchlime.app.classifiers import Models, answer_of
-from torchlime.app.explained import Explained
+from torchlime.app.explained import Made
 from torchlime.app.photos import Prepared
 from torchlime.app.words import stability_in_words
 from torchlime.black_box import Progress
@@ -48,7 +48,7 @@ def explain(
     targets: Sequence[int] | None,
     explainer: Lime,
     progress: Progress | None = None,
-) -> Explained:
+) -> Made:
     """Explain a photo's ``targets``, or the best class; other callers wait until it is done.
 
     Raises:
@@ -61,13 +61,13 @@ def explain(
         explanation = explanation.to("cpu").check()
     scores = zip(explanation.targets[0].tolist(), explanation.scores[0].tolist(), strict=True)
     explained = [answer_of(classifier, *pair) for pair in scores]
-    return Explained(
-        explanation, explainer, photo, explained, classifier.unit, model, known.weights[model],
+    return Made(
+        explanation, photo, explained, classifier.unit, explainer, model, known.weights[model],
         known.device,
     )  # fmt: skip
 
 
-def stability(known: Models, explained: Explained, progress: Progress | None = None) -> list[str]:
+def stability(known: Models, explained: Made, progress: Progress | None = None) -> list[str]:
     """How similar the explanation is with the next seed: a sentence for each target."""
     explanation, explainer = explained.explanation, explained.explainer
     pixels = explained.photo.pixels

@@ -31,6 +31,25 @@ def fidelity_in_words(share: float) -> str:
     return f"The linear surrogate explains {max(0, 100 * share):.0f} % of the model here: {word}."
 
 
+def legend_in_words(category: str, *, faded: bool) -> str:
+    """What the colours of an overlay mean.
+
+    >>> legend_in_words("tabby", faded=False)
+    'Blue speaks for tabby, orange against it.'
+    """
+    unseen = " The network did not see what is faded." if faded else ""
+    return f"Blue speaks for {category}, orange against it.{unseen}"
+
+
+def bars_in_words(unit: str, *, intervals: bool) -> str:
+    """What the bars of segments mean."""
+    lines = " Thin lines are 95 % intervals." if intervals else ""
+    return (
+        f"Hiding a segment lowers the {unit} by about the length of its blue bar, or raises it by "
+        f"that of its orange bar.{lines}"
+    )
+
+
 def stability_in_words(correlation: float, overlap: float) -> str:
     """Spearman's ρ and the overlap of the five strongest as a sentence.
 

@@ -30,7 +30,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="another classifier to choose from, named as for torchlime explain, with the file of "
         f"its weights; the first is chosen at the start; repeatable (always: {', '.join(MODELS)})",
     )  # fmt: skip
-    parser.add_argument("--folder", help="a folder of photos to look at, best as FOLDER/CLASS/…")
+    parser.add_argument(
+        "--folder", help="a gallery: a folder of photos, best as FOLDER/CLASS/…, or the results of "
+        "torchlime job, whose explanations are shown and not computed again",
+    )  # fmt: skip
     parser.add_argument("--port", help="default: 8501, or the next that is free")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME[:PORT]",
