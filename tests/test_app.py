@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -638,7 +639,7 @@ def test_a_failing_model_is_a_sentence(page, model):
 
 def test_a_model_whose_weights_cannot_be_had(page, monkeypatch):
     def offline(*_, **__):
-        raise OSError("no route to host")
+        raise URLError(OSError(113, "no route to host"))
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")

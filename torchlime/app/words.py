@@ -76,7 +76,8 @@ def weights_in_words(model: str, weights: str | None, error: Exception) -> str:
     """
     start = f"start the page with their file: torchlime app --model {model}=FILE"
     if weights is None or named(weights):
-        reason = first_line(error.__cause__ or error)
+        cause = getattr(error.__cause__, "reason", error.__cause__) or error  # of a URLError
+        reason = getattr(cause, "strerror", None) or first_line(error.__cause__ or error)
         return (
             f"The weights of {model} are not on this machine and could not be downloaded "
             f"({reason}). Choose another model above. Or download them elsewhere, and {start}"
