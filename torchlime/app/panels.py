@@ -81,10 +81,12 @@ def controls(slot: str) -> dict[str, Any]:
 
 def view(known: Models, explained: Explained, slot: str) -> None:
     """Show an explanation; its controls draw it again and compute nothing."""
-    columns = st.columns(2)
     alone = len(explained.answers) == 1  # then its chart and controls are beside it
-    opacity = columns[alone].slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
-    top = columns[1].slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
+    above = None if alone else st.columns(2)  # on a telephone, both controls come first
+    columns = st.columns(2)
+    left, right = above or (columns[1], columns[1])
+    opacity = left.slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
+    top = right.slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
     overlays = [explained.overlay(answer.index, top, opacity) for answer in explained.answers]
     for place, answer in enumerate(explained.answers):
         with columns[place % 2]:
