@@ -1,13 +1,11 @@
 """The page: what it does, without Streamlit; then its whole flow in Streamlit's AppTest."""
 
-import io
-import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -15,6 +13,7 @@ from PIL import Image
 
 import torchlime
 from tests import tiny
+from tests.app_page import FEW, ROOT, TINY, file_of, last, picture, press, send, texts
 from tests.pictures import bomb
 from torchlime import cli, models, plot
 from torchlime.app import classifiers, explaining, photos, words
@@ -26,24 +25,7 @@ from torchlime.segments import Reduced, Slic
 from torchlime.server import run
 from torchlime.server.guard import local_hosts
 
-ROOT = Path(__file__).parents[1]
-TINY = "tests.tiny:bright"
 MANY = f"{__name__}:many"
-FEW = {"segments": 5, "samples": 32}
-
-
-def picture(color=(0, 255, 0), size=(60, 40), mode="RGB"):
-    """Of noise, so that its segments differ from their mean, and a coloured upper left."""
-    noise = torch.randint(60, 120, (size[1], size[0], 3), generator=torch.manual_seed(0))
-    image = Image.fromarray(noise.byte().numpy())
-    image.paste(Image.blend(Image.new("RGB", size, color), image, 0.3).crop((0, 0, 30, 20)))
-    return image.convert(mode)
-
-
-def file_of(image, kind="PNG", **settings):
-    file = io.BytesIO()
-    image.save(file, kind, **settings)
-    return file.getvalue()
 
 
 def upload(content, name="cat.png"):
@@ -265,12 +247,70 @@ def test_the_bars_and_their_words_say_what_is_what(known):
             assert said == f"{rank}: {values[segment].item():+.3g}"
 
 
+def test_the_words_below_bars_fit_the_surrogate(known):
+    ridge, lasso = (
+        explain(known, TINY, photo(known), [1], explainer_with({**FEW, "surrogate": name}))
+        for name in ("ridge", "lasso")
+    )
+    assert "lowers the probability by about the length" in lasso.meaning(0)
+    assert "95 % intervals" in ridge.meaning(0)
+    assert "95 %" not in lasso.meaning(0)  # a Lasso has no standard errors
+    assert ridge.legend(0).endswith("The network did not see what is faded.")
+    assert "faded" not in words.legend_in_words("green", faded=False)
+
+
+def test_a_class_is_found_by_its_synonyms_and_its_wordnet_id(known):
+    categories = ["n02123045", "Egyptian cat", "crane, bird"]
+    known._loaded["cats"] = models.Classifier(tiny.Bright(), tiny.SMALL, categories)
+    known.weights["cats"] = None
+    assert classifiers.synonyms(known, "cats") == [" · tabby, tabby cat", "", ""]
+    assert classifiers.target_of(known, "cats", "tabby_cat") == 0
+
+
 def test_a_failing_model_is_free_for_the_next(known):
     with pytest.raises(KeyError):
         explain(known, "tests.tiny:broken", photo(known), None, explainer_with(FEW))
     assert (
         explain(known, TINY, photo(known), None, explainer_with(FEW)).answers[0].category == "green"
     )
+
+
+class Endless(tiny.Bright):
+    """A forward pass that ends only where something ends it."""
+
+    passes = 0
+
+    def forward(self, images):
+        Endless.passes += 1
+        for _ in range(6000 if len(images) > 1 else 1):
+            threading.Event().wait(0.01)
+            images = images + 0
+        return super().forward(images)
+
+
+def endless():
+    return models.Classifier(Endless(), tiny.SMALL, ["red", "green", "blue"])
+
+
+class Pressed(BaseException):
+    """As Streamlit ends the run of a page."""
+
+
+def test_a_stop_ends_an_explanation_within_a_chunk_and_frees_the_model():
+    name, told = f"{__name__}:endless", []
+    known = Models({name: "DEFAULT"})
+    ready = photo(known, model=name)
+
+    def stop(*rows):
+        told.append(rows)
+        raise Pressed
+
+    Endless.passes = 0
+    with pytest.raises(Pressed):
+        explain(known, name, ready, [0], explainer_with(FEW), stop)
+    assert told == [(0, 32)]
+    assert Endless.passes == 1
+    assert len(classifiers.answers(known, name, ready)) == 3
 
 
 class Alone(tiny.Bright):
@@ -415,6 +455,7 @@ def test_the_command_serves_this_machine_alone(monkeypatch, tmp_path):
         (["--folder", ""], "there is no folder ''"),
         (["--folder", " "], "there is no folder"),
         (["--model", "resnet18=a", "--model", "resnet18=b"], "resnet18 is given twice"),
+        (["--model", "resnet18=no.pth"], "there is no file no.pth with the weights of resnet18"),
         (["--port", "x"], "'x' is not a port"),
         (["--port", "70000"], "'70000' is not a port"),
         (["--allow-host", "http://lab"], "'http://lab' is not a name, or name:port, of a host"),
@@ -450,43 +491,6 @@ def test_a_server_that_does_not_start(monkeypatch, capsys):
 
 
 # ---- The page in AppTest ------------------------------------------------------------------------
-
-
-@pytest.fixture
-def page(monkeypatch, tmp_path):
-    """A function that opens the page as somebody new."""
-    testing = pytest.importorskip("streamlit.testing.v1", reason="pip install 'torchlime[app]'")
-    for label, colours in {"green": ["00ff00", "20ff10"], "rotten": ["ff0000"]}.items():
-        (tmp_path / label).mkdir()
-        for i, colour in enumerate(colours):
-            picture(f"#{colour}").save(tmp_path / label / f"{i}.png")
-    script = str(ROOT / "torchlime/app/page.py")
-
-    def open_page(*arguments, model=TINY):
-        monkeypatch.setattr(sys, "argv", [script, f"--model={model}", *arguments])
-        return testing.AppTest.from_file(script, default_timeout=60).run()
-
-    open_page.folder = f"--folder={tmp_path}"
-    return open_page
-
-
-def send(at, content=None, name="cat.png"):
-    """Upload a file."""
-    content = file_of(picture()) if content is None else content
-    return at.file_uploader[0].set_value((name, content, "image/png")).run()
-
-
-def press(at, label, slot="photo"):
-    """Press a button, with small settings."""
-    if at.get("slider"):
-        at.slider(key=f"{slot} segments").set_value(5)
-        at.select_slider(key=f"{slot} samples").set_value(32)
-    return next(b for b in at.button if b.label == label).click().run()
-
-
-def texts(at):
-    assert not at.exception
-    return [element.value for element in (*at.subheader, *at.markdown, *at.info)]
 
 
 def test_a_photo_from_upload_to_download(page):
@@ -565,7 +569,7 @@ def test_the_best_classes_are_bars_and_any_class_can_be_chosen(page):
     assert len(at.multiselect[0].options) == 40
     at.multiselect[0].set_value([39])
     press(at, "Explain")
-    *_, explained = at.session_state["explained"]
+    explained = last(at)
     scores = models.load(MANY)(explained.photo.pixels)[0]
     assert explained.explanation.targets.tolist() == [[scores.argmin().item()]]
 
@@ -611,7 +615,7 @@ def test_the_colour_is_asked_for_where_one_is_chosen(page):
     at.selectbox(key="photo fill").set_value("colour").run()
     at.color_picker[0].set_value("#ff0000")
     press(at, "Explain")
-    *_, explained = at.session_state["explained"]
+    explained = last(at)
     assert explained.explainer.fill == torchlime.fills.Constant((1.0, 0.0, 0.0))
 
 
@@ -635,14 +639,28 @@ def test_a_failing_model_is_a_sentence(page, model):
 
 def test_a_model_whose_weights_cannot_be_had(page, monkeypatch):
     def offline(*_, **__):
-        raise OSError("no route to host")
+        raise URLError(OSError(113, "no route to host"))
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nowhere")
     monkeypatch.setattr("os.makedirs", lambda *_, **__: None)
     at = send(page())
     at.selectbox[0].select("resnet18").run()
-    assert "could not get the weights of resnet18" in at.error[0].value.replace("\\", "")
+    said = at.error[0].value.replace("\\", "")
+    assert "not on this machine and could not be downloaded (no route to host)" in said
+    assert "Choose another model above." in said
+    assert said.endswith("torchlime app `--model` `resnet18=FILE`")
+    assert "weights=" not in said
+
+
+def test_a_weights_file_that_is_gone_or_wrong(tmp_path):
+    file = tmp_path / "mine.pth"
+    known = Models({"resnet18": str(file)})
+    with pytest.raises(ValueError, match=r"should be in .*mine.pth, but there is no such file"):
+        known.loaded("resnet18")
+    torch.save({"fc.bias": torch.zeros(1000)}, file)
+    with pytest.raises(ValueError, match=r"could not be read from .*mine.pth: the checkpoint does"):
+        known.loaded("resnet18")
 
 
 def test_the_sample(page):
@@ -653,50 +671,13 @@ def test_the_sample(page):
     assert len(at.subheader) == 1
 
 
-def test_a_folder_is_walked_through(page):
-    at = page(page.folder)
-    assert [tab.label for tab in at.tabs] == ["Photo", "Folder"]
-    press(at, "Explain its photos", "folder")
-    assert "0\\.png" in texts(at)
-    assert at.subheader[0].value.startswith("green")
-    first = at.get("image")[0].value
-    at.number_input(key="page of green").set_value(2).run()
-    assert "1\\.png" in texts(at)
-    second = at.get("image")[0].value
-    assert second != first
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchlime.Lime, "explain", None)  # what was explained is kept
-        at.number_input(key="page of green").set_value(1).run()
-    assert at.get("image")[0].value == first
-    at.selectbox(key="folder label").select("rotten")
-    press(at, "Explain its photos", "folder")
-    assert at.info[0].value.startswith("The model has no class of that name")
-    assert at.subheader[0].value.startswith("Red")
-
-
 def test_classes_of_one_name_are_told_apart(page):
     at = send(page(model="tests.tiny:twins"))
     assert at.multiselect[0].options == ["crane, 33.3% (1)", "crane, 33.3% (2)", "tench, 33.3%"]
     at.multiselect[0].set_value([0, 1])
     press(at, "Explain")
-    *_, explained = at.session_state["explained"]
+    explained = last(at)
     assert explained.explanation.targets.tolist() == [[0, 1]]
-
-
-def test_photos_beside_folders_and_names_that_are_no_unicode(page, tmp_path):
-    picture("#0000ff").save(tmp_path / "beside.png")
-    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
-    odd.mkdir()
-    picture("#00ff00").save(odd / os.fsdecode(b"\xe9.png"))
-    at = page(page.folder)
-    labels = at.selectbox(key="folder label")
-    assert labels.options == ["caf\\udce9", "green", "rotten", "none (not in a folder)"]
-    press(at, "Explain its photos", "folder")
-    assert not at.error
-    assert r"`\udce9.png`" in texts(at)
-    at.selectbox(key="folder label").select("none (not in a folder)")
-    press(at, "Explain its photos", "folder")
-    assert "beside\\.png" in texts(at)
 
 
 def test_a_loaded_model_does_not_wait_for_one_that_loads(known, monkeypatch):
@@ -724,19 +705,6 @@ def test_a_loaded_model_does_not_wait_for_one_that_loads(known, monkeypatch):
     other.join()
 
 
-def test_a_folder_without_photos_or_labels(page, tmp_path):
-    empty = tmp_path / "green" / "empty"
-    empty.mkdir()
-    assert "no photo in empty" in page(f"--folder={empty}").error[0].value
-    flat = tmp_path / "rotten"
-    (flat / "broken.png").write_bytes(b"hello")
-    at = press(page(f"--folder={flat}"), "Explain its photos", "folder")
-    assert not at.info
-    assert at.subheader[0].value.startswith("Red")
-    at.number_input(key="page of None").set_value(2).run()
-    assert "not an image" in at.error[0].value
-
-
 def test_two_people_on_the_page_see_their_own(page):
     here, there = page(), page()
     send(here)
@@ -749,6 +717,11 @@ def test_two_people_on_the_page_see_their_own(page):
 
 
 def test_the_logic_needs_no_streamlit():
-    code = "import sys; from torchlime.app import explaining; print('streamlit' in sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert run.stdout.strip() == "False", run.stderr
+    shown = {"page.py", "asking.py", "browsing.py", "panels.py"}
+    for path in (ROOT / "torchlime/app").glob("*.py"):
+        pattern = r"^(?:import|from) ([a-z_.]+)(?: import (.+))?"
+        found = re.findall(pattern, path.read_text(), re.M)
+        named = [f"{module} {names}" for module, names in found]
+        assert any(one.startswith("streamlit") for one in named) == (path.name in shown)
+        if path.name not in shown:
+            assert not [one for one in named if "panels" in one or "asking" in one], path.name

@@ -187,19 +187,25 @@ def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
         page.look(width, folder / f"photo-{width}.png")
 
 
-def test_a_folder_is_looked_through(page, folder):
+def test_a_photo_of_the_folder_is_pressed(page, folder):
+    """The whole card is the button, however the picture and its name are drawn."""
     page.one("[role=tab]", "Folder").click()
-    page.one("[data-testid=stButton] button", "Explain its photos")
-    page.one("[data-testid=stExpander] summary", "Settings").click()
-    page.slide("Samples", LEFT, LEFT)
-    page.slide("Segments, about", HOME, *[RIGHT] * 15)
-    page.one("[data-testid=stButton] button", "Explain its photos").click()
-    page.one("[data-testid=stMarkdown]", "coffee.png")
+    card = page.one(".st-key-gallery [class*=st-key-card-]", "coffee.png")
+    page.wait(lambda: card.find_elements("css selector", "img"))
+    page.rest()
+    for width in (1280, 390):
+        page.look(width, folder / f"gallery-{width}.png")
+    webdriver.ActionChains(page.browser).move_to_element(
+        page.one(".st-key-gallery img")
+    ).click().perform()
+    page.one("h3", "coffee.png")
+    page.one("h3", "espresso, ")
     page.one("[data-testid=stDownloadButton]")
     page.rest()
-    assert page.one("h3", "%").text.startswith("espresso, ")
     for width in (1280, 390):
         page.look(width, folder / f"folder-{width}.png")
+    page.one("[data-testid=stButton] button", "All of espresso").click()
+    page.one(".st-key-gallery img")
 
 
 def test_names_are_shown_as_they_are(browser, folder):

@@ -9,8 +9,10 @@ import torch
 
 from torchlime import models
 from torchlime.app.photos import Photo, Prepared, prepare
-from torchlime.cli.serving import LIMITS
+from torchlime.app.words import weights_in_words
+from torchlime.cli.serving import LIMITS, named
 from torchlime.models import Classifier, Limits
+from torchlime.models.imagenet import with_synonyms
 from torchlime.server import WORK
 
 SECONDS_BETWEEN = 0.2  # between two calls of ``waiting``
@@ -44,15 +46,26 @@ class Models:
         """A classifier, to read its properties and to cut photos for it.
 
         Raises:
-            ValueError: it is not among the allowed ones. Raises what ``models.load`` raises, too.
+            ValueError: it is not among the allowed ones, or its weights cannot be had; the sentence
+                says what to do on the page. Raises what ``models.load`` raises, too.
         """
         if name not in self.weights:
             raise ValueError(f"{name!r} is none of {', '.join(self.names)}")
         if name not in self._loaded:
             with self._loading, WORK.one():
                 if name not in self._loaded:
-                    self._loaded[name] = models.load(name, self.weights[name], self.device)
+                    self._loaded[name] = self._load(name)
         return self._loaded[name]
+
+    def _load(self, name: str) -> Classifier:
+        weights = self.weights[name]
+        theirs = ":" in name and not name.startswith(("timm:", "hf:"))  # a function of the user's
+        try:
+            return models.load(name, weights, self.device)
+        except (OSError, ValueError) as error:
+            if named(weights) and (theirs or not isinstance(error, OSError)):
+                raise
+            raise ValueError(weights_in_words(name, weights, error)) from error
 
     @contextmanager
     def use(self, name: str, waiting: Callable[[], object] | None = None) -> Iterator[Classifier]:
@@ -108,9 +121,18 @@ def answer_of(classifier: Classifier, index: int, score: float) -> Answer:
 
 
 def target_of(known: Models, model: str, label: str) -> int | None:
-    """The model's class with this name; None if it has none, or several."""
-    with known.use(model) as classifier:
-        try:
-            return classifier.find_category(label)
-        except ValueError:
-            return None
+    """The model's class with this name, as a job finds it; None if it has none, or several."""
+    found = known.loaded(model).called(label)
+    return found[0] if len(found) == 1 else None
+
+
+def synonyms(known: Models, model: str) -> list[str]:
+    """What ImageNet calls each class too: " · tabby cat, n02123045"; "" for nothing."""
+    names = known.loaded(model).categories or []
+    return [_others(name, every) for name, every in zip(names, with_synonyms(names), strict=True)]
+
+
+def _others(name: str, every: str) -> str:
+    own = {one.strip() for one in name.split(",")}
+    others = [one for one in dict.fromkeys(every.split(", ")) if one not in own]
+    return f" · {', '.join(others)}" if others else ""

@@ -14,8 +14,9 @@ from torch import Tensor
 from torchlime import Lime, plot
 from torchlime.app.classifiers import Answer
 from torchlime.app.photos import MAX_SIDE, Prepared
-from torchlime.app.words import fidelity_in_words, spelled
+from torchlime.app.words import bars_in_words, fidelity_in_words, legend_in_words, spelled
 from torchlime.explanation import Explanation, label_map_of
+from torchlime.plot.photos import is_whole
 
 STRONGEST = 10  # segments in the chart
 _YELLOW = (255, 225, 0)
@@ -27,21 +28,15 @@ class Explained:
 
     Attributes:
         explanation: of one photo, on the CPU.
-        explainer: the explainer that made it.
-        photo: what the network saw, and what is shown.
+        photo: what is shown.
         answers: the explained classes.
         unit: what their scores are, such as "probability".
-        model, weights, device: which classifier.
     """
 
     explanation: Explanation
-    explainer: Lime
     photo: Prepared
     answers: list[Answer]
     unit: str
-    model: str
-    weights: str | None
-    device: str
 
     def overlay(self, target: int, top: int, opacity: float) -> Tensor:
         """The evidence for and against ``target`` on the photo: [3,H,W]."""
@@ -79,6 +74,16 @@ class Explained:
                 words[segment] = f"{rank}: {value:+.3g}"
         return words
 
+    def legend(self, place: int) -> str:
+        """What the colours of the overlay mean."""
+        faded = not is_whole(self.photo.box, self.photo.image.shape[1:])
+        return legend_in_words(self.answers[place].category, faded=faded)
+
+    def meaning(self, place: int) -> str:
+        """What the bars of :meth:`bars` mean."""
+        errors = self.explanation.standard_errors[0, place]
+        return bars_in_words(self.unit, intervals=bool(((errors > 0) & errors.isfinite()).any()))
+
     def fidelity(self, place: int) -> str:
         """How much of the model the surrogate explains, in a sentence."""
         return fidelity_in_words(self.explanation.fidelity[0, place].item())
@@ -92,6 +97,25 @@ class Explained:
         """A name for a file of this explanation."""
         stem = re.sub("[^A-Za-z0-9._-]+", "-", Path(self.photo.name).stem).strip("-.") or "photo"
         return f"{stem}.explanation{suffix}"
+
+    def snippet(self, top: int, opacity: float) -> str:
+        """Python that makes the files of :meth:`overlay` and :attr:`archive` again."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Made(Explained):
+    """An explanation that the page made; ``photo`` is also what the network saw.
+
+    Attributes:
+        explainer: the explainer that made it.
+        model, weights, device: which classifier.
+    """
+
+    explainer: Lime
+    model: str
+    weights: str | None
+    device: str
 
     def snippet(self, top: int, opacity: float) -> str:
         """Python that makes :attr:`archive` and the overlays' PNG file again, bit for bit."""

@@ -1,20 +1,26 @@
 """Explaining: what the page does when somebody presses a button, without the page."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchlime import Lime, metrics
 from torchlime.app.classifiers import Models, answer_of
-from torchlime.app.explained import Explained
+from torchlime.app.explained import Made
 from torchlime.app.photos import Prepared
 from torchlime.app.words import stability_in_words
 from torchlime.black_box import Progress
 from torchlime.cli.options import explainer_of, meaning_of, words_of
+from torchlime.models import Classifier
 from torchlime.server import WORK
 
 RANGES = {"segments": (5, 200), "samples": (32, 2048), "seed": (0, 999_999)}
+SECONDS_BETWEEN = 0.2  # between two calls of the progress within a forward pass
 
 
 def explainer_with(choices: Mapping[str, Any]) -> Lime:
@@ -42,33 +48,33 @@ def explain(
     targets: Sequence[int] | None,
     explainer: Lime,
     progress: Progress | None = None,
-) -> Explained:
+) -> Made:
     """Explain a photo's ``targets``, or the best class; other callers wait until it is done.
 
     Raises:
         RuntimeError: the explanation is not to be trusted, or the server stops.
     """
-    pixels, step = photo.pixels, WORK.stepping(progress)
+    pixels = photo.pixels
     wanted = None if targets is None else torch.tensor([list(targets)], device=pixels.device)
-    with known.use(model, lambda: step(0, explainer.num_samples)) as classifier:
+    with _in_use(known, model, explainer, progress) as (classifier, step):
         explanation = explainer.explain(classifier, pixels, wanted, progress=step)
         explanation = explanation.to("cpu").check()
     scores = zip(explanation.targets[0].tolist(), explanation.scores[0].tolist(), strict=True)
     explained = [answer_of(classifier, *pair) for pair in scores]
-    return Explained(
-        explanation, explainer, photo, explained, classifier.unit, model, known.weights[model],
+    return Made(
+        explanation, photo, explained, classifier.unit, explainer, model, known.weights[model],
         known.device,
     )  # fmt: skip
 
 
-def stability(known: Models, explained: Explained, progress: Progress | None = None) -> list[str]:
+def stability(known: Models, explained: Made, progress: Progress | None = None) -> list[str]:
     """How similar the explanation is with the next seed: a sentence for each target."""
-    explanation, pixels = explained.explanation, explained.photo.pixels
-    step = WORK.stepping(progress)
-    with known.use(explained.model, lambda: step(0, explained.explainer.num_samples)) as classifier:
-        second = explained.explainer.explain(
+    explanation, explainer = explained.explanation, explained.explainer
+    pixels = explained.photo.pixels
+    with _in_use(known, explained.model, explainer, progress) as (classifier, step):
+        second = explainer.explain(
             classifier, pixels, explanation.targets.to(pixels.device),
-            seed=explained.explainer.seed + 1, progress=step,
+            seed=explainer.seed + 1, progress=step,
         ).to("cpu").check()  # fmt: skip
     both = [explanation, second]
     return [
@@ -79,3 +85,56 @@ def stability(known: Models, explained: Explained, progress: Progress | None = N
             strict=True,
         )
     ]
+
+
+@contextmanager
+def _in_use(
+    known: Models, model: str, explainer: Lime, progress: Progress | None
+) -> Iterator[tuple[Classifier, Progress]]:
+    """A classifier for this thread alone, and a progress for its explanation.
+
+    ``progress`` is also called while another thread uses a classifier, and within a forward pass.
+    Whatever it raises ends the wait or the pass.
+    """
+    told = [(0, explainer.num_samples)]
+    step = WORK.stepping(progress)
+
+    def chunk(done: int, total: int) -> None:
+        told[0] = done, total
+        step(done, total)
+
+    with known.use(model, lambda: step(*told[0])) as classifier:
+        if _compiled(classifier):  # it would not be run compiled within a mode
+            yield classifier, chunk
+            return
+        with _Between(lambda: step(*told[0])):
+            yield classifier, chunk
+
+
+def _compiled(network: nn.Module) -> bool:
+    return any(
+        hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
+        for part in network.modules()
+    )
+
+
+class _Between(TorchDispatchMode):
+    """Calls a function between two operators of this thread, a few times a second.
+
+    A chunk may take many seconds. A mode changes no number, unlike hooks on modules, with which
+    some networks leave their fast path.
+    """
+
+    def __init__(self, check: Callable[[], object]) -> None:
+        super().__init__()
+        self._check = check
+        self._last = time.monotonic()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        now = time.monotonic()
+        if now - self._last >= SECONDS_BETWEEN:
+            self._last = now
+            self._check()
+        return function(*args, **(kwargs or {}))

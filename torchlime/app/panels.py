@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import streamlit as st
+from torch import Tensor
 
 from torchlime._errors import sentence_of
 from torchlime.app import explaining
 from torchlime.app.classifiers import Answer, Models
-from torchlime.app.explained import STRONGEST, Explained, png
+from torchlime.app.explained import STRONGEST, Explained, Made, png
 from torchlime.app.photos import Prepared
 from torchlime.app.words import plain
 from torchlime.cli.meanings import SAMPLERS, SURROGATES
@@ -23,7 +24,7 @@ def seen(photo: Prepared, answers: Sequence[Answer]) -> None:
     """A photo beside its best classes as bars."""
     left, right = st.columns(2)
     with left:
-        _picture(photo.image)
+        picture(photo.image)
     with right:
         st.markdown(f"The model sees **{plain(answers[0].category)}**:")
         for answer in answers[:BEST]:
@@ -64,7 +65,7 @@ def controls(slot: str) -> dict[str, Any]:
             help="The linear model that is fitted to the network's scores. Its coefficients are "
             "the evidence.",
         )  # fmt: skip
-        seed = right.number_input(
+        seed = middle.number_input(
             "Seed", *limits["seed"], 0, key=f"{slot} seed",
             help="Another seed draws other samples. The same one gives the same explanation.",
         )  # fmt: skip
@@ -80,26 +81,27 @@ def controls(slot: str) -> dict[str, Any]:
 
 def view(known: Models, explained: Explained, slot: str) -> None:
     """Show an explanation; its controls draw it again and compute nothing."""
-    columns = st.columns(2)
     alone = len(explained.answers) == 1  # then its chart and controls are beside it
-    opacity = columns[alone].slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
-    top = columns[1].slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
+    above = None if alone else st.columns(2)  # on a telephone, both controls come first
+    columns = st.columns(2)
+    left, right = above or (columns[1], columns[1])
+    opacity = left.slider("Opacity", 0.0, 1.0, 0.6, 0.05, key=f"{slot} opacity")
+    top = right.slider("Segments shown", 1, STRONGEST, 5, key=f"{slot} top")
     overlays = [explained.overlay(answer.index, top, opacity) for answer in explained.answers]
     for place, answer in enumerate(explained.answers):
-        with columns[1 if alone else place]:
-            chart = st.container()
-        with columns[place]:
+        with columns[place % 2]:
             st.subheader(f"{plain(answer.category)}, {plain(answer.score)}", anchor=False)
-            st.caption("Blue speaks for the class, orange against it.")
-            picture = st.container()
+            st.caption(plain(explained.legend(place)))
+            shown = st.container()
             st.markdown(explained.fidelity(place))
-        with chart if alone else columns[place]:
+        with columns[1 if alone else place % 2]:
             segment = _bars(explained, place, slot)
-        with picture:
-            _picture(explained.framed(overlays[place], segment))
-    _second(known, explained, slot)
+        with shown:
+            picture(explained.framed(overlays[place], segment))
+    if isinstance(explained, Made):
+        _second(known, explained, slot)
     with st.expander("All segments"):
-        _picture(explained.borders)
+        picture(explained.borders)
     files: list[tuple[str, str, str, str | bytes]] = [
         ("Picture", ".png", "image/png", png(overlays)),
         ("Explanation", ".npz", "application/zip", explained.archive),
@@ -119,25 +121,27 @@ def _bars(explained: Explained, place: int, slot: str) -> int | None:
         "Frame a segment", words, None, words.__getitem__, placeholder="none",
         key=f"{slot} {place} {words}",
     )  # fmt: skip
-    _picture(explained.bars(place))
-    st.caption(f"Change of the {explained.unit} by each segment, with its 95 % interval.")
+    picture(explained.bars(place))
+    st.caption(explained.meaning(place))
     return segment
 
 
-def _second(known: Models, explained: Explained, slot: str) -> None:
+def _second(known: Models, explained: Made, slot: str) -> None:
     """Show how stable the explanation is, if somebody asks."""
     if st.button("Try the next seed", key=f"{slot} second"):
         with progress(f"{slot} second") as step:
             sentences = explaining.stability(known, explained, step)
         st.session_state[f"{slot} stable"] = explained, sentences
+    stopped(f"{slot} second")
     before, sentences = st.session_state.get(f"{slot} stable", (None, []))
     if before is explained:
         for answer, sentence in zip(explained.answers, sentences, strict=True):
             st.markdown(f"**{plain(answer.category)}** {plain(sentence)}")
 
 
-def _picture(picture: Any) -> None:
-    st.image(picture.permute(1, 2, 0).numpy(), width="stretch", output_format="PNG")
+def picture(pixels: Tensor) -> None:
+    """A picture [3,H,W]."""
+    st.image(pixels.permute(1, 2, 0).numpy(), width="stretch", output_format="PNG")
 
 
 @contextlib.contextmanager
@@ -150,22 +154,22 @@ def progress(slot: str) -> Iterator[Callable[[int, int], object]]:
     place = st.empty()
     with place.container():
         bar = st.progress(0.0, "Waiting for the model …")
-        st.button("Stop", key=f"{slot} stop", on_click=_stop)
+        st.button("Stop", key=f"{slot} stop", on_click=_stop, args=(slot,))
     try:
         yield lambda done, total: bar.progress(done / total, f"{done} of {total} perturbed copies")
     finally:
         place.empty()
 
 
-def _stop() -> None:
-    st.session_state["stopped"] = True
-    st.session_state.pop("walk", None)  # a walk through a folder would go on by itself
+def _stop(slot: str) -> None:
+    st.session_state["stopped"] = slot
 
 
-def stopped() -> None:
-    """Say once that something was stopped."""
-    if st.session_state.pop("stopped", False):
-        st.info("Stopped. No result is kept.")
+def stopped(slot: str) -> None:
+    """Say once that something was stopped, where its button was."""
+    if st.session_state.get("stopped") == slot:
+        del st.session_state["stopped"]
+        st.info("Stopped. Nothing of it is kept.")
 
 
 @contextlib.contextmanager

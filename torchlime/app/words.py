@@ -5,6 +5,10 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torchlime._errors import first_line
+from torchlime.cli.serving import named
 
 _JOINERS = "\u200c\u200d"
 _LETTER = "[A-Za-z0-9\x80-\U0010ffff]"
@@ -27,6 +31,25 @@ def fidelity_in_words(share: float) -> str:
     return f"The linear surrogate explains {max(0, 100 * share):.0f} % of the model here: {word}."
 
 
+def legend_in_words(category: str, *, faded: bool) -> str:
+    """What the colours of an overlay mean.
+
+    >>> legend_in_words("tabby", faded=False)
+    'Blue speaks for tabby, orange against it.'
+    """
+    unseen = " The network did not see what is faded." if faded else ""
+    return f"Blue speaks for {category}, orange against it.{unseen}"
+
+
+def bars_in_words(unit: str, *, intervals: bool) -> str:
+    """What the bars of segments mean."""
+    lines = " Thin lines are 95 % intervals." if intervals else ""
+    return (
+        f"Hiding a segment lowers the {unit} by about the length of its blue bar, or raises it by "
+        f"that of its orange bar.{lines}"
+    )
+
+
 def stability_in_words(correlation: float, overlap: float) -> str:
     """Spearman's ρ and the overlap of the five strongest as a sentence.
 
@@ -42,6 +65,31 @@ def stability_in_words(correlation: float, overlap: float) -> str:
     return (
         f"Under the next seed the evidence is {word}: rank correlation {correlation:.2f}, "
         f"the top five overlap by {100 * overlap:.0f} %."
+    )
+
+
+def weights_in_words(model: str, weights: str | None, error: Exception) -> str:
+    """Why a model has no weights, and what to do about it on the page or where it is started.
+
+    >>> weights_in_words("resnet34", "my.pth", FileNotFoundError()).partition(". ")[0]
+    'The weights of resnet34 should be in my.pth, but there is no such file'
+    """
+    start = f"start the page with their file: torchlime app --model {model}=FILE"
+    if weights is None or named(weights):
+        cause = getattr(error.__cause__, "reason", error.__cause__) or error  # of a URLError
+        reason = getattr(cause, "strerror", None) or first_line(error.__cause__ or error)
+        return (
+            f"The weights of {model} are not on this machine and could not be downloaded "
+            f"({reason}). Choose another model above. Or download them elsewhere, and {start}"
+        )
+    if not Path(weights).exists():
+        return (
+            f"The weights of {model} should be in {weights}, but there is no such file. Put it "
+            f"there and choose the model again. Or choose another model above. Or {start}"
+        )
+    return (
+        f"The weights of {model} could not be read from {weights}: {first_line(error)}. "
+        f"Choose another model above. Or {start}"
     )
 
 

@@ -19,6 +19,7 @@ MAX_UPLOAD = 20  # MB
 LIMITS = Limits(seconds=10)  # somebody waits, and others may wait behind them
 _OF_LIMITS = {name: OPTIONS[name] for name in ("max-seconds", "max-pixels", "max-memory")}
 _OF_LIMITS["max-seconds"] = replace(_OF_LIMITS["max-seconds"], default=LIMITS.seconds)
+_NAMED = re.compile(r"(\w+\.)?[A-Z0-9_]+")
 _HOST = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")  # a name, IPv4 or [IPv6]
 
 
@@ -29,7 +30,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="another classifier to choose from, named as for torchlime explain, with the file of "
         f"its weights; the first is chosen at the start; repeatable (always: {', '.join(MODELS)})",
     )  # fmt: skip
-    parser.add_argument("--folder", help="a folder of photos to look at, best as FOLDER/CLASS/…")
+    parser.add_argument(
+        "--folder", help="a gallery: a folder of photos, best as FOLDER/CLASS/…, or the results of "
+        "torchlime job, whose explanations are shown and not computed again",
+    )  # fmt: skip
     parser.add_argument("--port", help="default: 8501, or the next that is free")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME[:PORT]",
@@ -52,6 +56,15 @@ def allowed_models(asked: Iterable[str]) -> dict[str, str | None]:
     for name, file in pairs:
         allowed.setdefault(name, weights.read(file or weights.default))
     return allowed
+
+
+def named(weights: str | None) -> bool:
+    """Whether weights are no file: DEFAULT, another name of torchvision's, or None.
+
+    >>> named("IMAGENET1K_V1"), named("ResNet18_Weights.DEFAULT"), named("resnet18.pth")
+    (True, True, False)
+    """
+    return weights is None or _NAMED.fullmatch(weights) is not None
 
 
 def limits_of(arguments: argparse.Namespace) -> Limits:
@@ -118,6 +131,8 @@ def _check(arguments: argparse.Namespace) -> None:
         if asked.count(name) > 1:
             raise UsageError(f"--model: {name} is given twice, but can be chosen only once")
     known = models.names()
-    for name in allowed_models(arguments.model):
+    for name, weights in allowed_models(arguments.model).items():
         if ":" not in name and name not in known:
             raise UsageError(f"--model: unknown model {name!r}{nearest(name, known)}")
+        if weights is not None and not named(weights) and not Path(weights).is_file():
+            raise UsageError(f"--model: there is no file {weights} with the weights of {name}")
