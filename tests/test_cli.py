@@ -485,7 +485,7 @@ BAD_COMMANDS = {
     "--top 1 --target 1": "--top and --target exclude each other",
     "--samples many": "--samples: 'many' is not a whole number of at least 2",
     "--samples 16 --segments 16": "--samples 16 are too few for --segments 16",
-    "--segmenter slick": "--segmenter: 'slick' is none of slic, grid, fast-slic; did you mean",
+    "--segmenter slick": "--segmenter: 'slick' is none of slic, grid, fast-slic, scikit-slic; ",
     "--sampler bernoulli:2": "--sampler: keep must lie strictly between 0 and 1, got 2.0",
     "--sampler orthogonal:2": "--sampler: orthogonal takes no number, got 'orthogonal:2",
     "--fill #12": "--fill: '#12' is not a number",

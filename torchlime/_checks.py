@@ -156,3 +156,13 @@ def device_of(module: object) -> torch.device | None:
         return None
     tensors = itertools.chain(module.parameters(), module.buffers())
     return next((tensor.device for tensor in tensors), None)
+
+
+def check_spatial(images: Any) -> None:
+    """Raise unless ``images`` is a non-empty float tensor with one to three axes behind C."""
+    _check_input(
+        images, "images", "[B,C,L], [B,C,H,W] or [B,C,D,H,W]", range(3, 6),
+        "image, channel and pixel",
+        make="torchvision.transforms.functional.to_tensor(photo)[None] makes one",
+        convert="for 8-bit pixels pass images.float() / 255",
+    )  # fmt: skip

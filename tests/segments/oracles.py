@@ -7,7 +7,7 @@ from scipy import ndimage
 
 
 def regions(labels):
-    """Map [H,W] in which two pixels share a number iff they are in one region of one label."""
+    """Map [*axes] in which two pixels share a number iff they are in one region of one label."""
     out = np.zeros(labels.shape, int)
     for label in np.unique(labels):
         parts, _ = ndimage.label(labels == label)
@@ -16,13 +16,12 @@ def regions(labels):
 
 
 def disconnected(labels):
-    """How many labels of the map [H,W] are not one region."""
+    """How many labels of the map [*axes] are not one region."""
     return sum(ndimage.label(labels == label)[1] != 1 for label in np.unique(labels))
 
 
 def connect(labels, colours, num_labels, min_size, rounds):
     """Largest regions, the others merged into them, the rest filled along lines."""
-    height, width = labels.shape
     parts = regions(labels)
     owners = np.full(labels.shape, -1)
     count = 0
@@ -41,23 +40,34 @@ def connect(labels, colours, num_labels, min_size, rounds):
             if (before[here] >= 0).any():
                 continue
             offers = [
-                (((mean[part] - mean[parts[v, u]]) ** 2).sum(), before[v, u])
-                for y, x in zip(*here.nonzero(), strict=True)
-                for v, u in ((y, x - 1), (y, x + 1), (y - 1, x), (y + 1, x))
-                if 0 <= v < height and 0 <= u < width and before[v, u] >= 0
+                (((mean[part] - mean[parts[near]]) ** 2).sum(), before[near])
+                for place in zip(*here.nonzero(), strict=True)
+                for near in beside(place, labels.shape)
+                if before[near] >= 0
             ]
             if offers:
                 owners[here] = min(offers)[1]
-    for view in (owners, owners[:, ::-1], owners.T, owners.T[:, ::-1]):
-        for line in view:
-            for place in range(1, len(line)):
-                if line[place] < 0:
-                    line[place] = line[place - 1]
+    for axis in reversed(range(labels.ndim)):
+        lines = np.moveaxis(owners, axis, -1)
+        for view in (lines, lines[..., ::-1]):
+            for start in np.ndindex(view.shape[:-1]):
+                line = view[start]
+                for place in range(1, len(line)):
+                    if line[place] < 0:
+                        line[place] = line[place - 1]
     return owners, count
 
 
+def beside(place, shape):
+    """The pixels that touch one along the axes."""
+    for axis, side in enumerate(shape):
+        for step in (-1, 1):
+            if 0 <= place[axis] + step < side:
+                yield (*place[:axis], place[axis] + step, *place[axis + 1 :])
+
+
 def slic_colours(image, blur):
-    """[C,H,W] on the scale of Lab, by kornia's own conversion."""
+    """[C,*axes] on the scale of Lab, by kornia's own conversion."""
     import torch
     from kornia.color import rgb_to_lab
 
@@ -65,52 +75,55 @@ def slic_colours(image, blur):
     span = image.max() - image.min()
     image = (image - image.min()) / (span if span > 0 else 1)
     if blur:
-        for axis in (1, 2):
+        for axis in range(1, image.ndim):
             image = ndimage.correlate1d(image, [0.25, 0.5, 0.25], axis=axis, mode="nearest")
-    return rgb_to_lab(torch.from_numpy(image)).numpy() if len(image) == 3 else 100 * image
+    if len(image) != 3 or image.ndim == 2:
+        return 100 * image
+    return (
+        rgb_to_lab(torch.from_numpy(image.reshape(3, len(image[0]), -1))).view(image.shape).numpy()
+    )
 
 
-def slic_cells(image, rows, columns, compactness, iterations, blur):
-    """The cell [H,W] of a grid rows × columns that each pixel joins, and the whole colours."""
+def slic_cells(image, shape, compactness, iterations, blur):
+    """The cell [*axes] of a grid of ``shape`` that each pixel joins, and the whole colours."""
     colours = slic_colours(image, blur)
-    channels, height, width = colours.shape
-    high, low = colours.max((1, 2), keepdims=True), colours.min((1, 2), keepdims=True)
-    weight = compactness / math.sqrt(height / rows * width / columns)
-    farthest = 2.5 * weight * max(math.ceil(height / rows), math.ceil(width / columns))
-    largest = min(math.floor(math.sqrt(2**20 / (channels + 2))), 256) - 2
+    channels, *sides = colours.shape
+    axes = range(len(sides))
+    within = tuple(range(1, colours.ndim))
+    high, low = colours.max(within, keepdims=True), colours.min(within, keepdims=True)
+    steps = [side / parts for side, parts in zip(sides, shape, strict=True)]
+    weight = compactness / math.prod(steps) ** (1 / len(sides))
+    farthest = 2.5 * weight * max(math.ceil(step) for step in steps)
+    room = 2**20 if len(sides) < 3 else 2**19
+    largest = min(math.floor(math.sqrt(room / (channels + len(sides)))), 256) - 2
     scale = largest / max((high - low).max() / 2, farthest)
     colours = np.round((colours - (high + low) / 2) * scale)
     pixel = weight * scale
 
-    cell = np.empty((height, width), int)
-    for i in range(rows):
-        for j in range(columns):
-            down = slice(i * height // rows, (i + 1) * height // rows)
-            along = slice(j * width // columns, (j + 1) * width // columns)
-            cell[down, along] = i * columns + j
-    y, x = np.indices((height, width))
-    points = np.stack([*colours, np.round(y * pixel), np.round(x * pixel)])
-    centres = [np.round(points[:, cell == k].mean(1)) for k in range(rows * columns)]
+    homes = list(np.ndindex(*shape))
+    cell = np.empty(sides, int)
+    for k, home in enumerate(homes):
+        box = [(i * n // p, (i + 1) * n // p) for i, n, p in zip(home, sides, shape, strict=True)]
+        cell[tuple(slice(*ends) for ends in box)] = k
+    points = np.stack([*colours, *np.round(np.indices(sides) * pixel)])
+    centres = [np.round(points[:, cell == k].mean(1)) for k in range(len(homes))]
     nearest = cell
     for _ in range(iterations):
         members = [[] for _ in centres]
         nearest = np.empty_like(cell)
-        for y in range(height):
-            for x in range(width):
-                i, j = divmod(cell[y, x], columns)
-                costs = {}
-                for k, centre in enumerate(centres):
-                    if max(abs(k // columns - i), abs(k % columns - j)) <= 1:
-                        away = np.abs(points[:, y, x] - centre)
-                        far = (away[-2] > pixel * (height / rows)) + (
-                            away[-1] > pixel * (width / columns)
-                        )
-                        costs[k] = (far, (away**2).sum())
-                least = min(costs.values())
-                tied = [k for k, cost in costs.items() if cost == least]
-                nearest[y, x] = tied[0]
-                for k in tied:
-                    members[k].append(points[:, y, x])
+        for place in np.ndindex(*sides):
+            point, own = points[(slice(None), *place)], homes[cell[place]]
+            costs = {}
+            for k, centre in enumerate(centres):
+                if max(abs(homes[k][a] - own[a]) for a in axes) <= 1:
+                    away = np.abs(point - centre)
+                    far = sum(away[channels + a] > pixel * steps[a] for a in axes)
+                    costs[k] = (far, (away**2).sum())
+            least = min(costs.values())
+            tied = [k for k, cost in costs.items() if cost == least]
+            nearest[place] = tied[0]
+            for k in tied:
+                members[k].append(point)
         centres = [
             np.round(np.mean(m, axis=0)) if m else c for m, c in zip(members, centres, strict=True)
         ]
@@ -159,25 +172,28 @@ def serpentine(size):
     return path
 
 
-def maze(size, seed):
+def maze(size, seed, axes=2):
     """Corridors of ones cut by a depth-first walk: one region without loops."""
     random = np.random.default_rng(seed)
-    cut = np.zeros((size, size), int)
-    cut[0, 0] = 1
-    stack = [(0, 0)]
+    shape = (size,) * axes
+    cut = np.zeros(shape, int)
+    stack = [(0,) * axes]
+    cut[stack[0]] = 1
     while stack:
-        y, x = stack[-1]
+        here = np.array(stack[-1])
+        steps = [step for axis in np.eye(axes, dtype=int) for step in (axis, -axis)]
         ahead = [
-            (y + dy, x + dx)
-            for dy, dx in ((2, 0), (-2, 0), (0, 2), (0, -2))
-            if 0 <= y + dy < size and 0 <= x + dx < size and not cut[y + dy, x + dx]
+            step
+            for step in steps
+            if ((here + 2 * step >= 0) & (here + 2 * step < size)).all()
+            and not cut[tuple(here + 2 * step)]
         ]
         if not ahead:
             stack.pop()
             continue
-        v, u = ahead[random.integers(len(ahead))]
-        cut[v, u] = cut[(y + v) // 2, (x + u) // 2] = 1
-        stack.append((v, u))
+        step = ahead[random.integers(len(ahead))]
+        cut[tuple(here + step)] = cut[tuple(here + 2 * step)] = 1
+        stack.append(tuple(here + 2 * step))
     return cut
 
 

@@ -13,7 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from tests.segments import oracles
 from torchlime._labelmap import segment_sizes
-from torchlime.segments import Slic, components, slic
+from torchlime.segments import Slic, _colours, components, slic
+from torchlime.segments._cells import cells_of
 
 PHOTOS = (
     "astronaut.png",
@@ -50,8 +51,8 @@ def random_images(*shape, seed=0):
 
 
 def assert_sound(segments, images):
-    batch, _, height, width = images.shape
-    assert segments.labels.shape == (batch, height, width)
+    batch, _, *sides = images.shape
+    assert segments.labels.shape == (batch, *sides)
     assert segments.labels.dtype == segments.count.dtype == torch.int64
     assert segments.ok.dtype == torch.bool
     assert segments.ok.all()
@@ -107,11 +108,11 @@ def test_is_the_oracle(shape, options):
     images = random_images(2, *shape, seed=shape[1])
     segmenter = Slic(**options)
     segments = segmenter(images)
-    grid = slic._grid(*shape[1:], segmenter.num_segments)
+    grid = cells_of(shape[1:], segmenter.num_segments)
     for image, labels, count in zip(images, segments.labels, segments.count, strict=True):
         cells, colours = oracles.slic_cells(
             image.double().numpy(),
-            *grid.shape,
+            grid.shape,
             segmenter.compactness,
             segmenter.iterations,
             segmenter.blur,
@@ -119,8 +120,8 @@ def test_is_the_oracle(shape, options):
         expected = oracles.connect(
             cells,
             colours,
-            grid.cells,
-            segmenter.min_size_factor * shape[1] * shape[2] / grid.cells,
+            grid.number,
+            segmenter.min_size_factor * shape[1] * shape[2] / grid.number,
             components.MERGE_ROUNDS,
         )
         np.testing.assert_array_equal(labels, expected[0])
@@ -252,11 +253,11 @@ def test_non_finite_pixels_count_as_zero():
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_channels_that_are_not_a_colour_get_the_range_of_lightness(channels):
     images = random_images(2, channels, 20, 20) * 37 - 5
-    colours = slic._colours(images, blur=False)
+    colours = _colours.colours_of(images, blur=False)
     assert colours.amin((1, 2, 3)).tolist() == [0, 0]
     assert colours.amax((1, 2, 3)).tolist() == [100, 100]
     torch.testing.assert_close(colours.argsort(3), images.argsort(3))
-    white = slic._colours(torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2), blur=False)
+    white = _colours.colours_of(torch.tensor([0.0, 1.0]).expand(1, 3, 1, 2), blur=False)
     torch.testing.assert_close(white[0, 0, 0].tolist(), [0.0, 100.0])
 
 
@@ -271,7 +272,7 @@ def test_lab_is_kornias():
     generator = torch.Generator().manual_seed(0)
     rgb = torch.rand(2, 3, 9, 9, dtype=torch.float64, generator=generator)
     rgb[0, :, 0, :3] = torch.tensor([0.0, 1.0, 0.01])
-    torch.testing.assert_close(slic._lab(rgb), rgb_to_lab(rgb), rtol=0, atol=1e-10)
+    torch.testing.assert_close(_colours.lab(rgb), rgb_to_lab(rgb), rtol=0, atol=1e-10)
 
 
 def test_leaves_its_input_and_gradients_alone():
@@ -325,7 +326,7 @@ def test_the_number_of_threads_does_not_matter(photos):
 
 def test_large_cells_are_summed_in_float64():
     images = random_images(1, 1, 300, 300)
-    grid = slic._grid(300, 300, 1)
+    grid = cells_of((300, 300), 1)
     points = slic._points(*slic._whole_numbers(images.double(), grid, 10.0), grid)
     assert points.features.dtype == torch.float64
     assert_sound(Slic(1)(images), images)
@@ -335,21 +336,21 @@ def test_large_cells_are_summed_in_float64():
 def test_every_number_is_exact(channels):
     """The claim of batch invariance: colours, positions and distances are small whole numbers."""
     images = random_images(2, channels, 50, 70)
-    grid = slic._grid(50, 70, 12)
+    grid = cells_of((50, 70), 12)
     for compactness in (0.01, 10.0, 1e4):
-        colours, pixel = slic._whole_numbers(slic._colours(images, True), grid, compactness)
+        colours, pixel = slic._whole_numbers(_colours.colours_of(images, True), grid, compactness)
         points = slic._points(colours, pixel, grid)
         assert torch.equal(points.features, points.features.round())
         assert points.features.abs().max() <= 2**8
         assert torch.equal(points.features, points.features.bfloat16().float())
-        reach = 2.5 * pixel.max() * max(grid.rows.size, grid.columns.size)
+        reach = 2.5 * pixel.max() * max(grid.sizes)
         largest = max(colours.abs().max(), reach) + 1
-        assert 4 * (channels + 2) * largest**2 <= slic.OUTSIDE_WINDOW
+        assert 4 * (channels + 2) * largest**2 <= slic.outside_window(2)
 
 
 def test_devices_without_float64(monkeypatch, photos):
     expected = Slic()(photos.double())
-    monkeypatch.setattr(slic, "solve_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(_colours, "solve_dtype", lambda device: torch.float32)
     segments = Slic()(photos.float())
     assert_sound(segments, photos)
     assert (segments.labels == expected.labels).double().mean() > 0.9
@@ -420,7 +421,9 @@ def test_settings_are_checked_by_name(options, error):
 
 def test_images_are_checked():
     with pytest.raises(ValueError, match="images must have shape"):
-        Slic()(torch.rand(3, 8, 8))
+        Slic()(torch.rand(8, 8))
+    with pytest.raises(ValueError, match=r"\[B,C,L\], \[B,C,H,W\] or \[B,C,D,H,W\]"):
+        Slic()(torch.rand(1, 1, 2, 2, 2, 2))
     with pytest.raises(TypeError, match="floating point"):
         Slic()(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(ValueError, match="pixels"):

@@ -17,6 +17,7 @@ SEGMENTERS: Table = {
     "slic": segments.Slic,
     "grid": lambda count: segments.Grid(math.isqrt(count), count // math.isqrt(count)),
     "fast-slic": segments.FastSlic,
+    "scikit-slic": segments.ScikitSlic,
 }
 
 

@@ -13,7 +13,7 @@ from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.label_maps import ids_and_columns
 from torchlime.compat.scikit_image import SegmentationAlgorithm
 from torchlime.models import reading
-from torchlime.segments import FastSlic, Grid, Reduced, Slic
+from torchlime.segments import FastSlic, Grid, Reduced, ScikitSlic, Slic
 
 PLAUSIBLE_CHANNELS = 4
 MOST_BANDS = 16  # of an image that may be taken for one of so many pixels a side
@@ -137,7 +137,7 @@ def segmented(image: Array, segmenter: Callable[[Any], Any], device: torch.devic
         TypeError: it does not hold numbers.
         ValueError: it holds NaN.
     """
-    if isinstance(segmenter, Slic | Grid | FastSlic | Reduced):
+    if isinstance(segmenter, Slic | Grid | FastSlic | ScikitSlic | Reduced):
         is_torchs = image.dtype.kind == "f" or image.dtype == np.uint8
         pixels = upload([image if is_torchs else image.astype(np.float32)], device)
         pixels = pixels if pixels.is_floating_point() else pixels.float()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_count, check_images
+from torchlime._checks import check_count, check_spatial
 from torchlime._labelmap import Segments
 from torchlime.segments.axis import Axis
 
@@ -15,15 +15,17 @@ from torchlime.segments.axis import Axis
 class Reduced:
     """Segments of a copy that is reduced to ``max_side``, enlarged to the image.
 
-    It is for large photos: the segmentation takes the time and memory of the copy.
+    It is for large photos and volumes: the segmentation takes the time and memory of the copy. All
+    axes behind the channels shrink alike, so ``Reduced(Slic(), max_side=128)`` pools a scan of
+    512×512×100 by 4.
 
     The image is cut into one block for each pixel of the copy. The sides of the blocks differ by at
     most a pixel. The mean of a block becomes its pixel in the copy. Then every pixel of the block
     gets the label of that pixel.
 
     Args:
-        segmenter: images [B,C,h,w] → Segments, such as :class:`~torchlime.segments.Slic`.
-        max_side: the longer side of the copy, in pixels. An image that is no larger goes to the
+        segmenter: images [B,C,*axes] → Segments, such as :class:`~torchlime.segments.Slic`.
+        max_side: the longest side of the copy, in pixels. An image that is no larger goes to the
             segmenter as it is.
 
     Convention:
@@ -38,7 +40,8 @@ class Reduced:
     Raises:
         TypeError: the segmenter is not callable or gives no Segments, ``max_side`` is not an int,
             or the images are not float.
-        ValueError: ``max_side`` is below 1, or the images are not [B,C,H,W].
+        ValueError: ``max_side`` is below 1, or the images do not have 1 to 3 axes behind the
+            channels.
 
     Example:
         >>> from torchlime.segments import Grid
@@ -56,16 +59,18 @@ class Reduced:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Segments:
-        """Segment ``images`` [B,C,H,W], float of any precision and range."""
-        check_images(images)
-        height, width = images.shape[2:]
-        longest = max(height, width)
+        """Segment ``images`` [B,C,*axes], float of any precision and range."""
+        check_spatial(images)
+        sides = images.shape[2:]
+        longest = max(sides)
         if longest <= self.max_side:
             return self._segments(images)
-        rows, columns = (_reduced(side, longest, int(self.max_side)) for side in (height, width))
-        copy = _means(_means(images, columns, dim=3), rows, dim=2).to(images.dtype)
-        found = self._segments(copy)
-        return found._replace(labels=_enlarged(found.labels, rows, columns))
+        axes = [_reduced(side, longest, int(self.max_side)) for side in sides]
+        copy = images
+        for dim in range(images.dim() - 1, 1, -1):
+            copy = _means(copy, axes[dim - 2], dim)
+        found = self._segments(copy.to(images.dtype))
+        return found._replace(labels=_enlarged(found.labels, axes))
 
     def _segments(self, images: Tensor) -> Segments:
         found = self.segmenter(images)
@@ -88,7 +93,7 @@ def _means(images: Tensor, axis: Axis, dim: int) -> Tensor:
     The sum x₀ + Σ (xⱼ/n − x₀/n) cannot overflow, and gives x₀ where all are equal.
     """
     index, valid = axis.tiles(images.device)
-    shape = (-1, *[1] * (3 - dim))
+    shape = (-1, *[1] * (images.dim() - 1 - dim))
     count = valid.sum(dim=1).view(shape)
 
     def pixels(place: int) -> Tensor:
@@ -103,7 +108,8 @@ def _means(images: Tensor, axis: Axis, dim: int) -> Tensor:
     return means
 
 
-def _enlarged(labels: Tensor, rows: Axis, columns: Axis) -> Tensor:
-    """Labels [B,h,w] → [B,H,W]."""
-    device = labels.device
-    return labels.index_select(-1, columns.part(device)).index_select(-2, rows.part(device))
+def _enlarged(labels: Tensor, axes: list[Axis]) -> Tensor:
+    """Labels [B,*sides of the copy] → [B,*sides of the image]."""
+    for dim in range(len(axes), 0, -1):
+        labels = labels.index_select(dim, axes[dim - 1].part(labels.device))
+    return labels
