@@ -1,6 +1,7 @@
 """Report: one static page with the pictures of a job, by class; its failures come last."""
 
 import base64
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -10,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 from torchlime._atomic import sweep, whole_file
 from torchlime._checks import check_count
 from torchlime.folders import path_of
+from torchlime.jobs import summary
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of, printable
@@ -17,7 +19,8 @@ from torchlime.models import Limits
 from torchlime.plot import AGAINST, FOR
 
 _LONGER_SIDE = 480  # pixels of a picture at most
-_STYLE = f"""
+_STYLE = (
+    f"""
 :root {{ color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif }}
 body {{ margin: 0 auto; max-width: 1400px; padding: 1rem; overflow-wrap: anywhere }}
 h1 {{ margin: 0 0 .25rem; font-size: 1.6rem }}
@@ -48,6 +51,8 @@ td:first-child {{ min-width: 9rem }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }}
 dd {{ margin: 0 }}
 """
+    + summary.STYLE
+)
 
 
 def write(
@@ -78,6 +83,10 @@ def write(
 
 def _parts(found: Explanations, most: int, limits: Limits | None) -> Iterator[str]:
     classes = _classes(found)
+    together = {
+        name: summary.together([found[photo_id] for photo_id in ids[:most]])
+        for name, ids in classes.items()
+    }
     title = escape(printable(found.folder.resolve().name))
     yield (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
@@ -87,14 +96,16 @@ def _parts(found: Explanations, most: int, limits: Limits | None) -> Iterator[st
         f"<title>{title}: explanations</title>\n<style>{_STYLE}</style>\n"
     )
     yield _head(title, found, classes)
+    shown = [photo_id for ids in classes.values() for photo_id in ids[:most]]
+    yield _telling([shown[place] for place in summary.most_telling(list(together.values()))])
     yield "<main>\n"
     for number, (name, ids) in enumerate(classes.items()):
-        shown = f"the first {most} of " if len(ids) > most else ""
+        first = f"the first {most} of " if len(ids) > most else ""
         yield (
             f'<section class="class" id="class-{number}" style="--photos: {min(len(ids), most)}">\n'
             f"<h2>{_class(name)} "
-            f"<small>{shown}{_count(len(ids), 'photo')}</small></h2>\n"
-            '<div class="grid">\n'
+            f"<small>{first}{_count(len(ids), 'photo')}</small></h2>\n"
+            f'{summary.figure(together[name])}<div class="grid">\n'
         )
         yield from (_figure(found, photo_id, limits) for photo_id in ids[:most])
         yield "</div>\n</section>\n"
@@ -157,11 +168,28 @@ def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
     )
     name = _name(photo_id)
     return (
-        f'<figure>\n<img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" '
-        f'loading="lazy" alt="{name}: evidence for and against {explained}">\n'
+        f'<figure id="{_anchor(photo_id)}">\n<img src="data:image/jpeg;base64,{data}" '
+        f'width="{width}" height="{height}" loading="lazy" '
+        f'alt="{name}: evidence for and against {explained}">\n'
         f"<figcaption><b>{name}</b><span>{_prediction(row)}</span>"
         f"<span>explained: {explained}</span></figcaption>\n</figure>\n"
     )
+
+
+def _telling(ids: Sequence[str]) -> str:
+    """Links to the photos that together show most."""
+    if not ids:
+        return ""
+    links = ", ".join(f'<a href="#{_anchor(photo_id)}">{_name(photo_id)}</a>' for photo_id in ids)
+    return (
+        f"<p>Most telling: {links}. "
+        "<small>Together they show most of what the network looks at.</small></p>\n"
+    )
+
+
+def _anchor(photo_id: str) -> str:
+    """Where the photo is on the page; an id is ASCII, but has signs that a link may not."""
+    return f"photo-{hashlib.sha256(photo_id.encode()).hexdigest()[:16]}"
 
 
 def _prediction(row: Row) -> str:
