@@ -61,7 +61,8 @@ class Sampler(Protocol):
         """Masks [B,N,S] bool, row 0 all kept, False beyond count [B] int64; or noise [B,N,S] float.
 
         ``seed`` is an int, for one draw that all inputs share (the result may be an expanded view),
-        or an int64 tensor [B].
+        or an int64 tensor [B]. A method ``kept(count, num_samples, first)``, if there is one, says
+        on the host how many of ``count`` features the rows from row ``first`` on keep.
         """
         ...
 
