@@ -12,7 +12,8 @@ import torch
 
 from benchmarks.settings import Row, Settings, photo_batch
 from benchmarks.tables import digits, markdown, milliseconds
-from torchlime.features.pixels import Perturbed, default_chunk_size
+from torchlime._softmap import as_soft_segments
+from torchlime.features.pixels import Blended, Perturbed, default_chunk_size
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.segments import Grid, Slic
@@ -128,6 +129,14 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
             bind(perturb_all, make, size, samples, rows),
             str(dtype).removeprefix("torch."),
         )
+    soft = as_soft_segments(torch.rand(bound, *images.shape[2:], device=device), images)
+    blend = Blended(images, fill, soft, masks)
+    yield Case(
+        "perturbed",
+        "soft",
+        "2·4·B·C·P + 4·B·S·P + B·N·S + 4·B·N·C·P",
+        bind(perturb_all, blend, size, samples, rows),
+    )
     kernels: tuple[Exponential | InverseDistance | Uniform, ...] = (
         Exponential(), Uniform(), Exponential(1.0, "pixel_euclidean"), InverseDistance(),
     )  # fmt: skip

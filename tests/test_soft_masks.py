@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from torchlime import Lime, explain, metrics, plot
+from torchlime._softmap import as_soft_segments, blended, soft_means
 from torchlime.explanation import Explanation
 from torchlime.features.pixels import Blended
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
@@ -183,3 +184,13 @@ def test_bad_masks(segments, inputs, error, message):
         explain(lambda x: x.flatten(1)[:, :2], inputs, segments=segments, fill=Constant(0))
     with pytest.raises(ValueError, match="soft masks have their own number"):
         Lime().explain(lambda x: x.mean((2, 3)), X, segments=torch.rand(4, 5, 4), max_segments=4)
+
+
+def test_the_device_stages_compile():
+    shares = torch.rand(2, 4, 5, 4)
+    values = torch.rand(2, 6, 4) < 0.5
+    compiled = torch.compile(blended, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(values, shares), blended(values, shares))
+    soft = as_soft_segments(shares, X)
+    means = torch.compile(soft_means, fullgraph=True, backend="aot_eager")
+    assert torch.equal(means(X, soft), soft_means(X, soft))

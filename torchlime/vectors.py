@@ -56,6 +56,8 @@ class VectorLime(Settings):
             some 2000.
         chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
             64 to 4096.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows, as for
+            :class:`torchlime.Lime`.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the noise; an int.
 

@@ -76,7 +76,8 @@ def _vectors(*args, shape=(3, 7), **settings):
 
 
 _labels = (torch.arange(48)[:, None] // 12 * 3 + torch.arange(40) // 14) * 5 - 7
-_each = torch.stack([_labels, _labels.flip(1) // 2])
+_half = _labels.flip(1) // 2
+_each = torch.stack([_labels, torch.where(_half == -1, -2, _half)])  # since 0.3.0 −1 is background
 _soft = {"width": 0.5, "distance": "pixel_euclidean"}
 
 CASES = {

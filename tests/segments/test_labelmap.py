@@ -9,6 +9,7 @@ from torchlime._labelmap import (
     Segments,
     as_segments,
     channel_sizes,
+    dense_labels,
     segment_sizes,
     segment_sums,
     segments_from_labels,
@@ -158,3 +159,13 @@ def test_bad_label_maps(labels, error, message):
 def test_bad_bound():
     with pytest.raises(ValueError, match="max_segments must be at least 1, got 0"):
         segments_from_labels(torch.zeros(2, 2, dtype=torch.long), 1, (2, 2), max_segments=0)
+
+
+def test_dense_labels_with_a_background_compile():
+    ids = torch.tensor([[4, -1, 9, 4], [-1, -1, 0, -5]])
+    compiled = torch.compile(dense_labels, fullgraph=True, backend="aot_eager")
+    cases = {-1: [[0, -1, 1, 0], [-1, -1, 1, 0]], None: [[1, 0, 2, 1], [1, 1, 2, 0]]}
+    for background, wanted in cases.items():
+        labels, count = compiled(ids, background)
+        assert labels.tolist() == wanted
+        assert count.tolist() == [max(row) + 1 for row in wanted]

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from torchlime import metrics, plot
-from torchlime._checks import check_count, check_object, check_targets, device_of
+from torchlime._checks import (
+    check_count,
+    check_images,
+    check_object,
+    check_targets,
+    device_of,
+)
 from torchlime._inputs import Array, Images, as_images, as_targets, as_vectors
 from torchlime._networks import networks_of
 from torchlime.black_box import Model
@@ -88,6 +94,8 @@ class ExplanationLogger:
         if not isinstance(explainer, Lime | VectorLime):
             raise TypeError(f"explainer must be a Lime(...) or VectorLime(...), got {explainer!r}")
         images = (as_images if isinstance(explainer, Lime) else as_vectors)(images, None)
+        if isinstance(explainer, Lime):
+            check_images(images)  # its pictures are of photos
         targets = as_targets(targets, images.device)
         check_targets(targets, len(images), images.device, "the images are")
         check_count(every, "every")
