@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+import torchlime
+from tests import tiny as tiny_models
 from tests.pictures import bomb, labelled_photos
-from torchlime import models
+from torchlime import models, plot
 from torchlime.models import Classifier, Geometry, load, of_timm, read_photo
 from torchlime.models.of_torchvision import _arguments as arguments_of
 from torchlime.models.of_torchvision import _preset_geometry as preset_geometry
@@ -841,3 +843,56 @@ def test_categories_without_names():
 )
 def test_a_classifier_says_what_its_scores_are(output, unit):
     assert Classifier(nn.Identity(), output=output).unit == unit
+
+
+# The sheet of a photo
+
+
+@pytest.fixture(scope="module")
+def two_photos():
+    """A classifier, two photos and the explanation of both."""
+    classifier = tiny_models.bright()
+    photos = [torch.rand(3, 20, 30).mul(255).byte() for _ in range(2)]
+    pixels = torch.cat([classifier.preprocess(photo) for photo in photos])
+    quarters = torch.arange(4).view(2, 2).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    explanation = torchlime.explain(classifier, pixels, segments=quarters, top=2, num_samples=16)
+    return classifier, photos, explanation
+
+
+def test_a_sheet_is_drawn_on_the_photo_with_the_names_and_units_of_the_classifier(two_photos):
+    classifier, photos, explanation = two_photos
+    index, score = explanation.targets[1, 1].item(), explanation.scores[1, 1].item()
+    category = classifier.category(index)
+    expected = plot.sheet(
+        explanation[1], photos[1], index, 3, box=classifier.crop_box((30, 20)), max_side=25,
+        caption=f"{category}: probability {score:.1%}", name=category.partition(",")[0],
+        unit="probability",
+    )  # fmt: skip
+    for target in (index, category):
+        drawn = classifier.sheet(photos[1], explanation, 1, target, top=3, max_side=25)
+        assert torch.equal(torch.from_numpy(np.array(drawn)).permute(2, 0, 1), expected)
+
+
+def test_a_sheet_takes_a_photo_in_every_form(two_photos, tmp_path):
+    classifier, (photo, _), explanation = two_photos
+    array = photo.permute(1, 2, 0).numpy()
+    Image.fromarray(array).save(tmp_path / "photo.png")
+    forms = [array, array / 255, photo, Image.fromarray(array), tmp_path / "photo.png",
+             str(tmp_path / "photo.png")]  # fmt: skip
+    drawn = {classifier.sheet(form, explanation[0], caption="").tobytes() for form in forms}
+    assert len(drawn) == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "target", "error", "reason"),
+    [
+        (None, None, ValueError, "holds 2 images; index one first"),
+        (2, None, IndexError, "range object index out of range"),
+        (0, "teapot", ValueError, "unknown category 'teapot'"),
+        (0, 7, ValueError, "target 7 was not explained; the explained ones are"),
+    ],
+)
+def test_a_sheet_of_what_was_not_explained_is_refused(two_photos, row, target, error, reason):
+    classifier, photos, explanation = two_photos
+    with pytest.raises(error, match=reason):
+        classifier.sheet(photos[0], explanation, row, target)

@@ -115,6 +115,13 @@ def test_a_picture_is_a_pil_image_too():
             plot.to_pil(other)
 
 
+def test_save_png_takes_a_pil_image():
+    files = io.BytesIO(), io.BytesIO()
+    plot.save_png(PHOTO, files[0])
+    plot.save_png(plot.to_pil(PHOTO), files[1])
+    assert files[0].getvalue() == files[1].getvalue()
+
+
 def test_save_png_takes_an_open_file(tmp_path):
     buffer = io.BytesIO()
     plot.save_png(PHOTO, buffer)

@@ -180,17 +180,13 @@ class _Job:
         for target in result["targets"][:drawn]:
             picture = self.outputs.take(self.outputs.picture(index, target["name"]))
             beside = self.outputs.take(picture.with_suffix(".json"))
-            category, unit = target["category"], self.classifier.unit
-            sheet = plot.sheet(
-                explanation,
+            sheet = self.classifier.sheet(
                 image,
-                target["index"],
-                self.asked.strongest,
-                box=box,
-                caption=f"{category}: {unit} {self.classifier.spell(target['score'])}",
+                explanation,
+                target=target["index"],
+                top=self.asked.strongest,
                 max_side=self.asked.max_side or None,
-                name=category.partition(",")[0],
-                unit=unit,
+                limits=self.decoder.limits,
             )
             plot.save_png(sheet, picture)
             target["picture"] = str(picture)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from torchlime import plot
 from torchlime._checks import device_of
 from torchlime.black_box import Forward
+from torchlime.explanation import row_of
 from torchlime.local import scores_of_inputs
 from torchlime.models.categories import called, listed, offers
 from torchlime.models.geometry import Geometry, check_choice
@@ -19,6 +21,7 @@ from torchlime.models.reading import check_size
 if TYPE_CHECKING:
     from PIL import Image
 
+    from torchlime.explanation import Explanation
     from torchlime.models.photos import PhotoLike
 
 OUTPUTS = ("softmax", "logit", "sigmoid", "none")
@@ -177,6 +180,65 @@ class Classifier(nn.Module):
         if not found:
             raise ValueError(f"unknown category {name!r}{offers(name, self.categories)}")
         return found[0]
+
+    def sheet(
+        self,
+        photo: "PhotoLike",
+        explanation: "Explanation",
+        row: int | None = None,
+        target: int | str | None = None,
+        *,
+        top: int = 5,
+        caption: str | None = None,
+        max_side: int | None = None,
+        limits: Limits | None = None,
+    ) -> "Image.Image":
+        """The whole explanation of a photo on one page, as the command line draws it.
+
+        :func:`torchlime.plot.sheet` draws it on the original photo. What ``preprocess`` cut off is
+        faded. The class has its name, and the score has its unit.
+
+        Args:
+            photo: the original photo; what :func:`read_photo` takes.
+            explanation: of what ``preprocess`` made of that photo.
+            row: the place of the photo in ``explanation``; None if that holds one image.
+            target: one of the explained classes, by its index or its name; None is the first.
+            top: the largest number of segments that are numbered.
+            caption: text above; None is the class and its score.
+            max_side: the largest longer side of the photo on the page, in pixels; None keeps it.
+            limits: as for :func:`read_photo`.
+
+        Raises:
+            ValueError: several images and no ``row``; or the target is unknown, or not explained.
+            Errors of :func:`read_photo` pass through.
+
+        Example:
+            >>> import torchlime
+            >>> classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)),
+            ...     Geometry(resize=(2, 2), crop=None, fit="stretch"), ["cat", "dog"])
+            >>> photo = torch.rand(3, 40, 60)
+            >>> explanation = torchlime.explain(classifier, classifier.preprocess(photo),
+            ...     segments=torch.tensor([[0, 1], [2, 3]]), num_samples=16)
+            >>> classifier.sheet(photo, explanation).mode
+            'RGB'
+        """
+        explanation = explanation if row is None else explanation[row]
+        wanted = self.find_category(target) if isinstance(target, str) else target
+        place = row_of(explanation, wanted)
+        index, score = explanation.targets[0, place].item(), explanation.scores[0, place].item()
+        image, name = read_photo(photo, limits=limits), self.category(int(index))
+        picture = plot.sheet(
+            explanation,
+            image,
+            int(index),
+            top,
+            box=self.crop_box(image.size),
+            caption=f"{name}: {self.unit} {self.spell(score)}" if caption is None else caption,
+            max_side=max_side,
+            name=name.partition(",")[0],
+            unit=self.unit,
+        )
+        return plot.to_pil(picture)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores [n,K] of ``pixels`` [n,3,H,W] in [0,1], of any floating dtype."""

@@ -28,15 +28,15 @@ def to_pil(picture: Tensor) -> "Image.Image":
     return image_of(picture)
 
 
-def save_png(picture: Tensor, path: str | os.PathLike[str] | IO[bytes]) -> None:
-    """Write ``picture`` [3,H,W] uint8 as a PNG file, wholly or not at all.
+def save_png(picture: "Tensor | Image.Image", path: str | os.PathLike[str] | IO[bytes]) -> None:
+    """Write ``picture`` as a PNG file, wholly or not at all.
 
     Args:
-        picture: to write.
+        picture: uint8 [3,H,W], or a PIL image.
         path: the file's path, or a file open for writing bytes, which stays open.
 
     Raises:
-        TypeError: ``picture`` is not a uint8 tensor [3,H,W].
+        TypeError: ``picture`` is neither.
         OSError: the file cannot be written there; the message names ``path``.
 
     Example:
@@ -46,7 +46,9 @@ def save_png(picture: Tensor, path: str | os.PathLike[str] | IO[bytes]) -> None:
         >>> file.getvalue()[1:4]
         b'PNG'
     """
-    image = to_pil(picture)
+    from PIL import Image
+
+    image = picture if isinstance(picture, Image.Image) else to_pil(picture)
     if not isinstance(path, str | os.PathLike):
         image.save(path, "PNG")
         return
