@@ -15,14 +15,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 
-def brought_by(extras: Iterable[str]) -> set[str]:
-    """The distributions that ``pip install 'torchlime[extras]'`` brings, of those installed here.
-
-    Raises:
-        PackageNotFoundError: one that torchlime asks for itself is not installed here.
-    """
+def brought_by(extras: Iterable[str], packages: Iterable[str] = ()) -> set[str]:
+    """The distributions that ``pip install 'torchlime[extras]' packages`` brings."""
     found: set[tuple[str, str]] = set()
     waiting = [("torchlime", extra) for extra in ("", *extras)]
+    waiting += [(canonicalize_name(name), "") for name in packages]
     while waiting:
         name, extra = waiting.pop()
         if (name, extra) in found:
@@ -43,29 +40,39 @@ def modules_of(distributions: set[str]) -> set[str]:
     }
 
 
-def hidden_without(extras: Iterable[str]) -> set[str]:
-    """The first names of installed modules that these extras do not bring."""
-    return set(_distributions()) - modules_of(brought_by(extras)) - {"torchlime", "tests"}
+def installed(distribution: str) -> bool:
+    """Whether it is installed here."""
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
-# Names that are not to be found come as arguments, then the code.
+def hidden_without(extras: Iterable[str], packages: Iterable[str] = ()) -> set[str]:
+    """The first names of installed modules that these extras and packages do not bring."""
+    seen = modules_of(brought_by(extras, packages))
+    return set(_distributions()) - seen - {"torchlime", "tests"}
+
+
 HIDE = """
 import sys, importlib.machinery
-hidden = set(sys.argv.pop(1).split())
+hidden = set({hidden!r}.split())
 class Finder(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         gone = name.partition(".")[0] in hidden
         return None if gone else super().find_spec(name, path, target)
 sys.meta_path = [Finder if one is importlib.machinery.PathFinder else one for one in sys.meta_path]
-exec(compile(sys.argv.pop(1), "README.md", "exec"))
 """
 
 
-def command(code: str, extras: Iterable[str], *arguments: str) -> list[str]:
+def command(
+    code: str, extras: Iterable[str], *arguments: str, packages: Iterable[str] = ()
+) -> list[str]:
     """A command line that runs ``code`` as if only torchlime and ``extras`` were installed."""
-    hidden = " ".join(sorted(hidden_without(extras)))
-    return [sys.executable, "-c", HIDE, hidden, code, *arguments]
+    hidden = " ".join(sorted(hidden_without(extras, packages)))
+    return [sys.executable, "-c", HIDE.replace("{hidden!r}", repr(hidden)) + code, *arguments]
 
 
 @cache

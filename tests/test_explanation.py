@@ -441,3 +441,13 @@ def test_a_bomb_is_refused_before_it_is_inflated(explanation, tmp_path):
         ValueError, match=r"bomb.npz is not a saved explanation: .* bytes of memory"
     ):
         Explanation.load(tmp_path / "bomb.npz")
+
+
+def test_a_heatmap_with_channels_is_that_of_every_channel():
+    image = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    explanation = explain(lambda x: x.mean((2, 3)), image, top=2, segmenter=Grid(2, 2))
+    wide = explanation.heatmap(channels=3)
+    assert wide[:, 0].shape == image.shape
+    assert (wide == explanation.heatmap()[:, :, None]).all()
+    with pytest.raises(ValueError, match="channels must be at least 1"):
+        explanation.heatmap(channels=0)

@@ -110,13 +110,22 @@ class Explanation:
             raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
         return self
 
-    def heatmap(self) -> Tensor:
+    def heatmap(self, channels: int | None = None) -> Tensor:
         """Each pixel's coefficient: [B,T,H,W] float32.
+
+        Args:
+            channels: C, for tools that ask for the shape of the images. It gives [B,T,C,H,W], an
+                expanded view: every channel of a pixel has the pixel's coefficient. So
+                ``heatmap(channels=3)[:, 0]`` [B,3,H,W] belongs to the first target.
 
         Raises:
             ValueError: the explanation is of vectors, which have no pixels.
         """
-        return self._on_pixels(self.coefficients.float())
+        pixels = self._on_pixels(self.coefficients.float())
+        if channels is None:
+            return pixels
+        check_count(channels, "channels")
+        return pixels[:, :, None].expand(-1, -1, channels, -1, -1)
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).
