@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import targets
+from benchmarks import summary, targets
 from benchmarks.results import OF_ANY_HARDWARE, newest
 from benchmarks.settings import RESULTS
 
 ROOT = Path(__file__).parents[1]
 READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- benchmarks:(\w+) -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
+_OF_SEVERAL = {"targets": targets, "summary": summary}  # made of several benchmarks
 NOT_MEASURED = "*Not measured.*"
 NO_GPU = "*On a GPU: not measured.*"
 
@@ -39,8 +40,8 @@ def rendered(text: str, results: Path) -> str:
 
 def block(name: str, results: Path) -> str:
     """What stands between the markers of a benchmark: a table for each hardware; or targets."""
-    if name == "targets":
-        return f"{targets.CAPTION}\n\n{targets.table(results)}"
+    if name in _OF_SEVERAL:
+        return f"{_OF_SEVERAL[name].CAPTION}\n\n{_OF_SEVERAL[name].table(results)}"
     found = newest(name, results)
     if not found:
         return NOT_MEASURED

@@ -555,3 +555,13 @@ def test_a_callers_ids_and_background_come_back(tmp_path):
     picture = plot.heatmap_picture(e)
     assert torch.equal(picture[:, :, 2], picture.new_full((3, 2), picture.max()))  # white
     assert torch.equal(metrics.overlap([e, e], top=1), torch.ones(1, 1).double())
+
+
+def test_a_heatmap_with_channels_is_that_of_every_channel():
+    image = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    explanation = explain(lambda x: x.mean((2, 3)), image, top=2, segmenter=Grid(2, 2))
+    wide = explanation.heatmap(channels=3)
+    assert wide[:, 0].shape == image.shape
+    assert (wide == explanation.heatmap()[:, :, None]).all()
+    with pytest.raises(ValueError, match="channels must be at least 1"):
+        explanation.heatmap(channels=0)

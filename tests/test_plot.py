@@ -1,4 +1,3 @@
-import builtins
 import itertools
 import math
 import os
@@ -631,15 +630,9 @@ def test_figure_leaves_pyplot_alone():
 
 
 def test_figure_without_matplotlib_says_what_to_do(monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *rest):
-        if name.startswith("matplotlib"):
-            raise ModuleNotFoundError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ImportError, match="pip install matplotlib"):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"pip install 'torchlime\[plot\]'"):
         plot.figure(one([1.0] * 6, SIX), GREY)
 
 

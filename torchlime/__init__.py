@@ -3,6 +3,20 @@
 input → features → masks → perturbed inputs → predictions → scores → weights → coefficients →
 explanation
 
+- **input**: `explain` and `Lime` for images (`torchlime.lime`), `explain_vector` and `VectorLime`
+  for vectors (`torchlime.vectors`), and `torchlime.models` for networks and photos
+- **features**: `torchlime.features`, made of `torchlime.segments` for images
+- **masks**: `torchlime.masks`, and `torchlime.noise` for vectors
+- **perturbed inputs**: `torchlime.fills`, what a hidden segment shows
+- **predictions**: `torchlime.black_box` and `torchlime.predictions`
+- **scores**: `torchlime.targets`
+- **weights**: `torchlime.weights`
+- **coefficients**: `torchlime.surrogates` and `torchlime.fit`
+- **explanation**: `Explanation` (`torchlime.explanation`), `torchlime.plot`, `torchlime.metrics`
+
+`torchlime.local` composes the stages, and `torchlime.strategies` has their contracts. Around them
+are `torchlime.training`, `torchlime.jobs` and `torchlime.compat`, the drop-in for lime.
+
     >>> import torch, torchlime
     >>> from torchlime.segments import Grid
     >>> image = torch.linspace(0, 1, 64).view(1, 1, 8, 8)  # its lower right corner is the brightest

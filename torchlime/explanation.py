@@ -135,17 +135,26 @@ class Explanation:
         """The name of a class; "class 7" where it has none."""
         return category_of(self.categories, target)
 
-    def heatmap(self) -> Any:
+    def heatmap(self, channels: int | None = None) -> Any:
         """Each pixel's coefficient: [B,T,H,W] float32; 0 in the background.
 
         For soft segments it is the sum of their coefficients, weighted by their shares.
         Its axes behind T are those of ``segments``. For several inputs it is a tuple or dict of
         such maps, None for what was only passed on.
 
+        Args:
+            channels: C, for tools that ask for the shape of the images. It gives [B,T,C,H,W], an
+                expanded view: every channel of a pixel has the pixel's coefficient. So
+                ``heatmap(channels=3)[:, 0]`` [B,3,H,W] belongs to the first target.
+
         Raises:
             ValueError: the explanation is of vectors, which have no pixels.
         """
-        return self._on_pixels(self.coefficients.float())
+        pixels = self._on_pixels(self.coefficients.float())
+        if channels is None:
+            return pixels
+        check_count(channels, "channels")
+        return mapped(lambda one: one[:, :, None].expand(-1, -1, channels, *one.shape[2:]), pixels)
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).

@@ -2,8 +2,6 @@
 
 import io
 import os
-import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +15,7 @@ from tests.jobs.folder import alive, assert_same_rows, children, good, rows
 from tests.pictures import read_png
 from torchlime import cli, jobs
 from torchlime.cli.job import JOB_OPTIONS, Meter
-from torchlime.cli.options import OPTIONS, meaning_of, words_of
+from torchlime.cli.options import OPTIONS
 
 pytest.importorskip("pyarrow")
 FAST = ["--samples", "16", "--segments", "4", "--segmenter", "grid", "--workers", "0"]
@@ -160,21 +158,6 @@ def test_random_weights_are_the_same_again(capsys):
     for _ in range(2):
         assert cli.main(["job", "photos", "--out", "out", *flags]) == 0
     assert "1 were there already" in capsys.readouterr().out
-
-
-def test_the_commands_of_the_readme_can_be_given(monkeypatch):
-    (block,) = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
-    assert [words[:2] for words in lines] == [["torchlime", c] for c in ("job", "job", "report")]
-    called = []
-    monkeypatch.setattr(cli.job, "run", lambda a: called.append(a) or 0)
-    monkeypatch.setattr(cli.job, "report", lambda a: called.append(a) or 0)
-    assert [cli.main(words[1:]) for words in lines] == [0, 0, 0]
-    asked = [meaning_of(words_of(vars(a), None, JOB_OPTIONS), JOB_OPTIONS) for a in called[:2]]
-    assert [(a.label, a.model, a.engine) for a in asked] == [
-        ("tabby cat", "resnet34", "local"),
-        (None, "efficientnet_lite0", "ray"),
-    ]
 
 
 def test_every_option_of_one_photo_is_kept_or_left_out_on_purpose():

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from torchlime._extras import imported
 from torchlime.compat.arrays import Array
 
 
@@ -29,13 +30,8 @@ def distances_of(data: Array, metric: Any) -> Array:
         return (1 - rows @ rows[0] / (lengths * lengths[0])).clip(0, 2)
     if isinstance(metric, str) and metric == "euclidean":
         return np.linalg.norm(rows - rows[0], axis=1)
-    try:
-        from sklearn.metrics import pairwise_distances
-    except ImportError as error:
-        raise ImportError(
-            f"distance_metric={metric!r} needs scikit-learn: pip install 'torchlime[lime]'"
-        ) from error
-    return pairwise_distances(data, data[:1], metric=metric).ravel()
+    metrics = imported("sklearn.metrics", f"distance_metric={metric!r}", "lime")
+    return metrics.pairwise_distances(data, data[:1], metric=metric).ravel()
 
 
 def check_weights(

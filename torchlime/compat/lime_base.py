@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchlime._extras import imported
 from torchlime._precision import solve_dtype
 from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.regressors import CyclicLasso, native_surrogate, unfitted
@@ -62,13 +63,8 @@ class LimeBase(SeededByNumpy):
     @staticmethod
     def generate_lars_path(weighted_data: Array, weighted_labels: Array) -> tuple[Array, Array]:
         """(alphas [a], coefficients [k,a]) of scikit-learn's Lasso path by LARS."""
-        try:
-            from sklearn.linear_model import lars_path
-        except ImportError as error:
-            raise ImportError(
-                "feature_selection='lasso_path' needs scikit-learn: pip install 'torchlime[lime]'"
-            ) from error
-        alphas, _, coefficients = lars_path(weighted_data, weighted_labels, method="lasso")
+        linear = imported("sklearn.linear_model", "feature_selection='lasso_path'", "lime")
+        alphas, _, coefficients = linear.lars_path(weighted_data, weighted_labels, method="lasso")
         return alphas, coefficients
 
     def forward_selection(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from torchlime._extras import imported
 from torchlime.compat.arrays import Array, to_numpy
 from torchlime.fit import NormalEquations
 from torchlime.surrogates import Fit, LeastSquares, Ridge
@@ -108,6 +109,5 @@ def unfitted(regressor: Any) -> Any:
     """An unfitted copy, so that the caller's own regressor stays as it is."""
     if not hasattr(regressor, "get_params"):
         return copy.deepcopy(regressor)
-    from sklearn.base import clone
-
-    return clone(regressor)
+    base = imported("sklearn.base", f"model_regressor={type(regressor).__name__}", "lime")
+    return base.clone(regressor)

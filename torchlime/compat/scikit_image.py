@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from torchlime._extras import imported
+
 ALGORITHMS = ("quickshift", "felzenszwalb", "slic")
 
 
@@ -117,10 +119,4 @@ class SegmentationAlgorithm(BaseWrapper):
 
 
 def _segmentation() -> types.ModuleType:
-    try:
-        import skimage.segmentation
-    except ImportError as error:
-        raise ImportError(
-            "this segmentation needs scikit-image: pip install 'torchlime[lime]'"
-        ) from error
-    return skimage.segmentation
+    return imported("skimage.segmentation", "this segmentation", "lime")

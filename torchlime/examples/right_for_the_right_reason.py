@@ -11,11 +11,12 @@ The explanation of a training step takes few samples, a new seed each step, and
 ``differentiable=True``: gradients run through the scores and the closed-form fit to the weights.
 The idea is Ross, Hughes & Doshi-Velez 2017 (there with input gradients instead of LIME).
 
-Run it (needs scikit-learn; under a minute on one CPU core):
+Run it (`pip install 'torchlime[training]'`; under a minute on one CPU core):
 
     python -m torchlime.examples.right_for_the_right_reason
 """
 
+from importlib.metadata import version
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
 from torchlime import Lime
+from torchlime._extras import imported
 from torchlime.fills import Constant
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
@@ -55,9 +57,7 @@ class Accuracy(NamedTuple):
 
 def digits() -> tuple[Tensor, Tensor]:
     """scikit-learn's 1,797 digits on 12×12 pixels, in faint ink: images [n,1,12,12], labels [n]."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
+    data = imported("sklearn.datasets", "this example", "training").load_digits()
     images = torch.from_numpy(data.images).float()[:, None] / 32
     return pad(images, (2, 2, 2, 2)), torch.from_numpy(data.target).long()
 
@@ -142,8 +142,6 @@ def table(results: list[tuple[Accuracy, Accuracy]]) -> str:
 
 
 if __name__ == "__main__":
-    import sklearn
-
     torch.set_num_threads(1)  # another number rounds differently; a small network gains nothing
     print(table([experiment(seed) for seed in range(3)]))
-    print(f"\nSeeds 0 to 2, torch {torch.__version__}, scikit-learn {sklearn.__version__}.")
+    print(f"\nSeeds 0 to 2, torch {torch.__version__}, scikit-learn {version('scikit-learn')}.")

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from torchlime._checks import check_count
+from torchlime._extras import missing
 from torchlime.folders import PhotoFile
 from torchlime.jobs.decoders import Decoders
 from torchlime.jobs.rows import Row, schema
@@ -59,7 +60,7 @@ class Ray:
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("ray") is None:  # not imported here; _connected does that
-            raise ImportError("the Ray engine needs Ray: pip install 'torchlime[ray]'")
+            raise missing("ray", "the Ray engine", "ray")
         check_count(self.at_once, "at_once")
         if self.workers is not None:
             check_count(self.workers, "workers")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from torchlime._atomic import whole_file
+from torchlime._extras import imported
 from torchlime.jobs.rows import Row, schema
 
 _NAME = re.compile(r"part-(?:(\d{4,9})-)?(\d{8,9})\.parquet")
@@ -111,11 +112,8 @@ def statuses(folder: Path, generation: int) -> dict[str, str]:
 
 def pyarrow() -> Any:
     """The package, or an error that says how to install it."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("a job's rows need pyarrow: pip install 'torchlime[jobs]'") from error
-    return pyarrow
+    imported("pyarrow.parquet", "a job", "jobs")
+    return imported("pyarrow", "a job", "jobs")
 
 
 def _digest(column: Any) -> str:

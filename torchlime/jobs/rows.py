@@ -11,6 +11,7 @@ from torch import Tensor
 
 import torchlime
 from torchlime._errors import sentence_of
+from torchlime._extras import imported
 from torchlime.explanation import Explanation, label_map_of
 from torchlime.folders import PhotoFile
 
@@ -32,8 +33,7 @@ def schema() -> Any:
         photo, null where it cannot be read. ``box`` says where the explained pixels lie in it
         (:meth:`torchlime.models.Geometry.crop_box`).
     """
-    import pyarrow as pa
-
+    pa = imported("pyarrow", "a job", "jobs")
     integer, number, text = pa.int64(), pa.float64(), pa.string()
     columns = {
         "id": text,

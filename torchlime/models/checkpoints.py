@@ -33,7 +33,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     check_file(path, "checkpoint")
     try:
         if path.suffix == ".safetensors":
-            state = imported("safetensors.torch", f"the checkpoint {path}").load_file(path)
+            safetensors = imported("safetensors.torch", f"the checkpoint {path}", "models")
+            state = safetensors.load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:

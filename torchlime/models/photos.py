@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count
+from torchlime._extras import imported
 from torchlime.models import decoding, headers
 from torchlime.models.limits import Limits
 from torchlime.models.reading import check_photo, from_array, read_file, upright_rgb
@@ -137,14 +138,8 @@ def sample_photo() -> Path:
     Raises:
         ImportError: scikit-image is not installed.
     """
-    try:
-        import skimage.data
-    except ImportError as error:
-        raise ImportError(
-            "the default photo comes with scikit-image: pip install 'torchlime[demo]', "
-            "or name a photo of your own"
-        ) from error
-    return Path(skimage.data.__file__).with_name("chelsea.png")
+    data = imported("skimage.data", "the default photo", "demo")
+    return Path(str(data.__file__)).with_name("chelsea.png")
 
 
 def name_of(photo: "PhotoLike") -> str:

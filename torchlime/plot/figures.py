@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from torchlime._checks import check_positive
+from torchlime._extras import imported
 from torchlime.plot._evidence import evidence_of, strongest
 from torchlime.plot._numbers import hue_of
 from torchlime.plot._text import broken
@@ -51,13 +52,7 @@ def figure(
         ImportError: matplotlib is not installed.
         TypeError, ValueError: as :func:`overlay` does; or ``width`` is not a number above 0.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            "figure() needs matplotlib (pip install matplotlib); "
-            "overlay(), bars() and save_png() do without"
-        ) from error
+    Figure = imported("matplotlib.figure", "figure()", "plot").Figure
 
     check_positive(width, "width")
     evidence = evidence_of(explanation, target, name=name, unit=unit)

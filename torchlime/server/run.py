@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from torchlime._extras import imported
 from torchlime.server.guard import App, Guard, local_hosts
 from torchlime.server.work import WORK
 
@@ -81,11 +82,8 @@ def streamlit_app(script: Path, settings: Mapping[str, Any]) -> App:
     Raises:
         ImportError: Streamlit is not installed, or does not offer this.
     """
-    try:
-        import streamlit
-        from streamlit import config
-    except ImportError as error:
-        raise ImportError("the page needs Streamlit: pip install 'torchlime[app]'") from error
+    streamlit = imported("streamlit", "the page", "app")
+    config = imported("streamlit.config", "the page", "app")
     try:
         import uvicorn  # noqa: F401, it must be installed
         from streamlit.starlette import App as Streamlit

@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     if name not in ADAPTERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     adapter, module, base = ADAPTERS[name]
-    library = imported(module, name)
+    library = imported(module, name, "training")
     bases = (adapter, getattr(library, base))
     made = type(name, bases, {"__module__": __name__, "__doc__": adapter.__doc__})
     globals()[name] = made  # once, so that instances pickle
