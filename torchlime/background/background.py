@@ -188,7 +188,7 @@ class Background:
         """
         from torchlime._extras import imported
 
-        pandas = imported("pandas", "a model of DataFrames")
+        pandas = imported("pandas", "a model of DataFrames", "tables")
         cells = x.detach().cpu().numpy()  # a frame lies on the host
         parts: dict[str, Any] = {}
         for column in self.columns:

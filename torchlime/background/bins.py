@@ -153,7 +153,7 @@ class Entropy:
 
         if labels is None:
             raise ValueError("bins=Entropy() needs the classes of the rows: Background.of(labels=)")
-        tree = imported("sklearn.tree", "Entropy").DecisionTreeClassifier(
+        tree = imported("sklearn.tree", "Entropy", "tables").DecisionTreeClassifier(
             criterion="entropy", max_depth=self.depth, random_state=self.seed
         )
         found = tree.fit(values[:, None], labels).tree_
