@@ -143,7 +143,8 @@ WRITTEN = {
     "Coming from lime": "lime.png",
     "From Python": "both.npz cup.png recipe.png",
     "In a training loop": "pictures",
-    "Tables and any other vector": "patient.png",
+    "Any input, any output": "",
+    "Tables and texts": "patient.png",
     "A whole folder": "all all.html cats run.toml",
     "Other models and tools": "pictures",
 }
@@ -175,11 +176,8 @@ def test_the_numbers_of_the_patient(tmp_path, monkeypatch):
     (section,) = (s for s in SECTIONS if s.title.startswith("Tables"))
     names = {}
     exec(compile(section.blocks[0][1], "README.md", "exec"), names)
-    strongest = names["patients"][81].as_list(names["cancer"].feature_names)[:2]
-    assert [(name, round(value, 2)) for name, value in strongest] == [
-        ("worst texture", -0.29),
-        ("radius error", -0.28),
-    ]
+    name, value = names["patients"][0].as_list()[0]
+    assert f"# [({name!r}, {value:.2f}), …" in section.text
 
 
 def test_the_commands_make_the_pictures(tmp_path):

@@ -12,6 +12,8 @@ from sklearn import compose, datasets, linear_model, pipeline, preprocessing
 from torchlime import Background, Explanation, TableLime, explain_table, plot
 from torchlime.background import Deciles, Edges, Entropy, Quantiles
 from torchlime.background.columns import bin_texts
+from torchlime.plot._evidence import evidence_of
+from torchlime.plot._words import axis_title
 from torchlime.surrogates import LeastSquares, Ridge
 from torchlime.weights import Uniform
 
@@ -365,6 +367,9 @@ def test_bars_have_the_names():
     e = explain_table(lambda z: z[:, 5], frame[1:2], Background.of(frame), num_samples=200)
     named = plot.bars(e, names=e.names()[0])
     assert torch.equal(plot.bars(e), named)
+    assert axis_title(evidence_of(e, None, pixels=False)) == "score of class 0"
+    plain = explain_table(lambda z: z[:, 0], numbers()[:1], Background.of(numbers(), bins=None))
+    assert axis_title(evidence_of(plain, None, pixels=False)).endswith("per unit of the feature")
 
 
 def test_a_refit_has_the_names_and_other_coefficients():

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count
+from torchlime._kinds import Noise
 from torchlime._labelmap import Segments as Segments
 from torchlime._reading import first_name
 from torchlime.explanation import Sign as Sign
@@ -27,6 +28,7 @@ class Evidence(NamedTuple):
         segments: [H,W] int64, −1 for the background; [0,0] where there are no pixels.
         coefficients: [count] float64, 0 where the explanation's is not finite.
         errors: [count] float64, standard errors, NaN where not finite.
+        slopes: coefficients are per unit of a feature.
     """
 
     target: int
@@ -36,6 +38,7 @@ class Evidence(NamedTuple):
     segments: Tensor
     coefficients: Tensor
     errors: Tensor
+    slopes: bool = False
 
 
 def evidence_of(
@@ -75,6 +78,7 @@ def evidence_of(
         torch.empty(0, 0, dtype=torch.int64) if segments is None else segments,
         coefficients.nan_to_num(0, 0, 0),
         errors.where(errors.isfinite(), math.nan),
+        isinstance(explanation.kind, Noise),
     )
 
 

@@ -5,7 +5,7 @@ from torchlime.plot._evidence import Evidence
 
 def axis_title(evidence: Evidence) -> str:
     """What the axis counts: "probability of tiger cat"."""
-    per = " per unit of the feature" if evidence.noun == "feature" else ""
+    per = " per unit of the feature" if evidence.slopes else ""
     return f"{evidence.unit} of {evidence.name}{per}"
 
 

@@ -137,7 +137,7 @@ class _Place(NamedTuple):
 
 
 def _rows(evidence: Evidence, shown: list[int], names: Sequence[str] | None) -> list[Row]:
-    count, features = len(evidence.coefficients), evidence.noun == "feature"
+    count, ranked = len(evidence.coefficients), evidence.noun == "segment"
     if isinstance(names, str):
         raise TypeError(f"names must be {count} names, got the str {names!r}")
     if names is not None and len(names) != count:
@@ -145,10 +145,11 @@ def _rows(evidence: Evidence, shown: list[int], names: Sequence[str] | None) -> 
     values = evidence.coefficients[shown].tolist()
     reaches = (1.96 * evidence.errors[shown]).nan_to_num(0).tolist()
     labels = [
-        str(names[i]) if names is not None else f"feature {i}" if features else "" for i in shown
+        str(names[i]) if names is not None else "" if ranked else f"{evidence.noun} {i}"
+        for i in shown
     ]
     return [
-        Row(None if features else rank, label, value, reach)
+        Row(rank if ranked else None, label, value, reach)
         for rank, (label, value, reach) in enumerate(
             zip(labels, values, reaches, strict=True), start=1
         )
