@@ -36,6 +36,9 @@ class StandIn:
     def category(self, target):
         return self.categories.get(target, f"class {target}")
 
+    def names(self):
+        return None
+
     def __post_init__(self):
         self.standard_errors = self.standard_errors.expand_as(self.coefficients)
         self.segment_count = self.segments.flatten(1).amax(1) + 1
