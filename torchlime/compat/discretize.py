@@ -40,6 +40,8 @@ class BaseDiscretizer(SeededByNumpy):
     """
 
     literal_bins = False
+    columns = 0
+    _known: tuple[list[Any], TruncatedNormals] | None = None
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class BaseDiscretizer(SeededByNumpy):
         data_stats: dict[str, Any] | None = None,
     ) -> None:
         data, _ = as_table(data)
+        self.columns = data.shape[1]
         left = set(categorical_features)
         self.to_discretize = [column for column in range(data.shape[1]) if column not in left]
         refuse_nan(data, self.to_discretize, feature_names)
@@ -102,53 +105,71 @@ class BaseDiscretizer(SeededByNumpy):
             IndexError: there is no such bin.
             ValueError: the statistics of a bin are those of no normal distribution.
         """
-        found = data.copy(order="K")
-        columns = list(self.means)
+        found, columns = data.copy(), list(self.means)
         if not columns:
             return found
-        own = type(self).get_undiscretize_values is not BaseDiscretizer.get_undiscretize_values
         bins = data.T[columns].astype(np.int64)
-        if own:
+        if type(self).get_undiscretize_values is not BaseDiscretizer.get_undiscretize_values:
             drawn = np.stack([
                 np.ravel(self.get_undiscretize_values(column, np.atleast_1d(of_column)))
                 for column, of_column in zip(columns, bins, strict=True)
             ])  # fmt: skip
         else:
-            drawn = self._drawn(columns, bins.reshape(len(columns), -1))
+            drawn = self.drawn(columns, bins.reshape(len(columns), -1))
         found[..., columns] = drawn.T if data.ndim > 1 else drawn[:, 0]
         return found
 
     def get_undiscretize_values(self, feature: int, values: Array) -> Array:
         """A value drawn in each bin of a column, [n] int → [n] float64."""
         values = np.asarray(values)
-        return self._drawn([feature], values.reshape(1, -1)).reshape(values.shape)
+        return self.drawn([feature], values.reshape(1, -1)).reshape(values.shape)
 
-    def _drawn(self, columns: list[int], bins: Array) -> Array:
-        """Values [K,n] of bins [K,n]: truncated normals, or the one value of a flat bin."""
+    @property
+    def draws_all(self) -> bool:
+        """Whether :meth:`undiscretize` is :meth:`drawn` of every column in order, and no more."""
+        own, base = type(self), BaseDiscretizer
+        is_base = (
+            own.undiscretize is base.undiscretize
+            and own.get_undiscretize_values is base.get_undiscretize_values
+        )
+        return is_base and list(self.means) == list(range(self.columns))
+
+    def drawn(self, columns: list[int], bins: Array) -> Array:
+        """Values [K,n] of bins [K,n] int: truncated normals, or the one value of a flat bin."""
         normals = self._normals(columns)
-        counts = np.array([len(self.means[column]) for column in columns])[:, None]
-        wrong = ((bins < 0) | (bins >= counts)).any(axis=1)
+        counts = np.array([len(self.means[column]) for column in columns])
+        starts = np.cumsum(counts) - counts
+        wrong = (bins.min(axis=1, initial=0) < 0) | (bins.max(axis=1, initial=0) >= counts)
         if wrong.any():
             column = columns[int(wrong.argmax())]
             raise IndexError(
                 f"column {column} has the bins 0…{len(self.means[column]) - 1}, "
                 f"got {bins[int(wrong.argmax())].max()}"
             )
-        bins = bins + (np.cumsum(counts)[:, None] - counts)
         if not normals.flat.any():
             uniform = self.random_state.random_sample(bins.size).reshape(bins.shape)
-            return normals.values(bins, uniform)
-        moving = ~normals.flat[bins]
+            return normals.values(bins, starts, uniform)
+        places = bins + starts[:, None]
+        moving = ~normals.flat[places]
         uniform = np.full(bins.shape, 0.5)
         uniform[moving] = self.random_state.random_sample(int(moving.sum()))
         only = normals.lower if self.literal_bins else normals.least
-        return np.where(moving, normals.values(bins, uniform), only[bins])
+        return np.where(moving, normals.values(bins, starts, uniform), only[places])
 
     def _normals(self, columns: list[int]) -> TruncatedNormals:
-        normals = TruncatedNormals.of(
-            *([of[column] for column in columns]
-              for of in (self.mins, self.maxs, self.means, self.stds))
-        )  # fmt: skip
+        """The distributions of all bins of these columns, made anew where a number changed."""
+        statistics = [
+            [of[column] for column in columns]
+            for of in (self.mins, self.maxs, self.means, self.stds)
+        ]
+        key = [tuple(map(tuple, of_columns)) for of_columns in statistics]
+        if self._known is not None and self._known[0] == key:
+            return self._known[1]
+        normals = self._checked(TruncatedNormals.of(*statistics), columns)
+        self._known = key, normals
+        return normals
+
+    def _checked(self, normals: TruncatedNormals, columns: list[int]) -> TruncatedNormals:
         if normals.impossible().any():
             counts = [len(self.means[column]) for column in columns]
             column = np.repeat(columns, counts)[normals.impossible().argmax()]

@@ -33,13 +33,22 @@ class Frequencies(NamedTuple):
         cumulated = np.cumsum(np.asarray(frequencies, dtype=np.float64))
         return cls(np.asarray(values), cumulated / cumulated[-1])
 
+    def are_bins(self) -> bool:
+        """Whether the values are 0…m−1, so that a place is a value."""
+        return len(self.values) < 2**15 and np.array_equal(self.values, range(len(self.values)))
+
+    def drawn(self, uniform: Array) -> Array:
+        """The value that each of ``uniform`` [n] draws."""
+        places = self.places(uniform)
+        return places if self.are_bins() else self.values[places]
+
     def places(self, uniform: Array) -> Array:
         """Which value each of ``uniform`` [n] draws, [n] int."""
         if len(self.cumulated) > _FEW:
             return self.cumulated.searchsorted(uniform, side="right")
-        places = np.zeros(len(uniform), dtype=np.int64)
+        places = np.zeros(len(uniform), dtype=np.int8)
         for edge in self.cumulated[:-1]:
-            places += uniform >= edge
+            places += (uniform >= edge).view(np.int8)
         return places
 
 
@@ -57,15 +66,20 @@ def discretised(
     count = len(row)
     uniform = random_state.random_sample(count * num_samples).reshape(count, num_samples)
     first = discretizer.discretize(row)
+    in_bulk = getattr(discretizer, "draws_all", False) and all(
+        known[j].are_bins() for j in range(count)
+    )
+    drawn = np.empty((count, num_samples), dtype=np.int16 if in_bulk else np.float64)
     same = np.empty((count, num_samples))
-    drawn = np.empty((count, num_samples))
     for j, of_column in enumerate(uniform):
-        places = known[j].places(of_column)
-        same[j] = (known[j].values == first[j])[places]
-        drawn[j] = known[j].values[places]
+        drawn[j] = known[j].drawn(of_column)
+        same[j] = drawn[j] == first[j]
     same[:, 0] = 1
     rows = np.empty((num_samples, count))
-    rows[1:] = discretizer.undiscretize(drawn.T[1:])
+    if in_bulk:
+        rows[1:] = discretizer.drawn(list(range(count)), drawn[:, 1:]).T
+    else:
+        rows[1:] = discretizer.undiscretize(drawn.T[1:])
     rows[0] = row
     return Neighbourhood(same.T, rows)
 
@@ -87,9 +101,8 @@ def plain(
     data[0] = row
     rows = data.copy()
     for j in categorical:
-        places = known[j].places(random_state.random_sample(num_samples))
-        rows[:, j] = known[j].values[places]
-        data[:, j] = (known[j].values == row[j])[places]
+        rows[:, j] = known[j].drawn(random_state.random_sample(num_samples))
+        data[:, j] = rows[:, j] == row[j]
         data[0, j] = 1
     rows[0] = row
     return Neighbourhood((data - scaler.mean_) / scaler.scale_, rows)
@@ -148,6 +161,14 @@ def check_num_samples(num_samples: Any) -> None:
     is_whole = isinstance(num_samples, int | np.integer) and not isinstance(num_samples, bool)
     if not is_whole or num_samples < 1:
         raise ValueError(f"num_samples must be a whole number of at least 1, got {num_samples!r}")
+
+
+def check_batch_size(batch_size: Any) -> None:
+    """Raise unless it is None or a whole number of at least 1."""
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+        raise ValueError(
+            f"batch_size must be None or a whole number, 1 or more, got {batch_size!r}"
+        )
 
 
 def default_width(count: int) -> float:

@@ -90,14 +90,16 @@ class RecurrentTabularExplainer(LimeTabularExplainer):
         num_samples: int = 5000,
         distance_metric: Any = "euclidean",
         model_regressor: Any = None,
+        *,
+        batch_size: int | None = None,
     ) -> Any:
         """Explain what the model says of a series [T,F], or of several [B,T,F].
 
         Args:
             data_row: the series.
             classifier_fn: series [n,T,F] float64 → scores [n,classes], or numbers [n].
-            labels, top_labels, num_features, num_samples, distance_metric, model_regressor: as for
-                :meth:`LimeTabularExplainer.explain_instance`.
+            labels, top_labels, num_features, num_samples, distance_metric, model_regressor,
+                batch_size: as for :meth:`LimeTabularExplainer.explain_instance`.
 
         Raises:
             ValueError: the series has another number of steps or features.
@@ -117,7 +119,7 @@ class RecurrentTabularExplainer(LimeTabularExplainer):
         return super().explain_instance(
             flat, self._make_predict_proba(classifier_fn), labels=labels, top_labels=top_labels,
             num_features=num_features, num_samples=num_samples, distance_metric=distance_metric,
-            model_regressor=model_regressor,
+            model_regressor=model_regressor, batch_size=batch_size,
         )  # fmt: skip
 
     def _make_predict_proba(self, func: Callable[..., Any]) -> Callable[[Array], Any]:

@@ -20,13 +20,14 @@ from torchlime.compat.lime_base import LimeBase, SeededByNumpy, check_random_sta
 from torchlime.compat.neighbourhoods import (
     Frequencies,
     Neighbourhood,
+    check_batch_size,
     check_num_samples,
     default_width,
     discretised,
     plain,
     sparse,
 )
-from torchlime.compat.row_explanations import explained_row
+from torchlime.compat.row_explanations import explained_rows
 from torchlime.compat.table_checks import (
     check_categories,
     check_names,
@@ -213,6 +214,8 @@ class LimeTabularExplainer(SeededByNumpy):
         distance_metric: Any = "euclidean",
         model_regressor: Any = None,
         sampling_method: str = "gaussian",
+        *,
+        batch_size: int | None = None,
     ) -> Any:
         """Explain what the model says of a row, or of several.
 
@@ -220,7 +223,7 @@ class LimeTabularExplainer(SeededByNumpy):
             data_row: a row [F], a Series, sparse [1,F]; or several: [B,F], a DataFrame, sparse
                 [B,F].
             predict_fn: rows [n,F] float64 → scores [n,classes], or numbers [n] of a regressor. It
-                is called once a row.
+                is called once; several rows share calls, as far as memory allows.
             labels: the classes to explain.
             top_labels: explain so many of the most probable classes instead.
             num_features: the largest number of features.
@@ -228,6 +231,7 @@ class LimeTabularExplainer(SeededByNumpy):
             distance_metric: any name that scikit-learn knows.
             model_regressor: None (Ridge, alpha 1) or a scikit-learn regressor.
             sampling_method: "gaussian" or "lhs", a Latin hypercube; without bins.
+            batch_size: samples of a call at most; None = all of a row.
 
         Returns:
             Explanation: a list of them for several rows, drawn one after the other.
@@ -241,14 +245,15 @@ class LimeTabularExplainer(SeededByNumpy):
         rows, several = as_rows(data_row, self._columns, self.scaler.n_features_in_)
         check_num_samples(num_samples)
         wanted = [0] if self.mode == "regression" else asked_for(labels, top_labels, stacklevel=2)
-        explained = [
-            explained_row(
-                self, row, self._neighbourhood(row, num_samples, sampling_method), predict_fn,
-                wanted, top_labels, num_features=num_features, selection=self.feature_selection,
+        check_batch_size(batch_size)
+        draw = partial(self._neighbourhood, num_samples=num_samples, sampling=sampling_method)
+        explained = list(
+            explained_rows(
+                self, rows, draw, predict_fn, wanted, top_labels, num_samples=num_samples,
+                batch_size=batch_size, num_features=num_features, selection=self.feature_selection,
                 metric=distance_metric, regressor=model_regressor,
             )
-            for row in rows
-        ]  # fmt: skip
+        )  # fmt: skip
         return explained if several else explained[0]
 
     def _neighbourhood(self, row: Any, num_samples: int, sampling: str) -> Neighbourhood:
