@@ -28,7 +28,7 @@ def distances_of(data: Array, metric: Any) -> Array:
         lengths[lengths == 0] = 1
         return (1 - rows @ rows[0] / (lengths * lengths[0])).clip(0, 2)
     if isinstance(metric, str) and metric == "euclidean":
-        apart = rows.T - rows[:1].T
+        apart = rows.T - rows[0][:, None]
         return np.sqrt(np.einsum("mn,mn->n", apart, apart))
     try:
         from sklearn.metrics import pairwise_distances

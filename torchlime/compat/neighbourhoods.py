@@ -176,13 +176,20 @@ def default_width(count: int) -> float:
     return float(math.sqrt(count) * 0.75)
 
 
-def with_ids(ranked: list[tuple[Any, Any]], columns: Array, count: int, most: int) -> list[Any]:
+def with_ids(
+    ranked: list[tuple[Any, Any]], columns: Array, count: int, num_features: int, selection: str
+) -> list[Any]:
     """Weights of a sparse row's columns under their ids, then columns of weight 0 as lime has them.
 
-    lime fills up to ``most`` features from column 1 on, and takes column 0 last.
+    lime fills up with the first columns that are left; "highest_weights" takes column 0 last.
     """
     found = [(columns[place], weight) for place, weight in ranked]
+    if selection == "lasso_path":
+        return found
+    most = count if selection == "none" else min(num_features, count)
+    by_weight = selection == "highest_weights" or (selection == "auto" and num_features > 6)
+    order = [*range(1, count), 0] if by_weight else range(count)
     taken = {int(column) for column, _ in found}
-    rest = [j for j in [*range(1, count), 0] if j not in taken]
-    missing = max(min(most, count) - len(found), 0)
+    rest = [j for j in order if j not in taken]
+    missing = max(most - len(found), 0)
     return found + [(np.int64(j), np.float64(0.0)) for j in rest[:missing]]

@@ -102,9 +102,10 @@ def _explained(
         explanation.top_labels = wanted[::-1]
     fit_labels(explanation, explainer.base, near.design, scores, wanted, **settings)
     if near.columns is not None:
-        most = row.shape[1] if settings["selection"] == "none" else settings["num_features"]
         for label, ranked in explanation.local_exp.items():
-            explanation.local_exp[label] = with_ids(ranked, near.columns, row.shape[1], most)
+            explanation.local_exp[label] = with_ids(
+                ranked, near.columns, row.shape[1], settings["num_features"], settings["selection"]
+            )
     if regression:
         _both_signs(explanation)
     return explanation

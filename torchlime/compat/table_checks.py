@@ -83,14 +83,17 @@ def check_stats(stats: Mapping[str, Any]) -> None:
         )
 
 
-def warn_of_flat_bins(discretizer: Any, names: Sequence[Any]) -> None:
-    """Warn where the model sees the value of a bin, and lime would show it 0."""
-    if getattr(discretizer, "literal_bins", True) or not hasattr(discretizer, "flat_bins"):
+def warn_of_flat_bins(discretizer: Any, drawn: Mapping[int, Any], names: Sequence[Any]) -> None:
+    """Warn where the model sees the value of a bin, and lime would show it 0.
+
+    ``drawn`` says which bins of each column are drawn.
+    """
+    if not hasattr(discretizer, "flat_bins") or discretizer.literal_bins:
         return
-    found = [
-        f"{names[column]!r} ({', '.join(f'{value:g}' for _, value in bins)})"
-        for column, bins in discretizer.flat_bins().items()
-    ]
+    found = []
+    for column, bins in discretizer.flat_bins().items():
+        values = [f"{value:g}" for one, value in bins if one in drawn[column]]
+        found += [f"{names[column]!r} ({', '.join(values)})"] * bool(values)
     if found:
         warn(
             f"bins of a single value: {'; '.join(found)}. The model is shown this value. lime "

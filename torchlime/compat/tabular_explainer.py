@@ -147,6 +147,7 @@ class LimeTabularExplainer(SeededByNumpy):
         self.base = LimeBase(kernel_fn, verbose, random_state=self.random_state)
         self.class_names = class_names
         self._measure(data, training_data_stats)
+        warn_of_flat_bins(self.discretizer, self.feature_values, self.feature_names)
 
     def _discretizer_of(self, discretizer: Any, data: Array, labels: Any) -> Any:
         if self.training_data_stats:
@@ -167,7 +168,6 @@ class LimeTabularExplainer(SeededByNumpy):
             )
         if self.literal_bins:
             discretizer.literal_bins = True
-        warn_of_flat_bins(discretizer, self.feature_names)
         return discretizer
 
     def _measure(self, data: Any, stats: dict[str, Any] | None) -> None:
