@@ -133,7 +133,7 @@ def warn_of_new_categories(
         if not (frequencies.values == value).any():
             warn(
                 f"no row of the training data has {value:g} in {names[column]!r}, so no sample has "
-                "it either, and its weight is 0"
+                "it either, and its weight says nothing"
             )
 
 

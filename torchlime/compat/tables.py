@@ -96,7 +96,7 @@ def as_rows(data: Any, columns: list[Any] | None, count: int) -> tuple[list[Any]
         ValueError: columns are missing, or their number differs.
     """
     if is_sparse(data):
-        data = data.tocsr().reshape(1, -1) if data.ndim == 1 else data.tocsr()
+        data = (data.reshape(1, -1) if data.ndim == 1 else data).tocsr()
         _check_width(data.shape[-1], count)
         return [data[i : i + 1] for i in range(data.shape[0])], data.shape[0] != 1
     if columns is not None and (is_frame(data) or is_series(data)):
