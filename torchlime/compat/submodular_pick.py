@@ -146,9 +146,11 @@ def _key(explanation: Explanation, label: Any) -> Any:
 
 
 def _identity(explanation: Explanation, feature: Any, name: Any) -> Hashable:
-    """What tells one bin from another: its column and name; a word, its name."""
-    is_table = hasattr(explanation.domain_mapper, "exp_feature_names")
-    return (int(feature), name) if is_table else name
+    """What tells one bin from another: its column and number; a word, its name."""
+    mapper = explanation.domain_mapper
+    if getattr(mapper, "bins", None) is not None:
+        return int(feature), float(mapper.bins[feature])
+    return (int(feature), name) if hasattr(mapper, "exp_feature_names") else name
 
 
 def _warn_of_difference(explanations: list[Explanation], weights: Array) -> None:

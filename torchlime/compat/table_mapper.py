@@ -20,7 +20,12 @@ class TableDomainMapper(DomainMapper):
         categorical_features: the columns that are categorical.
         discretized_feature_names: [F], names of the bins, if there are any.
         feature_indexes: the non-zero columns of a sparse row.
+
+    Attributes:
+        bins: [F], the row's bins and categories, where there are any.
     """
+
+    bins: Array | None = None
 
     def __init__(
         self,
@@ -111,10 +116,12 @@ def mapper_of(explainer: Any, row: Any, design: Array, columns: Array | None) ->
     in_words, bins = list(names), binned.discretize(row)
     for j, of_bins in binned.names.items():
         in_words[j] = of_bins[int(bins[j])]
-    return TableDomainMapper(
+    mapper = TableDomainMapper(
         names, values, design[0], categorical_features=range(len(row)),
         discretized_feature_names=in_words,
     )  # fmt: skip
+    mapper.bins = bins
+    return mapper
 
 
 def _category(explainer: Any, column: int, value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Normal distributions between two limits, one for each bin of each column."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +48,7 @@ class TruncatedNormals(NamedTuple):
         least, mean, std, a, c = (
             np.concatenate(parts).astype(np.float64) for parts in (mins, means, stds, lower, upper)
         )
-        below, above, to_upper = (_normal(torch.special.ndtr, x) for x in (a, -c, c))
+        below, above, to_upper = (_share_below(x) for x in (a, -c, c))
         return cls(least, a, mean, std, below, above, to_upper - below, c)
 
     @property
@@ -94,7 +94,8 @@ class TruncatedNormals(NamedTuple):
     def _of_tails(self, bins: Array, uniform: Array) -> Array:
         p = self.below[bins] + uniform * self.mass[bins]
         q = self.above[bins] + (1 - uniform) * self.mass[bins]  # 1 − p, with all digits
-        z = np.where(p < 0.5, 1, -1) * _normal(torch.special.ndtri, np.minimum(p, q))
+        low = torch.special.ndtri(torch.from_numpy(np.minimum(p, q))).numpy()
+        z = np.where(p < 0.5, low, -low)
         z = z.clip(self.lower[bins], self.upper[bins])
         return z * self.std[bins] + self.mean[bins]
 
@@ -106,5 +107,6 @@ class TruncatedNormals(NamedTuple):
         return z * self.std[bins] + self.mean[bins]
 
 
-def _normal(function: Callable[[torch.Tensor], torch.Tensor], values: Array) -> Array:
-    return function(torch.from_numpy(np.ascontiguousarray(values))).numpy()
+def _share_below(x: Array) -> Array:
+    """Φ; torch's ndtr has no digits left below −8, erfc has."""
+    return torch.special.erfc(torch.from_numpy(-x / math.sqrt(2))).numpy() / 2
