@@ -24,6 +24,7 @@ _STYLE = """
 #ID h2 .a{color:rgb(AGAINST)}#ID h2 .f{color:rgb(FOR);margin-left:auto}
 #ID table{border-collapse:collapse;width:100%}
 #ID td,#ID th{padding:.15rem .5rem .15rem 0;text-align:left;vertical-align:middle}
+#ID tr[style] td:first-child{padding-left:.35rem}
 #ID .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 #ID .b{width:45%}#ID .b div{display:flex}
 #ID i{display:block;height:.9em;border-radius:1px}
