@@ -9,7 +9,7 @@ from pathlib import Path
 
 NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
-    "scale", "vectors", "residual", "large",
+    "scale", "vectors", "residual", "large", "tabular",
 )  # fmt: skip
 
 

@@ -5,10 +5,12 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from lime import lime_tabular as lime
 from scipy import sparse
 from scipy.stats import norm
 from sklearn.linear_model import LinearRegression, Ridge
+from torch import nn
 
 from tests.compat.tables import (
     BOTH,
@@ -326,6 +328,36 @@ def test_series(discretize):
     np.testing.assert_array_equal(own[0][0], data[5])
     np.testing.assert_allclose(own[0], saw[0], 0, 1e-10)
     assert_same_explanation(theirs, mine)
+
+
+class Net(nn.Module):
+    """Scores of rows or series, which dropout would change in training mode."""
+
+    def __init__(self, columns, dtype):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(columns, 8), nn.Tanh(), nn.Dropout(0.9), nn.Linear(8, 3),
+            nn.Softmax(-1),
+        ).to(dtype)  # fmt: skip
+
+    def forward(self, rows):
+        return self.layers(rows)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_module_of_torch(dtype):
+    def by_hand(rows):
+        with torch.no_grad():
+            return net.eval()(torch.from_numpy(rows).to(dtype)).numpy()
+
+    for kind, data in (("Lime", table()), ("Recurrent", series())):
+        net = Net(data[0].size, dtype).train()
+        explainer = getattr(lime_tabular, f"{kind}TabularExplainer")
+        mine = explainer(data, random_state=0).explain_instance(data[0], net, num_samples=100)
+        assert net.training
+        theirs = explainer(data, random_state=0).explain_instance(data[0], by_hand, num_samples=100)
+        assert mine.as_list() == theirs.as_list()
 
 
 def literal_lhs(state, samples, count):

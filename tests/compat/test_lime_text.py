@@ -176,6 +176,17 @@ def test_the_arguments_of_the_constructor():
     explain_both(TEXT, {"class_names": ["a", "b", "c"], "random_state": None}, num_samples=90)
 
 
+def test_calls_of_few_texts_give_the_same():
+    found = []
+    for size in (None, 7):
+        one = Words()
+        explainer = lime_text.LimeTextExplainer(random_state=0)
+        explained = explainer.explain_instance(TEXT, one, num_samples=50, batch_size=size)
+        found.append((explained.as_list(), [t for call in one.seen for t in call], len(one.seen)))
+    assert found[0][:2] == found[1][:2]
+    assert [found[0][2], found[1][2]] == [1, 8]
+
+
 # The traps of lime's, each of it and of us.
 
 

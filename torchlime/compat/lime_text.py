@@ -16,7 +16,7 @@ from torchlime.compat.label_fits import fit_labels
 from torchlime.compat.labels import asked_for, most_probable
 from torchlime.compat.lime_base import LimeBase, SeededByNumpy, check_random_state
 from torchlime.compat.neighbourhoods import check_num_samples
-from torchlime.compat.outputs import class_scores, outputs_of
+from torchlime.compat.outputs import check_batch_size, class_scores, outputs_of_parts
 from torchlime.compat.static_page import marked_text
 
 
@@ -126,6 +126,8 @@ class LimeTextExplainer(SeededByNumpy):
         num_samples: int = 5000,
         distance_metric: Any = "cosine",
         model_regressor: Any = None,
+        *,
+        batch_size: int | None = None,
     ) -> Any:
         """Explain what the classifier says of a text, or of several.
 
@@ -138,6 +140,7 @@ class LimeTextExplainer(SeededByNumpy):
             num_samples: n; the first sample is the text itself.
             distance_metric: the distance between masks; any name that scikit-learn knows.
             model_regressor: None (Ridge, alpha 1) or a scikit-learn regressor.
+            batch_size: texts of a call at most; None = all of a text.
 
         Returns:
             Explanation: a list of them for several texts.
@@ -151,10 +154,11 @@ class LimeTextExplainer(SeededByNumpy):
         several = isinstance(text_instance, list | tuple) or _is_array(text_instance)
         texts = list(text_instance) if several else [text_instance]
         check_num_samples(num_samples)
+        check_batch_size(batch_size)
         wanted = asked_for(labels, top_labels, stacklevel=2)
         explained = [
             self._explained(
-                self._indexed(text), classifier_fn, wanted, top_labels, num_samples,
+                self._indexed(text), classifier_fn, wanted, top_labels, num_samples, batch_size,
                 num_features=num_features, selection=self.feature_selection,
                 metric=distance_metric, regressor=model_regressor,
             )
@@ -174,6 +178,7 @@ class LimeTextExplainer(SeededByNumpy):
         wanted: list[Any] | None,
         top_labels: Any,
         num_samples: int,
+        batch_size: int | None,
         **settings: Any,
     ) -> Explanation:
         if not indexed.num_words():
@@ -182,10 +187,10 @@ class LimeTextExplainer(SeededByNumpy):
                 "check split_expression, or pass char_level=True"
             )
         kept = kept_words(self.random_state, indexed.num_words(), num_samples)
-        texts = list(_texts(indexed, kept))
-        scores = class_scores(
-            outputs_of(classifier_fn, texts, "classifier_fn"), "classifier_fn", sums=False
+        outputs = outputs_of_parts(
+            classifier_fn, _calls(indexed, kept, batch_size or num_samples), "classifier_fn"
         )
+        scores = class_scores(outputs, "classifier_fn", sums=False)
         names = self.class_names
         names = [str(j) for j in range(scores.shape[1])] if names is None else names
         explanation = Explanation(
@@ -213,10 +218,11 @@ def kept_words(random_state: np.random.RandomState, words: int, num_samples: int
     return kept
 
 
-def _texts(indexed: Any, kept: Array) -> Iterator[str]:
-    yield indexed.raw_string()
-    for row in kept[1:]:
-        yield indexed.joined(row)
+def _calls(indexed: Any, kept: Array, size: int) -> Iterator[list[str]]:
+    """The texts of each call, made as they are needed; the first is the whole text."""
+    for start in range(0, len(kept), size):
+        texts = [indexed.joined(row) for row in kept[start : start + size]]
+        yield [indexed.raw_string(), *texts[1:]] if start == 0 else texts
 
 
 def _is_array(texts: Any) -> bool:

@@ -163,14 +163,6 @@ def check_num_samples(num_samples: Any) -> None:
         raise ValueError(f"num_samples must be a whole number of at least 1, got {num_samples!r}")
 
 
-def check_batch_size(batch_size: Any) -> None:
-    """Raise unless it is None or a whole number of at least 1."""
-    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
-        raise ValueError(
-            f"batch_size must be None or a whole number, 1 or more, got {batch_size!r}"
-        )
-
-
 def default_width(count: int) -> float:
     """lime's kernel width for so many columns."""
     return float(math.sqrt(count) * 0.75)

@@ -8,6 +8,7 @@ import numpy as np
 
 from torchlime._warn import warn
 from torchlime.compat.arrays import Array
+from torchlime.compat.outputs import outputs_of
 from torchlime.compat.tables import numeric
 from torchlime.compat.tabular_explainer import LimeTabularExplainer
 
@@ -97,7 +98,7 @@ class RecurrentTabularExplainer(LimeTabularExplainer):
 
         Args:
             data_row: the series.
-            classifier_fn: series [n,T,F] float64 → scores [n,classes], or numbers [n].
+            classifier_fn: series [n,T,F] float64 → scores [n,classes], or numbers [n]; or a module.
             labels, top_labels, num_features, num_samples, distance_metric, model_regressor,
                 batch_size: as for :meth:`LimeTabularExplainer.explain_instance`.
 
@@ -128,4 +129,6 @@ class RecurrentTabularExplainer(LimeTabularExplainer):
 
 def _of_series(function: Callable[..., Any], shape: tuple[int, int], rows: Array) -> Any:
     """Call it with rows [n,F·T] as series [n,T,F]."""
-    return function(np.transpose(rows.reshape(len(rows), *shape), (0, 2, 1)))
+    return outputs_of(
+        function, np.transpose(rows.reshape(len(rows), *shape), (0, 2, 1)), "classifier_fn"
+    )

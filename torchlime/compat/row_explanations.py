@@ -10,7 +10,7 @@ from torchlime.compat.explanation import Explanation
 from torchlime.compat.label_fits import fit_labels
 from torchlime.compat.labels import most_probable
 from torchlime.compat.neighbourhoods import Neighbourhood, with_ids
-from torchlime.compat.outputs import class_scores, outputs_of, regression_scores
+from torchlime.compat.outputs import class_scores, outputs_of_parts, regression_scores
 from torchlime.compat.table_mapper import mapper_of
 from torchlime.compat.tables import is_sparse
 
@@ -67,11 +67,11 @@ def _outputs(explainer: Any, parts: list[Any], predict_fn: Any, batch_size: int 
     else:
         samples = np.concatenate(parts)
     size = batch_size or samples.shape[0]
-    outputs = [
-        outputs_of(predict_fn, _as_given(explainer, samples[start : start + size]), "predict_fn")
+    calls = (
+        _as_given(explainer, samples[start : start + size])
         for start in range(0, samples.shape[0], size)
-    ]
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+    )
+    return outputs_of_parts(predict_fn, calls, "predict_fn")
 
 
 def _explained(

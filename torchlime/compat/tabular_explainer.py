@@ -20,13 +20,13 @@ from torchlime.compat.lime_base import LimeBase, SeededByNumpy, check_random_sta
 from torchlime.compat.neighbourhoods import (
     Frequencies,
     Neighbourhood,
-    check_batch_size,
     check_num_samples,
     default_width,
     discretised,
     plain,
     sparse,
 )
+from torchlime.compat.outputs import check_batch_size
 from torchlime.compat.row_explanations import explained_rows
 from torchlime.compat.table_checks import (
     check_categories,
@@ -223,7 +223,8 @@ class LimeTabularExplainer(SeededByNumpy):
             data_row: a row [F], a Series, sparse [1,F]; or several: [B,F], a DataFrame, sparse
                 [B,F].
             predict_fn: rows [n,F] float64 → scores [n,classes], or numbers [n] of a regressor. It
-                is called once; several rows share calls, as far as memory allows.
+                is called once; several rows share calls, as far as memory allows. A torch module
+                gets a tensor on its device and in its dtype, and is in eval mode.
             labels: the classes to explain.
             top_labels: explain so many of the most probable classes instead.
             num_features: the largest number of features.
