@@ -157,6 +157,11 @@ def test_t9_limes_page_draws_its_id():
         page = explanation.as_html()
         assert (state_of(explainer) == before) is (module is OURS)
         assert (len(page) > 10**6 and "<script" in page) is not (module is OURS)
+        explainer = module.tabular.LimeTabularExplainer(DATA, random_state=0)
+        explanation = explainer.explain_instance(DATA[0], Model(4), num_samples=30)
+        before = state_of(explainer)
+        explanation.as_html()
+        assert (state_of(explainer) == before) is (module is OURS)
 
 
 def test_t10_limes_page_lets_names_out_of_their_script():

@@ -96,6 +96,26 @@ def test_selections(method, discretize, count):
     assert_same_explanation(*both)
 
 
+@pytest.mark.parametrize("discretize", [True, False])
+@pytest.mark.parametrize("method", ["none", "highest_weights", "forward_selection"])
+def test_more_columns_than_samples(discretize, method):
+    data = np.random.RandomState(0).normal(size=(50, 30))
+    init = {"discretize_continuous": discretize, "feature_selection": method}
+    one = Model(30, scale=8)
+    arguments = {"num_features": 3 if method == "forward_selection" else 8}
+    assert_same_explanation(*explain_both(data, data[0], one, init, num_samples=20, **arguments))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8])
+@pytest.mark.parametrize("discretize", [True, False])
+def test_numbers_of_other_kinds(dtype, discretize):
+    data = np.random.RandomState(0).randint(0, 200, (90, 4)).astype(dtype)
+    init = {"discretize_continuous": discretize, "categorical_features": []}
+    both = explain_both(data, data[0], Model(4, scale=200), init, {"literal_bins": True},
+                        exact=not discretize, num_samples=150)  # fmt: skip
+    assert_same_explanation(*both)
+
+
 def test_settings_of_the_kernel_and_the_state():
     data = table()
     kernel = lambda d, kernel_width: 1 / (1 + d / kernel_width)  # noqa: E731

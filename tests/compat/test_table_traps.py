@@ -361,6 +361,7 @@ def test_a_mode_that_is_none():
         (normals()[0], {}, r"training_data must be a table \[rows,columns\], got \[3\]"),
         (normals(), {"feature_names": ["a"]}, "feature_names must name the 3 columns"),
         (normals(), {"categorical_features": [3]}, r"columns of training_data, 0…2, got \[3\]"),
+        (normals(), {"categorical_features": ["x"]}, r"must be numbers of columns, got \['x'\]"),
         (normals(), {"categorical_features": [-1]}, r"columns of training_data, 0…2, got \[-1\]"),
     ],
 )

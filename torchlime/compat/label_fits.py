@@ -56,7 +56,7 @@ def fit_labels(
     fast = type(base) is LimeBase and selection in SELECTED_HERE and type(surrogate) is Ridge
     equations = None
     for label in labels:
-        if fast and len(design) > 1:
+        if fast and len(design) > design.shape[1]:  # else its Gram matrix is the larger
             equations = equations or WeightedDesign(design, _weights(base, distances))
             fitted = _fit(equations, base, scores[:, label], num_features, selection, surrogate)
         else:

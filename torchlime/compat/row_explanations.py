@@ -14,7 +14,7 @@ from torchlime.compat.outputs import class_scores, outputs_of_parts, regression_
 from torchlime.compat.table_mapper import mapper_of
 from torchlime.compat.tables import is_sparse
 
-_AT_ONCE = 1 << 22  # numbers in the samples of the rows that share a call
+_AT_ONCE = 1 << 21  # numbers in the samples of the rows that share a call
 
 
 def explained_rows(

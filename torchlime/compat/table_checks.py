@@ -1,5 +1,6 @@
 """What a tabular explainer refuses, and what it warns of, in sentences."""
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,21 @@ import numpy as np
 from torchlime._warn import warn
 from torchlime.compat.arrays import Array
 from torchlime.compat.tables import is_sparse, refuse_nan
+
+
+def column_numbers(categorical: Any) -> list[int]:
+    """``categorical_features`` as a list.
+
+    Raises:
+        ValueError: they are no numbers, such as names.
+    """
+    try:
+        return [operator.index(column) for column in ([] if categorical is None else categorical)]
+    except TypeError:
+        raise ValueError(
+            f"categorical_features must be numbers of columns, got {list(categorical)}; for names, "
+            "pass [list(columns).index(name) for name in names]"
+        ) from None
 
 
 def check_names(

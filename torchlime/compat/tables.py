@@ -57,7 +57,7 @@ def numeric(data: Any, name: str, columns: Sequence[Any] | None = None) -> Array
         ValueError: it holds text, or values that are no numbers.
     """
     values = data.to_numpy() if hasattr(data, "to_numpy") else np.asarray(to_numpy(data))
-    if values.dtype.kind in "fiub":
+    if values.dtype.kind in "fiu":
         return values
     try:
         return values.astype(np.float64)

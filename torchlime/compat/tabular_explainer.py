@@ -32,6 +32,7 @@ from torchlime.compat.table_checks import (
     check_categories,
     check_names,
     check_stats,
+    column_numbers,
     warn_of_flat_bins,
     warn_of_new_categories,
     warn_of_scale,
@@ -130,8 +131,7 @@ class LimeTabularExplainer(SeededByNumpy):
         count = data.shape[1]
         default = [str(j) for j in range(count)] if self._columns is None else self._columns
         self.feature_names = list(default if feature_names is None else feature_names)
-        given = [] if categorical_features is None else categorical_features
-        self.categorical_features = [int(column) for column in given]
+        self.categorical_features = column_numbers(categorical_features)
         self.categorical_names = check_names(
             categorical_names, self.feature_names, self.categorical_features, count
         )
