@@ -61,13 +61,13 @@ def cases(quick: bool) -> dict[tuple[str, int], dict[str, Explain]]:
     ).fit(table, labels)
     trees = ensemble.RandomForestClassifier(10 if quick else 100, random_state=0)
     forest = trees.fit(table, labels)
-    some, samples = (2, 50) if quick else (100, 5000)
+    some, few, samples = (2, 2, 50) if quick else (100, 20, 5000)
     texts, words = documents(2 if quick else 4), 40 if quick else 5000
     of_texts = classifier_of_texts()
     return {
         ("logistic regression", 10): of_table(table, some, logistic.predict_proba, 10, samples),
         ("random forest", 10): of_table(table, some, forest.predict_proba, 10, samples),
-        ("logistic regression", 5): of_table(table, some, logistic.predict_proba, 5, samples),
+        ("logistic regression", 5): of_table(table, few, logistic.predict_proba, 5, samples),
         ("text, TF-IDF", 10): of_documents(texts, of_texts, 10, words),
         ("text, TF-IDF", 6): of_documents(texts, of_texts, 6, words),
     }

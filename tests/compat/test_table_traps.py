@@ -376,6 +376,7 @@ def test_training_data_that_cannot_be(data, init, sentence):
         (np.zeros(4), {}, "training data's 3 columns, got 4"),
         (np.zeros((1, 1, 3)), {}, r"must be a row \[F\] or rows \[B,F\]"),
         (np.zeros(3), {"num_samples": 0}, "num_samples must be a whole number of at least 1"),
+        (np.zeros(3), {"num_features": 0}, "num_features must be at least 1, got 0"),
         (np.zeros(3), {"batch_size": 0}, "batch_size must be None or a whole number"),
         (["a", 1, 2], {}, "data_row must hold numbers, got 'a' in column 0"),
     ],

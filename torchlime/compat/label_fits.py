@@ -47,8 +47,11 @@ def fit_labels(
 
     Raises:
         IndexError: there is no such label.
+        ValueError: ``num_features`` is below 1.
     """
     check_labels(list(labels), scores.shape[1])
+    if num_features < 1 and selection != "none":
+        raise ValueError(f"num_features must be at least 1, got {num_features}")
     distances = distances_of(design, metric) if distances is None else distances
     surrogate = native_surrogate(regressor)
     if selection == "auto":

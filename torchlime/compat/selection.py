@@ -26,4 +26,4 @@ def forward_steps(gram: Array, cross: Array, count: int) -> Array:
             share = gram[best] / gram[best, best]
             cross = cross - share * cross[best]
             gram = gram - np.outer(share, gram[best])
-    return np.array(chosen, dtype=np.int64)
+    return np.array(chosen)
