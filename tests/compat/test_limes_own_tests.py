@@ -40,7 +40,7 @@ print(len(names), result.testsRun, result.wasSuccessful())
 def test_they_pass(module, tests, run):
     found = subprocess.run([sys.executable, "-c", SCRIPT, module], capture_output=True, text=True,
                            cwd=ROOT)  # fmt: skip
-    assert found.stdout.split() == [str(tests), str(run), "True"], found.stderr
+    assert found.stdout.split()[-3:] == [str(tests), str(run), "True"], found.stderr
 
 
 def test_the_two_of_ragged_lists_hold_as_lists():

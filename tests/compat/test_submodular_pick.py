@@ -8,7 +8,7 @@ from tests.compat.tables import BOTH, LIME, Model, Words, quietly
 from torchlime.compat import submodular_pick
 from torchlime.compat.submodular_pick import greedy_cover
 
-DATA = np.random.RandomState(0).normal(size=(40, 5))
+DATA = np.random.RandomState(0).normal(size=(24, 5))
 
 
 def picked(module, data=DATA, one=None, kind="tabular", init=None, **settings):

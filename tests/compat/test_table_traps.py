@@ -92,6 +92,18 @@ def test_t3_nan_is_refused_where_it_has_no_bin():
     assert_same_explanation(*(explained(m, data, init=plain) for m in (lime, lime_tabular)))
 
 
+def test_t3_nan_in_a_row_is_in_the_last_bin():
+    row = np.array([0.1, np.nan, 0.2])
+    one = lambda rows: Model(3)(np.nan_to_num(rows))  # noqa: E731
+    both = [explained(m, normals(), row, one) for m in (lime, lime_tabular)]
+    assert_same_explanation(*both)
+    plain = {"discretize_continuous": False}
+    with pytest.raises(ValueError, match="contains NaN"):
+        explained(lime, normals(), row, one, plain)
+    with pytest.raises(ValueError, match="data_row is not finite in '1', so that no sample has"):
+        explained(lime_tabular, normals(), row, one, plain)
+
+
 # T4: frames
 
 

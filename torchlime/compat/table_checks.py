@@ -8,7 +8,7 @@ import numpy as np
 
 from torchlime._warn import warn
 from torchlime.compat.arrays import Array
-from torchlime.compat.tables import is_sparse, refuse_nan
+from torchlime.compat.tables import is_sparse, quoted, refuse_nan
 
 
 def column_numbers(categorical: Any) -> list[int]:
@@ -75,7 +75,7 @@ def _check_whole(values: Array, name: Any) -> None:
     broken = values[values != np.trunc(values)] if values.dtype.kind == "f" else values[:0]
     if len(broken):
         raise ValueError(
-            f"the categorical column {name!r} must hold whole numbers, got {broken[0]:g}; number "
+            f"the categorical column {quoted([name])} must hold whole numbers, got {broken[0]:g}; number "
             "its categories, or leave it out of categorical_features"
         )
 
@@ -109,7 +109,7 @@ def warn_of_flat_bins(discretizer: Any, drawn: Mapping[int, Any], names: Sequenc
     found = []
     for column, bins in discretizer.flat_bins().items():
         values = [f"{value:g}" for one, value in bins if one in drawn[column]]
-        found += [f"{names[column]!r} ({', '.join(values)})"] * bool(values)
+        found += [f"{quoted([names[column]])} ({', '.join(values)})"] * bool(values)
     if found:
         warn(
             f"bins of a single value: {'; '.join(found)}. The model is shown this value. lime "
@@ -125,7 +125,7 @@ def warn_of_switches(data: Array, categorical: Sequence[int], names: Sequence[An
             found += [names[column]] if (kinds == np.trunc(kinds)).all() else []
     if found:
         warn(
-            f"{', '.join(map(repr, found))}: only two whole numbers each, but not listed in "
+            f"{quoted(found)}: only two whole numbers each, but not listed in "
             "categorical_features, so that the model sees fractions between them, and one bin may "
             "hold both"
         )
@@ -144,13 +144,29 @@ def warn_of_new_categories(
             continue
         value = row[column]
         if not np.isfinite(value):
-            raise ValueError(f"data_row holds {value} in the categorical column {names[column]!r}")
+            raise ValueError(
+                f"data_row holds {value} in the categorical column {quoted([names[column]])}"
+            )
         _check_whole(np.asarray([value]), names[column])
         if not (frequencies.values == value).any():
             warn(
-                f"no row of the training data has {value:g} in {names[column]!r}, so no sample has "
+                f"no row of the training data has {value:g} in {quoted([names[column]])}, so no sample has "
                 "it either, and its weight says nothing"
             )
+
+
+def check_finite(row: Array, names: Sequence[Any]) -> None:
+    """Raise unless samples can have a distance to the row.
+
+    Raises:
+        ValueError: it holds NaN or infinity.
+    """
+    holed = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
+    if holed:
+        raise ValueError(
+            f"data_row is not finite in {quoted(holed)}, so that no sample has a "
+            "distance to it; fill it in, or pass discretize_continuous=True"
+        )
 
 
 def warn_of_scale(literal: bool) -> None:

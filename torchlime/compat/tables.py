@@ -20,6 +20,15 @@ def scikit_learn(module: str, wanted_by: str) -> ModuleType:
         ) from error
 
 
+def quoted(names: Iterable[Any]) -> str:
+    """Names in a sentence.
+
+    >>> quoted(["a", np.str_("b"), 3])
+    "'a', 'b', '3'"
+    """
+    return ", ".join(repr(str(name)) for name in names)
+
+
 def is_sparse(values: Any) -> bool:
     """Whether it is one of SciPy's sparse matrices or arrays."""
     return hasattr(values, "tocsr")
@@ -138,6 +147,6 @@ def refuse_nan(data: Array, columns: Iterable[int], names: Any) -> None:
     holed = [names[j] for j in columns if np.isnan(data[:, j]).any()]
     if holed:
         raise ValueError(
-            f"the training data holds NaN in {', '.join(map(repr, holed))}, and NaN has no bin; "
+            f"the training data holds NaN in {quoted(holed)}, and NaN has no bin; "
             "fill it in, or drop these rows"
         )

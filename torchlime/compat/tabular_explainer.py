@@ -30,6 +30,7 @@ from torchlime.compat.outputs import check_batch_size
 from torchlime.compat.row_explanations import explained_rows
 from torchlime.compat.table_checks import (
     check_categories,
+    check_finite,
     check_names,
     check_stats,
     column_numbers,
@@ -277,6 +278,7 @@ class LimeTabularExplainer(SeededByNumpy):
         warn_of_new_categories(row, known, self.discretizer, self.feature_names)
         if self.discretizer is not None:
             return discretised(self.random_state, self.discretizer, known, row, num_samples)
+        check_finite(row, self.feature_names)
         return plain(
             self.random_state, self.scaler, known, self.categorical_features, row, num_samples,
             around=self.sample_around_instance, sampling=sampling,
