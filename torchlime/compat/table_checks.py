@@ -75,8 +75,8 @@ def _check_whole(values: Array, name: Any) -> None:
     broken = values[values != np.trunc(values)] if values.dtype.kind == "f" else values[:0]
     if len(broken):
         raise ValueError(
-            f"the categorical column {quoted([name])} must hold whole numbers, got {broken[0]:g}; number "
-            "its categories, or leave it out of categorical_features"
+            f"the categorical column {quoted([name])} must hold whole numbers, got "
+            f"{broken[0]:g}; number its categories, or leave it out of categorical_features"
         )
 
 
@@ -150,8 +150,8 @@ def warn_of_new_categories(
         _check_whole(np.asarray([value]), names[column])
         if not (frequencies.values == value).any():
             warn(
-                f"no row of the training data has {value:g} in {quoted([names[column]])}, so no sample has "
-                "it either, and its weight says nothing"
+                f"no row of the training data has {value:g} in {quoted([names[column]])}, so no "
+                "sample has it either, and its weight says nothing"
             )
 
 
