@@ -116,6 +116,26 @@ def test_numbers_of_other_kinds(dtype, discretize):
     assert_same_explanation(*both)
 
 
+@pytest.mark.parametrize("part", ["base", "explain_instance_with_data", "feature_selection"])
+def test_what_the_caller_puts_in_the_place_of_lime_base_is_called(part):
+    for module in BOTH:
+        explainer, called = module.tabular.LimeTabularExplainer(table(), random_state=0), []
+        base = explainer.base
+
+        class Own(type(base)):
+            def feature_selection(self, *arguments, called=called, **more):
+                called.append(arguments)
+                return super().feature_selection(*arguments, **more)
+
+        if part == "base":
+            explainer.base = Own(base.kernel_fn, random_state=0)
+        else:
+            method = getattr(base, part)
+            setattr(base, part, lambda *a, m=method, c=called, **k: (c.append(a), m(*a, **k))[1])
+        explainer.explain_instance(table()[0], model(), labels=(0, 2), num_samples=60)
+        assert len(called) >= 2
+
+
 def test_settings_of_the_kernel_and_the_state():
     data = table()
     kernel = lambda d, kernel_width: 1 / (1 + d / kernel_width)  # noqa: E731

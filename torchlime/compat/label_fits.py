@@ -54,14 +54,15 @@ def fit_labels(
         raise ValueError(f"num_features must be at least 1, got {num_features}")
     distances = distances_of(design, metric) if distances is None else distances
     surrogate = native_surrogate(regressor)
+    method = selection
     if selection == "auto":
-        selection = "forward_selection" if num_features <= 6 else "highest_weights"
-    fast = type(base) is LimeBase and selection in SELECTED_HERE and type(surrogate) is Ridge
+        method = "forward_selection" if num_features <= 6 else "highest_weights"
+    fast = _is_plain(base) and method in SELECTED_HERE and type(surrogate) is Ridge
     equations = None
     for label in labels:
         if fast and len(design) > design.shape[1]:  # else its Gram matrix is the larger
             equations = equations or WeightedDesign(design, _weights(base, distances))
-            fitted = _fit(equations, base, scores[:, label], num_features, selection, surrogate)
+            fitted = _fit(equations, base, scores[:, label], num_features, method, surrogate)
         else:
             fitted = base.explain_instance_with_data(
                 np.ascontiguousarray(design), scores, distances, label, num_features,
@@ -70,6 +71,12 @@ def fit_labels(
         explanation.intercept[label], explanation.local_exp[label] = fitted[:2]
         explanation.score = explanation.scores[label] = float(fitted[2])
         explanation.local_pred = explanation.local_preds[label] = fitted[3]
+
+
+def _is_plain(base: Any) -> bool:
+    """Whether it fits as LimeBase does: no subclass, and no method of its own."""
+    methods = ("explain_instance_with_data", "feature_selection", "forward_selection")
+    return type(base) is LimeBase and not any(name in vars(base) for name in methods)
 
 
 def _weights(base: LimeBase, distances: Array) -> Array:
