@@ -161,7 +161,7 @@ def check_finite(row: Array, names: Sequence[Any]) -> None:
     Raises:
         ValueError: it holds NaN or infinity.
     """
-    holed = [names[column] for column in np.flatnonzero(~np.isfinite(row))]
+    holed = [names[int(column)] for column in np.flatnonzero(~np.isfinite(row))]
     if holed:
         raise ValueError(
             f"data_row is not finite in {quoted(holed)}, so that no sample has a "
