@@ -31,6 +31,8 @@ CALLS = {
     "PIXELS, SCORES, segmentation_fn=CELLS, num_samples=9, progress_bar=False)": "lime",
     "lime_image.LimeImageExplainer().explain_instance(PIXELS, SCORES, segmentation_fn=CELLS, "
     "num_samples=9, progress_bar=False, distance_metric='jaccard')": "lime",
+    "Background.of(np.eye(4), bins=Entropy(), labels=[0, 0, 1, 1], categorical=[])": "tables",
+    "Background.of(np.eye(4)).frame(torch.eye(4))": "tables",
 }
 START = """
 import contextlib, io, sys, warnings
@@ -38,6 +40,7 @@ import numpy as np, torch, torchlime
 from pathlib import Path
 from PIL import Image
 from torchlime import cli, jobs, models, plot, training
+from torchlime.background import Background, Entropy
 from torchlime.compat import lime_image, scikit_image
 from torchlime.examples import right_for_the_right_reason as example
 from torchlime.jobs import cluster
@@ -95,6 +98,8 @@ def test_the_extra_that_an_answer_names_brings_the_package():
 KNOWN = {
     "app": {"streamlit"},  # Streamlit runs these files
     "cli/explaining.py": {"tqdm"},
+    "compat/explanation.py": {"IPython"},  # a notebook has it
+    "compat/row_explanations.py": {"scipy"},  # the caller's rows are sparse ones of scipy
     "compat/scores.py": {"tqdm"},
     "jobs/cluster.py": {"pyarrow", "ray"},  # behind Ray()
     "plot/figures.py": {"matplotlib"},  # behind imported()

@@ -220,7 +220,8 @@ def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
 @pytest.mark.parametrize("sampler", [Orthogonal(), Exhaustive()], ids=repr)
 def test_designs_of_one_round_have_no_further_rows(sampler):
     with pytest.raises(
-        ValueError, match=r"cannot go on from row first=16; Bernoulli, FixedCount and Sizes"
+        ValueError,
+        match="cannot go on from row first=16; Bernoulli, FixedCount, RandomSize",
     ):
         sampler(torch.tensor([4]), 4, 16, seed=0, first=16)
 

@@ -167,3 +167,18 @@ def test_random_states():
     assert check_random_state(None) is check_random_state(np.random)
     assert check_random_state(np.int64(3)).randint(1000) == np.random.RandomState(3).randint(1000)
     assert LimeBase(kernel).random_state is check_random_state(None)
+
+
+def test_a_lasso_that_starts_within_its_tolerance_stays_there():
+    rng = np.random.RandomState(0)
+    data, labels = rng.normal(size=(200, 3)), rng.normal(size=(200, 1))
+    pull = np.abs((data - data.mean(axis=0)).T @ (labels - labels.mean())).max() / 200
+    for share in (0.9, 0.99, 0.999, 1.01):
+        both = [
+            kind(np.ones_like).explain_instance_with_data(
+                data, labels, np.zeros(200), 0, 3, "none", Lasso(share * pull)
+            )
+            for kind in (Theirs, LimeBase)
+        ]
+        assert_same_weights(both[0][1], both[1][1])
+    assert [weight for _, weight in both[1][1]] == [0, 0, 0]

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +13,6 @@ from torchlime.background import columns as kinds
 from torchlime.background.bins import Bins, Quantiles
 from torchlime.background.columns import Column
 from torchlime.background.reading import Raw, read
-
-if TYPE_CHECKING:
-    import numpy as np
 
 FEW = 10  # whole numbers of at most so many distinct values are taken for categories
 QUARTILES = Quantiles(4)
@@ -148,9 +146,7 @@ class Background:
             )
         return [raw.names.index(name) for name in self.names]
 
-    def _numbered(self, column: Column, values: "np.ndarray[Any, Any]") -> Any:
-        import numpy as np
-
+    def _numbered(self, column: Column, values: np.ndarray[Any, Any]) -> Any:
         number = {word: place for place, word in enumerate(column.words)}
         if column.is_group or not column.words:
             if values.dtype.kind == "O":
@@ -222,9 +218,7 @@ def _place(column: str | int, names: list[str]) -> int:
     raise ValueError(f"the background has no column {column!r}; it has {', '.join(names[:20])}")
 
 
-def _labels(labels: Any, rows: int) -> "np.ndarray[Any, Any]":
-    import numpy as np
-
+def _labels(labels: Any, rows: int) -> np.ndarray[Any, Any]:
     found = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if found.shape != (rows,):
         raise ValueError(f"labels must be one class for each of {rows} rows, got {found.shape}")
@@ -239,8 +233,6 @@ def _columns(
     bins: Bins | None,
     labels: Any,
 ) -> list[Column]:
-    import numpy as np
-
     grouped = {place: name for name, places in groups.items() for place in places}
     if len(grouped) < sum(map(len, groups.values())):
         raise ValueError("a column can be in one one-hot group only")
@@ -271,8 +263,6 @@ def _columns(
 
 
 def _is_categorical(values: Any, place: int, chosen: set[int] | None) -> bool:
-    import numpy as np
-
     if values.dtype.kind == "O" or (chosen is not None and place in chosen):
         return True
     if chosen is not None:
@@ -283,8 +273,6 @@ def _is_categorical(values: Any, place: int, chosen: set[int] | None) -> bool:
 
 
 def _checked_edges(edges: Any, name: str) -> Any:
-    import numpy as np
-
     edges = np.asarray(edges, dtype=np.float64)
     if edges.ndim != 1 or not len(edges) or not np.isfinite(edges).all():
         raise ValueError(f"bins must return finite edges [E] for {name!r}, got {edges!r}")

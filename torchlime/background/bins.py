@@ -9,21 +9,20 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from torchlime._checks import check_count, check_real, is_integer
 from torchlime._extras import imported
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Bins(Protocol):
     """values → edges."""
 
     def __call__(
-        self, values: "np.ndarray[Any, Any]", /, *, name: str, labels: "np.ndarray[Any, Any] | None"
-    ) -> "np.ndarray[Any, Any]":
+        self, values: np.ndarray[Any, Any], /, *, name: str, labels: np.ndarray[Any, Any] | None
+    ) -> np.ndarray[Any, Any]:
         """The edges [E] of values [R] float64 without NaN.
 
         ``name`` is that of the column; ``labels`` [R] are the classes of the rows, where known.
@@ -52,11 +51,9 @@ class Quantiles:
         check_count(self.count, "count", 2)
 
     def __call__(
-        self, values: "np.ndarray[Any, Any]", *, name: str, labels: Any = None
-    ) -> "np.ndarray[Any, Any]":
+        self, values: np.ndarray[Any, Any], *, name: str, labels: Any = None
+    ) -> np.ndarray[Any, Any]:
         """The edges of values [R]."""
-        import numpy as np
-
         shares = [100 * part / self.count for part in range(1, self.count)]
         return np.unique(np.percentile(values, shares))
 
@@ -107,11 +104,9 @@ class Edges:
                 )
 
     def __call__(
-        self, values: "np.ndarray[Any, Any]", *, name: str, labels: Any = None
-    ) -> "np.ndarray[Any, Any]":
+        self, values: np.ndarray[Any, Any], *, name: str, labels: Any = None
+    ) -> np.ndarray[Any, Any]:
         """The edges of values [R]."""
-        import numpy as np
-
         if name in self.of:
             return np.asarray(self.of[name], dtype=np.float64)
         return self.otherwise(values, name=name, labels=labels)
@@ -146,11 +141,9 @@ class Entropy:
             raise TypeError(f"seed must be an int, got {type(self.seed).__name__}")
 
     def __call__(
-        self, values: "np.ndarray[Any, Any]", *, name: str, labels: Any = None
-    ) -> "np.ndarray[Any, Any]":
+        self, values: np.ndarray[Any, Any], *, name: str, labels: Any = None
+    ) -> np.ndarray[Any, Any]:
         """The edges of values [R], whose rows have the classes ``labels`` [R]."""
-        import numpy as np
-
         if labels is None:
             raise ValueError("bins=Entropy() needs the classes of the rows: Background.of(labels=)")
         tree = imported("sklearn.tree", "Entropy", "tables").DecisionTreeClassifier(

@@ -3,13 +3,11 @@
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
-    Values = np.ndarray[Any, Any]
-
+Values = np.ndarray[Any, Any]
 MISSING = "{} is missing"
 
 
@@ -62,14 +60,12 @@ class Column:
         return len(self.places) > 1
 
 
-def numbers(name: str, place: int, values: "Values", edges: "Values | None") -> Column:
+def numbers(name: str, place: int, values: Values, edges: Values | None) -> Column:
     """A feature of numbers [R] float64, NaN = missing; without edges it has one bin for all.
 
     Raises:
         ValueError: no value is known.
     """
-    import numpy as np
-
     known = values[~np.isnan(values)]
     if not len(known):
         raise ValueError(f"the column {name!r} has no value that is a number; leave it out")
@@ -87,7 +83,7 @@ def numbers(name: str, place: int, values: "Values", edges: "Values | None") -> 
     return Column(name, (place,), tuple(bins), tuple(edges.tolist()), whole=whole, missing=lost > 0)
 
 
-def _of_numbers(text: str, values: "Values", rows: int) -> Bin:
+def _of_numbers(text: str, values: Values, rows: int) -> Bin:
     if not len(values):
         return Bin(text, 0.0, 0.0)
     least, most = float(values.min()), float(values.max())
@@ -97,10 +93,8 @@ def _of_numbers(text: str, values: "Values", rows: int) -> Bin:
     return Bin(text, len(values) / rows, mean, deviation, least, most)
 
 
-def categories(name: str, place: int, values: "Values") -> Column:
+def categories(name: str, place: int, values: Values) -> Column:
     """A feature of words or of a few numbers: a bin for each distinct value."""
-    import numpy as np
-
     coded = values.dtype.kind == "O"
     missing = np.array([v is None or v != v for v in values], dtype=bool)
     known = values[~missing].tolist()
@@ -119,14 +113,12 @@ def categories(name: str, place: int, values: "Values") -> Column:
     )
 
 
-def one_hot(name: str, places: list[int], names: list[str], values: "Values") -> Column:
+def one_hot(name: str, places: list[int], names: list[str], values: Values) -> Column:
     """A group of columns [R,k] of which at most one is 1: a bin for each, and one for none.
 
     Raises:
         ValueError: a row has more than one 1, or another number.
     """
-    import numpy as np
-
     good = np.isin(values, (0.0, 1.0)).all(axis=1) & (values.sum(axis=1) <= 1)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])

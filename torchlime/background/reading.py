@@ -1,14 +1,12 @@
 """Tables as people have them, frames, arrays or tensors, as columns of numpy."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    Values = np.ndarray[Any, Any]
+Values = np.ndarray[Any, Any]
 
 
 class Raw(NamedTuple):
@@ -21,7 +19,7 @@ class Raw(NamedTuple):
         dtypes: those of a DataFrame's columns; else None.
     """
 
-    columns: list["Values"]
+    columns: list[Values]
     names: list[str] | None
     dtypes: list[Any] | None
 
@@ -54,9 +52,7 @@ def read(table: Any, what: str) -> Raw:
     return raw
 
 
-def _cells(table: Any, what: str) -> "Values":
-    import numpy as np
-
+def _cells(table: Any, what: str) -> Values:
     expected = f"{what} must be a DataFrame, an array or a tensor [rows, columns]"
     if isinstance(table, Tensor):
         table = table.detach().cpu().numpy()  # statistics are made on the host
@@ -79,9 +75,7 @@ def _cells(table: Any, what: str) -> "Values":
     return cells
 
 
-def _series(series: Any) -> "Values":
-    import numpy as np
-
+def _series(series: Any) -> Values:
     if series.dtype.kind in "iuf" and hasattr(series.dtype, "na_value"):  # with a mask of its own
         return _plain(series.to_numpy(dtype=np.float64, na_value=np.nan))
     values = series.to_numpy()
@@ -96,10 +90,8 @@ def _series(series: Any) -> "Values":
                            dtype=object))  # fmt: skip
 
 
-def _plain(column: "Values") -> "Values":
+def _plain(column: Values) -> Values:
     """float64 where all values are numbers, else objects; a bool is a word."""
-    import numpy as np
-
     if column.dtype.kind == "b":
         return column.astype(object)
     if column.dtype.kind != "O":
@@ -113,15 +105,13 @@ def _plain(column: "Values") -> "Values":
         return _without(missing, column)
 
 
-def _without(missing: "Values", column: "Values") -> "Values":
+def _without(missing: Values, column: Values) -> Values:
     column = column.copy()
     column[missing] = None
     return column
 
 
 def _check_finite(raw: Raw, what: str) -> None:
-    import numpy as np
-
     for place, column in enumerate(raw.columns):
         if column.dtype.kind == "f" and np.isinf(column).any():
             name = place if raw.names is None else repr(raw.names[place])

@@ -2,6 +2,8 @@
 
 from lime import lime_image                                    →  from torchlime.compat import lime_image
 from lime.wrappers.scikit_image import SegmentationAlgorithm   →  from torchlime.compat.scikit_image import SegmentationAlgorithm
+from lime import lime_tabular, lime_text, submodular_pick      →  from torchlime.compat import lime_tabular, lime_text, submodular_pick
+from lime import discretize, explanation, exceptions           →  from torchlime.compat import discretize, explanation, exceptions
 
 The numbers are those of lime 0.2.0.1, except where lime is wrong or leaves them to chance:
 
@@ -11,4 +13,11 @@ The numbers are those of lime 0.2.0.1, except where lime is wrong or leaves them
 - Input that must be a mistake is refused: channels first, a label that the classifier lacks, a
   kernel that gives every masked image the weight 0.
 - The default segmentation sees every band of an image. Regressors are never refitted in place.
+- A table's bin of a single value shows the model this value, where lime shows it about 0
+  (``literal_bins=True``). Weights of a sparse row are for one standard deviation, as for dense rows
+  (``literal_scale=True``).
+- SubmodularPick adds several labels' weights without their signs, and keeps bins of one name apart
+  (``literal=True``).
+- Pages are static, and draw no random number. No explainer keeps the classes of its first model.
+- Several rows or texts may be given; they are drawn as lime draws them one after the other.
 """  # noqa: E501

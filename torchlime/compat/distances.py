@@ -23,13 +23,14 @@ def distances_of(data: Array, metric: Any) -> Array:
     Raises:
         ImportError: a metric needs scikit-learn, which is not installed.
     """
-    rows = data.astype(np.float64)
+    rows = data.astype(np.float64, copy=False)
     if isinstance(metric, str) and metric == "cosine":
         lengths = np.linalg.norm(rows, axis=1)
         lengths[lengths == 0] = 1
         return (1 - rows @ rows[0] / (lengths * lengths[0])).clip(0, 2)
     if isinstance(metric, str) and metric == "euclidean":
-        return np.linalg.norm(rows - rows[0], axis=1)
+        apart = rows.T - rows[0][:, None]
+        return np.sqrt(np.einsum("mn,mn->n", apart, apart))
     metrics = imported("sklearn.metrics", f"distance_metric={metric!r}", "lime")
     return metrics.pairwise_distances(data, data[:1], metric=metric).ravel()
 

@@ -14,6 +14,7 @@ from torchlime._extras import imported
 from torchlime._precision import solve_dtype
 from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.regressors import CyclicLasso, native_surrogate, unfitted
+from torchlime.compat.selection import forward_steps
 from torchlime.fit import NormalEquations
 from torchlime.surrogates import Fit, LeastSquares, Ridge
 
@@ -80,20 +81,7 @@ class LimeBase(SeededByNumpy):
             return np.array([0] * count)
         samples = NormalEquations(*_tensors(data, labels, weights))
         gram, cross = (to_numpy(t[0]) for t in (samples.gram, samples.cross[..., 0]))
-        floor = 1e-12 * gram.diagonal()
-        chosen: list[int] = []
-        for _ in range(count):
-            room = gram.diagonal()
-            free = room > floor
-            gain = np.where(free, cross**2 / np.where(free, room, 1.0), 0.0)
-            gain[chosen] = -1.0
-            best = int(gain.argmax())
-            chosen.append(best)
-            if free[best]:
-                share = gram[best] / gram[best, best]
-                cross = cross - share * cross[best]
-                gram = gram - np.outer(share, gram[best])
-        return np.array(chosen)
+        return forward_steps(gram, cross, count)
 
     def feature_selection(
         self, data: Array, labels: Array | Tensor, weights: Array, num_features: int, method: str
@@ -165,10 +153,10 @@ class LimeBase(SeededByNumpy):
         if hasattr(neighborhood_data, "toarray"):
             raise TypeError("sparse data is not supported; pass neighborhood_data.toarray()")
         target = neighborhood_labels[:, label]
-        weights = _checked(self.kernel_fn(distances), "sample_weight")
+        weights = checked(self.kernel_fn(distances), "sample_weight")
         weights = np.broadcast_to(weights, (len(neighborhood_data),))
         target = target if isinstance(target, Tensor) else np.asarray(target)
-        _checked(target, "y")
+        checked(target, "y")
         with one_thread():
             used = self.feature_selection(
                 neighborhood_data, target, weights, num_features, feature_selection
@@ -284,7 +272,7 @@ def _number(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def _checked(values: Any, name: str) -> Any:
+def checked(values: Any, name: str) -> Any:
     """``values``, if all are finite; the errors are scikit-learn's."""
     array = torch if isinstance(values, Tensor) else np
     if array.isfinite(values).all():

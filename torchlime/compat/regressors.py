@@ -55,6 +55,8 @@ class CyclicLasso:
     def _descend(self, gram: Array, cross: Array, energy: float) -> tuple[Array, bool]:
         x, gradient, alpha = np.zeros_like(cross), cross.copy(), self.alpha
         diagonal = gram.diagonal()
+        if self._gap(x, gradient, cross, energy) <= self.tol * energy:
+            return x, True  # as scikit-learn 1.9, before the first round
         for _ in range(self.max_iter):
             moved = 0.0
             for j in np.flatnonzero(diagonal):
@@ -64,15 +66,19 @@ class CyclicLasso:
                     moved = max(moved, abs(new - x[j]))
                     gradient -= (new - x[j]) * gram[j]
                     x[j] = new
-            if moved <= self.tol * np.abs(x).max(initial=0.0):
-                residual = energy - x @ (cross + gradient)
-                steepest = np.abs(gradient).max(initial=0.0)
-                scale = min(1.0, alpha / steepest) if steepest else 1.0
-                primal = residual / 2 + alpha * np.abs(x).sum()
-                dual = scale * (energy - x @ cross) - scale**2 * residual / 2
-                if primal - dual <= self.tol * energy:
-                    return x, True
+            settled = moved <= self.tol * np.abs(x).max(initial=0.0)
+            if settled and self._gap(x, gradient, cross, energy) <= self.tol * energy:
+                return x, True
         return x, False
+
+    def _gap(self, x: Array, gradient: Array, cross: Array, energy: float) -> float:
+        """The duality gap at ``x``."""
+        residual = energy - x @ (cross + gradient)
+        steepest = np.abs(gradient).max(initial=0.0)
+        scale = min(1.0, self.alpha / steepest) if steepest else 1.0
+        primal = residual / 2 + self.alpha * np.abs(x).sum()
+        dual = scale * (energy - x @ cross) - scale**2 * residual / 2
+        return float(primal - dual)
 
 
 def native_surrogate(regressor: Any) -> Callable[..., Fit] | None:

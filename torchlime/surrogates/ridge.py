@@ -17,7 +17,7 @@ from torchlime.fit import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ridge:
     """Minimise Σ w (y − b₀ − z·β)² + α‖β‖², by one Cholesky factorisation for all targets.
 
@@ -46,6 +46,10 @@ class Ridge:
         check_real(self.alpha, "alpha")
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"alpha must be a finite number of at least 0, got {self.alpha!r}")
+
+    def __repr__(self) -> str:
+        # As it was before there was a choice: jobs and results know it by this.
+        return f"Ridge(alpha={self.alpha!r}{'' if self.errors else ', errors=False'})"
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.

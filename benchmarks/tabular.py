@@ -1,0 +1,151 @@
+"""torchlime.compat beside lime on tables and texts: the same draws and models, in one run."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks.settings import Row, Settings
+from benchmarks.tables import digits, markdown
+from torchlime.compat import lime_tabular, lime_text
+
+LIME, OURS = "lime", "torchlime.compat"
+CAPTION = (
+    "Rows of scikit-learn's breast-cancer table (30 columns, quartiles) and texts of 200 words, one"
+    " class each, in one thread; a forest of 100 trees, logistic regressions, TF-IDF for texts."
+    " Both draw the same samples from the same seed; torchlime takes all rows in one call. With up"
+    " to six features lime selects forward. Ratios are lime's time over this one's. Apart: the"
+    " largest difference of a weight."
+)
+Explain = Callable[[], list[Any]]
+
+
+def run(settings: Settings) -> list[Row]:
+    rows = []
+    with one_thread():
+        for (what, features), sides in cases(settings.quick).items():
+            settings.say(f"tabular: {what}, {features} features")
+            readings = settings.timer()(sides)
+            found = {side: explain() for side, explain in sides.items()}
+            rows += [
+                {
+                    "model": what,
+                    "features": features,
+                    "implementation": side,
+                    "explanations": len(found[side]),
+                    "dtype": "float64",
+                    "seconds": readings[side].record(),
+                    "lime_over": readings[LIME].over(readings[side]).record(),
+                    "apart": apart(found[LIME], found[side]),
+                }
+                for side in sides
+            ]
+    return rows
+
+
+def one_thread() -> Any:
+    """As many threads as lime has: one."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1)
+
+
+def cases(quick: bool) -> dict[tuple[str, int], dict[str, Explain]]:
+    """{(what, features): {implementation: explain}}."""
+    from sklearn import datasets, ensemble, linear_model, pipeline, preprocessing
+
+    table, labels = datasets.load_breast_cancer(return_X_y=True)
+    logistic = pipeline.make_pipeline(
+        preprocessing.StandardScaler(), linear_model.LogisticRegression()
+    ).fit(table, labels)
+    trees = ensemble.RandomForestClassifier(10 if quick else 100, random_state=0)
+    forest = trees.fit(table, labels)
+    some, few, samples = (2, 2, 50) if quick else (100, 20, 5000)
+    texts, words = documents(2 if quick else 4), 40 if quick else 5000
+    of_texts = classifier_of_texts()
+    return {
+        ("logistic regression", 10): of_table(table, some, logistic.predict_proba, 10, samples),
+        ("random forest", 10): of_table(table, some, forest.predict_proba, 10, samples),
+        ("logistic regression", 5): of_table(table, few, logistic.predict_proba, 5, samples),
+        ("text, TF-IDF", 10): of_documents(texts, of_texts, 10, words),
+        ("text, TF-IDF", 6): of_documents(texts, of_texts, 6, words),
+    }
+
+
+def of_table(
+    table: Any, count: int, predict: Callable[..., Any], features: int, samples: int
+) -> dict[str, Explain]:
+    from lime import lime_tabular as lime
+
+    settings: dict[str, Any] = {"num_features": features, "num_samples": samples}
+
+    def theirs() -> list[Any]:
+        explainer = lime.LimeTabularExplainer(table, random_state=0)
+        return [explainer.explain_instance(row, predict, **settings) for row in table[:count]]
+
+    def ours() -> list[Any]:
+        explainer = lime_tabular.LimeTabularExplainer(table, random_state=0)
+        return explainer.explain_instance(table[:count], predict, **settings)
+
+    return {LIME: theirs, OURS: ours}
+
+
+def of_documents(
+    texts: list[str], predict: Callable[..., Any], features: int, samples: int
+) -> dict[str, Explain]:
+    from lime import lime_text as lime
+
+    def explain(module: Any) -> list[Any]:
+        explainer = module.LimeTextExplainer(random_state=0)
+        return [
+            explainer.explain_instance(text, predict, num_features=features, num_samples=samples)
+            for text in texts
+        ]
+
+    return {LIME: partial(explain, lime), OURS: partial(explain, lime_text)}
+
+
+def documents(count: int, words: int = 200, seed: int = 0) -> list[str]:
+    """Texts of so many words, common ones more often."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(f"word{min(w, 999)}" for w in rng.zipf(1.3, words)) for _ in range(count)]
+
+
+def classifier_of_texts() -> Callable[..., Any]:
+    from sklearn import linear_model, pipeline
+    from sklearn.feature_extraction import text
+
+    model = pipeline.make_pipeline(text.TfidfVectorizer(), linear_model.LogisticRegression())
+    return model.fit(documents(100, seed=1), np.arange(100) % 2).predict_proba
+
+
+def apart(theirs: list[Any], mine: list[Any]) -> float:
+    """The largest difference of a weight of class 1."""
+    return max(
+        abs(weight - dict(b.local_exp[1])[feature])
+        for a, b in zip(theirs, mine, strict=True)
+        for feature, weight in a.local_exp[1]
+    )
+
+
+def table(rows: list[Row]) -> str:
+    return markdown(
+        ["model", "features", "", "explanations", "ms each", "lime / this", "apart"],
+        [
+            [
+                row["model"],
+                row["features"],
+                row["implementation"],
+                row["explanations"],
+                cell(row["seconds"], 1e3 / row["explanations"]),
+                cell(row["lime_over"]),
+                f"{row['apart']:.1g}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def cell(reading: dict[str, Any], scale: float = 1) -> str:
+    return f"{digits(reading['median'] * scale)} ± {digits(reading['spread'] * scale)}"
