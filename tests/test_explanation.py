@@ -16,6 +16,7 @@ from torchlime.fills import Constant
 from torchlime.masks import Bernoulli, Exhaustive
 from torchlime.segments import Grid
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.targets import Region
 from torchlime.weights import Exponential, InverseDistance, Uniform
 
 
@@ -565,3 +566,32 @@ def test_a_heatmap_with_channels_is_that_of_every_channel():
     assert (wide == explanation.heatmap()[:, :, None]).all()
     with pytest.raises(ValueError, match="channels must be at least 1"):
         explanation.heatmap(channels=0)
+
+
+SHOWN = {
+    "several inputs": lambda x: explain(
+        lambda a, b: a.mean((1, 2, 3)) + b.mean((1, 2, 3)), (x, x), segmenter=Grid(2, 2),
+        num_samples=32,
+    ),
+    "a volume": lambda x: explain(
+        lambda z: z.mean((2, 3, 4)), x[:, :, None], segmenter=Grid(1, 2, 2), num_samples=32
+    ),
+    "series": lambda x: explain(
+        lambda z: z.mean(2), x.flatten(2), segmenter=Grid(4), num_samples=32
+    ),
+    "soft masks": lambda x: explain(
+        model, x, segments=torch.rand(3, *x.shape[2:]), num_samples=32
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SHOWN)
+def test_a_notebook_shows_what_has_no_picture_as_bars(images, what):
+    html = SHOWN[what](images)._repr_html_()
+    assert html.count("<img") == len(images)
+
+
+def test_it_names_the_kind_of_scores_that_were_explained(images):
+    inside = torch.ones(images.shape[2:], dtype=torch.bool)
+    e = explain(lambda x: x, images, Region(inside), segmenter=Grid(2, 2), num_samples=32)
+    assert repr(e).splitlines()[0].endswith("scores by Region")

@@ -6,6 +6,7 @@ from typing import Any
 Categories = Mapping[int, str] | Sequence[str]
 
 _INPUTS, _TARGETS, _PARTS = 4, 3, 5  # are told one by one
+_OWN = "scores by the caller's function"
 _SCORES = {"probability": "probabilities", "logit": "logits"}
 
 
@@ -66,8 +67,10 @@ def problems_in_words(one: Any) -> list[str]:
 
 def scores_in_words(explanation: Any) -> str:
     """What the scores are: probabilities, logits, or what the model or a function gives."""
-    if explanation.explained is not None or "scores" in explanation.settings:
-        return "scores by the caller's function"
+    given = str(explanation.settings.get("scores", ""))
+    if explanation.explained is not None or given:
+        kind = given.partition("(")[0]
+        return f"scores by {kind}" if kind.isidentifier() and kind != "Computed" else _OWN
     known = _SCORES.get(explanation.unit)
     return f"scores are {known}" if known else "scores as the model gives them"
 

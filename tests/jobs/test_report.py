@@ -1,18 +1,23 @@
 """The page of a job: what is on it, and what names and reasons cannot do to it."""
 
 import base64
+import dataclasses
 import io
 import os
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from tests import tiny
 from tests.jobs.folder import SETTINGS, good, photo, run
-from torchlime import cli, jobs, models
+from torchlime import cli, explain_vector, jobs, models
 from torchlime.jobs import report
+from torchlime.jobs.bars import html_of
+from torchlime.surrogates import LeastSquares
 
 pytest.importorskip("pyarrow")
 
@@ -60,6 +65,49 @@ def test_the_page_of_a_job(root, capsys):
     assert "8 photos explained, 1 could not be, by bright." in text
     assert "explained: Red, crimson (fidelity " in text
     assert "red/bad.png is not an image that Pillow can read" in text
+
+
+def test_a_photo_has_the_bars_of_its_classes_and_can_be_enlarged(root):
+    run(root, "out", targets=(0, 2))
+    report.write("out", "page.html")
+    page = Page("page.html")
+    found = jobs.read("out")
+    text = "".join(page.text)
+    for explanation in found.values():
+        for place in range(2):
+            value = explanation.top(1)[1][0, place, 0].item()
+            assert f"{value:+.3g} ± " in text
+    figures = [attributes["id"] for tag, attributes in page.tags if tag == "figure"
+               and "id" in attributes]  # fmt: skip
+    links = [attributes.get("href") for tag, attributes in page.tags if tag == "a"]
+    sections = {attributes["id"] for tag, attributes in page.tags if tag == "section"}
+    assert len(figures) == len(set(figures)) == 7
+    assert all(f"#{name}" in links for name in figures)
+    closing = [attributes["href"] for tag, attributes in page.tags
+               if tag == "a" and attributes.get("class") == "close"]  # fmt: skip
+    assert len(closing) == 7
+    assert {link[1:] for link in closing} <= sections
+
+
+@pytest.mark.parametrize(
+    ("values", "bars"),
+    [
+        ([1.0, 0.5], ["left: 0.0%; width: 100.0%", "left: 0.0%; width: 50.0%"]),
+        ([-1.0, -0.5], ["left: 0.0%; width: 100.0%", "left: 50.0%; width: 50.0%"]),
+        ([1.0, -0.5], ["left: 50.0%; width: 50.0%", "left: 25.0%; width: 25.0%"]),
+        ([0.0, 0.0], []),
+    ],
+)
+def test_bars_begin_at_zero(values, bars):
+    e = explain_vector(lambda z: z @ z.new_tensor(values), torch.ones(1, 2).double(),
+                       num_samples=20, surrogate=LeastSquares())  # fmt: skip
+    exact = torch.tensor([[values]], dtype=torch.float64)
+    e = dataclasses.replace(e, coefficients=exact, standard_errors=exact * torch.nan)
+    html = html_of(e, ["<b>"])
+    assert re.findall(r"left: [\d.]+%; width: [\d.]+%", html) == bars
+    assert "&lt;b&gt;: score" in html
+    assert "±" not in html
+    assert ("No segment changes it" in html) == (not bars)
 
 
 def test_the_page_asks_nobody_for_anything(root):

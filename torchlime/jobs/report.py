@@ -11,14 +11,14 @@ from urllib.parse import unquote_to_bytes
 from torchlime._atomic import sweep, whole_file
 from torchlime._checks import check_count
 from torchlime.folders import path_of
-from torchlime.jobs import summary
+from torchlime.jobs import bars, summary
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of, printable
 from torchlime.models import Limits
 from torchlime.plot import AGAINST, FOR
 
-_LONGER_SIDE = 480  # pixels of a picture at most
+_LONGER_SIDE = 640  # pixels of a picture at most
 _STYLE = (
     f"""
 :root {{ color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif }}
@@ -43,6 +43,14 @@ img {{ display: block; width: 100%; height: auto; max-height: 26rem; object-fit:
 figcaption {{ padding-top: .35rem }}
 figcaption b {{ font-weight: 600 }}
 figcaption span {{ display: block }}
+summary {{ cursor: pointer; color: LinkText }}
+.close {{ display: none; float: right; padding: .25rem .75rem; border: 1px solid GrayText;
+  border-radius: 4px; text-decoration: none }}
+figure:target {{ position: fixed; inset: 0; z-index: 1; overflow: auto; padding: 1rem;
+  background: Canvas }}
+figure:target .close {{ display: block }}
+figure:target img {{ max-height: 75vh }}
+figure:target .bars {{ max-width: 40rem }}
 .scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; width: 100%; font-size: .875rem }}
 th, td {{ padding: .35rem .75rem .35rem 0; border-top: 1px solid GrayText; text-align: left;
@@ -52,6 +60,7 @@ dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }}
 dd {{ margin: 0 }}
 """
     + summary.STYLE
+    + bars.STYLE
 )
 
 
@@ -107,7 +116,7 @@ def _parts(found: Explanations, most: int, limits: Limits | None) -> Iterator[st
             f"<small>{first}{_count(len(ids), 'photo')}</small></h2>\n"
             f'{summary.figure(together[name])}<div class="grid">\n'
         )
-        yield from (_figure(found, photo_id, limits) for photo_id in ids[:most])
+        yield from (_figure(found, photo_id, f"class-{number}", limits) for photo_id in ids[:most])
         yield "</div>\n</section>\n"
     yield "</main>\n"
     if found.failures:
@@ -150,29 +159,36 @@ def _head(
         f"<b>{escape(printable(found.settings['model']))}</b>.</p>\n"
         '<p><span class="for"></span> speaks for the explained class, '
         '<span class="against"></span> against it; the numbers rank the segments. The network did '
-        "not see what is faded at the edges.</p>\n"
+        "not see what is faded at the edges. Click on a picture to enlarge it. Hiding a segment "
+        "changes the score by about the length of its bar, ± its 95 % interval.</p>\n"
         f"{gone}<details><summary>Settings</summary>\n<dl>\n{listed}</dl>\n</details>\n"
         f"</header>\n<nav><ul>\n{''.join(links)}\n</ul></nav>\n"
     )
 
 
-def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
+def _figure(found: Explanations, photo_id: str, section: str, limits: Limits | None) -> str:
+    """A photo; it fills the window while the page's address names it."""
     row = found.row(photo_id)
     path = path_of(found.photos, photo_id)
-    picture = overlays(explanation_of(row), path, tuple(row["box"]), _LONGER_SIDE, limits)
+    explanation = explanation_of(row)
+    picture = overlays(explanation, path, tuple(row["box"]), _LONGER_SIDE, limits)
     height, width = picture.shape[1:]
     data = base64.b64encode(encoded(picture, "JPEG")).decode()
     explained = ", ".join(
         f"{escape(name)} (fidelity {fidelity:.2f})"
         for name, fidelity in zip(row["target_names"], row["fidelity"], strict=True)
     )
-    name = _name(photo_id)
+    name, anchor = _name(photo_id), _anchor(photo_id)
+    names = [printable(name) for name in row["target_names"]]
     return (
-        f'<figure id="{_anchor(photo_id)}">\n<img src="data:image/jpeg;base64,{data}" '
+        f'<figure id="{anchor}">\n<a class="close" href="#{section}">Close</a>\n'
+        f'<a href="#{anchor}" title="Enlarge"><img src="data:image/jpeg;base64,{data}" '
         f'width="{width}" height="{height}" loading="lazy" '
-        f'alt="{name}: evidence for and against {explained}">\n'
+        f'alt="{name}: evidence for and against {explained}"></a>\n'
         f"<figcaption><b>{name}</b><span>{_prediction(row)}</span>"
-        f"<span>explained: {explained}</span></figcaption>\n</figure>\n"
+        f"<span>explained: {explained}</span>\n"
+        f"<details><summary>Bars</summary>{bars.html_of(explanation, names)}</details>"
+        "</figcaption>\n</figure>\n"
     )
 
 

@@ -47,7 +47,8 @@ def explainer_of(explanation: Explanation) -> Lime:
     if not isinstance(explanation.explainer, Lime):
         raise ValueError(
             "the explanation has no explainer: it was loaded from a file, which holds no "
-            "strategies, or was not made by torchlime.Lime; explain again"
+            "strategies, or it was not made by torchlime.Lime; explain again, or pass fill= to "
+            "deletion and insertion"
         )
     return explanation.explainer
 

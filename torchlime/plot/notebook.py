@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchlime._names import TextNames
 from torchlime._reading import first_name, headline, problems_in_words, target_in_words
+from torchlime._softmap import is_soft
 from torchlime.plot._evidence import evidence_of, ranks_of, strongest
 from torchlime.plot._numbers import numbered
 from torchlime.plot.charts import bars
@@ -64,7 +65,7 @@ def _row(one: "Explanation", place: int) -> str:
 
 
 def _pictures(one: "Explanation", target: int, name: str) -> Iterator[tuple[str, Tensor]]:
-    if one.segments is not None:
+    if isinstance(one.segments, Tensor) and one.segments.dim() == 3 and not is_soft(one.segments):
         yield f"segments for (blue) and against (orange) {name}", _segments(one, target)
     yield f"the strongest {one.kind.part}s of {name}", bars(one, target, _TOP, _CHART)
 
