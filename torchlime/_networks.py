@@ -35,6 +35,7 @@ def networks_of(model: object) -> list[nn.Module]:
     """
     found: dict[int, nn.Module] = {}
     done: set[tuple[int, frozenset[str]]] = set()
+    of_types: dict[type, set[str]] = {}
     waiting: list[tuple[Any, frozenset[str]]] = [(model, _CALL)]
     while waiting:
         value, names = waiting.pop()
@@ -42,12 +43,17 @@ def networks_of(model: object) -> list[nn.Module]:
             found.setdefault(id(value), value)
         elif (id(value), names) not in done:
             done.add((id(value), names))
-            waiting += _held(value, names)
+            waiting += _held(value, names, of_types)
     return list(found.values())
 
 
-def _held(value: Any, names: frozenset[str]) -> Iterator[tuple[Any, frozenset[str]]]:
-    """What ``value`` holds, where code uses it by the attributes ``names``; each with its names."""
+def _held(
+    value: Any, names: frozenset[str], of_types: dict[type, set[str]]
+) -> Iterator[tuple[Any, frozenset[str]]]:
+    """What ``value`` holds, where code uses it by the attributes ``names``; each with its names.
+
+    ``of_types`` keeps the attributes that types have.
+    """
     if isinstance(value, functools.partial):
         yield from ((held, names) for held in (value.func, *value.args, *value.keywords.values()))
     elif isinstance(value, MethodType):
@@ -66,7 +72,7 @@ def _held(value: Any, names: frozenset[str]) -> Iterator[tuple[Any, frozenset[st
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((held, names) for held in value)
     elif not isinstance(value, type | ModuleType | Tensor):
-        for name in names:
+        for name in names & _attributes(value, of_types):
             held = inspect.getattr_static(value, name, None)  # runs no code of the object
             if isinstance(held, property):
                 held = held.fget
@@ -77,6 +83,18 @@ def _held(value: Any, names: frozenset[str]) -> Iterator[tuple[Any, frozenset[st
                 yield getattr(value, name, None), names
             else:
                 yield held, names
+
+
+def _attributes(value: Any, of_types: dict[type, set[str]]) -> set[str]:
+    """The names of an object's attributes, without running code of it."""
+    kind = type(value)
+    if kind not in of_types:
+        of_types[kind] = {name for base in kind.__mro__ for name in vars(base)}
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return of_types[kind]
+    return of_types[kind] | own.keys() if isinstance(own, dict) else of_types[kind]
 
 
 def _names(function: Any) -> frozenset[str]:
