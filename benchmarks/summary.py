@@ -38,7 +38,7 @@ LINES = (
                implementation="Captum, perturbations_per_eval 64")),
     Line("the time of a loop over scikit-learn, over torchlime's", "100 vectors, a random forest",
          _over("vectors", "loop_over", implementation="torchlime, the estimator",
-               model="random forest")),
+               model="random forest", batch=100)),
     Line("fast-slic's time over Slic's: a loss", "50 segments at 224²",
          _over("superpixels", "over_slic", implementation="fast-slic", num_segments=50)),
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """explain_vector beside a plain loop over scikit-learn, on a table; and its peak memory."""
 
+import itertools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -20,8 +21,8 @@ SCALE = 0.1
 LOOP = "loop over scikit-learn"
 MODELS = ("logistic regression", "random forest")
 CAPTION = (
-    "Rows of scikit-learn's breast-cancer table, standardised, σ = 0.1, Ridge(1), all in one call"
-    " of explain_vector. The loop is given the same draws; for each row it scores them by"
+    "Rows of scikit-learn's breast-cancer table, standardised, σ = 0.1, Ridge(1), all B in one"
+    " call of explain_vector. The loop is given the same draws; for each row it scores them by"
     " predict_proba and fits scikit-learn's Ridge. Ratios are its time over this one's. Apart: the"
     " largest difference of a coefficient, over the largest coefficient. Peak memory is what a call"
     " takes above what was held before it; of that, the noise is 4·N·F bytes."
@@ -30,10 +31,10 @@ Explain = Callable[[], Tensor]  # coefficients [B,F] of class 1
 
 
 def run(settings: Settings) -> list[Row]:
-    batch, samples = (3, 64) if settings.quick else (100, 1000)
+    batches, samples = ((1, 3), 64) if settings.quick else ((1, 100), 1000)
     rows = []
-    for name in MODELS:
-        settings.say(f"vectors: {name}")
+    for name, batch in itertools.product(MODELS, batches):
+        settings.say(f"vectors: {name}, B={batch}")
         sides = contenders(name, batch, samples, settings.device)
         readings = settings.timer()(sides)
         expected = sides[LOOP]()
