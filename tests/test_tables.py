@@ -9,7 +9,7 @@ import torch
 from lime.lime_tabular import LimeTabularExplainer
 from sklearn import compose, datasets, linear_model, pipeline, preprocessing
 
-from torchlime import Background, Explanation, TableLime, explain_table, plot
+from torchlime import Background, Explanation, TableLime, explain_table, explain_vector, plot
 from torchlime.background import Deciles, Edges, Entropy, Quantiles
 from torchlime.background.columns import bin_texts
 from torchlime.plot._evidence import evidence_of
@@ -284,6 +284,19 @@ def test_an_estimator_of_frames_is_explained_in_the_words_of_its_table():
     assert e.as_list(["a", "b", "c", "d", "e"])[0][0] in "abcde"
     series = explain_table(model, row.iloc[0], background, 1, num_samples=1000)
     assert torch.equal(series.coefficients, e.coefficients)
+
+
+def test_a_method_of_an_estimator_is_its_estimator():
+    data = numbers().numpy()
+    model = linear_model.LogisticRegression().fit(data, data[:, 0] > 0)
+    whole = explain_table(model, data[:2], data, 1, num_samples=100)
+    method = explain_table(model.predict_proba, data[:2], data, 1, num_samples=100)
+    assert torch.equal(whole.coefficients, method.coefficients)
+    assert method.unit == "probability"
+    vector = explain_vector(model.predict_proba, data[:2], 1, num_samples=100)
+    assert torch.equal(
+        vector.coefficients, explain_vector(model, data[:2], 1, num_samples=100).coefficients
+    )
 
 
 def test_the_model_sees_rows_as_the_table_has_them():

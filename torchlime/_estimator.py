@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchlime._precision import solve_dtype
 
@@ -15,14 +15,25 @@ class Estimator:
     The estimator runs on the host, so every chunk on another device waits.
 
     Args:
-        estimator: an estimator of scikit-learn, or one with its methods.
+        estimator: an estimator of scikit-learn, one with its methods, or such a method.
         table: what it takes, from a tensor; None = an array [n,F].
 
     Raises:
         TypeError: the object is not such an estimator, or it predicts classes only.
     """
 
+    @staticmethod
+    def is_one(model: Any) -> bool:
+        """Whether a model is no function, or is a method of an estimator, such as its predict."""
+        owner = getattr(model, "__self__", None)
+        is_method = hasattr(owner, "predict") and not isinstance(owner, nn.Module)
+        return is_method or not callable(model)
+
     def __init__(self, estimator: Any, table: Callable[[Tensor], Any] | None = None):
+        self.table = table or _array
+        if callable(estimator):  # a method
+            self._take(estimator.__self__, estimator.__name__)
+            return
         if not hasattr(estimator, "predict"):
             raise TypeError(
                 f"model must be callable, or an estimator with predict, got {estimator!r}"
@@ -33,9 +44,11 @@ class Estimator:
                 "a function of its decision_function"
             )
         name = "predict_proba" if hasattr(estimator, "predict_proba") else "predict"
+        self._take(estimator, name)
+
+    def _take(self, estimator: Any, name: str) -> None:
         self.function = getattr(estimator, name)
         self.name = f"{name} of {type(estimator).__name__}"
-        self.table = table or _array
         self.unit = "probability" if name == "predict_proba" else "score"
         self.categories = [str(name) for name in getattr(estimator, "classes_", ())]
 

@@ -121,7 +121,8 @@ class TableLime(Settings):
 
         Args:
             model: any callable [n,C] → [n,classes] or [n], or an object with such ``.logits``; or
-                an estimator with ``predict_proba`` or ``predict``, which runs on the host.
+                an estimator with ``predict_proba`` or ``predict``, or such a method, which runs on
+                the host.
             x: rows of the background's table: a DataFrame, a Series, an array or a tensor [B,C]
                 float. Words of a tensor are numbers, see :meth:`Background.rows`.
             targets, top, differentiable, keep_samples, progress: as for
@@ -188,8 +189,8 @@ class TableLime(Settings):
             rows = rows.to(device_of_networks(model))
         frames = self.frames
         if frames is None:
-            frames = self.background.dtypes is not None and not callable(model)
-        if not callable(model):
+            frames = self.background.dtypes is not None and Estimator.is_one(model)
+        if Estimator.is_one(model):
             rows = rows.to(torch.promote_types(rows.dtype, torch.float32))  # no array is bfloat16
             return Estimator(model, self.background.frame if frames else None), rows
         return (_OfFrames(model, self.background) if frames else model), rows

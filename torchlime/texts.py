@@ -179,7 +179,7 @@ def model_of_texts(model: Any) -> Model:
     Raises:
         TypeError: the model cannot be called and is no estimator.
     """
-    if not callable(model):
+    if Estimator.is_one(model):
         return _OnTheHost(Estimator(model).function)
     if hasattr(model, "tokenizer") and hasattr(model, "task"):
         return _OnTheHost(_Pipeline(model))

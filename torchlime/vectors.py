@@ -141,7 +141,7 @@ class VectorLime(Settings):
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         x = as_vectors(x, model)
         scores = scores_of(targets, top, len(x), x.device, "x is")
-        if differentiable and not callable(model):
+        if differentiable and Estimator.is_one(model):
             raise ValueError("differentiable=True needs a model of torch, not an estimator")
         model, features = self._model_and_features(model, x)
         kernel = self._kernel(features)
@@ -181,7 +181,7 @@ class VectorLime(Settings):
         )  # fmt: skip
 
     def _model_and_features(self, model: Any, x: Tensor) -> tuple[Model, Vectors]:
-        if not callable(model):
+        if Estimator.is_one(model):
             model = Estimator(model)
             x = x.to(torch.promote_types(x.dtype, torch.float32))  # no array is bfloat16
         with undisturbed(x.device):
