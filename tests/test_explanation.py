@@ -556,7 +556,7 @@ def test_what_a_notebook_shows_of_vectors():
     e = explain_vector(lambda z: z.sum(1), torch.rand(6, 4), num_samples=16)
     html = e._repr_html_()
     assert html.count("<img ") == 4  # bars, of the first four
-    assert "vectors from 4 on are not shown" in html
+    assert "vectors 4 to 5 are in explanation[4:]" in html
 
 
 def test_a_callers_ids_and_background_come_back(tmp_path):

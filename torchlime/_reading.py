@@ -41,7 +41,7 @@ def told(explanation: Any) -> str:
     for number in range(min(len(explanation), _INPUTS)):
         lines += _of_input(explanation, number)
     if len(explanation) > _INPUTS:
-        lines.append(f"  {_others(explanation)}")
+        lines.append(f"  {others_in_words(explanation, _INPUTS)}")
     return "\n".join(lines)
 
 
@@ -104,11 +104,11 @@ def part_names(one: Any) -> dict[int, str]:
     }
 
 
-def _others(explanation: Any) -> str:
+def others_in_words(explanation: Any, told: int) -> str:
     """Where the inputs are that are not told."""
     last, noun = len(explanation) - 1, explanation.kind.input
-    which = f"{noun} {last} is" if last == _INPUTS else f"{noun}s {_INPUTS} to {last} are"
-    return f"{which} in explanation[{_INPUTS}:]"
+    which = f"{noun} {last} is" if last == told else f"{noun}s {told} to {last} are"
+    return f"{which} in explanation[{told}:]"
 
 
 def _short(name: str) -> str:
