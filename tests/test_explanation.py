@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchlime import Explanation, Lime, explain, explain_vector, metrics, plot
+from torchlime._names import BinNames
 from torchlime.explanation import Problem
 from torchlime.fills import Constant
 from torchlime.masks import Bernoulli, Exhaustive
@@ -465,23 +466,49 @@ def test_its_repr_is_a_few_lines(images):
     e = SAID.explain(Named(), images, torch.tensor([[2, 0]] * 3))
     first, *lines = repr(e).splitlines()
     assert first == "Explanation of 3 images: coefficients [3,2,6], scores are probabilities"
-    assert [line.strip() for line in lines[::3]] == [f"image {i}, 6 segments" for i in range(3)]
+    assert [line.strip() for line in lines[::5]] == [f"image {i}, 6 segments" for i in range(3)]
     ids, values = (found[0, 0].tolist() for found in e.top(5))
-    strongest = ", ".join(f"{i} {value:+.3g}" for i, value in zip(ids, values, strict=True))
+    strongest = ", ".join(f"{i}: {value:+.3g}" for i, value in zip(ids, values, strict=True))
     assert lines[1].strip() == (
-        f"ant (2): probability {e.scores[0, 0]:.4g}, fidelity {e.fidelity[0, 0]:.2f}, "
-        f"strongest segments {strongest}"
+        f"ant (2): probability {e.scores[0, 0]:.4g}, fidelity {e.fidelity[0, 0]:.2f}"
     )
-    assert lines[2].strip().startswith("tench (0): probability ")
+    assert lines[2].strip() == f"strongest segments {strongest}"
+    assert lines[3].strip().startswith("tench (0): probability ")
     assert str(e) == repr(e)
 
 
 def test_its_repr_does_not_grow_with_inputs_and_targets():
     many = SAID.explain(lambda x: x[:, 0, 0, :10], torch.rand(40, 1, 6, 12), "all")
     lines = repr(many).splitlines()
-    assert len(lines) == 1 + 4 * 5 + 1
-    assert lines[5].strip() == "and targets 3, 4, 5 ..."
+    assert len(lines) == 1 + 4 * 8 + 1
+    assert lines[8].strip() == "and targets 3, 4, 5 ..."
     assert lines[-1].strip() == "images 4 to 39 are in explanation[4:]"
+    assert repr(many[:5]).splitlines()[-1].strip() == "image 4 is in explanation[4:]"
+
+
+def test_its_repr_says_which_input_has_a_segment():
+    a, b = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 6, 6)
+    maps = tuple(torch.arange(x.shape[3]).expand(x.shape[2:]) // 2 for x in (a, b))
+    tuple_, named = (
+        explain(lambda *x, **k: sum(i.mean((2, 3)) for i in (*x, *k.values())), inputs,
+                segments=segments, num_samples=32)
+        for inputs, segments in (((a, b), maps), ({"a": a, "b": b}, {"a": maps[0], "b": maps[1]}))
+    )  # fmt: skip
+    for e, first, second in ((tuple_, "[0]", "[1]"), (named, "['a']", "['b']")):
+        strongest = repr(e).splitlines()[-1]
+        assert "2 of input" + second + ":" in strongest
+        assert f"0 of input{first} and input{second}:" in strongest
+
+
+def test_its_repr_keeps_names_apart_from_numbers_and_short():
+    names = BinNames((("x" * 60 + "\x1b[31m\ntail of it",), ("a > 2",)), ("?", "?"))
+    e = explain_vector(lambda z: z @ z.new_tensor([1.0, 2.0]), torch.ones(1, 2).double(),
+                       surrogate=LeastSquares(), num_samples=20)  # fmt: skip
+    bins = torch.zeros(1, 2, dtype=torch.int64)
+    e = dataclasses.replace(e, categories=["7"], named=names, bins=bins)
+    _, target, strongest = repr(e).splitlines()
+    assert target.strip().startswith("class 7 (0): score 3, ")
+    assert strongest.strip() == f"strongest features a > 2: +2, {'x' * 27}...tail of it: +1"
 
 
 @pytest.mark.parametrize(
@@ -529,7 +556,7 @@ def test_what_a_notebook_shows_of_vectors():
     e = explain_vector(lambda z: z.sum(1), torch.rand(6, 4), num_samples=16)
     html = e._repr_html_()
     assert html.count("<img ") == 4  # bars, of the first four
-    assert "vectors from 4 on are not shown" in html
+    assert "vectors 4 to 5 are in explanation[4:]" in html
 
 
 def test_a_callers_ids_and_background_come_back(tmp_path):

@@ -32,6 +32,7 @@ class StandIn:
     standard_errors: Tensor = field(default_factory=lambda: torch.tensor(math.nan))
     unit: str = "score"
     categories: dict = field(default_factory=dict)
+    ids: Tensor | None = None
 
     def category(self, target):
         return self.categories.get(target, f"class {target}")

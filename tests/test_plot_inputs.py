@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from tests.test_plot import BOX, GREY, SIX, WIDE, bar_runs, one
-from torchlime import plot
+from torchlime import explain, plot
 from torchlime._kinds import VECTORS
 from torchlime.plot import _words, charts, sheets
 from torchlime.plot._evidence import evidence_of
 from torchlime.plot._text import face_of
+from torchlime.segments import Grid
 
 PHOTO = torch.randint(0, 256, (3, 40, 60), dtype=torch.uint8)
 ARRAY = PHOTO.permute(1, 2, 0).numpy()
@@ -289,3 +290,52 @@ def test_a_figure_without_errors_claims_no_intervals():
     assert figure.get_supxlabel().startswith("Blue speaks for tiger cat")
     assert "95 %" not in figure.get_supxlabel()
     assert not figure.axes[-1].collections
+
+
+def test_bars_of_several_inputs_say_whose_a_segment_is(monkeypatch):
+    a, b = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 6, 6)
+    e = explain(
+        lambda a, b: a.mean((2, 3)) + b.mean((2, 3)), (a, b), segmenter=Grid(1, 2), num_samples=32
+    )
+    ids = e.top(4)[0][0, 0].tolist()
+    assert sorted(ids) == [0, 1, 2, 3]
+    assert rows_drawn(monkeypatch, e) == [  # nothing shows a rank
+        (None, f"segment {i} of input[{i // 2}]") for i in ids
+    ]
+
+
+def test_long_names_stand_in_two_lines(monkeypatch):
+    from PIL import ImageDraw
+
+    written = []
+    draw = ImageDraw.ImageDraw.text
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw, "text",
+        lambda self, at, text, *more, **named: written.append(text)
+        or draw(self, at, text, *more, **named),
+    )  # fmt: skip
+    e = vector([2.0, 1.0])
+    names = ["515.30 < worst area of all <= 686.50", "age"]
+    high = plot.bars(e, names=names)
+    assert [part for part in written if "worst" in part or "686" in part] == [
+        "515.30 < worst area of all", "<= 686.50",
+    ]  # fmt: skip
+    assert high.shape[1] > plot.bars(e, names=["area", "age"]).shape[1]
+    written.clear()
+    plot.bars(e, names=names, size=(200, 50))  # no room for a second line
+    assert any("..." in part for part in written)
+
+
+def test_long_names_of_a_figure_leave_its_photos_alike():
+    pytest.importorskip("matplotlib")
+    long = "a name of a class that goes on and on with many more words than any class should have"
+    halves = torch.arange(300).expand(200, 300) // 150
+    figure = plot.figure(
+        one([1.0, -2.0], halves), torch.rand(3, 200, 300), name=long, caption=long, width=85
+    )
+    figure.savefig(io.BytesIO(), dpi=300)
+    widths = []
+    for place in (0, 2):  # the photo, and its segments below
+        figure.axes[place].apply_aspect()
+        widths.append(figure.axes[place].get_position().width)
+    assert widths[0] == pytest.approx(widths[1], rel=1e-3)

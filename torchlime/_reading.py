@@ -3,9 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torchlime._several import is_several, leaves_of, names_of
+
 Categories = Mapping[int, str] | Sequence[str]
 
 _INPUTS, _TARGETS, _PARTS = 4, 3, 5  # are told one by one
+_LETTERS = 40  # of a name at most
 _OWN = "scores by the caller's function"
 _SCORES = {"probability": "probabilities", "logit": "logits"}
 
@@ -23,12 +26,13 @@ def category_of(categories: Categories | None, index: int) -> str:
 
 
 def first_name(category: str) -> str:
-    """The first synonym of a category, short enough for a line.
+    """The first synonym of a category, short enough for a line; a number says that it is a class.
 
-    >>> first_name("tabby, tabby cat")
-    'tabby'
+    >>> first_name("tabby, tabby cat"), first_name("7")
+    ('tabby', 'class 7')
     """
-    return category.partition(",")[0]
+    name = category.partition(",")[0]
+    return f"class {name}" if name.isdecimal() else name
 
 
 def told(explanation: Any) -> str:
@@ -37,8 +41,7 @@ def told(explanation: Any) -> str:
     for number in range(min(len(explanation), _INPUTS)):
         lines += _of_input(explanation, number)
     if len(explanation) > _INPUTS:
-        last = f"{_INPUTS} to {len(explanation) - 1}"
-        lines.append(f"  {explanation.kind.input}s {last} are in explanation[{_INPUTS}:]")
+        lines.append(f"  {others_in_words(explanation, _INPUTS)}")
     return "\n".join(lines)
 
 
@@ -55,9 +58,9 @@ def target_in_words(one: Any, place: int) -> str:
     """A target of one input, its score and its fidelity: "tiger cat (282): probability 0.39, …"."""
     target = int(one.targets[0, place])
     score, fidelity = one.scores[0, place].item(), one.fidelity[0, place].item()
-    named = one.category(target)
+    named = first_name(one.category(target))
     index = "" if named == f"class {target}" else f" ({target})"
-    return f"{first_name(named)}{index}: {one.unit} {score:.4g}, fidelity {fidelity:.2f}"
+    return f"{named}{index}: {one.unit} {score:.4g}, fidelity {fidelity:.2f}"
 
 
 def problems_in_words(one: Any) -> list[str]:
@@ -75,18 +78,57 @@ def scores_in_words(explanation: Any) -> str:
     return f"scores are {known}" if known else "scores as the model gives them"
 
 
+def part_names(one: Any) -> dict[int, str]:
+    """What the features of one input are called, by their ids; empty where they have numbers only.
+
+    Segments of several inputs of a model are called by their input: "3 of input[1]".
+    """
+    names = one.names()
+    if names:
+        return dict(enumerate(names[0]))
+    if not is_several(one.segments):
+        return {}
+    count = int(one.segment_count[0])
+    ids = list(range(count)) if one.ids is None else one.ids[0, :count].tolist()
+    holders: dict[int, list[str]] = {}
+    for called, labels in zip(
+        names_of(one.segments, "input"), leaves_of(one.segments), strict=True
+    ):
+        if labels is not None and not labels.is_floating_point():
+            for column in labels.unique().tolist():
+                holders.setdefault(column, []).append(called)
+    return {
+        ids[column]: f"{ids[column]} of {' and '.join(found)}"
+        for column, found in holders.items()
+        if column >= 0
+    }
+
+
+def others_in_words(explanation: Any, told: int) -> str:
+    """Where the inputs are that are not told."""
+    last, noun = len(explanation) - 1, explanation.kind.input
+    which = f"{noun} {last} is" if last == told else f"{noun}s {told} to {last} are"
+    return f"{which} in explanation[{told}:]"
+
+
+def _short(name: str) -> str:
+    """A name in a line of its own letters, without its middle if it is long."""
+    name = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 13]}...{name[-10:]}"
+
+
 def _of_input(explanation: Any, number: int) -> Iterator[str]:
     one, part = explanation[number], explanation.kind.part
     count, targets = int(one.segment_count[0]), one.targets[0].tolist()
     if len(explanation) > 1:
         yield f"  {one.kind.input} {number}, {count} {part}s"
     ids, coefficients = (found[0].tolist() for found in one.top(min(_PARTS, count)))
-    names = one.names()
-    named = dict(enumerate(names[0])) if names else {}
+    named = part_names(one)
     for place in range(min(len(targets), _TARGETS)):
         pairs = zip(ids[place], coefficients[place], strict=True)
-        strongest = ", ".join(f"{named.get(i, i)} {value:+.3g}" for i, value in pairs)
-        yield f"    {target_in_words(one, place)}, strongest {part}s {strongest}"
+        strongest = ", ".join(f"{_short(named.get(i, str(i)))}: {value:+.3g}" for i, value in pairs)
+        yield f"    {target_in_words(one, place)}"
+        yield f"      strongest {part}s {strongest}"
     if len(targets) > _TARGETS:
         rest = " ..." * (len(targets) > 2 * _TARGETS)
         yield f"    and targets {', '.join(map(str, targets[_TARGETS : 2 * _TARGETS]))}{rest}"

@@ -54,9 +54,9 @@ def test_the_page_of_a_job(root, capsys):
     assert cli.main(["report", "out", "--out", "all.html"]) == 0
     assert capsys.readouterr().out == "wrote all.html\n"
     page = Page("all.html")
-    assert len(page.pictures) == 8
+    assert len(page.pictures) == 2 * 8  # each class has its own
     sizes = {picture.size for picture in page.pictures}
-    assert sizes == {(2 * 30 + 8, 20), (2 * 90 + 8, 40)}
+    assert sizes == {(30, 20), (90, 40)}
     text = "".join(page.text)
     order = ["no class", "flat.png", "blue/002.png", "green/001.png", "red/000.png",
              "Could not be explained", "red/bad.png is not"]  # fmt: skip
@@ -80,13 +80,17 @@ def test_a_photo_has_the_bars_of_its_classes_and_can_be_enlarged(root):
     figures = [attributes["id"] for tag, attributes in page.tags if tag == "figure"
                and "id" in attributes]  # fmt: skip
     links = [attributes.get("href") for tag, attributes in page.tags if tag == "a"]
-    sections = {attributes["id"] for tag, attributes in page.tags if tag == "section"}
+    places = [attributes["id"] for tag, attributes in page.tags if tag == "div"
+              and "id" in attributes]  # fmt: skip
     assert len(figures) == len(set(figures)) == 7
     assert all(f"#{name}" in links for name in figures)
     closing = [attributes["href"] for tag, attributes in page.tags
                if tag == "a" and attributes.get("class") == "close"]  # fmt: skip
-    assert len(closing) == 7
-    assert {link[1:] for link in closing} <= sections
+    assert [link[1:] for link in closing] == places == [f"at-{name}" for name in figures]
+    assert text.count("bars and other classes") == 1 + 7
+    for row in (found.row(photo_id) for photo_id in found):
+        for name, score in zip(row["target_names"], row["scores"], strict=True):
+            assert f"{name}: probability {score:.1%}" in text
 
 
 @pytest.mark.parametrize(
@@ -103,9 +107,8 @@ def test_bars_begin_at_zero(values, bars):
                        num_samples=20, surrogate=LeastSquares())  # fmt: skip
     exact = torch.tensor([[values]], dtype=torch.float64)
     e = dataclasses.replace(e, coefficients=exact, standard_errors=exact * torch.nan)
-    html = html_of(e, ["<b>"])
+    html = html_of(e, 0)
     assert re.findall(r"left: [\d.]+%; width: [\d.]+%", html) == bars
-    assert "&lt;b&gt;: score" in html
     assert "±" not in html
     assert ("No segment changes it" in html) == (not bars)
 
@@ -171,7 +174,10 @@ def test_an_output_without_probabilities(root):
     classifier = models.Classifier(tiny.Bright(), tiny.SMALL, output="none")
     jobs.run(root, "out", classifier, SETTINGS, engine=jobs.Local(workers=0))
     report.write("out", "page.html")
-    assert "predicted: class 0<" in Path("page.html").read_text()
+    html = Path("page.html").read_text()
+    assert "predicted: class 0<" in html
+    assert "<b>class 0</b>: score " in html
+    assert "probability" not in html
 
 
 @pytest.mark.parametrize(

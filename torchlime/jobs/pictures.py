@@ -19,9 +19,20 @@ def overlays(
     longer_side: int = LONGER_SIDE,
     limits: models.Limits | None = None,
 ) -> Tensor:
-    """The overlay of each target on the whole photo, side by side: [3,h,w].
+    """The overlay of each target on the whole photo, side by side: [3,h,w]."""
+    return plot.side_by_side(*of_targets(explanation, photo, box, longer_side, limits))
 
-    Where the photo can no longer be read, the picture shows the coefficients alone, as colours.
+
+def of_targets(
+    explanation: Explanation,
+    photo: Path,
+    box: Any,
+    longer_side: int = LONGER_SIDE,
+    limits: models.Limits | None = None,
+) -> list[Tensor]:
+    """The overlay [3,h,w] of each target on the whole photo.
+
+    Where the photo can no longer be read, the pictures show the coefficients alone, as colours.
     """
     from torchvision.transforms.functional import pil_to_tensor
 
@@ -29,10 +40,10 @@ def overlays(
     try:
         image = pil_to_tensor(models.read_photo_within(photo, limits))
     except (OSError, ValueError):
-        return plot.side_by_side(*(plot.heatmap_picture(explanation, None, t) for t in targets))
+        return [plot.heatmap_picture(explanation, None, target) for target in targets]
     seen = tuple(label_map_of(explanation).shape[1:])
     image, box = plot.resized(image, box, seen, longer_side)
-    return plot.side_by_side(*(plot.overlay(explanation, image, t, box=box) for t in targets))
+    return [plot.overlay(explanation, image, target, box=box) for target in targets]
 
 
 def encoded(picture: Tensor, kind: str) -> bytes:

@@ -2,23 +2,26 @@
 
 import base64
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
+from torch import Tensor
+
 from torchlime._atomic import sweep, whole_file
 from torchlime._checks import check_count
 from torchlime.folders import path_of
 from torchlime.jobs import bars, summary
 from torchlime.jobs.explanations import Explanations
-from torchlime.jobs.pictures import encoded, overlays
+from torchlime.jobs.pictures import encoded, of_targets
 from torchlime.jobs.rows import Row, explanation_of, printable
 from torchlime.models import Limits
 from torchlime.plot import AGAINST, FOR
 
-_LONGER_SIDE = 640  # pixels of a picture at most
+_LONGER_SIDE = 800  # pixels of a picture at most
 _STYLE = (
     f"""
 :root {{ color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif }}
@@ -44,13 +47,18 @@ figcaption {{ padding-top: .35rem }}
 figcaption b {{ font-weight: 600 }}
 figcaption span {{ display: block }}
 summary {{ cursor: pointer; color: LinkText }}
-.close {{ display: none; float: right; padding: .25rem .75rem; border: 1px solid GrayText;
-  border-radius: 4px; text-decoration: none }}
+.close {{ display: none; position: sticky; top: 0; z-index: 1; width: max-content;
+  margin: 0 0 .5rem auto; padding: .25rem .75rem; border: 1px solid GrayText; border-radius: 4px;
+  background: Canvas; text-decoration: none }}
+.other, .score {{ display: none }}
 figure:target {{ position: fixed; inset: 0; z-index: 1; overflow: auto; padding: 1rem;
-  background: Canvas }}
-figure:target .close {{ display: block }}
+  overscroll-behavior: contain; background: Canvas }}
+figure:target .close, figure:target .other, figure:target .score {{ display: block }}
+figure:target .classes {{ display: grid; gap: 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }}
 figure:target img {{ max-height: 75vh }}
 figure:target .bars {{ max-width: 40rem }}
+figure:target .enlarge {{ display: none }}
 .scroll {{ overflow-x: auto }}
 table {{ border-collapse: collapse; width: 100%; font-size: .875rem }}
 th, td {{ padding: .35rem .75rem .35rem 0; border-top: 1px solid GrayText; text-align: left;
@@ -116,7 +124,7 @@ def _parts(found: Explanations, most: int, limits: Limits | None) -> Iterator[st
             f"<small>{first}{_count(len(ids), 'photo')}</small></h2>\n"
             f'{summary.figure(together[name])}<div class="grid">\n'
         )
-        yield from (_figure(found, photo_id, f"class-{number}", limits) for photo_id in ids[:most])
+        yield from (_figure(found, photo_id, limits) for photo_id in ids[:most])
         yield "</div>\n</section>\n"
     yield "</main>\n"
     if found.failures:
@@ -159,37 +167,59 @@ def _head(
         f"<b>{escape(printable(found.settings['model']))}</b>.</p>\n"
         '<p><span class="for"></span> speaks for the explained class, '
         '<span class="against"></span> against it; the numbers rank the segments. The network did '
-        "not see what is faded at the edges. Click on a picture to enlarge it. Hiding a segment "
-        "changes the score by about the length of its bar, ± its 95 % interval.</p>\n"
+        "not see what is faded at the edges. Click on a picture to enlarge it and to see its bars "
+        "and other classes. Hiding a segment lowers the score by about the length of its blue "
+        "bar, or raises it by that of its orange bar. A number behind ± is a 95 % interval.</p>\n"
         f"{gone}<details><summary>Settings</summary>\n<dl>\n{listed}</dl>\n</details>\n"
         f"</header>\n<nav><ul>\n{''.join(links)}\n</ul></nav>\n"
     )
 
 
-def _figure(found: Explanations, photo_id: str, section: str, limits: Limits | None) -> str:
-    """A photo; it fills the window while the page's address names it."""
+def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
+    """A photo: its first class; all classes fill the window while the page's address names it."""
     row = found.row(photo_id)
-    path = path_of(found.photos, photo_id)
-    explanation = explanation_of(row)
-    picture = overlays(explanation, path, tuple(row["box"]), _LONGER_SIDE, limits)
+    explanation, path = explanation_of(row), path_of(found.photos, photo_id)
+    pictures = of_targets(explanation, path, tuple(row["box"]), _LONGER_SIDE, limits)
+    name, anchor = _name(photo_id), _anchor(photo_id)
+    explained = ", ".join(
+        f"{_printed(called)} (fidelity {fidelity:.2f})"
+        for called, fidelity in zip(row["target_names"], row["fidelity"], strict=True)
+    )
+    classes = "".join(
+        f'<div class="{"other" if place else "first"}">\n'
+        f"{_picture(picture, anchor, f'{name}: evidence for and against {_printed(called)}')}"
+        f'<div class="score"><p><b>{_printed(called)}</b>: {_score(row, place)}</p>'
+        f"{bars.html_of(explanation, place)}</div>\n</div>\n"
+        for place, (picture, called) in enumerate(zip(pictures, row["target_names"], strict=True))
+    )
+    more = "bars and other classes" if len(pictures) > 1 else "bars"
+    return (
+        f'<div id="at-{anchor}">\n<figure id="{anchor}">\n'
+        f'<a class="close" href="#at-{anchor}">Close</a>\n<div class="classes">\n{classes}</div>\n'
+        f"<figcaption><b>{name}</b><span>{_prediction(row)}</span>"
+        f"<span>explained: {explained}</span>"
+        f'<a class="enlarge" href="#{anchor}">{more}</a></figcaption>\n</figure>\n</div>\n'
+    )
+
+
+def _picture(picture: Tensor, anchor: str, what: str) -> str:
+    """A picture that a click enlarges; ``what`` is escaped."""
     height, width = picture.shape[1:]
     data = base64.b64encode(encoded(picture, "JPEG")).decode()
-    explained = ", ".join(
-        f"{escape(name)} (fidelity {fidelity:.2f})"
-        for name, fidelity in zip(row["target_names"], row["fidelity"], strict=True)
-    )
-    name, anchor = _name(photo_id), _anchor(photo_id)
-    names = [printable(name) for name in row["target_names"]]
     return (
-        f'<figure id="{anchor}">\n<a class="close" href="#{section}">Close</a>\n'
         f'<a href="#{anchor}" title="Enlarge"><img src="data:image/jpeg;base64,{data}" '
-        f'width="{width}" height="{height}" loading="lazy" '
-        f'alt="{name}: evidence for and against {explained}"></a>\n'
-        f"<figcaption><b>{name}</b><span>{_prediction(row)}</span>"
-        f"<span>explained: {explained}</span>\n"
-        f"<details><summary>Bars</summary>{bars.html_of(explanation, names)}</details>"
-        "</figcaption>\n</figure>\n"
+        f'width="{width}" height="{height}" loading="lazy" alt="{what}"></a>\n'
     )
+
+
+def _score(row: Row, place: int) -> str:
+    """What the model said of a target, in the unit of its scores."""
+    score, unit = row["scores"][place], json.loads(row["settings"]).get("output")
+    if row["predicted_name"] is None:  # a region or a box
+        return f"score {score:.3g}"
+    if unit in ("softmax", "sigmoid"):
+        return f"probability {score:.1%}"
+    return f"{'logit' if unit == 'logit' else 'score'} {score:.3g}"
 
 
 def _telling(ids: Sequence[str]) -> str:
@@ -233,6 +263,10 @@ def _class(name: str | None) -> str:
 def _name(photo_id: str) -> str:
     """The path that an id stands for, for people to read."""
     return escape(printable(os.fsdecode(unquote_to_bytes(photo_id))))
+
+
+def _printed(name: str) -> str:
+    return escape(printable(name))
 
 
 def _count(number: int, noun: str) -> str:

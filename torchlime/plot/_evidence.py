@@ -10,6 +10,7 @@ from torchlime._checks import check_count
 from torchlime._kinds import Noise
 from torchlime._labelmap import Segments as Segments
 from torchlime._reading import first_name
+from torchlime._softmap import is_soft
 from torchlime.explanation import Sign as Sign
 from torchlime.explanation import label_map_of, row_of
 
@@ -80,6 +81,12 @@ def evidence_of(
         errors.where(errors.isfinite(), math.nan),
         isinstance(explanation.kind, Noise),
     )
+
+
+def is_pictured(explanation: "Explanation") -> bool:
+    """Whether there is a label map [H,W] of each input, so that :func:`overlay` can draw it."""
+    segments = explanation.segments
+    return isinstance(segments, Tensor) and segments.dim() == 3 and not is_soft(segments)
 
 
 def strongest(evidence: Evidence, top: int, sign: Sign = "both") -> list[int]:

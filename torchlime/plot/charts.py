@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import Tensor
 
 from torchlime._checks import check_count
+from torchlime._reading import part_names
 from torchlime.plot._canvas import DARK, Color
-from torchlime.plot._evidence import Evidence, evidence_of, strongest
+from torchlime.plot._evidence import Evidence, evidence_of, is_pictured, strongest
 from torchlime.plot._images import tensor_of
 from torchlime.plot._numbers import badge_width, draw_badge, hue_of
 from torchlime.plot._text import Face, face_of
@@ -23,6 +24,7 @@ QUIET: Color = (90, 90, 90)  # for text in the background; 7:1 on white
 _ZERO: Color = (140, 140, 140)
 _PALE: Color = (228, 228, 228)
 _WIDTH = 480
+_LABELS = 0.42  # the share of a chart's width that labels have at most
 
 
 def bars(
@@ -37,8 +39,9 @@ def bars(
 ) -> Tensor:
     """The strongest segments (or features) as horizontal bars with 95 % error bars: [3,h,w].
 
-    A segment's row has its rank, the number that :func:`overlay` draws on it; a feature's row has
-    its name, or its number. Hiding a segment lowers the score by about the length of its bar. A
+    A segment's row has its rank, the number that :func:`overlay` draws on it. A row of a feature,
+    or of a segment that no overlay can draw, has its name, or its number; a long name takes two
+    lines where there is room. Hiding a segment lowers the score by about the length of its bar. A
     feature's bar is the change of the score per unit of the feature. Error bars are ±1.96 standard
     errors; where there is no finite standard error, as after a Lasso, there is no error bar.
 
@@ -59,12 +62,13 @@ def bars(
             size below 1.
     """
     evidence = evidence_of(explanation, target, pixels=False, name=name, unit=unit)
-    own = explanation.names() if names is None else None
-    rows = _rows(evidence, strongest(evidence, top), own[0] if own else names)
+    ranked = evidence.noun == "segment" and is_pictured(explanation)
+    given = _own_names(explanation, evidence, ranked) if names is None else names
+    rows = _rows(evidence, strongest(evidence, top), given, ranked)
     axis = axis_title(evidence)
     if size is None:
         text = round(_WIDTH / 30)
-        size = (_WIDTH, needed_height(len(rows), text))
+        size = (_WIDTH, needed_height(len(rows), text, _lines_of(rows, _WIDTH, text)))
     else:
         check_count(size[0], "size[0]")
         check_count(size[1], "size[1]")
@@ -84,12 +88,12 @@ class Row(NamedTuple):
 
 def rows_of(evidence: Evidence, shown: list[int]) -> list[Row]:
     """The bars of segments without names."""
-    return _rows(evidence, shown, None)
+    return _rows(evidence, shown, None, ranked=True)
 
 
-def needed_height(rows: int, text: int) -> int:
-    """The height in pixels that so many rows need, for text of so many pixels an em."""
-    return round(text * (1.7 * max(rows, 2) + 4))
+def needed_height(rows: int, text: int, lines: int = 1) -> int:
+    """The height in pixels that rows of so many lines need, for text of so many pixels an em."""
+    return round(text * ((0.7 + lines) * max(rows, 2) + 4))
 
 
 def has_intervals(rows: Sequence[Row]) -> bool:
@@ -136,18 +140,37 @@ class _Place(NamedTuple):
         return self.top + (row + 0.5) * self.row
 
 
-def _rows(evidence: Evidence, shown: list[int], names: Sequence[str] | None) -> list[Row]:
-    count, ranked = len(evidence.coefficients), evidence.noun == "segment"
+def _own_names(
+    explanation: "Explanation", evidence: Evidence, ranked: bool
+) -> Sequence[str] | None:
+    """What the explanation calls its features; a segment without a rank has its id."""
+    own = explanation.names()
+    if own or ranked:
+        return own[0] if own else None
+    count = len(evidence.coefficients)
+    ids = range(count) if explanation.ids is None else explanation.ids[0, :count].tolist()
+    called = part_names(explanation)
+    return [f"{evidence.noun} {called.get(i, str(i))}" for i in ids]
+
+
+def _lines_of(rows: Sequence[Row], width: int, text: int) -> int:
+    """How many lines the labels need."""
+    face = face_of(*(row.label for row in rows))
+    widths = [face.width(face.readable(row.label), text) for row in rows]
+    return 2 if max(widths, default=0) > _LABELS * width else 1
+
+
+def _rows(
+    evidence: Evidence, shown: list[int], names: Sequence[str] | None, ranked: bool
+) -> list[Row]:
+    count = len(evidence.coefficients)
     if isinstance(names, str):
         raise TypeError(f"names must be {count} names, got the str {names!r}")
     if names is not None and len(names) != count:
         raise ValueError(f"names must be {count} names, got {len(names)}")
     values = evidence.coefficients[shown].tolist()
     reaches = (1.96 * evidence.errors[shown]).nan_to_num(0).tolist()
-    labels = [
-        str(names[i]) if names is not None else "" if ranked else f"{evidence.noun} {i}"
-        for i in shown
-    ]
+    labels = ["" if names is None else str(names[i]) for i in shown]
     return [
         Row(rank if ranked else None, label, value, reach)
         for rank, (label, value, reach) in enumerate(
@@ -161,7 +184,7 @@ def _laid_out(rows: Sequence[Row], face: Face, size: tuple[int, int], text: int)
     ranks = [badge_width(str(row.rank), text) for row in rows if row.rank is not None]
     labels = [face.width(face.readable(row.label), text) for row in rows if row.label]
     rank_room = max(ranks, default=0)
-    room = min(max(labels, default=0), 0.42 * width)
+    room = min(max(labels, default=0), _LABELS * width)
     label = 0.5 * text + rank_room + (0.5 * text if ranks and labels else 0) + room
     left, right = label + 0.7 * text, max(label + 1.7 * text, width - 1.2 * text)
     top, bottom = 0.3 * text, max(1.0, height - 3.6 * text)
@@ -216,9 +239,11 @@ def _draw_row(draw: "ImageDraw", place: _Place, face: Face, row: Row, i: int) ->
         _draw_interval(draw, place, row, y)
     if row.rank is not None:
         draw_badge(draw, str(row.rank), place.rank, y, text, hue_of(row.value))
-    label = face.shortened(row.label, text, place.room)
-    baseline = y + face.cap(text) / 2
-    draw.text((place.label, baseline), label, DARK, face.font(text), anchor="rs")
+    most = 2 if place.row >= 2.2 * text else 1
+    lines = face.lines(row.label, text, place.room, most)
+    for number, line in enumerate(lines):
+        baseline = y + face.cap(text) / 2 + (number - (len(lines) - 1) / 2) * 1.1 * text
+        draw.text((place.label, baseline), line, DARK, face.font(text), anchor="rs")
 
 
 def _draw_interval(draw: "ImageDraw", place: _Place, row: Row, y: float) -> None:

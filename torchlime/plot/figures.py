@@ -67,11 +67,12 @@ def figure(
     faded = box is not None and not is_whole(box, original.shape[1:])
     key = legend(evidence, intervals=has_intervals(rows), faded=faded)
     caption, key = _wrapped(caption, width, 1.3 * _POINTS), _wrapped(key, width)
-    lines = 1.3 * len(caption.splitlines()) + len(key.splitlines())
+    axis = _wrapped(axis, 0.42 * width)
+    lines = 1.3 * len(caption.splitlines()) + len(key.splitlines()) + axis.count("\n")
     result, (*photos, chart) = _laid_out(Figure, width, original, 4 * lines)
     for axes, (title, picture) in zip(photos, panels.items(), strict=True):
         _draw_photo(axes, picture, title)
-    _draw_bars(chart, rows, effect_title(evidence.unit), _wrapped(axis, 0.42 * width))
+    _draw_bars(chart, rows, effect_title(evidence.unit), axis)
     _write_around(result, caption, key)
     return result
 
@@ -81,7 +82,7 @@ def _laid_out(
 ) -> "tuple[Figure, list[Any]]":
     """A Figure and its four axes; each photo has the height that its width gives it.
 
-    ``around`` is the height in mm of the caption and the legend.
+    ``around`` is the height in mm of the caption, the legend and further lines of the axis.
     """
     columns = columns_for(*original.shape[1:])
     mosaic = {

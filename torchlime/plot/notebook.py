@@ -15,9 +15,14 @@ import torch
 from torch import Tensor
 
 from torchlime._names import TextNames
-from torchlime._reading import first_name, headline, problems_in_words, target_in_words
-from torchlime._softmap import is_soft
-from torchlime.plot._evidence import evidence_of, ranks_of, strongest
+from torchlime._reading import (
+    first_name,
+    headline,
+    others_in_words,
+    problems_in_words,
+    target_in_words,
+)
+from torchlime.plot._evidence import evidence_of, is_pictured, ranks_of, strongest
 from torchlime.plot._numbers import numbered
 from torchlime.plot.charts import bars
 from torchlime.plot.files import save_png
@@ -42,7 +47,7 @@ def html_of(explanation: "Explanation") -> str:
         parts += [_line(sentence) for sentence in problems_in_words(one)]
         parts += [_row(one, place) for place in range(min(one.targets.shape[1], _TARGETS))]
     if len(explanation) > _INPUTS:
-        parts.append(_line(f"{explanation.kind.input}s from {_INPUTS} on are not shown"))
+        parts.append(_line(others_in_words(explanation, _INPUTS)))
     return f"<div>{''.join(parts)}</div>"
 
 
@@ -65,7 +70,7 @@ def _row(one: "Explanation", place: int) -> str:
 
 
 def _pictures(one: "Explanation", target: int, name: str) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(one.segments, Tensor) and one.segments.dim() == 3 and not is_soft(one.segments):
+    if is_pictured(one):
         yield f"segments for (blue) and against (orange) {name}", _segments(one, target)
     yield f"the strongest {one.kind.part}s of {name}", bars(one, target, _TOP, _CHART)
 
