@@ -144,6 +144,7 @@ def test_the_mean_over_seeds_is_that_of_lime():
     error = np.sqrt((ours.var(0) + theirs.var(0)) / 20)
     assert (np.abs(ours.mean(0) - theirs.mean(0)) < 4 * error).all()
     assert e.names() == [["good", "film", "and", "a", "cast"]]
+    assert e.unit == "probability"
 
 
 # ---- many texts, models --------------------------------------------------------------------------
@@ -178,6 +179,8 @@ def test_a_pipeline_of_hugging_face():
     )
     assert e.names() == [["a", "good", "film"]]
     assert e.targets.tolist() == [[0, 1, 2]]
+    assert repr(e).splitlines()[0].endswith("scores are probabilities")
+    assert e.category(1) == "LABEL_1"
     logits = network(**tokenizer("a good film", return_tensors="pt")).logits
     assert e.scores[0].allclose(logits.softmax(1)[0].double(), atol=1e-6)
     slow = type("Slow", (), {"is_fast": False})()
@@ -212,7 +215,7 @@ def test_words_are_marked_where_they_stand():
     assert "<b>" not in html
     assert plot.highlighted(e, top=1).count("<mark") == 2
     assert html in e._repr_html_()
-    assert "good +" in repr(e)
+    assert "good: +" in repr(e)
 
 
 def test_only_texts_are_highlighted():

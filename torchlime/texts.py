@@ -10,7 +10,7 @@ from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._estimator import Estimator, as_scores
-from torchlime._provenance import in_words
+from torchlime._provenance import in_words, said_by
 from torchlime._settings import Settings, check_keywords
 from torchlime._words import Split
 from torchlime._words import by_tokenizer as by_tokenizer
@@ -180,17 +180,25 @@ def model_of_texts(model: Any) -> Model:
         TypeError: the model cannot be called and is no estimator.
     """
     if Estimator.is_one(model):
-        return _OnTheHost(Estimator(model).function)
+        estimator = Estimator(model)
+        return _OnTheHost(estimator.function, estimator)
     if hasattr(model, "tokenizer") and hasattr(model, "task"):
-        return _OnTheHost(_Pipeline(model))
-    return _OnTheHost(model)
+        pipeline = _Pipeline(model)
+        return _OnTheHost(pipeline, pipeline)
+    return _OnTheHost(model, model)
 
 
 class _OnTheHost:
-    """A function of strings whose scores become a tensor on the CPU, where the fit is."""
+    """A function of strings whose scores become a tensor on the CPU, where the fit is.
 
-    def __init__(self, function: Callable[[list[str]], Any]):
+    Args:
+        function: a list of n strings → scores.
+        source: what may say the unit of the scores, and the names of the classes.
+    """
+
+    def __init__(self, function: Callable[[list[str]], Any], source: Any):
         self.function = function
+        vars(self).update(said_by(source))
 
     def __call__(self, texts: list[str]) -> Tensor:
         found = self.function(texts)
@@ -208,6 +216,9 @@ class _Pipeline:
     def __init__(self, pipeline: Any):
         self.pipeline = pipeline
         self.numbers = pipeline.model.config.label2id
+        self.unit = "probability"
+        labels = pipeline.model.config.id2label
+        self.categories = [labels[number] for number in range(len(labels))]
 
     def __call__(self, texts: list[str]) -> list[list[float]]:
         found = self.pipeline(texts, top_k=None, truncation=True)
