@@ -580,3 +580,29 @@ def test_rounds_are_parts_of_one_design(sampler):
     assert torch.equal(once.masks, more.masks)
     assert once.sample_scores.allclose(more.sample_scores, rtol=0, atol=1e-12)
     assert once.coefficients.allclose(more.coefficients, rtol=0, atol=1e-9)
+
+
+def test_patches_of_the_background_are_always_kept():
+    model, x = model_of(), images()
+    groups = torch.randint(-1, 3, (2, SIDE, SIDE), generator=torch.manual_seed(5)) * 10
+    groups[groups < 0] = -1
+    settings = {"segments": groups, "sampler": Exhaustive(), "num_samples": 8}
+    e = explain_patches(model, x, 0, keep_samples=True, **settings).check()
+    assert e.ids.tolist() == [[0, 10, 20]] * 2  # in the caller's terms
+    wide = groups.flatten(1)
+    kept = torch.stack(
+        [
+            torch.stack([(wide[b] < 0) | row[(wide[b] // 10).clamp(min=0)] for row in e.masks[b]])
+            for b in range(2)
+        ]
+    )
+    assert torch.allclose(e.sample_scores, PatchLime().scores(model, x, kept, 0), atol=1e-10)
+    assert ((groups < 0).sum((1, 2)) > 0).all()
+    chunked = explain_patches(model, x, 0, chunk_size=3, exact_chunks=True, **settings)
+    assert torch.allclose(chunked.coefficients, e.coefficients, atol=1e-10)
+
+
+@pytest.mark.parametrize("bad", [torch.rand(3, SIZE, SIZE), torch.ones(2, 3, dtype=torch.int64)])
+def test_what_is_no_batch_of_images_has_a_sentence(bad):
+    with pytest.raises((TypeError, ValueError), match="images must"):
+        explain_patches(model_of(), bad, 0)

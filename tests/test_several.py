@@ -352,3 +352,38 @@ def test_scores_of_given_masks_and_features_of_ones_own():
     wanted = torch.cat([wanted, (B[:, 0, 2] + background)[:, None]], 1)
     assert scores[..., 0].allclose(wanted, 0, 1e-12)
     assert Entries.energy.__doc__
+
+
+IDS16 = IDS.to(torch.int16)
+
+
+@pytest.mark.parametrize(
+    ("ids", "fill", "error", "message"),
+    [
+        (IDS16, torch.tensor(70_000), TypeError, "must hold torch.int16 .*, got torch.int64"),
+        (IDS16, Constant(70_000), ValueError, "must lie in -32768…32767"),
+        (IDS > 1, Constant(2), ValueError, "must lie in 0…1"),
+        (IDS.to(torch.uint8), Constant(-1), ValueError, "must lie in 0…255"),
+        (IDS, Constant(float("inf")), TypeError, "must be whole"),
+    ],
+)
+def test_a_baseline_that_would_wrap_around_is_refused(ids, fill, error, message):
+    maps = {"segments": (MAP_A, MAP_IDS)}
+    with pytest.raises(error, match=message):
+        explain(lambda a, i: a.sum((2, 3)), (A, ids), 0, fill=(BLACK, fill), **maps)
+
+
+def test_integers_of_any_width_have_a_constant_baseline():
+    for ids in (IDS16, IDS.to(torch.uint8), IDS > 1):
+        fill = Constant(1)(ids, None)
+        assert fill.dtype == ids.dtype
+        assert bool((fill == 1).all())
+
+
+def test_what_goes_with_several_inputs_or_with_one_has_a_sentence():
+    with pytest.raises(TypeError, match=r"images\[0\]: segments must be .* soft masks go with"):
+        explain(lambda a, b: a, (A, B), 0, segments=(torch.rand(3, 4, 6), MAP_B), fill=BLACK)
+    with pytest.raises(TypeError, match="fill must be callable or a tensor for one input"):
+        explain(lambda a: a.sum((2, 3)), A, 0, segments=MAP_A, fill=(BLACK,))
+    with pytest.raises(TypeError, match="fill must hold torch.float64 .*complex"):
+        explain(lambda a: a.sum((2, 3)), A, 0, segments=MAP_A, fill=torch.tensor(1j))

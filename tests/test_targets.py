@@ -617,3 +617,9 @@ def test_nothing_is_read_back(what, chunk_size):
             repr(scores)
         assert e.coefficients.device.type == "cuda"
         assert e.coefficients.shape[1] == e.targets.shape[1]
+
+
+@pytest.mark.parametrize("targets", [Region, Box, Similarity])
+def test_a_class_in_the_place_of_its_object_has_a_sentence(images, targets):
+    with pytest.raises(TypeError, match=f"is the class {targets.__name__} itself"):
+        explain(per_pixel, images, targets, **EXACT)

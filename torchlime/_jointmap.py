@@ -10,6 +10,7 @@ from torchlime._checks import check_same_device
 from torchlime._inputs import as_label_map
 from torchlime._labelmap import Segments, as_segments, check_segments, joint_segments, labels_of
 from torchlime._several import beside, leaves_of, names_of
+from torchlime._softmap import SoftSegments, is_soft
 
 
 def segments_apart(inputs: Any, segmenter: Callable[[Tensor], Any]) -> list[Segments]:
@@ -88,6 +89,11 @@ def _ids(given: Any, leaf: Tensor) -> Tensor:
         ids = given.ids.gather(1, given.labels.flatten(1).clamp(min=0)).view_as(given.labels)
         return torch.where(given.labels < 0, given.labels, ids)
     labels = as_label_map(given, leaf.device)
+    if is_soft(labels) or isinstance(labels, SoftSegments):
+        raise TypeError(
+            "segments must be integer label maps where inputs are several; soft masks go with one "
+            "input, beside which others are passed on by extra="
+        )
     if isinstance(labels, Tensor):
         check_same_device(labels, leaf, "segments")
     return labels_of(labels, leaf.shape)

@@ -89,21 +89,37 @@ class Constant:
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
         """Of that colour, like the images."""
-        check_inputs(images)
+        if not _has_integers(images):
+            check_inputs(images)
         channels = images.shape[1]
         values = self.value if isinstance(self.value, tuple) else (self.value,) * channels
         if len(values) != channels:
             raise ValueError(
                 f"Constant has {len(values)} values, the images have {channels} channels"
             )
-        if not images.is_floating_point() and any(value != int(value) for value in values):
-            raise TypeError(
-                f"Constant must be whole for inputs of {images.dtype}, got {self.value}"
-            )
+        if not images.is_floating_point():
+            _check_whole(values, images.dtype)
         colour = images.new_empty(channels)
         for channel, value in enumerate(values):
             colour[channel].fill_(value)
         return colour.view(-1, *[1] * (images.dim() - 2)).expand_as(images)
+
+
+def _has_integers(images: object) -> bool:
+    """Whether these are integers or bools [B,F,…], as one of several inputs may be."""
+    floats = not isinstance(images, Tensor) or images.is_floating_point() or images.is_complex()
+    return not floats and images.dim() > 1  # type: ignore[attr-defined]
+
+
+def _check_whole(values: tuple[float, ...], dtype: torch.dtype) -> None:
+    """Raise unless an integer dtype holds the values as they are."""
+    if any(not math.isfinite(value) or value != int(value) for value in values):
+        raise TypeError(f"Constant must be whole for inputs of {dtype}, got {values}")
+    span = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    if not span[0] <= min(values) <= max(values) <= span[1]:
+        raise ValueError(
+            f"Constant must lie in {span[0]}…{span[1]} for inputs of {dtype}, got {values}"
+        )
 
 
 @dataclass(frozen=True)

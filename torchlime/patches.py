@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_callables, check_count, is_integer
+from torchlime._checks import check_callables, check_count, check_images, is_integer
 from torchlime._inputs import Array, Images, as_images, as_label_map
 from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
 from torchlime._provenance import in_words
@@ -205,6 +205,7 @@ class PatchLime(Settings):
     ) -> Tokens:
         if given is None and max_segments is not None:
             raise ValueError("max_segments goes with segments=; a segmenter has its bound")
+        check_images(images)
         vit = vit_of(model, self.at, self.prefix)
         with undisturbed(images.device):
             box = BlackBox(model, images.device, Forward.of(self), "the images are")

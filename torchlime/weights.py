@@ -183,7 +183,8 @@ def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | No
         if energy is None:
             raise ValueError(
                 "distance='pixel_euclidean' needs energy [B,S], the sum over each segment of "
-                "(image - fill)**2"
+                "(image - fill)**2, which soft segments and left-out tokens do not have; take "
+                "distance='cosine'"
             )
         return _hidden_share(masks, energy.to(solve_dtype(masks.device))).sqrt()
     dtype = solve_dtype(masks.device)

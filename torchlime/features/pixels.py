@@ -103,18 +103,30 @@ def _filled(
 ) -> Tensor:
     if fill is None:
         raise TypeError("fill is None, but the input has segments, which need a fill when hidden")
+    if not isinstance(fill, Tensor) and not callable(fill):
+        raise TypeError(f"fill must be callable or a tensor for one input, got {fill!r}")
     filled = fill if isinstance(fill, Tensor) else fill(images, segments)  # type: ignore[arg-type]
     if not isinstance(filled, Tensor):
         raise TypeError(f"fill must return a tensor, got {type(filled).__name__}")
     check_same_device(filled, images, "fill")
-    if filled.is_floating_point() and not images.is_floating_point():
-        raise TypeError(f"fill must hold {images.dtype} as the inputs, got {filled.dtype}")
+    if not _holds(images.dtype, filled.dtype):
+        raise TypeError(
+            f"fill must hold {images.dtype} as the inputs, got {filled.dtype}; pass "
+            f"fill.to({images.dtype}) if it has the range for your baselines"
+        )
     try:
         return filled.to(images.dtype).expand_as(images)
     except RuntimeError:
         raise ValueError(
             f"fill must broadcast to the images' {list(images.shape)}, got {list(filled.shape)}"
         ) from None
+
+
+def _holds(dtype: torch.dtype, other: torch.dtype) -> bool:
+    """Whether a dtype holds what another does; floats round, and integers would wrap around."""
+    if dtype.is_floating_point:
+        return not other.is_complex
+    return torch.promote_types(dtype, other) == dtype
 
 
 class Perturbed:

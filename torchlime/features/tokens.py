@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
@@ -42,6 +43,7 @@ class Tokens(Features):
         vit: the vision transformer in the model.
         grid: its patches of these images.
         groups: the features as segments of the grid, a label for each patch; None = every patch.
+            Patches of the background are kept in every row.
         kept: (count, number of rows, first row) → how many features each row of the design keeps.
         size: how many patches each group has, if that is one number for all groups.
 
@@ -70,6 +72,7 @@ class Tokens(Features):
         self._each = groups is None
         self._size = 1 if groups is None else size
         self._sizes = segment_sizes(self.groups)  # [B,S] patches of each feature
+        self._always = (self.groups.labels < 0).flatten(1).sum(dim=1)  # [B]
         self._kept = kept
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
@@ -85,8 +88,11 @@ class Tokens(Features):
                 "Sizes() never does, and Bernoulli() hardly ever"
             )
         labels = None if self._each else self.groups.labels.flatten(1)
+        if self.groups.background and labels is not None:  # it has the column behind the last one
+            labels = torch.where(labels < 0, self.bound, labels)
         images = self.images.to(box.dtype or self.images.dtype)
-        return KeptPatches(images, labels, design, order, lengths)
+        background = self.groups.background
+        return KeptPatches(images, labels, design, order, lengths, background)
 
     def call(self, model: Model, chunk: Any) -> Any:
         """The outputs [n,…] of a model that embeds the images of a chunk and goes on with rows."""
@@ -103,9 +109,10 @@ class Tokens(Features):
         )
 
     def fields(self) -> dict[str, Tensor]:
-        """The label map [B,H,W], at the size of the images."""
+        """The label map [B,H,W], at the size of the images, and the caller's ids."""
         patches = pixel_patches(self.images, self.grid)
-        return {"segments": self.groups.labels.flatten(1)[:, patches]}
+        fields = {"segments": self.groups.labels.flatten(1)[:, patches], "ids": self.groups.ids}
+        return {name: values for name, values in fields.items() if values is not None}
 
     def _counted(self, design: Tensor) -> Tensor:
         """How many patches each row of masks [B,n,S] keeps: [B,n] int64."""
@@ -114,7 +121,7 @@ class Tokens(Features):
         sizes = self._sizes[:, None]
         blocks = row_blocks(design.shape[1], design.shape[0] * self.bound, design.device)
         parts = [torch.where(design[:, rows], sizes, 0).sum(dim=2) for rows in blocks]
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1) + self._always[:, None]
 
     def _lengths(
         self, design: Tensor, count: Tensor, order: Tensor, first: int
@@ -151,6 +158,7 @@ class KeptPatches:
         design: [B,n,S] bool, True = kept.
         order: [B,n] int64, the samples by falling length.
         lengths: [B][n], how many patches the rows keep in that order.
+        background: whether labels may be S, the feature of what every row keeps.
     """
 
     def __init__(
@@ -160,12 +168,14 @@ class KeptPatches:
         design: Tensor,
         order: Tensor,
         lengths: Sequence[Sequence[int]],
+        background: bool = False,
     ):
         self.images = images
         self.labels = labels
         self.design = design
         self.order = order
         self.lengths = lengths
+        self.background = background
 
     def __call__(self, blocks: list[Block], size: int) -> Chunk:
         """A chunk of ``size`` rows; those beyond the blocks repeat the last one."""
@@ -190,6 +200,8 @@ class KeptPatches:
         """Which patches the rows of a block keep: [rows,P] uint8."""
         order = self.order[inputs, samples, None]
         masks = self.design[inputs].gather(1, order.expand(-1, -1, self.design.shape[2]))
+        if self.background:
+            masks = pad(masks, (0, 1), value=True)
         if self.labels is not None:
             labels = self.labels[inputs, None].expand(-1, masks.shape[1], -1)
             masks = masks.gather(2, labels)

@@ -47,6 +47,10 @@ def scores_of(
         TypeError, ValueError: ``targets`` is none of these.
     """
     check_count(top, "top")
+    if isinstance(targets, type):
+        raise TypeError(
+            f"targets is the class {targets.__name__} itself; make one of it: {targets.__name__}(…)"
+        )
     if hasattr(targets, "reference"):
         if not hasattr(targets, "placed"):
             return targets
