@@ -20,9 +20,9 @@ from torch import Tensor
 from benchmarks.curves import Curves, equal_error, times
 from benchmarks.settings import PHOTOS, Row, Settings, classifier, photo
 from benchmarks.tables import digits, markdown
+from torchlime._given_masks import score_masks
 from torchlime.black_box import Forward
 from torchlime.fills import SegmentMean
-from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Orthogonal
 from torchlime.segments import Grid
 from torchlime.surrogates import LeastSquares, Ridge

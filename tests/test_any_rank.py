@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from torchlime import Lime, explain, metrics
+from torchlime._given_masks import score_masks
 from torchlime._labelmap import as_segments
 from torchlime.explanation import Explanation
 from torchlime.features.pixels import Perturbed
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive
 from torchlime.segments import Grid
 from torchlime.surrogates import LeastSquares

@@ -16,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from torchlime import Background, Lime, explain_table, explain_vector, metrics
+from torchlime._given_masks import score_masks
 from torchlime.background import Quantiles
 from torchlime.background.draws import Draws
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 from torchlime.noise import Gaussian
 from torchlime.segments import Grid, Reduced, Slic

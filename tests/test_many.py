@@ -253,3 +253,11 @@ def test_what_cannot_be_meant_is_named(call, error, message):
     )
     with pytest.raises(error, match=message):
         call(explained(parts_of_images(), Grid(2, 2)), vectors)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_sums_of_large_evidence_do_not_overflow(dtype):
+    most = torch.finfo(dtype).max
+    evidence = torch.tensor([[most, most, 0], [most, 0, 0], [0, 0, most]], dtype=dtype)
+    small = (evidence / most).double()
+    assert representative(evidence, 3).tolist() == representative(small, 3).tolist() == [0, 2, 1]

@@ -180,7 +180,8 @@ def make_inputs():
 BAD = {
     "--target-box 1,2,3": (2, "--target-box: '1,2,3' is no box x0,y0,x1,y1"),
     "--target-box a,b,c,d": (2, "--target-box: 'a,b,c,d' is no box x0,y0,x1,y1"),
-    "--target-box nan,0,1,1": (2, "--target-box: the box nan,0,1,1 is empty"),
+    "--target-box nan,0,1,1": (2, "--target-box: the box nan,0,1,1 must have four finite"),
+    "--target-box=-inf,0,1,1": (2, "--target-box: the box -inf,0,1,1 must have four finite"),
     "--target-box 30,0,10,10": (2, "--target-box: the box 30,0,10,10 is empty: x0 must be below x"),
     "--target-box gone.csv": (2, "--target-box: there is no table of boxes gone.csv"),
     "--target-box columns.csv": (2, "--target-box: columns.csv must have the columns photo, x0, y"),
@@ -339,3 +340,17 @@ def test_raw_outputs_are_those_of_the_network_on_normalised_pixels():
     e = explain(RawOutputs(classifier), pixels, Region(np.ones((8, 8), bool)), num_samples=64,
                 segmenter=Grid(2, 2))  # fmt: skip
     assert e.check().targets.shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (b"\xff\xfephoto", "is no text in UTF-8"),
+        (b"photo,x0,y0,x1,y1\n,0,0,1,1\n", "line 2: the photo has no name"),
+    ],
+)
+def test_a_broken_table_of_boxes_is_named(tmp_path, table, message):
+    path = tmp_path / "boxes.csv"
+    path.write_bytes(table)
+    with pytest.raises(ValueError, match=f"boxes.csv.* {message}|boxes.csv, {message}"):
+        boxes_in(path)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchlime import lime
+from torchlime import _given_masks, lime
 from torchlime._networks import networks_of
 from torchlime.black_box import Forward
 from torchlime.features.pixels import default_chunk_size
@@ -26,7 +26,9 @@ BATCH, SAMPLES = 3, 21
 
 def score_masks(model, images, segments, fill, masks, targets=None, *, top=1, **forward):
     forward = Forward(**forward)
-    return lime.score_masks(model, images, segments, fill, masks, targets, top=top, forward=forward)
+    return _given_masks.score_masks(
+        model, images, segments, fill, masks, targets, top=top, forward=forward
+    )
 
 
 class Net(nn.Module):

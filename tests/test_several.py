@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from torchlime import Lime, explain, explain_vector, metrics, plot
+from torchlime._given_masks import score_masks
 from torchlime.explanation import Explanation
 from torchlime.features import Entries
 from torchlime.fills import Constant, ImageMean, SegmentMean
-from torchlime.lime import score_masks
 from torchlime.masks import Bernoulli, Exhaustive
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import LeastSquares

@@ -35,6 +35,7 @@ LAYERS = [
     {"explanation", "_shared_predictions"},
     {"local"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},
+    {"_given_masks"},
     {"metrics", "plot"},
     {"models"},
     {"jobs", "training", "compat", "examples", "server"},

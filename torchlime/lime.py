@@ -20,12 +20,12 @@ from torchlime.explanation import Explanation
 from torchlime.features import Entries, Pixels
 from torchlime.features.given import features_of, segmented_features
 from torchlime.fills import SegmentMean
-from torchlime.local import Samples, local_fit, local_samples, local_scores
+from torchlime.local import Samples, local_fit, local_samples
 from torchlime.masks import Orthogonal
 from torchlime.segments import Slic
 from torchlime.strategies import Fill, Kernel, Sampler, Segmenter, Surrogate
 from torchlime.surrogates import Ridge
-from torchlime.targets import Targets, scores_of, words_of_scores
+from torchlime.targets import Targets, scores_for, words_of_scores
 from torchlime.weights import Exponential
 
 AnyFill = Fill | Tensor | tuple[Fill | Tensor | None, ...] | Mapping[str, Fill | Tensor | None]
@@ -171,7 +171,7 @@ class Lime(Settings):
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         inputs = as_inputs(images, model)
         features = self._features(inputs, segments, max_segments, extra)
-        scores = _scores_of(targets, top, inputs)
+        scores = scores_for(inputs, targets, top)
         seed = self.seed if seed is None else seed
         explanation = local_fit(
             model, features, scores, sampler=self.sampler,
@@ -212,7 +212,7 @@ class Lime(Settings):
         inputs = as_inputs(images, model)
         features = self._features(inputs, segments, max_segments, extra)
         return local_samples(
-            model, features, _scores_of(targets, top, inputs), sampler=self.sampler,
+            model, features, scores_for(inputs, targets, top), sampler=self.sampler,
             num_samples=int(self.num_samples), kernel=self.kernel, forward=forward,
             seed=self.seed if seed is None else seed,
         )  # fmt: skip
@@ -229,12 +229,6 @@ class Lime(Settings):
                 features = segmented_features(inputs, self.segmenter, self.fill, extra)
             warn_of_one_segment(features.count, features.bound)
             return features
-
-
-def _scores_of(targets: Targets, top: int, inputs: Any) -> Any:
-    these = "the inputs are" if is_several(inputs) else "the images are"
-    first = leaves_of(inputs)[0]
-    return scores_of(targets, top, len(first), first.device, these, first.shape[2:] or None)
 
 
 class LimeSettings(TypedDict, total=False):
@@ -284,42 +278,3 @@ def explain(
     own = {name: value for name, value in settings.items() if name in LimeSettings.__annotations__}
     call = {name: value for name, value in settings.items() if name not in own}
     return Lime(**own).explain(model, images, targets, **call)  # type: ignore[arg-type]
-
-
-def score_masks(
-    model: Model,
-    images: Inputs,
-    segments: AnyMap,
-    fill: AnyFill,
-    masks: Tensor,
-    targets: Targets = None,
-    *,
-    top: int = 1,
-    max_segments: int | None = None,
-    extra: Extra = None,
-    forward: Forward = Forward(),
-) -> Tensor:
-    """The model's scores [B,N,T] of images under given masks.
-
-    Args:
-        masks: [B,N,S] or [N,S] (for all images) bool, True = kept.
-        targets: as for :meth:`Lime.explain`; None = the ``top`` best classes of the image's first
-            row; "all" = every class in its order.
-        forward: how rows pass through the model.
-
-    The other arguments, the guarantees and the errors are those of :meth:`Lime.explain`.
-
-    Example:
-        >>> from torchlime.fills import Constant
-        >>> image, halves = torch.ones(1, 1, 2, 2), torch.tensor([[0, 0], [1, 1]])
-        >>> masks = torch.tensor([[True, True], [False, True], [False, False]])
-        >>> score_masks(lambda x: x.mean((2, 3)), image, halves, Constant(0.0), masks).tolist()
-        [[[1.0], [0.5], [0.0]]]
-    """
-    inputs = as_inputs(images, model)
-    first = leaves_of(inputs)[0]
-    with undisturbed(first.device):
-        features = features_of(inputs, segments, fill, max_segments, extra)
-    if isinstance(masks, Tensor) and masks.dim() == 2:
-        masks = masks.expand(len(first), -1, -1)
-    return local_scores(model, features, _scores_of(targets, top, inputs), masks, forward)

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from torchlime._checks import device_of
+from torchlime._given_masks import score_masks
 from torchlime._labelmap import Segments
 from torchlime.black_box import Forward
 from torchlime.compat.arrays import Array, to_numpy
 from torchlime.compat.photos import upload
-from torchlime.lime import score_masks
 
 LIME_BATCH_SIZE = 10
 

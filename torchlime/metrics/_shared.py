@@ -25,7 +25,7 @@ def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
 
 
 def given_segments(explanation: Explanation) -> dict[str, Any]:
-    """The segments, as the keywords that :func:`torchlime.lime.score_masks` takes."""
+    """The segments, as the keywords that :func:`torchlime._given_masks.score_masks` takes."""
     if is_soft(label_maps_of(explanation)):
         return {"segments": explanation.segments}
     if not is_several(explanation.segments):

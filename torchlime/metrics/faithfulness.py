@@ -11,11 +11,12 @@ from torchlime._checks import (
     check_same_device,
     is_integer,
 )
+from torchlime._given_masks import score_masks
 from torchlime._inputs import Extra, Inputs, as_inputs, as_vectors
 from torchlime._several import leaves_of
 from torchlime.black_box import Forward, Model
 from torchlime.explanation import Explanation
-from torchlime.lime import AnyFill, Lime, score_masks
+from torchlime.lime import AnyFill, Lime
 from torchlime.local import Samples
 from torchlime.masks import present
 from torchlime.metrics._shared import explainer_of, given_segments, targets_of, unless_broken

@@ -61,7 +61,7 @@ def representative(
     sound = evidence.isfinite().flatten(1).all(1)
     if k > len(evidence):
         raise ValueError(f"k must be at most the number of inputs, {len(evidence)}, got {k}")
-    evidence = torch.where(sound[:, None, None], evidence, 0.0)
+    evidence = _scaled(torch.where(sound[:, None, None], evidence, 0.0))
     return _greedy_cover(_strongest(evidence, top).sum(1), sound, k)
 
 
@@ -208,6 +208,13 @@ def _of_target(
         first = matches.long().argmax(1)
         chosen = values.gather(1, first[:, None, None].expand(-1, 1, values.shape[2]))[:, 0]
     return chosen, counts & chosen.isfinite().all(1)
+
+
+def _scaled(evidence: Tensor) -> Tensor:
+    """Evidence divided by a power of two if it is above 1, so that no sum of it overflows."""
+    evidence = evidence.to(solve_dtype(evidence.device))
+    _, exponent = torch.frexp(evidence.abs().amax())
+    return evidence * torch.exp2(-exponent.clamp(min=0).to(evidence.dtype))
 
 
 def _strongest(evidence: Tensor, top: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -199,7 +200,12 @@ def boxes_in(path: str | os.PathLike[str]) -> dict[str, Corners]:
         ValueError: it is no such table; the message names the line.
         OSError: it cannot be read.
     """
-    text = bytes_of(path, "table of boxes", _LARGEST_TABLE).decode("utf-8-sig")
+    try:
+        text = bytes_of(path, "table of boxes", _LARGEST_TABLE).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{os.fspath(path)} is no text in UTF-8 ({error}): save the table as CSV, UTF-8"
+        ) from error
     lines = csv.DictReader(io.StringIO(text))
     missing = [name for name in _COLUMNS if name not in (lines.fieldnames or ())]
     if missing:
@@ -214,7 +220,9 @@ def boxes_in(path: str | os.PathLike[str]) -> dict[str, Corners]:
             box = corners(",".join(line[name] or "" for name in _COLUMNS[1:]))
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        photo_id = id_of(Path(line["photo"] or ""))
+        if not line["photo"]:
+            raise ValueError(f"{where}: the photo has no name")
+        photo_id = id_of(Path(line["photo"]))
         if photo_id in boxes:
             raise ValueError(f"{where}: {line['photo']} has a box already; give it one")
         boxes[photo_id] = box
@@ -234,7 +242,9 @@ def corners(word: str) -> Corners:
         x0, y0, x1, y1 = (float(part) for part in word.split(","))
     except ValueError:
         raise ValueError(f"{word!r} is no box x0,y0,x1,y1") from None
-    if not (x0 < x1 < float("inf") and y0 < y1 < float("inf")):
+    if not all(map(math.isfinite, (x0, y0, x1, y1))):
+        raise ValueError(f"the box {word} must have four finite numbers")
+    if not (x0 < x1 and y0 < y1):
         raise ValueError(
             f"the box {word} is empty: x0 must be below x1, and y0 below y1; it is not x, y, "
             "width and height"

@@ -18,7 +18,7 @@ Convention:
 from torchlime.targets.box import Box
 from torchlime.targets.classes import Classes
 from torchlime.targets.computed import Computed
-from torchlime.targets.given import Targets, scores_of, words_of_scores
+from torchlime.targets.given import Targets, scores_for, scores_of, words_of_scores
 from torchlime.targets.region import Region
 from torchlime.targets.similarity import Similarity
 
@@ -29,6 +29,7 @@ __all__ = [
     "Region",
     "Similarity",
     "Targets",
+    "scores_for",
     "scores_of",
     "words_of_scores",
 ]

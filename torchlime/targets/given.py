@@ -8,6 +8,7 @@ from torch import Tensor
 
 from torchlime._checks import check_count, check_targets
 from torchlime._inputs import Array, as_targets
+from torchlime._several import is_several, leaves_of
 from torchlime.strategies import Scores
 from torchlime.targets.classes import Classes
 from torchlime.targets.computed import Computed
@@ -62,3 +63,10 @@ def scores_of(
     targets = as_targets(targets, device)
     check_targets(targets, batch, device, these)
     return Classes(targets, top)
+
+
+def scores_for(inputs: Any, targets: Any, top: int) -> Any:
+    """:func:`scores_of` for inputs: a tensor [B,C,*axes] or [B,F], or several of them."""
+    these = "the inputs are" if is_several(inputs) else "the images are"
+    first = leaves_of(inputs)[0]
+    return scores_of(targets, top, len(first), first.device, these, first.shape[2:] or None)
