@@ -10,6 +10,7 @@ from PIL import Image
 from tests.test_plot import BOX, GREY, SIX, WIDE, bar_runs, one
 from torchlime import explain, plot
 from torchlime._kinds import VECTORS
+from torchlime.fills import Constant
 from torchlime.plot import _words, charts, sheets
 from torchlime.plot._evidence import evidence_of
 from torchlime.plot._text import face_of
@@ -295,8 +296,9 @@ def test_a_figure_without_errors_claims_no_intervals():
 def test_bars_of_several_inputs_say_whose_a_segment_is(monkeypatch):
     a, b = torch.rand(1, 1, 4, 4), torch.rand(1, 1, 6, 6)
     e = explain(
-        lambda a, b: a.mean((2, 3)) + b.mean((2, 3)), (a, b), segmenter=Grid(1, 2), num_samples=32
-    )
+        lambda a, b: a.mean((2, 3)) + b.mean((2, 3)), (a, b), segmenter=Grid(1, 2), num_samples=32,
+        fill=Constant(0.0),
+    )  # fmt: skip
     ids = e.top(4)[0][0, 0].tolist()
     assert sorted(ids) == [0, 1, 2, 3]
     assert rows_drawn(monkeypatch, e) == [  # nothing shows a rank
