@@ -12,6 +12,7 @@ Masks and fills act on pixels. So normalisation belongs to the model, and everyt
 from torchlime.models.checkpoints import read_checkpoint
 from torchlime.models.classifier import Classifier, cut_photo
 from torchlime.models.decoding import Decoder, NoDecoder, Picture
+from torchlime.models.estimators import load_estimator
 from torchlime.models.geometry import Geometry
 from torchlime.models.limits import Limits
 from torchlime.models.marks import Mark, Marks, RawOutputs
@@ -32,6 +33,7 @@ __all__ = [
     "RawOutputs",
     "cut_photo",
     "load",
+    "load_estimator",
     "names",
     "read_checkpoint",
     "read_photo",

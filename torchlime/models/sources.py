@@ -6,7 +6,8 @@ imported only for a model that needs them.
 
 import importlib
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -93,6 +94,19 @@ def _own(model: nn.Module, weights: "Weights", output: str) -> Classifier:
 
 def _call(name: str) -> nn.Module:
     """What the caller's own "package.module:function" returns."""
+    function = named_function(name)
+    network = returned_by(function, name)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
+    return network
+
+
+def named_function(name: str, wanted: Callable[[Any], bool] = callable) -> Any:
+    """What "package.module:function" names, imported; ``wanted`` tells whether it will do.
+
+    Raises:
+        ImportError, ValueError: there is no such module, or nothing of this name in it.
+    """
     module_name, _, function_name = name.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -101,13 +115,15 @@ def _call(name: str) -> nn.Module:
     except SystemExit as error:
         raise ValueError(f"{module_name} ended the program when imported ({error!r})") from error
     function = getattr(module, function_name, None)
-    if not callable(function):
+    if not wanted(function):
         near = nearest(function_name, dir(module))
         raise ValueError(f"module {module_name} has no function {function_name!r}{near}")
+    return function
+
+
+def returned_by(function: Any, name: str) -> Any:
+    """What a function returns without arguments; ``name`` is what the error calls it."""
     try:
-        network = function()
+        return function()
     except SystemExit as error:
         raise ValueError(f"{name} ended the program when called ({error!r})") from error
-    if not isinstance(network, nn.Module):
-        raise ValueError(f"{name} returned a {type(network).__name__}, not a torch.nn.Module")
-    return network
