@@ -14,6 +14,10 @@ CALLS = {
     "cli.main(['explain', 'photo.png'])": "demo",
     "cli.main(['job', '.', '--out', 'out', '--model', 'alexnet', '--weights', 'none'])": "jobs",
     "cli.main(['app'])": "app",
+    "cli.main(['explain-table', 'x.csv', '--model', 'm.skops'])": "tables",
+    "cli.main(['explain-text', 'own.safetensors', '--model', 'own.joblib', '--trust'])": "tables",
+    "cli.main(['explain-text', 'own.safetensors', '--model', 'own.skops'])": "tables",
+    "cli.main(['explain-text', 'own.safetensors', '--model', 'hf:folder'])": "models",
     "models.sample_photo()": "demo",
     "models.load('efficientnet_lite0')": "demo",
     "models.load('timm:resnet18')": "models",
@@ -46,6 +50,8 @@ from torchlime.examples import right_for_the_right_reason as example
 from torchlime.jobs import cluster
 from torchlime.segments import Grid
 Path("own.safetensors").write_bytes(b"x")
+Path("own.joblib").write_bytes(b"x")
+Path("own.skops").write_bytes(b"x")
 Image.new("RGB", (8, 8)).save("photo.png")
 IMAGE = torch.rand(1, 3, 4, 4)
 EXPLANATION = torchlime.explain(lambda x: x.mean((2, 3)), IMAGE, segmenter=Grid(2, 2))

@@ -1,4 +1,4 @@
-"""Errors as one sentence each."""
+"""Errors as one sentence each, and names that people can read."""
 
 import difflib
 import textwrap
@@ -31,3 +31,13 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     """ " (nearest: …)" with up to three of the candidates; empty where none is near."""
     near = difflib.get_close_matches(name, list(candidates), n=3, cutoff=0.5)
     return f" (nearest: {', '.join(near)})" if near else ""
+
+
+def printable(name: str) -> str:
+    r"""A name for people and for UTF-8: characters that cannot be printed are escaped.
+
+    >>> print(printable("tabby\ncat \udcff"))
+    tabby\ncat \udcff
+    """
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return "".join(shown)

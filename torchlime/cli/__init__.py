@@ -1,8 +1,8 @@
-"""The command line: ``torchlime explain photo.jpg …``, ``job``, ``report``, ``app`` and ``models``.
+"""The command line: ``torchlime explain``, ``explain-table``, ``explain-text``, ``job`` and others.
 
-Other packages compute and draw. Words become settings (options.py, meanings.py), photos become
-results and files (explaining.py, outputs.py), folders become jobs (job.py) or a page (serving.py).
-An error becomes one sentence.
+Other packages compute and draw. Words become settings (options.py, meanings.py, estimating.py).
+Photos, rows and texts become results and files (explaining.py, rows.py, texts.py, outputs.py),
+folders become jobs (job.py) or a page (serving.py). An error becomes one sentence.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torchlime
-from torchlime.cli import job
+from torchlime.cli import job, rows, texts
 from torchlime.cli.explaining import complain, explain
 from torchlime.cli.loading import importable_here
 from torchlime.cli.meanings import UsageError
@@ -23,9 +24,15 @@ from torchlime.cli.options import Parser, add_options
 from torchlime.cli.serving import add_options as add_app_options
 from torchlime.cli.serving import serve
 
+_EXPLAIN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "explain": explain,
+    "explain-table": rows.explain,
+    "explain-text": texts.explain,
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program; exit code 0, 1 where a photo failed, 2 for any other error."""
+    """Run the program; exit code 0, 1 where a photo, row or text failed, 2 for any other error."""
     argv = sys.argv[1:] if argv is None else list(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # its encoding may lack letters of a name
@@ -44,11 +51,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 serve(arguments)
             return 0
         with _quiet(arguments.json):
-            document = explain(arguments)
+            document = _EXPLAIN[arguments.command](arguments)
         if arguments.json:
             print(json.dumps(document, indent=1, allow_nan=False))
         sys.stdout.flush()
-        return 1 if any("error" in photo for photo in document["photos"]) else 0
+        results = next(document[name] for name in ("photos", "rows", "texts") if name in document)
+        return 1 if any("error" in result for result in results) else 0
     except BrokenPipeError:  # the reader, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -60,15 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _arguments(argv: list[str]) -> argparse.Namespace:
-    """The parsed arguments; photos may stand on both sides of a flag."""
-    parser, of_explain = _parsers()
-    if argv[:1] != ["explain"]:
+    """The parsed arguments; photos and texts may stand on both sides of a flag."""
+    parser, of_files = _parsers()
+    if not argv or argv[0] not in of_files:
         return parser.parse_args(argv)
-    return of_explain.parse_intermixed_args(argv[1:], argparse.Namespace(command="explain"))
+    return of_files[argv[0]].parse_intermixed_args(argv[1:], argparse.Namespace(command=argv[0]))
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
-    """The program's parser, and that of ``torchlime explain``."""
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The program's parser, and those of the commands that take any number of files."""
     parser = Parser(prog="torchlime", description=(torchlime.__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--version", action="version", version=torchlime.__version__)
     commands = parser.add_subparsers(required=True, metavar="command", dest="command")
@@ -77,13 +85,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     add_options(explain)
     explain.add_argument("--config", help="a TOML file with these options; flags override it")
     explain.add_argument("--json", action="store_true", help="print one JSON document, no text")
+    table, text = rows.add_parser(commands), texts.add_parser(commands)
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
     app = commands.add_parser("app", help="serve a web page, for this machine alone")
     add_app_options(app)
-    for command in (explain, models, app, *job.add_parsers(commands)):
+    for command in (explain, table, text, models, app, *job.add_parsers(commands)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser, explain
+    return parser, {"explain": explain, "explain-text": text}
 
 
 @contextlib.contextmanager

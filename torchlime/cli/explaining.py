@@ -43,13 +43,13 @@ PHOTOS_AT_ONCE = 8  # are explained in one call and drawn before more are read
 LISTED_CLASSES = 3
 
 
-def complain(error: BaseException, photo: Path | None = None, *, debug: bool) -> str:
-    """Print one sentence on stderr, which names the photo, and return it."""
+def complain(error: BaseException, source: Path | str | None = None, *, debug: bool) -> str:
+    """Print one sentence on stderr, which names the photo, row or text, and return it."""
     if debug:
         traceback.print_exception(error)
     sentence = sentence_of(error)
-    if photo is not None and str(photo) not in sentence:
-        sentence = f"{photo}: {sentence}"
+    if source is not None and str(source) not in sentence:
+        sentence = f"{source}: {sentence}"
     print(f"torchlime: {sentence}", file=sys.stderr)
     return sentence
 
@@ -165,7 +165,7 @@ class _Job:
         else:
             model, top = models.RawOutputs(self.classifier), 1
             targets = self._marked(self.marks, places, images.device)
-        with _progress(len(images)) as progress:
+        with progress_of(f"{len(images)} photo{'s' * (len(images) > 1)}") as progress:
             explanation = self.explainer.explain(
                 model, images, targets, top=top, progress=progress
             ).to("cpu")
@@ -237,7 +237,7 @@ class _Job:
 
 
 @contextlib.contextmanager
-def _progress(photos: int) -> "Iterator[Callable[[int, int], object] | None]":
+def progress_of(what: str) -> "Iterator[Callable[[int, int], object] | None]":
     """A bar on a terminal, where tqdm is installed."""
     try:
         from tqdm import tqdm
@@ -247,7 +247,7 @@ def _progress(photos: int) -> "Iterator[Callable[[int, int], object] | None]":
     if not sys.stderr.isatty():
         yield None
         return
-    with tqdm(desc=f"{photos} photo{'s' * (photos > 1)}", unit="img", leave=False) as bar:
+    with tqdm(desc=what, unit=" inputs", leave=False) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

@@ -3,28 +3,67 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torchlime._errors import printable
 
 if TYPE_CHECKING:
+    from torchlime._reading import Categories
     from torchlime.explanation import Explanation
     from torchlime.models import Classifier
+
+
+class Classes(Protocol):
+    """What knows the names of classes: a Classifier, or an Explanation."""
+
+    @property
+    def categories(self) -> "Categories | None":
+        """The names, where they are known."""
+        ...
+
+    def category(self, target: int, /) -> str:
+        """The name of a class."""
+        ...
 
 
 def numbers_of(
     explanation: "Explanation", classifier: "Classifier", strongest: int
 ) -> dict[str, Any]:
     """An explanation of one photo for JSON. JSON has no NaN, so None stands for it."""
+    return {
+        "segment_count": int(explanation.segment_count[0]),
+        "effective_samples": explanation.effective_samples[0].item(),
+        "targets": _targets_of(explanation, classifier, strongest),
+    }
+
+
+def named_numbers_of(explanation: "Explanation", strongest: int) -> dict[str, Any]:
+    """An explanation of one row or text for JSON, with the names of its features.
+
+    ``strongest`` are places among the features. The unit is that of the scores.
+    """
+    return {
+        "features": (explanation.names() or [[]])[0],
+        "unit": explanation.unit,
+        "effective_samples": explanation.effective_samples[0].item(),
+        "targets": _targets_of(explanation, explanation, strongest),
+    }
+
+
+def _targets_of(
+    explanation: "Explanation", classes: Classes, strongest: int
+) -> list[dict[str, Any]]:
     count = int(explanation.segment_count[0])
     ids, values = (top[0] for top in explanation.top(strongest))
     targets = []
     for place, index in enumerate(explanation.targets[0].tolist()):
-        category = classifier.category(index)
+        category = classes.category(index)
         slug = re.sub("[^a-z0-9]+", "-", category.lower()).strip("-")
         targets.append(
             {
                 "index": index,
                 "category": category,
-                "name": f"{index}-{slug[:40]}" if classifier.categories else str(index),
+                "name": f"{index}-{slug[:40]}" if classes.categories else str(index),
                 "score": explanation.scores[0, place].item(),
                 "local_prediction": explanation.local_predictions[0, place].item(),
                 "fidelity": explanation.fidelity[0, place].item(),
@@ -37,11 +76,35 @@ def numbers_of(
                 ],
             }
         )
-    return {
-        "segment_count": count,
-        "effective_samples": explanation.effective_samples[0].item(),
-        "targets": targets,
-    }
+    return targets
+
+
+def line_of(result: Mapping[str, Any], target: Mapping[str, Any]) -> str:
+    """A target of a row or a text in one line: its score, and its strongest features."""
+    features, coefficients = result["features"], target["coefficients"]
+    strongest = ", ".join(
+        f"{printable(features[place])} {coefficients[place]:+.3g}" for place in target["strongest"]
+    )
+    score = spelled(target["score"], result["unit"])
+    return f"{score} {class_name(target['category'])}: {strongest or 'nothing changes it'}"
+
+
+def class_name(category: str) -> str:
+    """A class for people to read; a number says that it is a class.
+
+    >>> class_name("7"), class_name("setosa")
+    ('class 7', 'setosa')
+    """
+    return f"class {category}" if category.isdecimal() else printable(category)
+
+
+def spelled(score: float, unit: str) -> str:
+    """A score in words: "38.3%" for a probability, else four digits.
+
+    >>> spelled(0.383, "probability"), spelled(12.3456, "score")
+    ('38.3%', '12.35')
+    """
+    return f"{score:.1%}" if unit == "probability" else f"{score:.4g}"
 
 
 def report_of(result: Mapping[str, Any], classifier: "Classifier") -> str:

@@ -263,11 +263,18 @@ def limits_of(asked: argparse.Namespace) -> Limits:
     return Limits(asked.max_seconds, asked.max_pixels, asked.max_memory)
 
 
-def record_of(words: Mapping[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
+def record_of(
+    words: Mapping[str, Any],
+    asked: argparse.Namespace,
+    options: Mapping[str, Option] = OPTIONS,
+) -> dict[str, Any]:
     """The resolved options, for JSON; a value that is not plain is given by its word."""
-    record: dict[str, Any] = {"photos": [str(photo) for photo in asked.photos]}
-    for name in OPTIONS:
+    record: dict[str, Any] = {}
+    if "photos" in words:
+        record["photos"] = [str(photo) for photo in asked.photos]
+    for name in options:
         value = getattr(asked, name.replace("-", "_"))
-        plain = value is None or isinstance(value, str | int | float | list)
+        every = value if isinstance(value, list) else [value]
+        plain = all(one is None or isinstance(one, str | int | float) for one in every)
         record[name] = value if plain else str(words[name])
     return record

@@ -9,7 +9,60 @@ from torchlime._atomic import sweep
 from torchlime.cli.meanings import UsageError
 
 
-class Outputs:
+class Files:
+    """The files that a call writes: each once, and none that it reads.
+
+    Args:
+        read: files that must not be overwritten.
+        new: folders that are made when something is written into them.
+    """
+
+    def __init__(self, read: Iterable[Path], new: Iterable[Path] = ()) -> None:
+        self._taken = {path.resolve() for path in read}
+        self._new = set(new)
+
+    def take(self, path: Path) -> Path:
+        """``path``, reserved: nothing else in this call writes it.
+
+        Raises:
+            UsageError: the file cannot be written.
+        """
+        self._check(path)
+        if path.parent in self._new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        self._taken.add(path.resolve())
+        return path
+
+    def _check(self, path: Path) -> None:
+        folder = path.parent
+        if folder not in self._new and not folder.is_dir():
+            raise UsageError(f"cannot write {path}: there is no folder {folder}")
+        if path.is_dir() or (folder.is_dir() and not os.access(folder, os.W_OK)):
+            raise UsageError(f"cannot write {path}: it is not a file name in a writable folder")
+        if path.resolve() in self._taken:
+            raise UsageError(f"cannot write {path}: this call reads that file, or wrote it already")
+
+
+class Folder(Files):
+    """A folder of results; it is made with the first of them.
+
+    Raises:
+        UsageError: ``out`` is a file.
+    """
+
+    def __init__(self, out: str, read: Iterable[Path]) -> None:
+        self.path = Path(out)
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out: {out} is a file; name a folder for the results")
+        super().__init__(read, [self.path])
+        sweep(self.path)
+
+    def file(self, *parts: str) -> Path:
+        """``part.part.suffix`` in the folder, reserved."""
+        return self.take(self.path / ".".join(part for part in parts if part))
+
+
+class Outputs(Files):
     """The names of all files of a call. No two are the same, and none is a file that is read.
 
     ``--out`` and ``--save`` are a file, a folder or a pattern. A folder exists already, or its
@@ -38,8 +91,8 @@ class Outputs:
             )
         self._stems = distinct([path.stem for path in photos])
         names = (asked.out, asked.save or "")
-        self._new = {Path(name) for name in names if _is_folder(name) and not Path(name).exists()}
-        self._taken = {path.resolve() for path in read}
+        new = {Path(name) for name in names if _is_folder(name) and not Path(name).exists()}
+        super().__init__(read, new)
         folders = set()
         for index in range(len(photos)):
             picture = self.picture(index, "0")
@@ -59,23 +112,6 @@ class Outputs:
         if self._save is None:
             return None
         return Path(self._save.replace("{photo}", self._stems[photo]))
-
-    def take(self, path: Path) -> Path:
-        """``path``, reserved: nothing else in this call writes it."""
-        self._check(path)
-        if path.parent in self._new:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._taken.add(path.resolve())
-        return path
-
-    def _check(self, path: Path) -> None:
-        folder = path.parent
-        if folder not in self._new and not folder.is_dir():
-            raise UsageError(f"cannot write {path}: there is no folder {folder}")
-        if path.is_dir() or (folder.is_dir() and not os.access(folder, os.W_OK)):
-            raise UsageError(f"cannot write {path}: it is not a file name in a writable folder")
-        if path.resolve() in self._taken:
-            raise UsageError(f"cannot write {path}: this call reads that file, or wrote it already")
 
 
 def _pattern(flag: str, name: str, suffix: str, needed: Sequence[str]) -> str:

@@ -1,8 +1,10 @@
-"""Bars: the strongest segments of a photo for an explained class, as a piece of HTML."""
+"""Bars: the strongest segments or features for an explained class, as a piece of HTML."""
 
 import math
 from collections.abc import Iterator, Sequence
+from html import escape
 
+from torchlime._errors import printable
 from torchlime._explained import strongest_columns
 from torchlime.explanation import Explanation
 
@@ -16,23 +18,34 @@ STYLE = """
 .bars i { position: absolute; top: 0; bottom: 0; height: auto; border-radius: 0 }
 .bars b { width: 1.5em; height: 1.5em; border-radius: 50%; color: white; font-weight: 600;
   line-height: 1.5; text-align: center }
+.bars.named { grid-template-columns: minmax(4em, max-content) 1fr max-content }
 """
 
 
-def html_of(explanation: Explanation, place: int) -> str:
-    """The bars of one of a photo's targets."""
-    columns, values = (found[0, place].tolist() for found in strongest_columns(explanation, TOP))
+def html_of(explanation: Explanation, place: int, top: int = TOP) -> str:
+    """The bars of one of an input's targets: with ranks for segments, with names where it has some.
+
+    Args:
+        explanation: of one input.
+        place: of the target.
+        top: how many bars at most.
+    """
+    columns, values = (found[0, place].tolist() for found in strongest_columns(explanation, top))
     errors = explanation.standard_errors[0, place].tolist()
     shown = [(c, v) for c, v in zip(columns, values, strict=True) if c >= 0 and v != 0]
     if not shown:
-        return "<p>No segment changes it.</p>"
+        return f"<p>No {explanation.kind.part} changes it.</p>"
     longest = max(abs(value) for _, value in shown)
-    rows = "".join(_rows([(v, errors[c]) for c, v in shown], longest))
-    return f'<div class="bars">{rows}</div>'
+    names = explanation.names()
+    labels = None if names is None else [names[0][c] for c, _ in shown]
+    rows = "".join(_rows([(v, errors[c]) for c, v in shown], longest, labels))
+    return f'<div class="bars{" named" if labels else ""}">{rows}</div>'
 
 
-def _rows(shown: Sequence[tuple[float, float]], longest: float) -> Iterator[str]:
-    """Rank, bar and number of each segment; 0 is in the middle if there are both signs."""
+def _rows(
+    shown: Sequence[tuple[float, float]], longest: float, labels: Sequence[str] | None
+) -> Iterator[str]:
+    """Rank or name, bar and number of each feature; 0 is in the middle if there are both signs."""
     for_all, against_all = (all(sign * value > 0 for value, _ in shown) for sign in (1, -1))
     room = 100 if for_all or against_all else 50
     zero = 0 if for_all else room
@@ -41,8 +54,11 @@ def _rows(shown: Sequence[tuple[float, float]], longest: float) -> Iterator[str]
         left = zero if value > 0 else zero - width
         sign = "for" if value > 0 else "against"  # as in the report's legend
         error_text = f" ± {1.96 * error:.2g}" if math.isfinite(error) else ""
+        label = f'<b class="{sign}">{rank}</b>'
+        if labels is not None:
+            label = f'<span dir="auto">{escape(printable(labels[rank - 1]))}</span>'
         yield (
-            f'<b class="{sign}">{rank}</b><div><i class="{sign}" '
+            f'{label}<div><i class="{sign}" '
             f'style="left: {left:.1f}%; width: {width:.1f}%"></i></div>'
             f"<span>{value:+.3g}{error_text}</span>"
         )

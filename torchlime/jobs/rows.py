@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import torchlime
+from torchlime._errors import printable as printable
 from torchlime._errors import sentence_of
 from torchlime._extras import imported
 from torchlime.explanation import Explanation, label_map_of
@@ -143,16 +144,6 @@ def labels_of(png: bytes) -> Tensor:
 
     with Image.open(io.BytesIO(png)) as image:
         return torch.from_numpy(np.asarray(image).astype(np.int64))
-
-
-def printable(name: str) -> str:
-    r"""A name for people and for UTF-8: characters that cannot be printed are escaped.
-
-    >>> print(printable("tabby\ncat \udcff"))
-    tabby\ncat \udcff
-    """
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    return "".join(shown)
 
 
 def reason_of(error: BaseException, photo: PhotoFile) -> str:
