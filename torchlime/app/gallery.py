@@ -68,6 +68,11 @@ class Gallery:
             from torchlime import jobs
 
             self.job = jobs.read(folder)
+            if self.job.of_table:
+                raise ValueError(
+                    f"{folder} holds results of a table, which has no photos: make a page of them "
+                    f"with torchlime report {folder} --out report.html"
+                )
         found: dict[str | None, list[Item]] = {}
         for name, item in sorted(self._items(), key=lambda pair: pair[1].id):
             found.setdefault(name, []).append(item)

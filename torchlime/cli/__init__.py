@@ -2,7 +2,8 @@
 
 Other packages compute and draw. Words become settings (options.py, meanings.py, estimating.py).
 Photos, rows and texts become results and files (explaining.py, rows.py, texts.py, outputs.py),
-folders become jobs (job.py) or a page (serving.py). An error becomes one sentence.
+folders and tables become jobs (job.py, table_job.py) or a page (serving.py). An error becomes one
+sentence.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torchlime
-from torchlime.cli import job, rows, texts
+from torchlime.cli import job, rows, table_job, texts
 from torchlime.cli.explaining import complain, explain
 from torchlime.cli.loading import importable_here
 from torchlime.cli.meanings import UsageError
@@ -44,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "job":
             with _quiet(machine=False):
                 return job.run(arguments)
+        if arguments.command == "job-table":
+            with _quiet(machine=False):
+                return table_job.run(arguments)
         if arguments.command == "report":
             return job.report(arguments)
         if arguments.command == "app":
@@ -86,11 +90,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     explain.add_argument("--config", help="a TOML file with these options; flags override it")
     explain.add_argument("--json", action="store_true", help="print one JSON document, no text")
     table, text = rows.add_parser(commands), texts.add_parser(commands)
+    jobs = [*job.add_parsers(commands), table_job.add_parser(commands)]
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
     app = commands.add_parser("app", help="serve a web page, for this machine alone")
     add_app_options(app)
-    for command in (explain, table, text, models, app, *job.add_parsers(commands)):
+    for command in (explain, table, text, models, app, *jobs):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser, {"explain": explain, "explain-text": text}
 

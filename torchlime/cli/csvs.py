@@ -43,23 +43,6 @@ class Csv:
         """A row as JSON can hold it: None stands for a missing value."""
         return {str(name): _plain(value) for name, value in self.frame.iloc[row].items()}
 
-    def readable(self, rows: Sequence[int]) -> Iterator[tuple[int, ValueError | None]]:
-        """Each row with why it cannot be compared with the background, or None."""
-        try:
-            self.background.rows(self.frame.iloc[list(rows)])
-        except ValueError:
-            for row in rows:
-                yield row, self._fault(row)
-        else:
-            yield from ((row, None) for row in rows)
-
-    def _fault(self, row: int) -> ValueError | None:
-        try:
-            self.background.rows(self.frame.iloc[[row]])
-        except ValueError as error:
-            return error
-        return None
-
 
 def read(asked: argparse.Namespace, data: str) -> Csv:
     """The table in a csv file, and its background, as the options say.

@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         finally:
             meter.close()
-    print(_told(summary, asked.out))
+    print(told(summary, asked.out))
     return 1 if arguments.strict and summary.failures else 0
 
 
@@ -132,7 +132,8 @@ def _engine(asked: argparse.Namespace) -> "Engine":
     return Ray(asked.workers, address=asked.address)
 
 
-def _told(summary: "Summary", out: str) -> str:
+def told(summary: "Summary", out: str) -> str:
+    """What a job says at its end."""
     there = f"; {summary.before} were there already" if summary.before else ""
     failed = f"; {summary.failures} could not be explained, their rows say why"
     return f"{summary.explained} explained{there}{failed * bool(summary.failures)}; wrote {out}"
@@ -160,15 +161,18 @@ class Meter:
         stream: where it is written; on a terminal, always on the same line.
         clock: gives seconds.
         every: seconds between two lines where the stream is not a terminal.
+        noun: what is counted.
     """
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     clock: Callable[[], float] = time.monotonic
     every: float = 30.0
+    noun: str = "photos"
 
     def __post_init__(self) -> None:
         self.start = self.told = self.clock()
         self.live = self.stream.isatty()
+        self._each = "images" if self.noun == "photos" else self.noun
 
     def __call__(self, done: int, total: int) -> None:
         """Write, if it is time to."""
@@ -178,7 +182,7 @@ class Meter:
         self.told = now
         rate = done / max(now - self.start, 1e-9)
         left = duration((total - done) / rate)
-        text = f"{done} of {total} photos, {rate:.3g} images/s, {left} left"
+        text = f"{done} of {total} {self.noun}, {rate:.3g} {self._each}/s, {left} left"
         self.stream.write(f"\r\x1b[K{text}" if self.live else f"torchlime: {text}\n")
         self.stream.flush()
 

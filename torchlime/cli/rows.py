@@ -15,6 +15,7 @@ from torchlime.cli.meanings import count
 from torchlime.cli.numbers import line_of, named_numbers_of
 from torchlime.cli.options import Option, add_options, each_meaning, record_of, words_of
 from torchlime.cli.outputs import Folder
+from torchlime.jobs.tables import unreadable
 
 if TYPE_CHECKING:
     from torchlime.explanation import Explanation
@@ -153,13 +154,9 @@ class _Job:
 
     def run(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """A result for each row, in order: its explanation in numbers, or its error."""
-        results: dict[int, dict[str, Any]] = {}
-        good = []
-        for row, fault in self.csv.readable(rows):
-            if fault is None:
-                good.append(row)
-            else:
-                results[row] = self._failed(row, fault)
+        faults = unreadable(self.csv.background, self.csv.frame, rows)
+        results = {row: self._failed(row, ValueError(fault)) for row, fault in faults.items()}
+        good = [row for row in rows if row not in faults]
         if good:
             with progress_of(f"{len(good)} rows") as progress:
                 explanation = self.explainer.explain(

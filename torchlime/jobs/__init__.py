@@ -1,9 +1,11 @@
-"""Jobs: explain every photo of a folder, on one machine or many; a job can be restarted.
+"""Jobs: explain every photo of a folder, or every row of a table; a job can be restarted.
 
     classifier = models.load("resnet34")
     jobs.run("photos", "cats", classifier, model="resnet34", label="tabby cat")
     for photo, explanation in jobs.read("cats").items():
         ...
+
+:func:`run_table` does so with the rows of a table.
 
 A photo's explanation depends only on its pixels, the settings and the seed. The photo's own seed is
 a hash of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` says what is in
@@ -15,7 +17,6 @@ import os
 import warnings
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from torchlime._checks import check_count
 from torchlime.folders import PhotoFile, class_names, id_of, meant_by, photos_in
@@ -25,28 +26,18 @@ from torchlime.jobs.local import Local
 from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of
 from torchlime.jobs.store import Store, picture_path
+from torchlime.jobs.tables import run_table
+from torchlime.jobs.told import Summary
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Limits, Marks, refuse_bombs
 from torchlime.models.categories import alike, listed, offers
 
-__all__ = ["Local", "Summary", "read", "run"]
+__all__ = ["Local", "Summary", "read", "run", "run_table"]
 
 _TRIED = 8  # photos that the model may fail on before the job stops
 
 Engine = Callable[[Work, Sequence[PhotoFile]], Generator[list[Row]]]
-
-
-class Summary(NamedTuple):
-    """How many photos this run explained, how many failed in it, and how many had a row before.
-
-    ``failures`` counts the photos asked for whose row is an error, whichever run wrote it.
-    """
-
-    explained: int
-    failed: int
-    before: int
-    failures: int
 
 
 def run(

@@ -16,7 +16,8 @@ class Explanations(Mapping[str, Explanation]):
     """The explanations of a job by the ids of their photos, read when they are asked for.
 
     ``failures`` says by id why a photo has no explanation. ``settings`` are the job's settings in
-    words. ``photos`` is the folder that the job read.
+    words. ``photos`` is the folder that the job read. For the job of a table, the id of a row is
+    its number in words, and ``photos`` is the file of the table.
 
     Args:
         folder: the folder of a job's results; the job may still be running.
@@ -40,6 +41,11 @@ class Explanations(Mapping[str, Explanation]):
                     self.failures[photo_id] = error
         # One file is read at a time, since neighbours are mostly asked for together.
         self._table: Callable[[Path], Any] = lru_cache(maxsize=2)(parts.read)
+
+    @property
+    def of_table(self) -> bool:
+        """Whether the job explained rows of a table, not photos."""
+        return "table" in self.settings
 
     def row(self, photo_id: str) -> Row:
         """All columns of a photo's row; see :func:`torchlime.jobs.rows.schema`."""

@@ -1,9 +1,9 @@
-"""Rows: an explained photo as a line of a table, and back."""
+"""Rows: an explained photo, or row of a table, as a line of a dataset, and back."""
 
 import io
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,9 @@ import torchlime
 from torchlime._errors import printable as printable
 from torchlime._errors import sentence_of
 from torchlime._extras import imported
+from torchlime._names import GivenNames
 from torchlime.explanation import Explanation, label_map_of
+from torchlime.features.tables import BINNED, PLAIN
 from torchlime.folders import PhotoFile
 
 Row = dict[str, Any]
@@ -33,6 +35,11 @@ def schema() -> Any:
         label map [H,W] as a PNG of 8 or 16 bits. ``width`` and ``height`` are those of the upright
         photo, null where it cannot be read. ``box`` says where the explained pixels lie in it
         (:meth:`torchlime.models.Geometry.crop_box`).
+
+        For a row of a table, ``id`` is its number, ``features`` [S] are its bins, such as
+        "2.00 < age <= 3.00", and ``columns`` [S] the columns that these are of. ``unit`` is that of
+        the scores. ``vectors`` and ``scale`` [S] are null but for numbers without bins. What is of
+        photos alone is null.
     """
     pa = imported("pyarrow", "a job", "jobs")
     integer, number, text = pa.int64(), pa.float64(), pa.string()
@@ -64,37 +71,69 @@ def schema() -> Any:
         "weights": text,
         "torchlime": text,
         "torch": text,
+        "features": pa.list_(text),  # from here on for rows of tables
+        "columns": pa.list_(text),
+        "unit": text,
+        "vectors": pa.list_(number),
+        "scale": pa.list_(number),
     }
     return pa.schema(list(columns.items()), metadata={"torchlime.jobs": str(FORMAT)})
 
 
-def failed(photo: PhotoFile, reason: str, size: tuple[int, int] | None = None) -> Row:
-    """The row of a photo without an explanation; ``size`` is None if it could not be read."""
-    row = _of(photo) | {"status": "error", "error": reason}
+class Item(Protocol):
+    """A photo, or a row of a table."""
+
+    @property
+    def id(self) -> str:
+        """What it is found by."""
+        ...
+
+    @property
+    def class_name(self) -> str | None:
+        """Its class, if it has one."""
+        ...
+
+
+def failed(item: Item, reason: str, size: tuple[int, int] | None = None) -> Row:
+    """The row of an item without an explanation; ``size`` is None if it could not be read."""
+    row = _of(item) | {"status": "error", "error": reason}
     return row if size is None else row | {"width": size[0], "height": size[1]}
 
 
-def explained(photo: PhotoFile, explanation: Explanation, **known: Any) -> Row:
-    """The row of a photo's explanation, on the CPU; ``known`` holds the other columns."""
+def explained(item: Item, explanation: Explanation, **known: Any) -> Row:
+    """The row of an item's explanation, on the CPU; ``known`` holds the other columns."""
     count = int(explanation.segment_count[0])
     listed = ("targets", "scores", "intercepts", "fidelity")
     return (
-        _of(photo)
+        _of(item)
         | {"status": "ok", "effective_samples": explanation.effective_samples.item()}
         | {name: getattr(explanation, name)[0].tolist() for name in listed}
         | {
             name: getattr(explanation, name)[0, :, :count].tolist()
             for name in ("coefficients", "standard_errors")
         }
-        | {"segments": png_of(label_map_of(explanation)[0])}
+        | (_of_photo(explanation) if explanation.named is None else _of_table(explanation))
         | known
     )
 
 
-def _of(photo: PhotoFile) -> Row:
-    name = photo.class_name
+def _of_photo(explanation: Explanation) -> Row:
+    return {"segments": png_of(label_map_of(explanation)[0])}
+
+
+def _of_table(explanation: Explanation) -> Row:
+    numbers = {
+        name: None if values is None else values[0].tolist()
+        for name, values in (("vectors", explanation.vectors), ("scale", explanation.scale))
+    }
+    names = [in_utf8(name) for name in (explanation.names() or [[]])[0]]
+    return {"features": names, "unit": explanation.unit} | numbers
+
+
+def _of(item: Item) -> Row:
+    name = item.class_name
     versions = {"torchlime": torchlime.__version__, "torch": str(torch.__version__)}
-    return {"id": photo.id, "class": None if name is None else printable(name)} | versions
+    return {"id": item.id, "class": None if name is None else printable(name)} | versions
 
 
 def explanation_of(row: Mapping[str, Any]) -> Explanation:
@@ -115,13 +154,32 @@ def explanation_of(row: Mapping[str, Any]) -> Explanation:
         fidelity=torch.tensor([row["fidelity"]], dtype=torch.float64),
         targets=torch.tensor([row["targets"]]),
         scores=torch.tensor([row["scores"]], dtype=torch.float64),
-        local_predictions=intercepts + coefficients.sum(dim=2),
-        segments=labels_of(row["segments"])[None],
         segment_count=torch.tensor([coefficients.shape[2]]),
         effective_samples=torch.tensor([row["effective_samples"]], dtype=torch.float64),
         problems=torch.zeros(1, dtype=torch.int64),
         settings=json.loads(row["settings"]) | versions,
+        **_fields_of(row, coefficients, intercepts),
     )
+
+
+def _fields_of(row: Mapping[str, Any], coefficients: Tensor, intercepts: Tensor) -> dict[str, Any]:
+    """The fields of an explanation by which photos and rows of tables differ."""
+    if row.get("features") is None:  # older rows have no such column
+        local = intercepts + coefficients.sum(dim=2)
+        return {"segments": labels_of(row["segments"])[None], "local_predictions": local}
+    named = dict(zip(row["targets"], row["target_names"], strict=True))
+    fields = {"named": GivenNames((tuple(row["features"]),)), "unit": row["unit"]}
+    fields |= {"categories": named}
+    if row["vectors"] is None:
+        local = intercepts + coefficients.sum(dim=2)
+        return fields | {"kind": BINNED, "local_predictions": local}
+    vectors, scale = (
+        torch.tensor([row[name]], dtype=torch.float64) for name in ("vectors", "scale")
+    )
+    local = intercepts + (coefficients * vectors[:, None]).sum(dim=2)
+    return fields | {
+        "kind": PLAIN, "local_predictions": local, "vectors": vectors, "scale": scale,
+    }  # fmt: skip
 
 
 def png_of(labels: Tensor) -> bytes:
@@ -151,4 +209,9 @@ def reason_of(error: BaseException, photo: PhotoFile) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     path = " ".join(str(photo.path).split())
-    return sentence_of(error).replace(path, photo.id).encode("utf-8", "backslashreplace").decode()
+    return in_utf8(sentence_of(error).replace(path, photo.id))
+
+
+def in_utf8(text: str) -> str:
+    """A text with what UTF-8 does not know, lone surrogates, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
