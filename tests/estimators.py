@@ -92,6 +92,10 @@ def good(texts):
     return [[text.count("bad"), text.count("good")] for text in texts]
 
 
+def ends(rows):
+    raise SystemExit(3)
+
+
 def nothing():
     return 7
 

@@ -298,6 +298,23 @@ def test_a_model_without_probabilities(capsys):
     assert said.startswith("LinearSVC predicts classes and has no predict_proba")
 
 
+def test_a_model_that_ends_the_program(capsys):
+    flags = ("--model", "tests.estimators:ends")
+    said = refused(capsys, estimators.numbers_csv(), *flags)
+    assert said == "the model ended the program when called (SystemExit(3))"
+    assert cli.main(["job-table", "numbers.csv", *flags, "--out", "out"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_of_no_classes_has_outputs(capsys):
+    flags = ("--model", "tests.estimators:first_column", "--samples", 100, "--rows", 0)
+    assert run(estimators.numbers_csv(), *flags) == 0
+    assert " output 0: " in capsys.readouterr().out
+    skops.io.dump(estimators.of_numbers(linear_model.Ridge), "ridge.skops")
+    assert run("numbers.csv", *flags, "--model", "ridge.skops") == 0
+    assert " output 0: " in capsys.readouterr().out
+
+
 def test_an_unknown_category_fails_its_row_alone(capsys):
     table = estimators.people(4, seed=2)
     table.loc[1, "town"] = "Rome"

@@ -25,6 +25,18 @@ def category_of(categories: Categories | None, index: int) -> str:
     return names[index] if 0 <= index < len(names) else f"class {index}"
 
 
+def output_name(explanation: Any, index: int) -> str:
+    """The name of a class; "output 7" where the model does not say that its scores are of classes.
+
+    >>> from types import SimpleNamespace
+    >>> output_name(SimpleNamespace(categories=None, unit="score"), 7)
+    'output 7'
+    """
+    if explanation.categories is None and explanation.unit == "score":
+        return f"output {index}"
+    return category_of(explanation.categories, index)
+
+
 def first_name(category: str) -> str:
     """The first synonym of a category, short enough for a line; a number says that it is a class.
 

@@ -159,9 +159,27 @@ def test_a_row_that_cannot_be_read_is_an_error_and_is_tried_again():
     assert run(table=table, lime=explainer(**known), retry=True) == jobs.Summary(0, 1, 5, 1)
 
 
+def nowhere_near(table, row):
+    """A model that gives NaN for one row, which no sample repeats."""
+    return lambda frame: np.where(frame["income"] == table["income"][row], np.nan, frame["age"])
+
+
 def test_what_is_not_to_be_trusted_is_an_error():
-    run(lime=explainer(num_samples=3), rows=[0])
-    assert "not to be trusted" in jobs.read("out").failures["0"]
+    table = estimators.people()[INPUTS]
+    model, lime = nowhere_near(table, 3), explainer(frames=True)
+    assert run(model=model, lime=lime, rows=range(5)) == jobs.Summary(4, 1, 0, 1)
+    assert "not to be trusted" in jobs.read("out").failures["3"]
+    assert jobs.read("out").row("0")["target_names"] == ["output 0"]
+    assert run(model=model, lime=lime, rows=[3], retry=True).failures == 1  # others are explained
+
+
+def test_a_model_that_can_explain_none_of_the_rows_writes_nothing():
+    table = estimators.people()[INPUTS]
+    model, lime = nowhere_near(table, 3), explainer(frames=True)
+    with pytest.raises(RuntimeError, match="could explain none of 1 rows; row 3: the explanation"):
+        run(model=model, lime=lime, rows=[3])
+    assert not Path("out/_job.json").exists()
+    assert run(model=model, lime=lime, rows=[3, 4]).explained == 1
 
 
 def test_a_damaged_file_is_set_aside():

@@ -1,6 +1,8 @@
 """Estimating: the options that tables and texts share, their model, and its classes."""
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from torchlime._errors import nearest
@@ -48,6 +50,19 @@ def loaded(asked: argparse.Namespace, trust: bool) -> Any:
     return models.load_estimator(
         asked.model, trust=trust, trusted=asked.trust_type, device=asked.device
     )
+
+
+@contextlib.contextmanager
+def not_ended() -> Iterator[None]:
+    """Turn a model's attempt to end the program into an error.
+
+    Raises:
+        RuntimeError: it says so.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"the model ended the program when called ({error!r})") from error
 
 
 def categories_of(model: Any) -> list[str]:

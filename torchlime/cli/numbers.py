@@ -3,9 +3,11 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchlime._errors import printable
+from torchlime._reading import output_name
 
 if TYPE_CHECKING:
     from torchlime._reading import Categories
@@ -46,8 +48,22 @@ def named_numbers_of(explanation: "Explanation", strongest: int) -> dict[str, An
         "features": (explanation.names() or [[]])[0],
         "unit": explanation.unit,
         "effective_samples": explanation.effective_samples[0].item(),
-        "targets": _targets_of(explanation, explanation, strongest),
+        "targets": _targets_of(explanation, _Outputs(explanation), strongest),
     }
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """The names of the outputs that an explanation is of."""
+
+    explanation: "Explanation"
+
+    @property
+    def categories(self) -> "Categories | None":
+        return self.explanation.categories
+
+    def category(self, target: int) -> str:
+        return output_name(self.explanation, target)
 
 
 def _targets_of(

@@ -12,7 +12,7 @@ from torchlime.cli.csvs import Csv
 from torchlime.cli.explaining import complain, progress_of
 from torchlime.cli.loading import importable_here
 from torchlime.cli.meanings import count
-from torchlime.cli.numbers import line_of, named_numbers_of
+from torchlime.cli.numbers import class_name, line_of, named_numbers_of
 from torchlime.cli.options import Option, add_options, each_meaning, record_of, words_of
 from torchlime.cli.outputs import Folder
 from torchlime.jobs.tables import unreadable
@@ -26,7 +26,7 @@ ROWS_AT_ONCE = 256  # are explained in one call and drawn before the next
 CSV_OPTIONS = {
     **estimating.MODEL_OPTIONS,
     "background": Option(None, str,
-        "a csv file of training data, that rows are compared with (default: the table)"),
+        "a csv file of training data, with which rows are compared (default: the table)"),
     "target-column": Option(None, str,
         "the column of the table that is the label; the model does not get it"),
     "drop": Option([], str, "a column that the model does not get; repeatable", many=True),
@@ -158,7 +158,7 @@ class _Job:
         results = {row: self._failed(row, ValueError(fault)) for row, fault in faults.items()}
         good = [row for row in rows if row not in faults]
         if good:
-            with progress_of(f"{len(good)} rows") as progress:
+            with progress_of(f"{len(good)} rows") as progress, estimating.not_ended():
                 explanation = self.explainer.explain(
                     self.model, self.csv.frame.iloc[good],
                     estimating.for_each(self.targets, len(good)),
@@ -195,7 +195,12 @@ class _Job:
         for target in result["targets"]:
             name = target["name"] if len(result["targets"]) > 1 else ""
             picture = self.folder.file(stem, name, "png")
-            drawn = plot.bars(explanation, target["index"], top=self.asked.strongest)
+            drawn = plot.bars(
+                explanation,
+                target["index"],
+                top=self.asked.strongest,
+                name=class_name(target["category"]),
+            )
             plot.save_png(drawn, picture)
             target["picture"] = str(picture)
             with whole_file(self.folder.file(stem, name, "json")) as file:

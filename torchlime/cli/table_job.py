@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     estimating.check(asked)
     if asked.out is None:
         raise UsageError("--out: name a folder for the results")
-    with importable_here(asked.model):
+    with importable_here(asked.model), estimating.not_ended():
         csv, model, explainer = prepared(asked, arguments)
         categories = estimating.categories_of(model)
         meter = Meter(noun="rows")

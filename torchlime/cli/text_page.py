@@ -4,6 +4,7 @@ from html import escape
 
 from torchlime import plot
 from torchlime._errors import printable
+from torchlime._reading import output_name
 from torchlime.cli.numbers import class_name, spelled
 from torchlime.explanation import Explanation
 from torchlime.jobs import bars
@@ -53,7 +54,7 @@ def _part(explanation: Explanation, place: int, target: int, strongest: int) -> 
     said = f"{explanation.unit} {spelled(score, explanation.unit)}"
     fidelity = explanation.fidelity[0, place].item()
     return (
-        f"<section>\n<h2>{escape(class_name(explanation.category(target)))} "
+        f"<section>\n<h2>{escape(class_name(output_name(explanation, target)))} "
         f"<small>{said}, fidelity {fidelity:.2f}</small></h2>\n"
         f'<div class="text" dir="auto">{plot.highlighted(explanation, target)}</div>\n'
         f"{bars.html_of(explanation, place, strongest)}\n</section>\n"

@@ -18,7 +18,7 @@ STYLE = """
 .bars i { position: absolute; top: 0; bottom: 0; height: auto; border-radius: 0 }
 .bars b { width: 1.5em; height: 1.5em; border-radius: 50%; color: white; font-weight: 600;
   line-height: 1.5; text-align: center }
-.bars.named { grid-template-columns: minmax(4em, max-content) 1fr max-content }
+.bars.named { grid-template-columns: fit-content(50%) minmax(4em, 1fr) max-content }
 """
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from torchlime._checks import check_count
+from torchlime._reading import output_name
 from torchlime.background import Background
 from torchlime.background.reading import is_frame
 from torchlime.explanation import Explanation
@@ -77,7 +78,9 @@ def run_table(
         ValueError: there are no such rows; ``out`` was made with other settings or of another
             table (the message names the difference), holds other things, or has a damaged file.
         OSError: the folder cannot be written, or the disk is full; what was done is kept.
-        TypeError, ValueError, RuntimeError: what the model raises; what was done is kept.
+        RuntimeError: the model can explain none of the first rows. No result is written for these,
+            so that you can correct the model or the settings.
+        Exception: what the model raises; what was done is kept.
 
     Example:
         >>> import tempfile, torch
@@ -103,7 +106,12 @@ def run_table(
         missing = [one for one in chosen if one.id not in store.status]
         counts = {"ok": 0, "error": 0}
         for start in range(0, len(missing), AT_ONCE):
-            for row in store.add(work.rows(missing[start : start + AT_ONCE])):
+            some = missing[start : start + AT_ONCE]
+            unread = work.unread(some)
+            tried = work.explained([one for one in some if one not in unread])
+            if "ok" not in store.status.values():
+                _check_tried(tried)
+            for row in store.add([*unread.values(), *tried]):
                 counts[row["status"]] += 1
             if progress is not None:
                 progress(sum(counts.values()), len(missing))
@@ -125,18 +133,19 @@ class Work:
     name: str
     weights: str
 
-    def rows(self, chosen: Sequence[TableRow]) -> list[Row]:
-        """The result of each row, in order; those that the background can read share a call."""
-        numbers = {one: int(one.id) for one in chosen}
-        faults = unreadable(self.explainer.background, self.table, [*numbers.values()])
-        found = {one.id: failed(one, faults[n]) for one, n in numbers.items() if n in faults}
-        good = [one for one in chosen if one.id not in found]
-        if good:
-            targets = [list(self.targets)] * len(good) if self.targets else None
-            part = part_of(self.table, [numbers[one] for one in good])
-            explanation = self.explainer.explain(self.model, part, targets, top=self.top).to("cpu")
-            found |= {one.id: self._row(one, explanation[n]) for n, one in enumerate(good)}
-        return [found[one.id] for one in chosen]
+    def unread(self, chosen: Sequence[TableRow]) -> dict[TableRow, Row]:
+        """Those of the rows that the background cannot read, with their results."""
+        faults = unreadable(self.explainer.background, self.table, [int(one.id) for one in chosen])
+        return {one: failed(one, faults[int(one.id)]) for one in chosen if int(one.id) in faults}
+
+    def explained(self, chosen: Sequence[TableRow]) -> list[Row]:
+        """The results of rows that the background can read, in one call."""
+        if not chosen:
+            return []
+        targets = [list(self.targets)] * len(chosen) if self.targets else None
+        part = part_of(self.table, [int(one.id) for one in chosen])
+        explanation = self.explainer.explain(self.model, part, targets, top=self.top).to("cpu")
+        return [self._row(one, explanation[place]) for place, one in enumerate(chosen)]
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -166,7 +175,8 @@ class Work:
         reasons = explanation.reasons()[0]
         if reasons:
             return failed(one, f"the explanation is not to be trusted. {'; '.join(reasons)}")
-        names = [printable(explanation.category(t)) for t in explanation.targets[0].tolist()]
+        targets = explanation.targets[0].tolist()
+        names = [printable(output_name(explanation, target)) for target in targets]
         return explained(
             one,
             explanation,
@@ -188,6 +198,15 @@ def _best(explanation: Explanation, names: Sequence[str]) -> dict[str, Any]:
         "predicted_name": names[0],
         "probability": explanation.scores[0, 0].item() if known else None,
     }
+
+
+def _check_tried(rows: Sequence[Row]) -> None:
+    """Raise where the model could explain none of its first rows: it is at fault, not they."""
+    if rows and all(row["status"] == "error" for row in rows):
+        raise RuntimeError(
+            f"the model could explain none of {len(rows)} rows; row {rows[0]['id']}: "
+            f"{rows[0]['error']}"
+        )
 
 
 def part_of(table: Any, rows: Sequence[int]) -> Any:
