@@ -326,7 +326,8 @@ def test_an_unknown_category_fails_its_row_alone(capsys):
     assert [row["row"] for row in rows] == [0, 1, 2, 3]
     assert [("error" in row) for row in rows] == [False, True, False, False]
     assert captured.err == (
-        "torchlime: row 1: 'Rome' is no 'town' of the background, which knows Bern, Graz, Ulm\n"
+        "torchlime: row 1: 'Rome' is not in the column 'town' of the background, "
+        "which has Bern, Graz, Ulm\n"
     )
     assert not Path("explanations/row-1.npz").exists()
 

@@ -438,9 +438,9 @@ def test_bad_backgrounds_have_a_sentence(data, keywords, message):
         (torch.zeros(1, 6, dtype=torch.long), "floating point"),
         (people()[["age", "city"]][:2], "it lacks"),
         (people().assign(more=1)[:2], "beside them"),
-        (people().assign(city="Paris")[:1], "'Paris' is no 'city'"),
+        (people().assign(city="Paris")[:1], "'Paris' is not in the column 'city'"),
         (people().assign(age="old")[:1], "must hold numbers"),
-        (people().assign(visits=np.nan)[:1], "is missing, and no row"),
+        (people().assign(visits=np.nan)[:1], "is missing, but the background"),
     ],
 )
 def test_bad_rows_have_a_sentence(x, message):

@@ -115,7 +115,7 @@ def of_record(record: Any, count: Tensor) -> GivenNames | TextNames | None:
     )
     texts = tuple(record["texts"])
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError("texts must be texts")
+        raise ValueError("texts must be strings")
     if len(texts) != len(words) or [len(features) for features in spans] != count.tolist():
         raise ValueError("texts and spans must be of every input and feature")
     for text, features in zip(texts, spans, strict=True):

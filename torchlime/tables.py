@@ -33,11 +33,11 @@ Row = Tensor | Array | Any  # a DataFrame, a Series
 class TableLime(Settings):
     """The settings of an explanation of a table's rows; :meth:`explain` runs it.
 
-    Samples are drawn from the background: for each feature a bin, as often as the training data
-    has it, and a value within. With bins, the surrogate is fitted to whether a sample is in the
-    bin of the row. A coefficient is the difference that it makes to be in that bin. With
-    ``Background.of(bins=None)`` numbers stay numbers, and a coefficient is the change of the score
-    per unit of the feature.
+    Samples are drawn from the background. For each feature, a bin is drawn as often as it occurs in
+    the training data, and then a value within the bin. With bins, the surrogate is fitted to
+    whether a sample is in the bin of the row. A coefficient says how much higher the score is in
+    that bin. With ``Background.of(bins=None)`` numbers stay numbers, and a coefficient is the
+    change of the score per unit of the feature.
 
     The samples do not depend on the row. So all rows share one draw, the model scores
     N − 1 + B rows instead of N·B, and explanations of several rows can be compared.
@@ -128,7 +128,7 @@ class TableLime(Settings):
             targets, top, differentiable, keep_samples, progress: as for
                 :meth:`torchlime.Lime.explain`.
             seed: used instead of the explainer's; an int64 tensor [B] gives each row a draw of its
-                own, and the model N·B rows.
+                own, and the model then scores N·B rows.
 
         Returns:
             Explanation: its ``names()`` are the bins: "2.00 < age <= 3.00", "sex=female".
@@ -251,8 +251,8 @@ def explain_table(
     """``TableLime(background=…, **fields).explain(model, x, targets, …)`` in one call.
 
     The keywords are the fields of :class:`TableLime` and the arguments of
-    :meth:`TableLime.explain`. Training data in the place of a background is ``Background.of`` it;
-    for many calls make the background once.
+    :meth:`TableLime.explain`. ``background`` may also be training data, which is passed to
+    ``Background.of``. For many calls, make the background once.
 
     Example:
         >>> data = torch.tensor([[20.0, 0], [30, 1], [40, 1], [50, 1]])

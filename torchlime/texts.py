@@ -53,8 +53,8 @@ class TextLime(Settings):
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
 
-    Source: Ribeiro et al. 2016, ``lime.lime_text``. Its words are split at what is no letter, so
-    that "don't" is two.
+    Source: Ribeiro et al. 2016, ``lime.lime_text``. lime splits a text at all but letters, digits
+    and underscores, so "don't" becomes two words.
 
     Example:
         >>> model = lambda texts: torch.tensor([float("good" in text) for text in texts])

@@ -35,8 +35,8 @@ class TokenLime(Settings):
     """The settings of an explanation of token ids; :meth:`explain` runs it.
 
     A hidden token is replaced by another, such as the mask token. Nothing leaves the device of the
-    ids: no string is made. That is many times as fast as a function of strings, for which see
-    :class:`torchlime.TextLime`.
+    ids: no string is made. This is several times as fast as a function of strings
+    (:class:`torchlime.TextLime`).
 
     Args:
         hide: the id that stands in the place of a hidden token: ``tokenizer.mask_token_id``.
@@ -75,8 +75,8 @@ class TokenLime(Settings):
     def __post_init__(self) -> None:
         if not is_integer(self.hide):
             raise TypeError(
-                f"hide must be the id of a token, got {type(self.hide).__name__}; a tokenizer "
-                "without a mask token has tokenizer.unk_token_id or pad_token_id"
+                f"hide must be the id of a token, got {type(self.hide).__name__}; if the "
+                "tokenizer has no mask token, use tokenizer.unk_token_id or pad_token_id"
             )
         check_count(self.num_samples, "num_samples", 2)
         Forward.of(self)

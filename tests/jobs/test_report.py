@@ -110,7 +110,7 @@ def test_bars_begin_at_zero(values, bars):
     html = html_of(e, 0)
     assert re.findall(r"left: [\d.]+%; width: [\d.]+%", html) == bars
     assert "±" not in html
-    assert ("No feature changes it" in html) == (not bars)
+    assert ("No feature changes this score" in html) == (not bars)
 
 
 def test_the_page_asks_nobody_for_anything(root):

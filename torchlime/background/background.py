@@ -61,8 +61,8 @@ class Background:
             data: a DataFrame, an array or a tensor. Missing values (NaN, None) are a bin of their
                 own.
             categorical: names or numbers of the columns whose values have no order. Columns of
-                words always are; None = also those of at most 10 distinct whole numbers, of two
-                rows each or more on average.
+                words are always categorical. None = columns of whole numbers are too, if they have
+                at most 10 distinct values, and on average two rows or more for each value.
             one_hot: groups of columns of which at most one is 1, by the name of the group.
             bins: values → edges for the columns of numbers, see :mod:`torchlime.background.bins`;
                 None = numbers stay numbers.
@@ -162,20 +162,21 @@ class Background:
                 if word not in number:
                     known = ", ".join(map(str, column.words[:20]))
                     raise ValueError(
-                        f"{word!r} is no {column.name!r} of the background, which knows {known}"
+                        f"{word!r} is not in the column {column.name!r} of the background, "
+                        f"which has {known}"
                     )
             coded = [np.nan if v is None or v != v else number[v] if column.coded else v
                      for v in values.tolist()]  # fmt: skip
             result = np.array(coded, dtype=np.float64)
         if gone.any() and not column.missing:
             raise ValueError(
-                f"a value of the column {column.name!r} is missing, and no row of the background "
-                "shows what that means"
+                f"a value of the column {column.name!r} is missing, but the background has no "
+                "missing value in this column"
             )
         return result
 
     def frame(self, x: Tensor) -> Any:
-        """Rows [n,C] of numbers as the DataFrame that the background was made from would have them.
+        """Turn rows [n,C] of numbers into a DataFrame like that of the background.
 
         It reads the rows on the host.
 
@@ -255,8 +256,8 @@ def _columns(
                 edges = _checked_edges(bins(values[known], name=name, labels=marked), name)
             elif bins is None and not known.all():
                 raise ValueError(
-                    f"values of the column {name!r} are missing; numbers without bins cannot be, "
-                    "so pass bins=Quantiles(4), which makes them a bin of their own, or fill them"
+                    f"values of the column {name!r} are missing, which bins=None does not allow; "
+                    "fill them, or pass bins=Quantiles(4), which gives them a bin of their own"
                 )
             found[name] = kinds.numbers(name, place, values, edges)
     return list(found.values())

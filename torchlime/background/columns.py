@@ -40,7 +40,7 @@ class Column:
         bins: its bins; a bin of missing values is the last.
         edges: between the bins of numbers; empty for categories.
         words: a category's value in each bin, as the caller's table has it; empty for numbers.
-        whole: numbers are whole, and so are those that are drawn.
+        whole: the numbers are whole, and drawn numbers are rounded.
         missing: whether the last bin is that of missing values.
         coded: the input holds the number of a word, not the word.
     """

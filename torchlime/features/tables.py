@@ -23,7 +23,8 @@ class Table(Features):
 
     With bins, a feature is kept where the drawn value is in the bin of the row's own, and the
     design is masks. Without bins, a feature of numbers is noise: the distance of the drawn number
-    from the row's, in standard deviations; one of categories is -1 where the drawn one is another.
+    from the row's, in standard deviations. A feature of categories is -1 where the drawn category
+    differs from the row's, else 0.
 
     The draw depends on the seed, not on the row. So if all rows share a seed, the model scores
     N − 1 + B rows instead of N·B.

@@ -34,7 +34,7 @@ def html_of(explanation: Explanation, place: int, top: int = TOP) -> str:
     errors = explanation.standard_errors[0, place].tolist()
     shown = [(c, v) for c, v in zip(columns, values, strict=True) if c >= 0 and v != 0]
     if not shown:
-        return f"<p>No {explanation.kind.part} changes it.</p>"
+        return f"<p>No {explanation.kind.part} changes this score.</p>"
     longest = max(abs(value) for _, value in shown)
     names = explanation.names()
     labels = None if names is None else [names[0][c] for c, _ in shown]

@@ -92,7 +92,7 @@ def _head(
         "shown.</p>\n"
     )  # fmt: skip
     legend = (
-        "; the numbers rank the segments. The network did not see what is faded at the edges. "
+        ". The numbers rank the segments. The network did not see the faded edges. "
         "Click on a picture to enlarge it and to see its bars and other classes. Hiding a segment "
         "lowers the score by about the length of its blue bar, or raises it by that of its orange "
         f"bar. A number behind ± is a 95 % interval.</p>\n{gone}"

@@ -12,9 +12,10 @@ from torchlime.masks._drawing import beginning_whole, in_blocks, present, withou
 
 @dataclass(frozen=True)
 class RandomSize:
-    """Hide a random number of segments, from 1 to all, each number as likely; the first keeps all.
+    """Hide a random number of segments, from 1 to all; the first row hides none.
 
-    This is the design of Ribeiro et al. 2016 for texts. Which segments are hidden is uniform.
+    This is the design of Ribeiro et al. 2016 for texts. All numbers are equally likely, and so are
+    all segments.
 
     Example:
         >>> import torch
