@@ -378,6 +378,13 @@ def test_an_unknown_category_fails_its_row_alone(capsys):
     assert not Path("explanations/row-1.npz").exists()
 
 
+def test_a_folder_that_cannot_be_made(capsys):
+    Path("file").touch()
+    assert run(*PEOPLE, "--rows", 0, "--out", "file/inside") == 2
+    line = "torchlime: cannot make the folder file/inside: Not a directory\n"
+    assert capsys.readouterr().err == line
+
+
 def test_no_file_that_is_read_is_overwritten(capsys):
     os.mkdir("explanations")
     os.rename("people.csv", "explanations/row-0.json")
