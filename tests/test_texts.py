@@ -1,5 +1,6 @@
 """Texts against known answers, literal definitions and lime."""
 
+import functools
 import itertools
 import re
 import unicodedata
@@ -261,3 +262,20 @@ def test_bad_input_has_a_sentence(texts, settings, message):
 def test_bad_models_have_a_sentence(model, message):
     with pytest.raises((TypeError, ValueError), match=message):
         TextLime(num_samples=20).explain(model, "a b")
+
+
+# ---- what is said of an explanation --------------------------------------------------------------
+
+
+def halves(text, at=2):
+    return [(0, len(text) // at), (len(text) // at, len(text))]
+
+
+def test_a_split_is_named_without_its_address():
+    named = {words: "torchlime._words.words", halves: f"{__name__}.halves"}
+    for split, name in named.items():
+        settings = explain_text(counting(a=1), "a b c", num_samples=20, split=split).settings
+        assert settings["split"] == name
+    third = functools.partial(halves, at=3)
+    settings = explain_text(counting(a=1), "a b c", num_samples=20, split=third).settings
+    assert settings["split"] == f"partial of {__name__}.halves with [], {{'at': 3}}"
