@@ -279,3 +279,12 @@ def test_a_split_is_named_without_its_address():
     third = functools.partial(halves, at=3)
     settings = explain_text(counting(a=1), "a b c", num_samples=20, split=third).settings
     assert settings["split"] == f"partial of {__name__}.halves with [], {{'at': 3}}"
+
+
+def test_one_word_is_not_told_to_be_fewer():
+    """Only samples without it are drawn, and the kernel hardly counts these: see the ridge."""
+    one, two = (explain_text(counting(a=1), text, num_samples=2) for text in ("a", "a b"))
+    assert "raise num_samples, or use a wider kernel" in one.reasons()[0][0]
+    assert "raise num_samples, take fewer words, or use a wider kernel" in two.reasons()[0][0]
+    known = explain_text(counting(a=1), "a", num_samples=2, **EXACT)
+    assert known.coefficients.item() == pytest.approx(1)
