@@ -171,6 +171,53 @@ def test_a_semicolon(capsys):
     assert run("semi.csv", *arguments, "--separator", ";", "--rows", 0) == 0
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"first,second\n1,2,3\n4,5,6\n", "its rows have more values than its head has names"),
+        (b"first,second\n1,2\n4,5,6\n", "Expected 2 fields in line 3, saw 3"),
+        (b"first,first\n1,2\n4,5\n", "two of its columns are called 'first'"),
+        (b"\xef\xbb\xbffirst,first\n1,2\n", "two of its columns are called 'first'"),
+        ("first,zweite Größe\n1,2\n".encode("latin-1"), "it is not UTF-8; save it as UTF-8"),
+    ],
+)
+def test_values_that_would_come_under_other_names(content, expected, capsys):
+    Path("table.csv").write_bytes(content)
+    sentence = refused(capsys, "table.csv", "--model", "tests.estimators:first_column")
+    assert sentence.startswith("table.csv cannot be read as a table: ")
+    assert expected in sentence
+
+
+@pytest.mark.parametrize("end", ["\n", ",\n"])
+def test_a_byte_order_mark_and_a_comma_at_the_end_of_each_row(end, capsys):
+    rows = "".join(f"{n},{n % 3}{end}" for n in range(20))
+    Path("table.csv").write_text(f"first,second\n{rows}", encoding="utf-8-sig")
+    arguments = ("--model", "tests.estimators:first_column", "--samples", 100, "--rows", 7)
+    assert run("table.csv", *arguments, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["values"] == {"first": 7, "second": 1}
+    assert row["targets"][0]["score"] == 7
+
+
+def test_a_row_without_a_label(capsys):
+    table = estimators.people()
+    table.loc[0, "label"] = None
+    table.to_csv("people.csv", index=False)
+    assert run(*PEOPLE, "--rows", "0:2", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["label"] for row in rows] == [None, table["label"][1]]
+
+
+def test_a_column_whose_words_come_late(capsys):
+    late = pandas.DataFrame({"first": range(1200), "word": [None] * 1100 + ["1", "x"] * 50})
+    late.to_csv("late.csv", index=False)
+    pandas.DataFrame({"first": [3], "word": [1]}).to_csv("new.csv", index=False)
+    arguments = ("--background", "late.csv", "--model", "tests.estimators:first_column")
+    assert run("new.csv", *arguments, "--samples", 100, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["features"][1] == "word=1"
+
+
 def test_a_label_that_is_a_number_comes_before_a_place(capsys):
     x = np.random.default_rng(0).normal(size=(90, 2))
     model = linear_model.LogisticRegression().fit(x, np.repeat([1, 2, 3], 30))
@@ -240,7 +287,7 @@ def test_a_pickle_that_is_none(capsys):
         (["empty.csv"], "empty.csv cannot be read as a table: No columns to parse"),
         (["head.csv"], "head.csv has no rows below its head"),
         (["ragged.csv"], "ragged.csv cannot be read as a table: Error tokenizing data"),
-        (["latin.csv"], "latin.csv cannot be read as a table: 'utf-8' codec"),
+        (["latin.csv"], "latin.csv cannot be read as a table: it is not UTF-8"),
         (["people.csv", "--rows", "200"], "--rows: there is no row 200; the table has the rows 0"),
         (["people.csv", "--rows", "300:400"], "--rows: there is no row 300:400"),
         (["people.csv", "--rows", "a:b"], "--rows: 'a:b' is no row and no range"),
@@ -330,6 +377,13 @@ def test_an_unknown_category_fails_its_row_alone(capsys):
         "which has Bern, Graz, Ulm\n"
     )
     assert not Path("explanations/row-1.npz").exists()
+
+
+def test_a_folder_that_cannot_be_made(capsys):
+    Path("file").touch()
+    assert run(*PEOPLE, "--rows", 0, "--out", "file/inside") == 2
+    line = "torchlime: cannot make the folder file/inside: Not a directory\n"
+    assert capsys.readouterr().err == line
 
 
 def test_no_file_that_is_read_is_overwritten(capsys):

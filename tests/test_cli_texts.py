@@ -9,6 +9,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 
 from tests import estimators
 from torchlime import Explanation, cli, explain_text
@@ -191,6 +192,31 @@ def test_no_pickle_is_loaded_without_trust(capsys):
 def test_a_folder_without_a_model(capsys):
     os.mkdir("nothing")
     assert "has no config.json" in refused(capsys, "t.txt", model="hf:nothing")
+
+
+def small_bert(folder):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = transformers.BertConfig(vocab_size=7, intermediate_size=8, **sizes)
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+
+
+def test_a_folder_without_a_tokenizer(capsys):
+    """Transformers would make one that knows no word, so that no word would count."""
+    small_bert("bert")
+    capsys.readouterr()  # what transformers says of the weights that it wrote
+    assert "the folder has no tokenizer" in refused(capsys, "t.txt", model="hf:bert")
+
+
+def test_a_folder_whose_weights_run_code(capsys):
+    small_bert("bert")
+    capsys.readouterr()  # what transformers says of the weights that it wrote
+    os.remove("bert/model.safetensors")
+    Path("bert/vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\ngood\n")
+    torch.save({"weight": estimators.Evil()}, "bert/pytorch_model.bin")
+    said = refused(capsys, "t.txt", model="hf:bert")
+    assert "its weights were not loaded, since they hold more than tensors" in said
+    assert not Path("evil").exists()
 
 
 def test_a_model_of_texts_without_probabilities(capsys):

@@ -1,5 +1,6 @@
 """Texts against known answers, literal definitions and lime."""
 
+import functools
 import itertools
 import re
 import unicodedata
@@ -261,3 +262,29 @@ def test_bad_input_has_a_sentence(texts, settings, message):
 def test_bad_models_have_a_sentence(model, message):
     with pytest.raises((TypeError, ValueError), match=message):
         TextLime(num_samples=20).explain(model, "a b")
+
+
+# ---- what is said of an explanation --------------------------------------------------------------
+
+
+def halves(text, at=2):
+    return [(0, len(text) // at), (len(text) // at, len(text))]
+
+
+def test_a_split_is_named_without_its_address():
+    named = {words: "torchlime._words.words", halves: f"{__name__}.halves"}
+    for split, name in named.items():
+        settings = explain_text(counting(a=1), "a b c", num_samples=20, split=split).settings
+        assert settings["split"] == name
+    third = functools.partial(halves, at=3)
+    settings = explain_text(counting(a=1), "a b c", num_samples=20, split=third).settings
+    assert settings["split"] == f"partial of {__name__}.halves with [], {{'at': 3}}"
+
+
+def test_one_word_is_not_told_to_be_fewer():
+    """Only samples without it are drawn, and the kernel hardly counts these: see the ridge."""
+    one, two = (explain_text(counting(a=1), text, num_samples=2) for text in ("a", "a b"))
+    assert "raise num_samples, or use a wider kernel" in one.reasons()[0][0]
+    assert "raise num_samples, take fewer words, or use a wider kernel" in two.reasons()[0][0]
+    known = explain_text(counting(a=1), "a", num_samples=2, **EXACT)
+    assert known.coefficients.item() == pytest.approx(1)

@@ -35,7 +35,7 @@ REASONS = {
     Problem.SOLVE_FAILED: "the surrogate could not be solved or did not converge",
     Problem.TOO_FEW_EFFECTIVE_SAMPLES: (
         "the effective {samples} are fewer than the {parts} plus one: "
-        "raise num_samples, use fewer {parts} or a wider kernel"
+        "raise num_samples, {fewer}or use a wider kernel"
     ),
     Problem.FIRST_ROW_MASKED: (
         "the sampler's first row hides a {part}, so its scores are not those of the whole {input}"
@@ -55,6 +55,12 @@ def flag(condition: Tensor, problem: Problem) -> Tensor:
     return condition.long() * int(problem)
 
 
-def reasons_of(bits: int, words: dict[str, str]) -> list[str]:
-    """A sentence for each of the problems, in the words of the kind of input."""
+def reasons_of(bits: int, words: dict[str, str], count: int) -> list[str]:
+    """A sentence for each of the problems of an input of ``count`` parts, in the words of its kind.
+
+    >>> reasons_of(32, {"samples": "samples", "parts": "words"}, 1)[0].partition(": ")[2]
+    'raise num_samples, or use a wider kernel'
+    """
+    fewer = f"take fewer {words['parts']}, " * (count > 1)  # of one part, none can be left out
+    words = {**words, "fewer": fewer}
     return [REASONS[problem].format(**words) for problem in Problem(bits)]

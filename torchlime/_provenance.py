@@ -1,6 +1,8 @@
 """How an explanation was made, in words: text and numbers that any file can hold."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ Words = Mapping[str, str | int | float | None]
 
 
 def in_words(**settings: Any) -> dict[str, str | int | float | None]:
-    """Settings as text and numbers, strategies as their repr, and the versions that ran.
+    """Settings as text and numbers, functions by their names, and the versions that ran.
 
     >>> in_words(seed=3, fill=torch.zeros(3, 1, 1))["fill"]
     'a tensor [3, 1, 1]'
@@ -30,7 +32,23 @@ def _word(value: Any) -> str | int | float | None:
         return f"a tensor {list(value.shape)}"
     if is_integer(value):
         return int(value)  # numpy's are none that JSON knows
-    return value if isinstance(value, str | int | float | None) else repr(value)
+    return value if isinstance(value, str | int | float | None) else named(value, _word)
+
+
+def named(value: Any, word: Callable[[Any], object]) -> str:
+    """A strategy in words that are the same in every process: a function by its name, else repr.
+
+    ``word`` tells what is within a ``functools.partial``.
+
+    >>> named(in_words, str), named(object(), str)
+    ('torchlime._provenance.in_words', '<object object>')
+    """
+    if hasattr(value, "__qualname__"):  # a function's repr holds its memory address
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, partial):
+        keywords = {name: word(given) for name, given in sorted(value.keywords.items())}
+        return f"partial of {word(value.func)} with {[*map(word, value.args)]}, {keywords}"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
 
 
 def said_by(model: Any) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class Explanation:
         It reads ``problems`` on the host.
         """
         words, problems = words_of(self.kind), self.problems.tolist()  # read back: the caller asks
-        return [reasons_of(bits, words) for bits in problems]
+        counts = self.segment_count.tolist() if any(problems) else problems
+        return [reasons_of(bits, words, n) for bits, n in zip(problems, counts, strict=True)]
 
     def check(self) -> "Explanation":
         """Return self, or raise if the explanation is unreliable. Reads ``problems`` on the host.

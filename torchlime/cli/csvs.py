@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import math
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +33,13 @@ class Csv:
 
     Attributes:
         frame: a DataFrame of the columns that the model takes; row 0 is the first below the head.
-        labels: the words of the target column, None where the file has none.
+        labels: the words of the target column, None where a row has none; None for a file without
+            this column.
         background: what its rows are compared with.
     """
 
     frame: Any
-    labels: list[str] | None
+    labels: list[str | None] | None
     background: Background
 
     def values(self, row: int) -> dict[str, Any]:
@@ -72,7 +75,7 @@ def read(asked: argparse.Namespace, data: str) -> Csv:
             labels=None if classes is None else classes.to_numpy(),
         )
     _check_columns(frame, background.names, data, train)
-    listed = None if labels is None else ["" if v != v else str(v) for v in labels]
+    listed = None if labels is None else [None if v != v else str(v) for v in labels]
     return Csv(frame[list(background.names)], listed, background)
 
 
@@ -155,9 +158,15 @@ def separator(word: str) -> str:
 
 def _frame(path: str, sign: str, words: Any = None) -> Any:
     pandas = imported("pandas", "a table", "tables")
-    with _sentences(f"{path} cannot be read as a table"):
+    with _sentences(f"{path} cannot be read as a table"), warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
         check_file(path, "table")
-        table = pandas.read_csv(path, sep=sign, dtype=words, low_memory=False)
+        head = pandas.read_csv(path, sep=sign, header=None, nrows=1, dtype=str, index_col=False)
+        _check_head(head.iloc[0].dropna())
+        try:  # else the first column would become an index, and values move to other names
+            table = pandas.read_csv(path, sep=sign, dtype=words, low_memory=False, index_col=False)
+        except pandas.errors.ParserWarning as error:
+            raise ValueError("its rows have more values than its head has names") from error
     if not len(table):
         raise UsageError(f"{path} has no rows below its head")
     if table.shape[1] == 1 and sign == ",":
@@ -171,6 +180,13 @@ def _frame(path: str, sign: str, words: Any = None) -> Any:
     return table
 
 
+def _check_head(names: Sequence[str]) -> None:
+    """Raise where two columns have one name: pandas would rename the second."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise ValueError(f"two of its columns are called {twice[0]!r}")
+
+
 @contextlib.contextmanager
 def _sentences(what: str) -> Iterator[None]:
     """Turn what pandas and the background say of a table into a sentence that names it."""
@@ -178,12 +194,14 @@ def _sentences(what: str) -> Iterator[None]:
         yield
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(str(error)) from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{what}: it is not UTF-8; save it as UTF-8") from error
     except (ValueError, TypeError, OSError, OverflowError) as error:  # also of pandas' parser
         raise UsageError(f"{what}: {first_line(error)}") from error
 
 
 def _is_of_words(column: Any) -> bool:
-    return column.dtype.kind not in "biuf" and any(isinstance(v, str) for v in column.head(1000))
+    return column.dtype.kind not in "biuf" and any(isinstance(v, str) for v in column)
 
 
 def _check_named(asked: argparse.Namespace, *tables: Any) -> None:

@@ -29,7 +29,11 @@ class Files:
         """
         self._check(path)
         if path.parent in self._new:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                why = error.strerror or error
+                raise UsageError(f"cannot make the folder {path.parent}: {why}") from error
         self._taken.add(path.resolve())
         return path
 

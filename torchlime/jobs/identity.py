@@ -1,15 +1,14 @@
 """Identity: what has to agree so that two runs give the same rows."""
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from torchlime._provenance import named
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Marks
 
@@ -82,12 +81,7 @@ def described(value: Any) -> str:
     if isinstance(value, Tensor):
         digest = hashlib.blake2b(_bytes(value), digest_size=8).hexdigest()
         return f"a tensor {list(value.shape)} {value.dtype} {digest}"
-    if hasattr(value, "__qualname__"):  # a function's repr holds its memory address
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, partial):
-        named = {name: described(given) for name, given in sorted(value.keywords.items())}
-        return f"partial of {described(value.func)} with {[*map(described, value.args)]}, {named}"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return named(value, described)
 
 
 def _bytes(tensor: Tensor) -> Any:

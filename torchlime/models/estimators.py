@@ -3,6 +3,7 @@
 import inspect
 import io
 import os
+import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from torchlime.models.building import download
 from torchlime.models.sources import named_function, returned_by
 
 PICKLES = (".joblib", ".pkl", ".pickle")
+_TOKENIZERS = ("tokenizer*", "vocab*", "*vocab.*", "*.model", "*.tiktoken")  # names of its files
 _LARGEST = 2**32  # bytes of a skops file, and of what is packed in it
 
 
@@ -136,9 +138,29 @@ def _moved(model: Any, device: str) -> Any:
 def _text_classifier(name: str, device: str) -> Any:
     """A text-classification pipeline of Hugging Face; it runs no code of the folder's."""
     transformers = imported("transformers", "hf:FOLDER", "models")
-    if os.path.isdir(name) and not os.path.isfile(os.path.join(name, "config.json")):
-        raise ValueError(f"hf:{name}: the folder has no config.json, as save_pretrained writes it")
+    if os.path.isdir(name):
+        _check_folder(name)
     with download(f"hf:{name}", "pass a folder that save_pretrained wrote as hf:FOLDER"):
-        return transformers.pipeline(
-            "text-classification", model=name, device=device, trust_remote_code=False
+        try:
+            return transformers.pipeline(
+                "text-classification", model=name, device=device, trust_remote_code=False
+            )
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"hf:{name}: its weights were not loaded, since they hold more than tensors, which "
+                "can run any code of whoever wrote them; ask for model.safetensors"
+            ) from error
+
+
+def _check_folder(name: str) -> None:
+    """Raise where a folder lacks a part. Without a tokenizer, every word would be an unknown one.
+
+    Raises:
+        ValueError: it names the part.
+    """
+    if not os.path.isfile(os.path.join(name, "config.json")):
+        raise ValueError(f"hf:{name}: the folder has no config.json, as save_pretrained writes it")
+    if not any(found for kind in _TOKENIZERS for found in Path(name).glob(kind)):
+        raise ValueError(
+            f"hf:{name}: the folder has no tokenizer: save it there too, with its save_pretrained"
         )
