@@ -71,14 +71,13 @@ def test_lines(shape):
     np.testing.assert_array_equal(root[0], first_pixels(labels))
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 2, 4])
-def test_a_short_budget_splits_but_never_joins(monkeypatch, rounds):
-    monkeypatch.setattr(components, "HOOKING_ROUNDS", rounds)
-    monkeypatch.setattr(components, "JUMPS", 1)
+@pytest.mark.parametrize("turns", [0, 1, 2, 4])
+def test_a_short_budget_splits_but_never_joins(monkeypatch, turns):
+    monkeypatch.setattr(components, "TURNS", turns)
     maze = oracles.maze(64, 0)
     root, converged = connected_components(torch.from_numpy(np.stack([maze, 0 * maze])))
     assert not converged[0]
-    assert converged[1] == (rounds > 0)
+    assert converged[1] == (turns > 3)
     assert oracles.disconnected(root[0].numpy().reshape(64, 64)) == 0
     assert root[0].unique().numel() > oracles.regions(maze).max()
 

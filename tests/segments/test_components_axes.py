@@ -73,10 +73,9 @@ def test_converges_on_adversaries_in_every_orientation(name, volume):
         np.testing.assert_array_equal(root[image], first_pixels(turned[image]), err_msg=name)
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 2])
-def test_a_short_budget_splits_but_never_joins(monkeypatch, rounds):
-    monkeypatch.setattr(components, "HOOKING_ROUNDS", rounds)
-    monkeypatch.setattr(components, "JUMPS", 1)
+@pytest.mark.parametrize("turns", [0, 1, 2])
+def test_a_short_budget_splits_but_never_joins(monkeypatch, turns):
+    monkeypatch.setattr(components, "TURNS", turns)
     maze = oracles.maze(17, 0, axes=3)
     root, converged = connected_components(torch.from_numpy(maze)[None])
     assert not converged.any()

@@ -40,13 +40,16 @@ class Cells(NamedTuple):
         return math.sqrt(volume) if axes == 2 else volume ** (1 / axes)
 
     def cut(self, image: Tensor) -> Tensor:
-        """[B,C,*axes] → [B,G,C,P]: the pixels of each cell together, padded to one size."""
+        """[B,C,*axes] → [B,G,C,P]: the pixels of each cell together, padded by 0 to one size."""
         count = len(self.axes)
         sides: list[int] = []
+        uneven = [axis.length % axis.parts > 0 for axis in self.axes]
+        if any(uneven):  # behind the last pixel stands a 0
+            image = F.pad(image, [width for axis in reversed(uneven) for width in (0, int(axis))])
         for dim, axis in enumerate(self.axes, start=2):
-            index, _ = axis.tiles(image.device)
-            image = image.index_select(dim, index.flatten())
-            sides += index.shape
+            sides += (axis.parts, axis.size)
+            if uneven[dim - 2]:
+                image = image.index_select(dim, axis.tiles_or(axis.length, image.device).flatten())
         image = image.view(*image.shape[:2], *sides)
         parts, sizes = range(2, 2 + 2 * count, 2), range(3, 3 + 2 * count, 2)
         return image.permute(0, *parts, 1, *sizes).flatten(2 + count).flatten(1, count)
@@ -57,7 +60,9 @@ class Cells(NamedTuple):
         image = cells.reshape(-1, *self.shape, *self.sizes)
         image = image.permute(0, *(d for k in range(1, count + 1) for d in (k, k + count)))
         for dim, axis in enumerate(self.axes, start=1):
-            image = image.flatten(dim, dim + 1).index_select(dim, axis.places(cells.device))
+            image = image.flatten(dim, dim + 1)
+            if axis.length % axis.parts:
+                image = image.index_select(dim, axis.places(cells.device))
         return image
 
     def around(self, values: Tensor) -> Tensor:

@@ -6,15 +6,18 @@ from torch import Tensor
 
 from torchlime._precision import solve_dtype
 
+_XYZ = (0.412453, 0.357580, 0.180423, 0.212671, 0.715160, 0.072169, 0.019334, 0.119193, 0.950227)
+_WHITE = (0.95047, 1.0, 1.08883)
+
 
 def colours_of(images: Tensor, blur: bool) -> Tensor:
     """Images [B,C,*axes] on the scale of Lab; three channels of two or three axes are sRGB."""
     pixels = images.to(solve_dtype(images.device)).nan_to_num(0.0, 0.0, 0.0)
     # Values are halved, so that no range overflows.
-    within = tuple(range(1, images.dim()))
-    low = pixels.amin(dim=within, keepdim=True) / 2
-    span = pixels.amax(dim=within, keepdim=True) / 2 - low
-    pixels = (pixels / 2 - low) / torch.where(span > 0, span, 1)
+    low, high = pixels.flatten(1).aminmax(dim=1, keepdim=True)
+    low = (low / 2).view(-1, *[1] * (images.dim() - 1))
+    span = (high / 2).view_as(low) - low
+    pixels = (pixels / 2 - low) / span.clamp_(min=torch.finfo(span.dtype).tiny)
     if blur:
         pixels = _binomial_blur(pixels)
     return lab(pixels) if pixels.shape[1] == 3 and pixels.dim() > 3 else 100 * pixels
@@ -33,15 +36,20 @@ def _binomial_blur(pixels: Tensor) -> Tensor:
 def lab(rgb: Tensor) -> Tensor:
     """SRGB [B,3,*axes] in [0,1] to CIE Lab (D65, 2° observer), as kornia's ``rgb_to_lab``.
 
-    kornia's function copies a matrix from the host on every call.
+    kornia's functions copy a matrix from the host on every call, and are many more operations. The
+    sums and products of the nine planes run together, in the order of kornia's.
     """
-    from kornia.color import rgb_to_linear_rgb
-
-    red, green, blue = rgb_to_linear_rgb(rgb.flatten(3)).view_as(rgb).unbind(1)
-    x = (0.412453 * red + 0.357580 * green + 0.180423 * blue) / 0.95047
-    y = 0.212671 * red + 0.715160 * green + 0.072169 * blue
-    z = (0.019334 * red + 0.119193 * green + 0.950227 * blue) / 1.08883
-    xyz = torch.stack((x, y, z), dim=1)
+    linear = (
+        torch.where(rgb > 0.04045, torch.pow((rgb + 0.055) / 1.055, 2.4), rgb / 12.92)
+        .transpose(0, 1)
+        .contiguous()
+    )
+    planes = torch._foreach_mul([*linear.unbind(0)] * 3, _XYZ)
+    red, green, blue = planes[::3], planes[1::3], planes[2::3]
+    torch._foreach_add_(red, green)
+    torch._foreach_add_(red, blue)
+    torch._foreach_div_(red, _WHITE)
+    xyz = torch.stack(red, dim=1)
     root = xyz.clamp(min=0.008856) ** (1 / 3)
     fx, fy, fz = torch.where(xyz > 0.008856, root, 7.787 * xyz + 4 / 29).unbind(1)
     return torch.stack((116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)), dim=1)

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from torchlime._checks import check_count, check_positive, check_real, check_spatial
 from torchlime._labelmap import Segments
 from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
-from torchlime.segments.axis import Axis
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
 
@@ -141,40 +141,43 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
 
 
 class _Points(NamedTuple):
-    """The pixels by cells: whole numbers, positions measured from their cell's origin."""
+    """The pixels by cells: whole numbers, positions measured from the middle of their cell."""
 
     features: Tensor  # [B·G,C+n+1,P]: colours, positions and 1, all 0 where a cell is padded
-    places: list[Tensor]  # [B,G,pixels of a cell] along each axis
-    origin: Tensor  # [B,C+n,1,G]: of the cell in the image, 0 for colours
-    inside: Tensor  # [3ⁿ,G]: 1 where that neighbour of the cell is in the grid, 0 where not
-    pixel: Tensor  # [B]: how far two pixels are apart
+    places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
+    origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
+    inside: Tensor  # [1,1,3ⁿ,G]: 1 where that neighbour of the cell is in the grid, 0 where not
+    beyond: Tensor  # [G,3ⁿ,1]: the penalty of a neighbour that is not in the grid
+    reach: Tensor  # [B,1,1,n,1]: how far a pixel may be from its centre along each axis
 
 
 def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     batch, channels = colours.shape[:2]
     axes = len(grid.axes)
-    origin = colours.new_zeros(batch, channels + axes, *grid.shape)
-    tile = (batch, grid.number, 1, *grid.sizes)
-    places, positions, real = [], [], torch.ones((), dtype=torch.bool, device=colours.device)
-    for number, axis in enumerate(grid.axes):
-        own, middle, valid = _places(axis, pixel)
-        origin[:, channels + number] = _along_axis(middle, number, axes)
-        own = _along_axis(own.mT, number, axes).movedim(1, -1)
-        own = own.expand(batch, *grid.shape, -1).flatten(1, axes)
-        places.append(own)
-        positions.append(_along_axis(own, number, axes)[:, :, None].expand(tile))
-        valid = _along_axis(valid.mT, number, axes).movedim(0, -1)
-        real = real & _along_axis(valid, number, axes)
-    real = real.expand(batch, *grid.shape, *grid.sizes).reshape(tile).to(colours.dtype)
-    features = torch.cat((grid.cut(colours), *(p.flatten(3) for p in positions)), dim=2)
-    features = torch.cat((features * real.flatten(3), real.flatten(3)), dim=2)
+    positions = [
+        _along_axis((torch.arange(side, device=pixel.device) * pixel[:, None]).round_(), k, axes)
+        for k, side in enumerate(colours.shape[2:])
+    ]
+    positions.append(colours.new_ones([1] * (axes + 1)))
+    spread = [values.expand(batch, *colours.shape[2:]) for values in positions]
+    features = grid.cut(torch.stack((*colours.unbind(1), *spread), dim=1))
+    middle = features.view(batch, grid.number, -1, *grid.sizes)
+    for size in grid.sizes:
+        middle = middle.select(3, (size - 1) // 2)
+    middle = F.pad(middle[:, :, channels:-1], (channels, 1))
+    features[:, :, :-1].addcmul_(middle[:, :, :-1, None], features[:, :, -1:], value=-1)
     small = math.prod(grid.sizes) * 2**8 <= 2**24  # then so is every sum in a cell
+    features = features.to(torch.float32 if small else colours.dtype)
+    inside = grid.around(colours.new_ones(1, 1, grid.number))
+    beyond = (1 - inside[0, 0].mT[..., None]) * ((axes + 1) * outside_window(axes))
+    reach = torch.stack([pixel * axis.step for axis in grid.axes], dim=1)
     return _Points(
-        features.to(torch.float32 if small else colours.dtype).flatten(0, 1),
-        places,
-        origin.flatten(2)[:, :, None],
-        grid.around(colours.new_ones(1, 1, grid.number))[0, 0],
-        pixel,
+        features.flatten(0, 1),
+        _places(features, channels, grid),
+        middle.mT[:, :, None],
+        inside,
+        beyond.to(features.dtype),
+        reach[:, None, None, :, None],
     )
 
 
@@ -183,12 +186,17 @@ def _along_axis(values: Tensor, number: int, axes: int) -> Tensor:
     return values.view(*values.shape[:-1], *[1] * number, -1, *[1] * (axes - 1 - number))
 
 
-def _places(axis: Axis, pixel: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Places [B,parts,size] from the middle of each part, the middles, and which are real."""
-    index, real = axis.tiles(pixel.device)
-    place = (index * pixel[:, None, None]).round()
-    middle = place[:, :, axis.size // 2]
-    return place - middle[:, :, None], middle, real
+def _places(features: Tensor, channels: int, grid: Cells) -> Tensor:
+    """The places of the pixels along each axis, [B,G,1,n,size]; a short axis ends in zeros."""
+    pixels = features.unflatten(-1, grid.sizes)
+    found = []
+    for number, size in enumerate(grid.sizes):
+        own = pixels[:, :, channels + number]
+        for other in range(len(grid.sizes) - 1, -1, -1):
+            own = own if other == number else own.select(2 + other, 0)
+        missing = max(grid.sizes) - size
+        found.append(F.pad(own, (0, missing)) if missing else own)
+    return torch.stack(found, dim=2)[:, :, None]
 
 
 def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int) -> Tensor:
@@ -199,53 +207,46 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         return grid.join(own.expand(batch, -1, math.prod(grid.sizes)))
     points = _points(colours, pixel, grid)
     sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
-    sums = _in_image(sums.permute(0, 3, 1, 2), points.origin)
-    centres = (sums[:, :-1] / sums[:, -1:]).round().squeeze(2)
+    centres = _means(_in_image(sums.permute(0, 3, 1, 2), points.origin).squeeze(2))
     for _ in range(iterations - 1):
         members = _nearest(centres, points, grid)
-        sums = torch.bmm(members, points.features.mT).to(colours.dtype)
-        sums = sums.view(batch, grid.number, len(points.inside), -1).permute(0, 3, 2, 1)
+        sums = torch.bmm(members, points.features.mT)
+        sums = sums.view(batch, grid.number, -1, sums.shape[-1]).permute(0, 3, 2, 1)
         sums = grid.gather(_in_image(sums, points.origin))
-        size = sums[:, -1:]
-        means = (sums[:, :-1] / size.clamp(min=1)).round()
-        centres = torch.where(size > 0, means, centres)
+        centres = torch.where(sums[:, -1:] > 0, _means(sums), centres)
     members = _nearest(centres, points, grid)
-    neighbours = len(points.inside)
+    neighbours = members.shape[1]
     first = torch.arange(neighbours, 0, -1, device=own.device)[:, None]
     around = neighbours - members.mul_(first).amax(dim=1).long().view(batch, grid.number, -1)
     return grid.join(own + grid.offsets(own.device)[around])
 
 
+def _means(sums: Tensor) -> Tensor:
+    """Sums [B,C+n+1,G] over pixels → their rounded means; the last of a cell is 1."""
+    return (sums / sums[:, -1:].clamp(min=1)).round_()
+
+
 def _in_image(sums: Tensor, origin: Tensor) -> Tensor:
     """Sums [B,C+n+1,·,G] of features, with positions measured from the corner of the image."""
-    return torch.cat((sums[:, :-1] + sums[:, -1:] * origin, sums[:, -1:]), dim=1)
+    return torch.addcmul(sums, sums[:, -1:], origin)
 
 
 def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
-    """Which of the 3ⁿ centres around its cell are nearest to each pixel: 0 or 1, [B·G,3ⁿ,P]."""
+    """Which of the 3ⁿ centres around its cell are nearest to each pixel: 0 or 1, [B·G,3ⁿ,P].
+
+    |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates.
+    """
     axes = len(grid.axes)
-    channels = centres.shape[1] - axes
-    window = outside_window(axes)
-    near = ((grid.around(centres) - points.origin) * points.inside).permute(0, 3, 2, 1)
-    colour = near[..., :channels]
-    exact = points.features.dtype
-    fixed = colour.square().sum(dim=3, keepdim=True)
-    fixed = fixed + (axes + 1) * window * (1 - points.inside.mT[..., None])
-    for number, (places, axis) in enumerate(zip(points.places, grid.axes, strict=True)):
-        centre = near[..., channels + number, None]
-        along = _along(centre, places, points.pixel * axis.step, window)
-        if number == 0:
-            cost = (fixed + along).to(exact)
-        else:
-            cost = cost[..., None] + along.to(exact).unflatten(-1, (*[1] * number, -1))
-    cost = cost.flatten(3).flatten(0, 1)
-    # |c|² − 2 c·x: the pixel's own |x|² is the same for all its candidates.
-    cost.baddbmm_(colour.to(exact).flatten(0, 1), points.features[:, :channels], alpha=-2)
+    batch, window = len(centres), outside_window(axes)
+    around = grid.around(centres)
+    near = around.new_empty(around.shape, dtype=points.features.dtype)
+    torch.addcmul(around, points.origin, points.inside, value=-1, out=near)
+    near = near.permute(0, 3, 2, 1)[..., :-1]
+    outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
+    near = near.flatten(0, 1)
+    fixed = near.square().sum(dim=-1, keepdim=True).unflatten(0, (batch, -1)) + points.beyond
+    cost = torch.baddbmm(fixed.flatten(0, 1), near, points.features[:, :-1], alpha=-2)
+    for number, size in enumerate(grid.sizes):
+        along = _along_axis(outside[..., number, :size].flatten(0, 1), number, axes)
+        cost.view(*cost.shape[:2], *grid.sizes).add_(along, alpha=window)
     return cost.eq_(cost.amin(dim=1, keepdim=True))
-
-
-def _along(centre: Tensor, places: Tensor, reach: Tensor, penalty: float) -> Tensor:
-    """Squared distances [B,G,3ⁿ,size] along one axis, with the penalty beyond ``reach`` [B]."""
-    distance = centre - places[:, :, None]
-    outside = distance.abs() > reach[:, None, None, None]
-    return distance.square() + penalty * outside
