@@ -1,0 +1,165 @@
+"""How many kernels an explanation launches outside the model, and how many bytes they move.
+
+Counted on fake CUDA tensors, so the numbers are exact and the same on every machine, with a GPU or
+without. A kernel is a dispatched operator with a result on the device that is neither a view nor an
+allocation. A few operators launch more than one kernel (a sort, say), so a profiler may count more.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks.settings import Row, Settings
+from benchmarks.tables import markdown
+from torchlime import Lime
+from torchlime.masks import Bernoulli, FixedCount
+from torchlime.segments import Grid
+from torchlime.surrogates import Lasso, LeastSquares, Ridge
+
+STAGES = {
+    "torchlime.segments": "segments",
+    "torchlime.masks": "masks",
+    "torchlime.fills": "fill",
+    "torchlime.features": "rows",
+    "torchlime.predictions": "scores",
+    "torchlime.targets": "scores",
+    "torchlime.weights": "weights",
+    "torchlime.surrogates": "surrogate",
+    "torchlime.fit": "surrogate",
+    __name__: "model",
+}
+ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+VIEWS = {"_unsafe_view"}  # by its schema it is none
+SHOWN = ("segments", "masks", "fill", "rows", "scores", "weights", "surrogate", "rest")
+CAPTION = (
+    "Kernels outside the model for images of 224×224, N samples, one target and one thousand"
+    " classes; and the bytes that they read and write."
+)
+
+
+@dataclass
+class Launches(TorchDispatchMode):
+    """Counts kernels and bytes by stage while it is active.
+
+    Attributes:
+        kernels, bytes: by stage; "rest" is what no stage did.
+    """
+
+    kernels: Counter[str] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        written = _tensors(result)
+        if written and _launches(function) and all(t.device.type == "cuda" for t in written):
+            stage = _stage()
+            self.kernels[stage] += 1
+            self.bytes[stage] += sum(map(_size, (*_tensors((args, kwargs)), *written)))
+        return result
+
+
+def counted(call: Callable[[], object]) -> Launches:
+    """The launches of a call that makes its tensors on the device "cuda"."""
+    with FakeTensorMode(), Launches() as launches:
+        call()
+    launches.kernels.pop("model", None)
+    launches.bytes.pop("model", None)
+    return launches
+
+
+def explain(explainer: Lime, batch: int, size: int = 224) -> None:
+    """Explain images whose model is a single operator."""
+    images = torch.empty(batch, 3, size, size, device="cuda")
+    explainer.explain(_model, images, top=1)
+
+
+def _model(images: Tensor) -> Tensor:
+    return images.new_empty(len(images), 1000).zero_()
+
+
+def _launches(function: Any) -> bool:
+    """Whether an operator runs on the device: it is no view and no allocation."""
+    returns = function._schema.returns
+    aliases = [r.alias_info for r in returns]
+    view = all(alias is not None and not alias.is_write for alias in aliases)
+    name = function.overloadpacket.__name__
+    return not view and name not in ALLOCATIONS | VIEWS and function.namespace == "aten"
+
+
+def _stage() -> str:
+    """The stage whose module called last, before this one's own bookkeeping."""
+    frame = sys._getframe(2)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        own = module == __name__ and frame.f_code is not _model.__code__
+        for prefix, stage in STAGES.items():
+            if not own and (module == prefix or module.startswith(prefix + ".")):
+                return stage
+        frame = frame.f_back  # type: ignore[assignment]
+    return "rest"
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _size(tensor: Tensor) -> int:
+    """Bytes of the distinct elements: an expanded axis counts once."""
+    number = tensor.element_size()
+    for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        number *= size if stride else min(size, 1)
+    return number
+
+
+def run(settings: Settings) -> list[Row]:
+    return list(_rows(settings))
+
+
+def _rows(settings: Settings) -> Iterator[Row]:
+    others: tuple[dict[str, Any], ...] = (
+        {"segmenter": Grid(7, 7)}, {"sampler": Bernoulli()}, {"sampler": FixedCount()},
+        {"surrogate": Ridge(errors=False)}, {"surrogate": LeastSquares()},
+        {"surrogate": Lasso(fraction=0.1)},
+    )  # fmt: skip
+    cases = [(Lime(num_samples=number), batch) for batch in (1, 8, 32) for number in (512, 1000)]
+    cases += [(Lime(num_samples=512, **changed), 1) for changed in others]
+    for explainer, batch in cases[:1] if settings.quick else cases:
+        settings.say(f"launches: B={batch} {explainer!r}")
+        launches = counted(partial(explain, explainer, batch))
+        changed = [name for name in ("segmenter", "sampler", "surrogate")
+                   if getattr(explainer, name) != getattr(Lime(), name)]  # fmt: skip
+        yield {
+            "what": ", ".join(repr(getattr(explainer, name)) for name in changed) or "default",
+            "batch": batch,
+            "samples": explainer.num_samples,
+            "dtype": "float32",
+            "kernels": dict(launches.kernels),
+            "bytes": dict(launches.bytes),
+        }
+
+
+def table(rows: list[Row]) -> str:
+    head = ["", "B", "N", "all", *SHOWN, "MiB read and written"]
+    lines = [
+        [
+            row["what"], row["batch"], row["samples"], sum(row["kernels"].values()),
+            *(row["kernels"].get(stage, 0) for stage in SHOWN),
+            f"{sum(row['bytes'].values()) / 2**20:.0f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return f"{CAPTION}\n\n{markdown(head, lines)}"
