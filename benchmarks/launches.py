@@ -162,4 +162,4 @@ def table(rows: list[Row]) -> str:
         ]
         for row in rows
     ]  # fmt: skip
-    return f"{CAPTION}\n\n{markdown(head, lines)}"
+    return markdown(head, lines)
