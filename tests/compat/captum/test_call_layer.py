@@ -140,7 +140,7 @@ def test_several_targets_of_each_example():
 @pytest.mark.parametrize("forward", [lambda x: x[0].sum(), lambda x: float(x.sum()),
                                      lambda x: x.view(1, 4).sum(1)])  # fmt: skip
 def test_a_function_of_one_row_gets_one_row(forward):
-    x = torch.randn(2, 4)
+    x = torch.randn(2, 4, dtype=torch.float64)
     calls = Calls(forward, as_inputs(x))
     columns, masks = as_columns(None, calls.inputs), design(2, 5, 4)
     found = Scoring(calls)(lambda box: Perturbed(calls.inputs, columns, masks, box), 5)
@@ -156,7 +156,7 @@ def test_outputs_that_are_not_one_a_row_are_refused():
 
 
 def test_a_sample_of_the_whole_batch_takes_one_call():
-    x, seen = torch.randn(3, 4), []
+    x, seen = torch.randn(3, 4, dtype=torch.float64), []
 
     def loss(x):
         seen.append(len(x))

@@ -184,7 +184,7 @@ class Further:
 
     def of_example(self, example: int, times: int) -> tuple[Any, ...]:
         """The arguments of ``times`` rows of one example, as Captum repeats them."""
-        return tuple(_repeated(self._own(value, example), times) for value in self.values)
+        return tuple(repeated(self._own(value, example), times) for value in self.values)
 
     def _own(self, value: Any, example: int) -> Any:
         sequence = isinstance(value, list) or (isinstance(value, Tensor) and value.dim() > 0)
@@ -193,7 +193,8 @@ class Further:
         return value
 
 
-def _repeated(value: Any, times: int) -> Any:
+def repeated(value: Any, times: int) -> Any:
+    """A further argument of ``times`` samples: tensors are repeated on axis 0, others are one."""
     if isinstance(value, Tensor) and value.dim():
         return torch.cat([value] * times) if times > 1 else value
     return value

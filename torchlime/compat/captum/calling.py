@@ -17,6 +17,16 @@ from torchlime.compat.captum.targets import Targets
 ForwardFunc = Callable[..., Any]
 
 
+def takes_nothing(function: ForwardFunc) -> bool:
+    """Whether a function has no parameter: Captum calls it without arguments then."""
+    return len(inspect.signature(function).parameters) == 0
+
+
+def run(function: ForwardFunc, tensors: tuple[Any, ...], further: tuple[Any, ...]) -> Any:
+    """What the function returns for inputs and further arguments."""
+    return function() if takes_nothing(function) else function(*tensors, *further)
+
+
 class Calls:
     """The calls of a forward function for one set of inputs.
 
@@ -38,7 +48,7 @@ class Calls:
         self.inputs = inputs
         self.targets = Targets(target, inputs.device, inputs.batch)
         self.further = Further(further, inputs.batch)
-        self.without_arguments = len(inspect.signature(function).parameters) == 0
+        self.without_arguments = takes_nothing(function)
 
     def whole(self, tensors: tuple[Tensor, ...] | None = None) -> Any:
         """The explained outputs of one call on the batch, or on tensors in its place."""

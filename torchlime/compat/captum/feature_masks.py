@@ -19,15 +19,24 @@ class Columns(NamedTuple):
         ids: for each input [1 or B,…] int64, with all axes of the input; an axis of 1 stands for
             all of its entries. An id that is in several tensors is one feature.
         number: F, one more than the highest id; ids may have gaps.
+        given: the masks as the caller gave them, with ids from 0: for the caller's own functions.
+        least: the caller's lowest id, which is column 0.
     """
 
     ids: tuple[Tensor, ...]
     number: int
+    given: tuple[Tensor, ...]
+    least: int = 0
 
     def example(self, number: int) -> "Columns":
         """Those of one example."""
         mine = slice(number, number + 1)
-        return Columns(tuple(i[mine] if len(i) > 1 else i for i in self.ids), self.number)
+        ids, given = (
+            tuple(i[mine] if i.dim() and len(i) > 1 and len(o) > 1 else i
+                  for i, o in zip(masks, self.ids, strict=True))
+            for masks in (self.ids, self.given)
+        )  # fmt: skip
+        return Columns(ids, self.number, given, self.least)
 
     def shaped(self, values: Tensor, inputs: Inputs) -> tuple[Tensor, ...]:
         """Values [B,F] (or [B,T,F]) of features on the entries of each input: float32 [B,…].
@@ -82,10 +91,11 @@ def as_columns(feature_mask: Any, inputs: Inputs, *, from_zero: bool = True) -> 
     ends = torch.stack([torch.stack(mask.aminmax()).to(filled[0].device) for mask in filled])
     pairs = ends.tolist()  # the one read-back: F is a shape
     least, most = min(pair[0] for pair in pairs), max(pair[1] for pair in pairs)
-    if from_zero and least != 0:
-        warn("Minimum element in feature mask is not 0, shifting indices to start at 0.")
-        ids, most = tuple(mask - least for mask in ids), most - least
-    return Columns(ids, int(most) + 1)
+    if not from_zero or least == 0:
+        return Columns(ids, int(most) + 1, masks)
+    warn("Minimum element in feature mask is not 0, shifting indices to start at 0.")
+    ids, given = (tuple(mask - least for mask in those) for those in (ids, masks))
+    return Columns(ids, int(most - least) + 1, given, int(least))
 
 
 def _each_scalar(inputs: Inputs) -> Columns:
@@ -95,7 +105,7 @@ def _each_scalar(inputs: Inputs) -> Columns:
         index = torch.arange(number, number + own, device=tensor.device)
         ids.append(index.view(1, *tensor.shape[1:]))
         number += own
-    return Columns(tuple(ids), number)
+    return Columns(tuple(ids), number, tuple(ids))
 
 
 def warn_of_many(columns: Columns) -> None:

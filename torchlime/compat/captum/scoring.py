@@ -56,7 +56,7 @@ class Scoring:
             AssertionError: not one score a row. Errors of the function pass through.
         """
         batch = self.calls.inputs.batch
-        size = max(self.least, self._suitable())
+        size = max(self.least, suitable_rows(self.calls.inputs.tensors, self.device))
         if self.calls.further.by_row and (batch > 1 or min(size, samples) > self.least):
             # An error may come from calls that Captum does not make.
             with contextlib.suppress(_Refused):
@@ -137,14 +137,15 @@ class Scoring:
             raise AssertionError(wrong_number(explained, rows))
         return scores
 
-    def _suitable(self) -> int:
-        """How many rows suit the device."""
-        tensors = [tensor for tensor in self.calls.inputs.tensors if tensor.numel()]
-        if all(tensor.dim() < 3 for tensor in tensors):
-            entries = sum(tensor[0].numel() for tensor in tensors)
-            return min(max(CHUNK_ENTRIES // max(entries, 1), 64), 4096)
-        places = sum(t[0, 0].numel() if t.dim() > 2 else 1 for t in tensors)
-        return default_chunk_size(self.device, places)
+
+def suitable_rows(given: tuple[Tensor, ...], device: torch.device) -> int:
+    """How many rows of a forward pass suit the device, for inputs [B,…]."""
+    tensors = [tensor for tensor in given if tensor.numel() and tensor.dim()]
+    if all(tensor.dim() < 3 for tensor in tensors):
+        entries = sum(tensor[0].numel() for tensor in tensors)
+        return min(max(CHUNK_ENTRIES // max(entries, 1), 64), 4096)
+    places = sum(t[0, 0].numel() if t.dim() > 2 else 1 for t in tensors)
+    return default_chunk_size(device, places)
 
 
 class _Refused(Exception):

@@ -31,6 +31,7 @@ class Targets:
     def __init__(self, given: Any, device: torch.device, batch: int):
         _check(given)
         self.given = given
+        self.device = device
         self.several: int | None = None
         self._columns: Tensor | None = None  # [examples], [examples,D] of tuples, or [B,T]
         if isinstance(given, Tensor):
@@ -67,6 +68,24 @@ class Targets:
                 return outputs.gather(1, columns)
             return outputs.gather(1, columns.reshape(-1, 1))[:, 0]
         return self._by_tuples(outputs, rows)
+
+    def of_example(self, example: int) -> Any:
+        """What the caller would give for one example."""
+        given = self.given
+        if isinstance(given, list) or (isinstance(given, Tensor) and given.numel() > 1):
+            return given[example : example + 1]
+        return given
+
+    def numbers(self, batch: int, width: int) -> Tensor:
+        """The classes [B,T] int64; 0…T−1 where a target is no single class."""
+        columns = self._columns
+        if columns is not None and columns.numel() == batch * width:
+            return columns.reshape(batch, width)
+        if columns is not None and columns.numel() == 1:
+            return columns.reshape(1, 1).expand(batch, width)
+        if isinstance(self.given, int):
+            return torch.full((batch, width), self.given, device=self.device)
+        return torch.arange(width, device=self.device).expand(batch, -1)
 
     def _of(self, rows: Tensor | None) -> Tensor:
         """The columns of rows; of all examples, in their order, if None."""
