@@ -109,7 +109,7 @@ def explained(
         coefficients = (
             torch.cat([_one_by_one(*shape, count, example) for example in range(batch)])
             if samples is None
-            else _own_fits(method.interpretable_model, samples)
+            else _own_fits(method, samples)
         )
         return _result(coefficients, calls, columns, asked, whole)
     assert samples is not None
@@ -199,7 +199,7 @@ def _by_protocol(
         found.append(
             fit_by_protocol(method, given, calls.targets.given, further, *counts, kwargs, advance)
         )
-        _draw_as_captum(method, columns)
+        _draw_as_captum(method, columns.number)
         return found[0].reshape(1, -1)
     for example in range(inputs.batch):
         before = example * asked.n_samples
@@ -209,24 +209,25 @@ def _by_protocol(
             calls.further.of_example(example, 1), *counts, method.kwargs_of(one, own),
             partial(lambda before, done: advance(before + done), before),
         )  # fmt: skip
-        _draw_as_captum(method, columns)
+        _draw_as_captum(method, columns.number)
         found.append(coefficients.reshape(1, -1))
     return torch.cat(found)
 
 
-def _draw_as_captum(method: Method, columns: Columns) -> None:
+def _draw_as_captum(method: Method, number: int) -> None:
     """Our models draw no first weights when they are fitted; Captum's do."""
     if method.rng == "captum" and isinstance(method.interpretable_model, LinearModel):
-        draw_first_weights(columns.number)
+        draw_first_weights(number)
 
 
-def _own_fits(model: Any, samples: Samples) -> Tensor:
+def _own_fits(method: Method, samples: Samples) -> Tensor:
     """The coefficients [B,F] ([B,T,F] of several targets) by the model's own ``fit``."""
-    rows = []
+    model, rows = method.interpretable_model, []
     for z, y, w in zip(*samples, strict=True):
         for t in range(y.shape[1]):
             data = TensorDataset(z.float(), y[:, t].float(), w.float())
             model.fit(DataLoader(data, batch_size=len(z)))
+            _draw_as_captum(method, z.shape[1])
             rows.append(model.representation().reshape(-1))
     found = torch.stack(rows)
     targets = samples.scores.shape[2]
@@ -245,7 +246,7 @@ def _one_by_one(
     )
     mine = None if count is None else count[example : example + 1]
     samples = _samples(method, own, columns.example(example), asked, mine, False, lambda done: None)
-    return _own_fits(method.interpretable_model, samples)
+    return _own_fits(method, samples)
 
 
 def _float(fit: Fit) -> Tensor:
