@@ -104,6 +104,7 @@ def test_the_extra_that_an_answer_names_brings_the_package():
 KNOWN = {
     "app": {"streamlit"},  # Streamlit runs these files
     "cli/explaining.py": {"tqdm"},
+    "compat/captum/scoring.py": {"tqdm"},
     "compat/explanation.py": {"IPython"},  # a notebook has it
     "compat/row_explanations.py": {"scipy"},  # the caller's rows are sparse ones of scipy
     "compat/scores.py": {"tqdm"},

@@ -1,0 +1,48 @@
+"""Captum's perturbation methods on torchlime, in place of ``captum.attr``.
+
+from captum.attr import Lime, LimeBase, KernelShap  →  from torchlime.compat.captum import Lime, LimeBase, KernelShap
+
+The results are Captum's; the random stream is Captum's with ``rng="captum"``. All examples of a
+batch share forward passes. Where Captum is installed, the classes are subclasses of Captum's.
+
+What differs, because Captum is wrong or leaves it to chance:
+
+- A feature mask or baseline whose first axis may be the batch or another axis is refused. Captum
+  cuts a mask [H,W] by rows where H is the number of examples.
+- One further argument needs no tuple. Captum iterates over the rows of a tensor then.
+- A hidden NaN or infinity does not reach the model. NaN weights or scores are an error.
+- The Lasso is solved to its optimum. scikit-learn stops before it where samples are few.
+- One feature is a case like any other in KernelShap.
+- A forward pass has at least ``perturbations_per_eval`` rows, and more where the function can take
+  them.
+"""  # noqa: E501
+
+from torchlime.compat.captum.kernel_shap import KernelShap
+from torchlime.compat.captum.lime import (
+    Lime,
+    default_from_interp_rep_transform,
+    default_perturb_func,
+)
+from torchlime.compat.captum.lime_base import LimeBase
+from torchlime.compat.captum.linear_models import (
+    SkLearnLasso,
+    SkLearnLinearModel,
+    SkLearnLinearRegression,
+    SkLearnRidge,
+    SurrogateModel,
+)
+from torchlime.compat.captum.similarity import get_exp_kernel_similarity_function
+
+__all__ = [
+    "KernelShap",
+    "Lime",
+    "LimeBase",
+    "SkLearnLasso",
+    "SkLearnLinearModel",
+    "SkLearnLinearRegression",
+    "SkLearnRidge",
+    "SurrogateModel",
+    "default_from_interp_rep_transform",
+    "default_perturb_func",
+    "get_exp_kernel_similarity_function",
+]

@@ -1,0 +1,138 @@
+"""The designs of Lime and KernelShap: from counters, or from Captum's own random stream."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import is_integer
+from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._precision import solve_dtype
+from torchlime.masks import Bernoulli
+from torchlime.masks._drawing import in_blocks, without_smallest
+
+Draw = Callable[[int, int], Tensor]  # samples, F → masks [n,F] bool on the CPU
+
+
+@dataclass(frozen=True)
+class ShapleySizes:
+    """Keep k of F features with p(k) ∝ (F−1) / (k (F−k)), k = 1…F−1; which ones is uniform.
+
+    Then least squares of equal weights is KernelSHAP (Lundberg & Lee 2017). Row 0 keeps all, row 1
+    hides all. With one feature these two rows alternate, as no other exists.
+
+    Example:
+        >>> masks = ShapleySizes()(torch.tensor([4]), 4, 500, seed=0)
+        >>> masks[0, :2].sum(1).tolist(), sorted(set(masks[0, 2:].sum(1).tolist()))
+        ([4, 0], [1, 2, 3])
+    """
+
+    def __call__(
+        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool; all features exist in every input (count = S)."""
+        seeds = seeds_of(seed, count)[:, None, None]
+        rows = numbers(num_samples, count)
+        if bound == 1:
+            return (rows % 2 == 0)[None, :, None].expand(len(count), -1, -1)
+        columns, exists = numbers(bound, count), count[:, None, None] > 0
+        shares = shapley_shares(bound, count.device)[1:].cumsum(0)
+        edges = (shares / shares[-1])[:-1]
+
+        def draw(samples: Tensor) -> Tensor:
+            bits = shift_right(hash64(seeds, samples[:, None], numbers(1, count, -1)), 11)
+            uniform = bits.to(edges.dtype) / 2**53
+            kept = 1 + (uniform >= edges).sum(dim=2, keepdim=True)
+            return without_smallest(
+                hash64(seeds, samples[:, None], columns), bound - kept, exists.expand(-1, -1, bound)
+            )
+
+        masks = in_blocks(draw, rows, len(seeds) * bound)
+        return torch.where(rows[:, None] < 2, rows[:, None] == 0, masks).expand(len(count), -1, -1)
+
+
+def shapley_shares(number: int, device: torch.device) -> Tensor:
+    """(F−1) / (k (F−k)) for k = 0…F−1; 0 for k = 0."""
+    k = torch.arange(number, dtype=solve_dtype(device), device=device)
+    shares = (number - 1) / (k * (number - k))
+    return torch.where(k > 0, shares, 0.0)
+
+
+def each_half(count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor) -> Tensor:
+    """Masks [B,N,S] that keep each feature with probability 1/2; no row is made to keep all."""
+    return Bernoulli()(count, bound, num_samples, seed=seed, first=1)
+
+
+def example_seeds(seed: Any, batch: int, device: torch.device) -> Tensor:
+    """A seed for each example: int64 [B].
+
+    Args:
+        seed: None = drawn from torch's global generator, so that ``torch.manual_seed`` decides; an
+            int, to which example b adds b; or an int64 tensor [B].
+        batch: B.
+        device: of the inputs.
+
+    Raises:
+        TypeError, ValueError: it is none of these.
+    """
+    if isinstance(seed, Tensor):
+        return seeds_of(seed, torch.zeros(batch, dtype=torch.int64, device=device))
+    if seed is None:
+        seed = int(torch.randint(2**62, (), dtype=torch.int64))
+    elif not is_integer(seed):
+        raise TypeError(f"seed must be None, an int or an int64 tensor [B], got {seed!r}")
+    first = (int(seed) + 2**63) % 2**64 - 2**63
+    return torch.arange(batch, device=device) + first
+
+
+def in_captums_stream(
+    draw: Draw, batch: int, samples: int, number: int, device: torch.device, fits: bool
+) -> Tensor:
+    """Masks [B,N,F] from torch's global CPU generator, number by number as Captum 0.9 draws them.
+
+    With ``fits``, what Captum's fit draws after each example is drawn as well, so that the next
+    example finds the same stream: the seed of a DataLoader, and the first weights of a linear
+    layer.
+    """
+    drawn = []
+    for _ in range(batch):
+        drawn.append(draw(samples, number))
+        if fits:
+            torch.empty((), dtype=torch.int64).random_()
+            draw_first_weights(number)
+    return torch.stack(drawn).to(device)
+
+
+def draw_first_weights(number: int) -> None:
+    """Draw what a new linear layer of F weights draws."""
+    torch.nn.Linear(number, 1)
+
+
+def captums_halves(samples: int, number: int) -> Tensor:
+    """Masks [n,F] of Captum's default perturbation: n draws of one row are this one draw."""
+    return torch.bernoulli(torch.full((samples, number), 0.5)).bool()
+
+
+def captums_shapley(samples: int, number: int) -> Tensor:
+    """Masks [n,F] of Captum's KernelShap; a normal draw differs by its size, so rows are single."""
+    masks = torch.zeros(samples, number, dtype=torch.bool)
+    masks[:1] = True
+    if number == 1:
+        masks[::2] = True
+        return masks
+    sizes = shapley_categorical(number)
+    for row in range(2, samples):
+        kept = sizes.sample()
+        values = torch.randn(1, number)
+        masks[row] = (values > values.kthvalue(number - int(kept)).values)[0]
+    return masks
+
+
+def shapley_categorical(number: int) -> torch.distributions.Categorical:
+    """The distribution of k, in float32 as Captum has it."""
+    k = torch.arange(number, dtype=torch.float)
+    shares = torch.tensor(number - 1) / (k * (number - k))
+    shares[0] = 0.0
+    return torch.distributions.Categorical(shares)

@@ -1,0 +1,109 @@
+"""Perturbed inputs: from rows of a design to tuples of tensors, a chunk at a time."""
+
+import torch
+from torch import Tensor
+
+from torchlime.black_box import BlackBox
+from torchlime.compat.captum.arguments import Baseline, Inputs
+from torchlime.compat.captum.feature_masks import Columns
+from torchlime.strategies import Block
+
+
+class Perturbed:
+    """Makes chunks in which hidden features show the baselines.
+
+    A chunk's dtype is what Captum's arithmetic gives: that of input and baseline together. A hidden
+    NaN or infinity does not reach the chunk (in Captum 0·NaN does).
+
+    Args:
+        inputs: the inputs, B examples.
+        columns: which column each entry belongs to.
+        design: [B,N,F] bool, True = kept; it may be an expanded view.
+        box: the model, which says in which layout images are fastest.
+        whole: a sample is the whole batch: one row of the design for all examples.
+    """
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        columns: Columns,
+        design: Tensor,
+        box: BlackBox | None = None,
+        whole: bool = False,
+    ):
+        self.design = design
+        self.whole = whole
+        self.parts = [
+            _Part(tensor, base, ids, box)
+            for tensor, base, ids in zip(inputs.tensors, inputs.baselines, columns.ids, strict=True)
+        ]
+        self.batch = inputs.batch
+
+    def __call__(self, blocks: list[Block], size: int) -> tuple[Tensor, ...]:
+        """The rows of blocks (examples, samples), input by input, as tensors [size,…].
+
+        There is no padding: the blocks have ``size`` rows. With ``whole`` they are samples of the
+        batch, and each has B rows of the tensors.
+        """
+        if self.whole:
+            blocks = [
+                (slice(0, self.batch), slice(s, s + 1))
+                for _, samples in blocks
+                for s in range(samples.start, samples.stop)
+            ]
+        rows = sum((b.stop - b.start) * (s.stop - s.start) for b, s in blocks)
+        chunk = tuple(part.empty(rows) for part in self.parts)
+        start = 0
+        for examples, samples in blocks:
+            masks = self.design[examples, samples]
+            stop = start + masks.shape[0] * masks.shape[1]
+            for part, out in zip(self.parts, chunk, strict=True):
+                part.write(examples, masks, out[start:stop])
+            start = stop
+        return chunk
+
+
+class _Part:
+    """One of the inputs."""
+
+    def __init__(self, tensor: Tensor, base: Baseline, ids: Tensor, box: BlackBox | None):
+        dtype = torch.result_type(tensor, base)
+        self.tensor = tensor.to(dtype)
+        ones = (1,) * tensor.dim()
+        if isinstance(base, Tensor):
+            base = base.to(tensor.device, dtype)
+            self.base = base if base.dim() else base.view(ones)
+        else:  # made on the device, so that nothing is uploaded
+            self.base = torch.full(ones, base, dtype=dtype, device=tensor.device)
+        self.ids = ids.flatten(1)
+        self.shape = ids.shape[1:]
+        self.box = box
+
+    def empty(self, rows: int) -> Tensor:
+        """Room for rows, in the layout in which the model is fastest."""
+        shape = (rows, *self.tensor.shape[1:])
+        wanted = self.box is not None and self.box.channels_last and not self.box.contiguous
+        if wanted and self.tensor.dim() == 4 and self.tensor.is_floating_point():
+            return self.tensor.new_empty(shape).contiguous(memory_format=torch.channels_last)
+        return self.tensor.new_empty(shape)
+
+    def write(self, examples: slice, masks: Tensor, out: Tensor) -> None:
+        """Write the rows of masks [b,n,F] of examples to ``out`` [b·n,…]."""
+        batch, samples, _ = masks.shape
+        ids = _of(self.ids, examples)
+        kept = torch.gather(
+            masks.contiguous().view(torch.uint8),  # torch vectorises a gather of bytes, not bools
+            2,
+            ids[:, None].expand(batch, samples, ids.shape[1]),
+        ).view(torch.bool)
+        torch.where(
+            kept.view(batch, samples, *self.shape),
+            self.tensor[examples, None],
+            _of(self.base, examples)[:, None],
+            out=out.view(batch, samples, *out.shape[1:]),
+        )
+
+
+def _of(values: Tensor, examples: slice) -> Tensor:
+    """Values of examples; one for all stays one."""
+    return values[examples] if len(values) > 1 else values

@@ -1,0 +1,207 @@
+"""Rows → scores [B,N,T], in chunks that mix the rows of several examples."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from torchlime._undisturbed import undisturbed
+from torchlime.black_box import BlackBox, Forward, is_out_of_memory
+from torchlime.compat.captum.calling import Calls, as_scores, wrong_number
+from torchlime.features.pixels import default_chunk_size
+from torchlime.features.vectors import CHUNK_ENTRIES
+from torchlime.predictions import Predictions
+from torchlime.strategies import Block, Reference
+
+MakeRows = Callable[[BlackBox], Callable[[list[Block], int], tuple[Tensor, ...]]]
+Advance = Callable[[int], object]
+
+
+class Scoring:
+    """Scores the perturbed inputs of a call.
+
+    Args:
+        calls: the forward function with its arguments.
+        perturbations_per_eval: k, the fewest rows of a forward pass. A pass has more where they fit
+            what suits the device, and fewer where memory runs out.
+        single: every row must have one score; else T = outputs of a row.
+        advance: called with the number of rows done.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        perturbations_per_eval: int = 1,
+        *,
+        single: bool = True,
+        advance: Advance = lambda done: None,
+    ):
+        self.calls = calls
+        self.least = perturbations_per_eval
+        self.single = single
+        self.advance = advance
+        self.device = calls.inputs.device
+
+    def __call__(self, make_rows: MakeRows, samples: int) -> Tensor:
+        """The scores [B,N,T] of N samples of each example, in the solve's dtype.
+
+        First all rows run together. Where the function cannot take this (it raises, or gives
+        another number of scores than rows), or where its further arguments do not belong to
+        examples, Captum's own calls are made: k samples of one example at a time.
+
+        Raises:
+            AssertionError: not one score a row. Errors of the function pass through.
+        """
+        batch = self.calls.inputs.batch
+        size = max(self.least, suitable_rows(self.calls.inputs.tensors, self.device))
+        if self.calls.further.by_row and (batch > 1 or min(size, samples) > self.least):
+            # An error may come from calls that Captum does not make.
+            with contextlib.suppress(_Refused):
+                return self._together(make_rows, samples, size)
+            self.advance(0)
+        return self._apart(make_rows, samples)
+
+    def of_batch(self, make_rows: MakeRows, samples: int) -> Tensor:
+        """The scores [1,N,T] of samples of the whole batch, of which each takes one call."""
+
+        def score(outputs: Any, rows: Tensor) -> Tensor:
+            return self._scores(self.calls.targets(outputs, None), len(rows))
+
+        box = self.calls.box(lambda chunk: self.calls.run(chunk, self.calls.further.values))
+        return self._predicted(box, score, make_rows(box), 1, samples, 1)
+
+    def _together(self, make_rows: MakeRows, samples: int, size: int) -> Tensor:
+        calls = self.calls
+
+        def run(chunk: tuple[Any, tuple[Tensor, ...]]) -> Any:
+            rows, tensors = chunk
+            with _refusing():
+                return calls.run(tensors, calls.further.of_rows(rows))
+
+        def score(outputs: Any, rows: Tensor) -> Tensor:
+            with _refusing():
+                return self._scores(calls.targets(outputs, rows), len(rows))
+
+        batch = calls.inputs.batch
+        index = torch.arange(batch, device=self.device)
+        box = calls.box(run)
+        make = make_rows(box)
+
+        def rows(blocks: list[Block], size: int) -> Any:
+            return _by_row(index, blocks), make(blocks, size)
+
+        return self._predicted(box, score, rows, batch, samples, size)
+
+    def _apart(self, make_rows: MakeRows, samples: int) -> Tensor:
+        calls, found = self.calls, []
+        for example in range(calls.inputs.batch):
+
+            def run(tensors: tuple[Tensor, ...], example: int = example) -> Any:
+                further = calls.further.of_example(example, len(tensors[0]))
+                return calls.run(tensors, further)
+
+            def score(outputs: Any, rows: Tensor, example: int = example) -> Tensor:
+                return self._scores(calls.targets(outputs, rows + example), len(rows))
+
+            box = calls.box(run)
+            make = make_rows(box)
+
+            def rows(blocks: list[Block], size: int, make: Any = make, at: int = example) -> Any:
+                return make([(slice(at, at + 1), samples) for _, samples in blocks], size)
+
+            before = example * samples
+            found.append(self._predicted(box, score, rows, 1, samples, self.least, before))
+        return torch.cat(found)
+
+    def _predicted(
+        self,
+        box: BlackBox,
+        score: Callable[[Any, Tensor], Tensor],
+        rows: Any,
+        batch: int,
+        samples: int,
+        size: int,
+        before: int = 0,
+    ) -> Tensor:
+        forward = Forward(pad=False, progress=lambda done, _: self.advance(before + done))
+        with undisturbed(self.device):
+            scores = _Score(score)
+            return Predictions(box, scores, batch, forward, size, batch * samples)(rows, samples)
+
+    def _scores(self, explained: Any, rows: int) -> Tensor:
+        scores = as_scores(explained, rows, self.device)
+        if self.single and scores.shape[1] != (self.calls.targets.several or 1):
+            raise AssertionError(wrong_number(explained, rows))
+        return scores
+
+
+def suitable_rows(given: tuple[Tensor, ...], device: torch.device) -> int:
+    """How many rows of a forward pass suit the device, for inputs [B,…]."""
+    tensors = [tensor for tensor in given if tensor.numel() and tensor.dim()]
+    if all(tensor.dim() < 3 for tensor in tensors):
+        entries = sum(tensor[0].numel() for tensor in tensors)
+        return min(max(CHUNK_ENTRIES // max(entries, 1), 64), 4096)
+    places = sum(t[0, 0].numel() if t.dim() > 2 else 1 for t in tensors)
+    return default_chunk_size(device, places)
+
+
+class _Refused(Exception):
+    """The function failed on rows that Captum would not give it together."""
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Any error of the function inside, but for a lack of memory, is a refusal."""
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise _Refused from error
+
+
+class _Score:
+    """Scores for the engine: no row fixes anything for others."""
+
+    def __init__(self, score: Callable[[Any, Tensor], Tensor]):
+        self.score = score
+
+    def reference(self, outputs: Any, rows: Tensor) -> dict[str, Tensor]:
+        """The numbers of the targets [n,T]."""
+        scores = self.score(outputs, rows)
+        return {"targets": torch.arange(scores.shape[1], device=rows.device).expand(len(rows), -1)}
+
+    def __call__(self, outputs: Any, rows: Tensor, reference: Reference) -> Tensor:
+        """The scores [n,T]."""
+        return self.score(outputs, rows)
+
+
+def _by_row(index: Tensor, blocks: list[Block]) -> Tensor:
+    """The example [n] of each row of the blocks."""
+    parts = [
+        index[examples, None].expand(-1, samples.stop - samples.start).flatten()
+        for examples, samples in blocks
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@contextlib.contextmanager
+def progress(shown: bool, name: str, total: int, rows: int) -> Iterator[Advance]:
+    """Show ``rows`` rows on stderr as Captum's bar of ``total`` steps; yields what counts them."""
+    if not shown:
+        yield lambda done: None
+        return
+    steps = lambda done: done * total // max(rows, 1)  # noqa: E731
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        yield lambda done: print(
+            f"\r{name} attribution: {100 * done // max(rows, 1)}%", end="", file=sys.stderr
+        )
+        print(file=sys.stderr)
+        return
+    with tqdm(total=total, desc=f"{name} attribution", mininterval=0.5) as bar:
+        yield lambda done: bar.update(steps(done) - bar.n)
