@@ -1,7 +1,7 @@
 """What all surrogates share: the weighted normal equations, and the diagnostics of the fit."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -68,7 +68,8 @@ class NormalEquations:
         dual: bool = False,
     ):
         self.inputs = len(scores)
-        if all(given.stride(0) == 0 for given in (design, weights, count)):
+        self._last: tuple[slice, Tensor, Tensor] | None = None  # the rows centred last
+        if _is_shared(design, weights, count):
             design, weights, count = design[:1], weights[:1], count[:1]
             scores = scores.transpose(0, 1).flatten(1)[None]
         self.noise = noise
@@ -222,8 +223,33 @@ class NormalEquations:
         return design.to(self.dtype)
 
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
-        z, y = self._rows(rows)
-        return z - self.design_mean, y - self.score_mean
+        if self._last is None or self._last[0] != rows:  # a single block is centred once
+            z, y = self._rows(rows)
+            self._last = rows, z - self.design_mean, y - self.score_mean
+        return self._last[1:]
+
+
+def few_at_a_time(
+    fit: Callable[[Tensor, Tensor, Tensor, Tensor], Fit],
+    design: Tensor,
+    scores: Tensor,
+    weights: Tensor,
+    count: Tensor,
+) -> Fit:
+    """A fit of designs [B,N,S], as one batch on a GPU; a CPU keeps a few designs in its cache."""
+    batch, samples, width = design.shape
+    together = design.device.type != "cpu" or torch.compiler.is_compiling()
+    if together or _is_shared(design, weights, count):
+        return fit(design, scores, weights, count)
+    groups = row_blocks(batch, samples * width, design.device, torch.get_num_threads())
+    fits = [fit(design[b], scores[b], weights[b], count[b]) for b in groups]
+    parts = zip(*fits, strict=True)
+    return Fit(*(torch.cat(part) if isinstance(part[0], Tensor) else part[0] for part in parts))
+
+
+def _is_shared(design: Tensor, weights: Tensor, count: Tensor) -> bool:
+    """Whether all inputs share one design, weights and count, as expanded views."""
+    return all(given.stride(0) == 0 for given in (design, weights, count))
 
 
 def has_fewer_rows(design: Tensor) -> bool:
