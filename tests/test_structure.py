@@ -34,6 +34,7 @@ LAYERS = [
     {"_explained"},
     {"explanation", "_shared_predictions"},
     {"local"},
+    {"_row_by_row"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},
     {"_given_masks"},
     {"metrics", "plot"},

@@ -106,12 +106,13 @@ class NormalEquations:
         return of_design, of_scores
 
     def _primal(self) -> tuple[Tensor, Tensor]:
-        gram = cross = self._zero()
+        gram = cross = self.variation = self._zero()
         for rows in self._blocks():
             z, y = self._centred(rows)
             z, y = z * self.root[:, rows], y * self.root[:, rows]
             gram = gram + z.mT @ z
             cross = cross + z.mT @ y
+            self.variation = self.variation + y.square().sum(dim=1)
         return gram, cross
 
     def _dual(self) -> tuple[Tensor, Tensor]:
@@ -149,7 +150,10 @@ class NormalEquations:
             coefficients, inverse = torch.cat(columns, dim=1), None
         unexplained = variation = variance = self._zero()
         paired = in_pairs(self.design)[:, None, None] if self.noise else None
-        for rows in self._blocks():
+        by_rows = inverse is not None or self.dual or self.noise
+        if not by_rows:
+            variation, unexplained = self.variation, self._unexplained(coefficients)
+        for rows in self._blocks() if by_rows else ():
             z, y = self._centred(rows)
             w = self.weights[:, rows, None]
             residuals = y - z @ coefficients
@@ -180,6 +184,11 @@ class NormalEquations:
             for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
         )
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
+
+    def _unexplained(self, coefficients: Tensor) -> Tensor:
+        """The weighted squares [B,T] of residuals, by the sums: exact enough for masks."""
+        explained = coefficients * (2 * self.cross - self.gram @ coefficients)
+        return self.variation - explained.sum(dim=1)
 
     def _pull(
         self, w: Tensor, residuals: Tensor, leverage: Tensor, paired: Tensor | None
@@ -225,7 +234,9 @@ class NormalEquations:
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
         if self._last is None or self._last[0] != rows:  # a single block is centred once
             z, y = self._rows(rows)
-            self._last = rows, z - self.design_mean, y - self.score_mean
+            own = self.design.dtype == torch.bool  # z is a copy
+            z = z.sub_(self.design_mean) if own else z - self.design_mean
+            self._last = rows, z, y - self.score_mean
         return self._last[1:]
 
 
