@@ -59,7 +59,9 @@ def of_memory(settings: Settings) -> list[Row]:
         settings.say(f"tabular: memory of {count} rows")
         prepare = partial(explain_some, count, samples)
         taken = peak_memory(torch.device("cpu"), prepare)
-        found.append({"model": "memory", "explanations": count, "peak_bytes": taken})
+        found.append(
+            {"model": "memory", "explanations": count, "dtype": "float64", "peak_bytes": taken}
+        )
     return found
 
 
