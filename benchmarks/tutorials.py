@@ -181,7 +181,7 @@ def run(settings: Settings) -> list[Row]:
         for make in CASES.values():
             case = make(60 if settings.quick else 5000)
             settings.say(f"tutorials: {case.what}")
-            sides = {LIME: partial(case.explain, lime()), OURS: ours(case)}
+            sides: dict[str, Explain] = {LIME: partial(case.explain, lime()), OURS: ours(case)}
             readings = settings.timer()(sides)
             theirs, mine = (explain() for explain in sides.values())
             rows.append(

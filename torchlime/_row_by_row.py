@@ -22,7 +22,7 @@ from torchlime.features import EveryRow, ScoredTable, Table
 from torchlime.local import local_fit, local_scores
 from torchlime.targets import Classes
 
-_BINS_A_NUMBER = 16  # a group is 2**22 entries of masks on a CPU, or 2**18 numbers
+_BINS_A_NUMBER = 32  # a group is 2**23 entries of masks on a CPU, or 2**18 numbers
 
 
 def groups_of(table: Table, num_samples: int) -> list[slice]:
@@ -45,7 +45,8 @@ def fit_in_groups(
 
     Arguments and errors are its. The model gets the same rows.
     """
-    every = EveryRow(table)
+    with undisturbed(table.x.device):
+        every = EveryRow(table, num_samples)
     batch, samples = len(table.x), num_samples - 1 + int(table.kind.beside)
     unread = table.x.new_zeros((), dtype=torch.bool)  # a table's rows depend on the draw alone
     if table.kind.beside:

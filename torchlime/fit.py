@@ -68,6 +68,7 @@ class NormalEquations:
         dual: bool = False,
     ):
         self.inputs = len(scores)
+        self._raw: tuple[slice, Tensor, Tensor] | None = None  # the rows converted last
         self._last: tuple[slice, Tensor, Tensor] | None = None  # the rows centred last
         if _is_shared(design, weights, count):
             design, weights, count = design[:1], weights[:1], count[:1]
@@ -160,7 +161,7 @@ class NormalEquations:
             unexplained = unexplained + (w * residuals.square()).sum(dim=1)
             variation = variation + (w * y.square()).sum(dim=1)
             if inverse is not None:
-                solved = z @ inverse  # Mx, slopes only
+                solved = _product(z, inverse)  # Mx, slopes only
                 leverage = w * (solved * z).sum(-1, keepdim=True)
                 pull = self._pull(w, residuals, leverage, paired)
                 variance = variance + pull.square().mT @ solved.square()
@@ -223,7 +224,10 @@ class NormalEquations:
         return row_blocks(samples, elements, self.design.device, multiple=width + width % 2)
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+        if self._raw is None or self._raw[0] != rows:  # a single block is converted once
+            z = self._numbers(self.design[:, rows])
+            self._raw = rows, z, self.scores[:, rows] - self.origin
+        return self._raw[1:]
 
     def _numbers(self, design: Tensor) -> Tensor:
         """Part of the design as numbers; a CPU converts bytes faster than bools."""
@@ -232,12 +236,18 @@ class NormalEquations:
         return design.to(self.dtype)
 
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
-        if self._last is None or self._last[0] != rows:  # a single block is centred once
+        if self._last is None or self._last[0] != rows:  # and centred once
             z, y = self._rows(rows)
-            own = self.design.dtype == torch.bool  # z is a copy
+            self._raw = None
+            own = self.design.dtype == torch.bool and not self.design_mean.requires_grad
             z = z.sub_(self.design_mean) if own else z - self.design_mean
             self._last = rows, z, y - self.score_mean
         return self._last[1:]
+
+
+def _product(z: Tensor, square: Tensor) -> Tensor:
+    """z @ square in the memory order of z [B,n,S], so that a CPU multiplies both fast."""
+    return z @ square if z.stride(2) == 1 else (square.mT @ z.mT).mT
 
 
 def few_at_a_time(

@@ -71,7 +71,7 @@ class Table(Features):
     def drawn(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
         """What is drawn for samples [n]: bins [b,n,F], and without bins the values [b,n,F] too."""
         if isinstance(self.kind, Masks):
-            return self.draws.bins(self.seeds, samples), None
+            return self._bins(self.seeds, samples), None
         values, bins = self._values(slice(0, len(self.x)), samples)
         return bins, values
 
@@ -105,7 +105,7 @@ class Table(Features):
     def _values(self, inputs: slice, samples: Tensor) -> tuple[Tensor, Tensor]:
         """The drawn values of features [b,n,F], and their bins."""
         seeds = self.seeds if len(self.seeds) == 1 else self.seeds[inputs]
-        bins = self.draws.bins(seeds, samples)
+        bins = self._bins(seeds, samples)
         if isinstance(self.kind, Masks):
             values = self.draws.numbers(seeds, samples, bins)
         else:
@@ -115,6 +115,10 @@ class Table(Features):
             values = torch.where(self.draws.is_number, plain, words)
         batch = inputs.stop - inputs.start
         return values.expand(batch, -1, -1), bins.expand(batch, -1, -1)
+
+    def _bins(self, seeds: Tensor, samples: Tensor) -> Tensor:
+        """The drawn bins [b,n,F]."""
+        return self.draws.bins(seeds, samples)
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Flags for rows with infinite numbers, or with values that the background has not."""
@@ -185,12 +189,17 @@ class EveryRow(Table):
 
     Args:
         table: the rows, of one draw.
+        num_samples: N, the rows of the draw.
     """
 
-    def __init__(self, table: Table):
+    def __init__(self, table: Table, num_samples: int):
         super().__init__(table.background, table.x[:1], seed=0)
         self.seeds = table.seeds
         self._rows = table.x
+        self._known = self.draws.bins(self.seeds, numbers(num_samples, self.x))
+
+    def _bins(self, seeds: Tensor, samples: Tensor) -> Tensor:
+        return self._known[:, samples]
 
     def _chunk(self, dtype: torch.dtype, first: int, blocks: list[Block], size: int) -> Tensor:
         batch, parts = len(self._rows), []
