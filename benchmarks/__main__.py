@@ -9,7 +9,7 @@ from pathlib import Path
 
 NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
-    "scale", "vectors", "residual", "large", "tokens", "tabular", "launches",
+    "scale", "vectors", "residual", "large", "tokens", "tabular", "tutorials", "launches",
 )  # fmt: skip
 
 

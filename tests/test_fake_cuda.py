@@ -192,9 +192,11 @@ def test_vectors(surrogate, num_samples, own_seeds):
     assert {tensor.device.type for tensor in (e.coefficients, *derived)} == {"cuda"}
 
 
-@pytest.mark.parametrize("own_seeds", [False, True])
+@pytest.mark.parametrize("rows_together", ["all", "all, with their own seeds", "one"])
 @pytest.mark.parametrize("bins", [Quantiles(4), None], ids=["bins", "plain"])
-def test_tables(bins, own_seeds):
+def test_tables(bins, rows_together, monkeypatch):
+    if rows_together == "one":
+        monkeypatch.setattr("torchlime._row_blocks.ELEMENTS_ELSEWHERE", 100)
     data = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
     data[:, 4] = torch.arange(60) % 3
     groups = torch.eye(3)[torch.arange(60) % 3]
@@ -204,6 +206,7 @@ def test_tables(bins, own_seeds):
     with FakeTensorMode():
         model = torch.nn.Linear(8, 4, device="cuda")
         x = torch.empty(3, 8, device="cuda")
+        own_seeds = rows_together.endswith("seeds")
         seeds = {"seed": torch.arange(3, device="cuda")} if own_seeds else {}
         Draws.of(background, x.device)  # goes to the device once
         with RefuseWaiting():

@@ -18,7 +18,16 @@ PACKAGE = ROOT / "torchlime"
 # A module may import from lower layers only; modules of one layer do not know each other.
 LAYERS = [
     {"_several"},
-    {"_precision", "_checks", "_row_blocks", "_atomic", "folders", "_undisturbed", "_errors"}
+    {
+        "_precision",
+        "_checks",
+        "_row_blocks",
+        "_atomic",
+        "folders",
+        "_undisturbed",
+        "_errors",
+        "_html",
+    }
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
     {"_archives", "_softmap"},
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
@@ -34,6 +43,7 @@ LAYERS = [
     {"_explained"},
     {"explanation", "_shared_predictions"},
     {"local"},
+    {"_row_by_row"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},
     {"_given_masks"},
     {"metrics", "plot"},

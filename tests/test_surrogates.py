@@ -220,6 +220,26 @@ def test_padding_batches_and_targets_change_nothing(counts, num_samples, targets
                 assert ours.allclose(fit, rtol=0, atol=1e-9 * scale)
 
 
+@pytest.mark.parametrize("which", [Ridge(), Ridge(errors=False), LeastSquares()], ids=repr)
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_few_inputs_at_a_time_change_nothing(which, noise, monkeypatch):
+    _, scores, weights, count = problem(12, 200, None, 2)
+    design = torch.randn(5, 200, 12, generator=torch.Generator().manual_seed(1))
+    design = design if noise else design > 0
+    data = (design, scores.expand(5, -1, -1) + design.sum(2, keepdim=True), weights.expand(5, -1),
+            count.expand(5))  # fmt: skip
+    whole = which(*data)
+    monkeypatch.setattr("torchlime._row_blocks.ELEMENTS_ON_CPU", 5000)
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    sizes = []
+    solved = which._solved
+    monkeypatch.setattr(type(which), "_solved", lambda self, e: sizes.append(e.inputs) or solved(e))
+    for mine, theirs in zip(which(*data), whole, strict=True):
+        if isinstance(mine, torch.Tensor):
+            assert mine.double().allclose(theirs.double(), rtol=0, atol=1e-12, equal_nan=True)
+    assert sizes == [2, 2, 1]
+
+
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 def test_blocks_change_nothing(surrogate, monkeypatch):
     data = problem(12, 200)

@@ -1,6 +1,7 @@
 """Rows of tables against known answers, literal definitions and lime."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from lime.lime_tabular import LimeTabularExplainer
 from sklearn import compose, datasets, linear_model, pipeline, preprocessing
 
+from benchmarks.memory import peak_memory
 from torchlime import Background, Explanation, TableLime, explain_table, explain_vector, plot
 from torchlime.background import Deciles, Edges, Entropy, Quantiles
 from torchlime.background.columns import bin_texts
@@ -226,6 +228,45 @@ def test_shared_samples_are_scored_like_samples_of_each_row():
     assert chosen.allclose(shared.coefficients, atol=1e-12)
 
 
+@pytest.mark.parametrize("bins", [Quantiles(4), None], ids=["bins", "plain"])
+@pytest.mark.parametrize("targets", [None, 1, torch.arange(9) % 3, "all"], ids=str)
+def test_a_few_rows_at_a_time_give_what_all_give_at_once(bins, targets, monkeypatch):
+    data, weights = numbers(), numbers(3, 4, seed=1)
+    background = Background.of(data, bins=bins)
+    found, seen = [], []
+    for elements in (1 << 30, 4000):
+        monkeypatch.setattr("torchlime._row_blocks.ELEMENTS_ON_CPU", elements)
+        model = Seen(lambda rows: (rows @ weights.T).softmax(1))
+        e = explain_table(model, data[:9], background, targets, top=2, num_samples=3000)
+        found.append(e)
+        seen.append(sum(map(len, model.rows)))
+    whole, parts = found
+    assert seen[0] == seen[1] == 3000 + 9 - (bins is not None)
+    assert whole.settings == parts.settings
+    assert whole.tensors().keys() == parts.tensors().keys()
+    for name, values in whole.tensors().items():
+        assert parts.tensors()[name].dtype == values.dtype
+        assert parts.tensors()[name].allclose(values, rtol=0, atol=1e-12), name
+
+
+def explain_rows(count):
+    """(warm up, a call of ``count`` rows), for a process of its own."""
+    data = torch.randn(500, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    background = Background.of(data)
+    x = data[torch.arange(count) % len(data)]
+
+    def explain(rows):
+        return lambda: explain_table(lambda z: z.tanh().sum(1), rows, background)
+
+    return explain(x[:2]), explain(x)
+
+
+def test_memory_does_not_grow_with_the_rows():
+    few, many = (peak_memory(torch.device("cpu"), partial(explain_rows, b)) for b in (100, 400))
+    masks, scores_and_weights = 300 * 5000 * 30, 300 * 5000 * 2 * 8
+    assert many - few < (masks + scores_and_weights) / 4
+
+
 def test_a_seed_for_each_row_gives_it_a_draw_of_its_own():
     data = numbers()
     seeds = torch.tensor([5, 6, 5])
@@ -401,6 +442,7 @@ def test_errors_can_be_left_out():
     full = explain_table(lambda z: z.tanh().sum(1), data[:2], data, num_samples=200)
     assert e.standard_errors.isnan().all()
     assert e.coefficients.allclose(full.coefficients, rtol=0, atol=1e-12)
+    assert e.fidelity.allclose(full.fidelity, rtol=0, atol=1e-12)
 
 
 # ---- bad input -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 Rewind = Callable[[], None]
 _CALL = frozenset({"__call__"})
+_LEAVES = (str, bytes, int, float, complex, type(None), np.ndarray)  # they hold no network
 
 
 def module_of(model: object) -> nn.Module | None:
@@ -35,7 +36,7 @@ def networks_of(model: object) -> list[nn.Module]:
     """
     found: dict[int, nn.Module] = {}
     done: set[tuple[int, frozenset[str]]] = set()
-    of_types: dict[type, set[str]] = {}
+    of_types: dict[type, dict[str, Any]] = {}
     waiting: list[tuple[Any, frozenset[str]]] = [(model, _CALL)]
     while waiting:
         value, names = waiting.pop()
@@ -48,12 +49,14 @@ def networks_of(model: object) -> list[nn.Module]:
 
 
 def _held(
-    value: Any, names: frozenset[str], of_types: dict[type, set[str]]
+    value: Any, names: frozenset[str], of_types: dict[type, dict[str, Any]]
 ) -> Iterator[tuple[Any, frozenset[str]]]:
     """What ``value`` holds, where code uses it by the attributes ``names``; each with its names.
 
     ``of_types`` keeps the attributes that types have.
     """
+    if isinstance(value, _LEAVES):
+        return
     if isinstance(value, functools.partial):
         yield from ((held, names) for held in (value.func, *value.args, *value.keywords.values()))
     elif isinstance(value, MethodType):
@@ -72,8 +75,7 @@ def _held(
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((held, names) for held in value)
     elif not isinstance(value, type | ModuleType | Tensor):
-        for name in names & _attributes(value, of_types):
-            held = inspect.getattr_static(value, name, None)  # runs no code of the object
+        for name, held in _attributes(value, names, of_types):
             if isinstance(held, property):
                 held = held.fget
             if isinstance(held, FunctionType):  # a method: its names are attributes of the object
@@ -85,16 +87,28 @@ def _held(
                 yield held, names
 
 
-def _attributes(value: Any, of_types: dict[type, set[str]]) -> set[str]:
-    """The names of an object's attributes, without running code of it."""
+def _attributes(
+    value: Any, names: frozenset[str], of_types: dict[type, dict[str, Any]]
+) -> Iterator[tuple[str, Any]]:
+    """Those of an object's attributes that are named; no code of the object runs."""
     kind = type(value)
     if kind not in of_types:
-        of_types[kind] = {name for base in kind.__mro__ for name in vars(base)}
+        of_types[kind] = {
+            n: held for base in reversed(kind.__mro__) for n, held in vars(base).items()
+        }
+    of_type = of_types[kind]
     try:
         own = object.__getattribute__(value, "__dict__")
     except AttributeError:
-        return of_types[kind]
-    return of_types[kind] | own.keys() if isinstance(own, dict) else of_types[kind]
+        own = {}
+    own = own if isinstance(own, dict) else {}
+    for name in names & of_type.keys():
+        held = of_type[name]
+        if name not in own or inspect.isdatadescriptor(held):
+            yield name, held
+    for name in names & own.keys():
+        if not inspect.isdatadescriptor(of_type.get(name)):
+            yield name, own[name]
 
 
 def _names(function: Any) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """What all surrogates share: the weighted normal equations, and the diagnostics of the fit."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -68,7 +68,9 @@ class NormalEquations:
         dual: bool = False,
     ):
         self.inputs = len(scores)
-        if all(given.stride(0) == 0 for given in (design, weights, count)):
+        self._raw: tuple[slice, Tensor, Tensor] | None = None  # the rows converted last
+        self._last: tuple[slice, Tensor, Tensor] | None = None  # the rows centred last
+        if _is_shared(design, weights, count):
             design, weights, count = design[:1], weights[:1], count[:1]
             scores = scores.transpose(0, 1).flatten(1)[None]
         self.noise = noise
@@ -105,12 +107,13 @@ class NormalEquations:
         return of_design, of_scores
 
     def _primal(self) -> tuple[Tensor, Tensor]:
-        gram = cross = self._zero()
+        gram = cross = self.variation = self._zero()
         for rows in self._blocks():
             z, y = self._centred(rows)
             z, y = z * self.root[:, rows], y * self.root[:, rows]
             gram = gram + z.mT @ z
             cross = cross + z.mT @ y
+            self.variation = self.variation + y.square().sum(dim=1)
         return gram, cross
 
     def _dual(self) -> tuple[Tensor, Tensor]:
@@ -148,14 +151,17 @@ class NormalEquations:
             coefficients, inverse = torch.cat(columns, dim=1), None
         unexplained = variation = variance = self._zero()
         paired = in_pairs(self.design)[:, None, None] if self.noise else None
-        for rows in self._blocks():
+        by_rows = inverse is not None or self.dual or self.noise
+        if not by_rows:
+            variation, unexplained = self.variation, self._unexplained(coefficients)
+        for rows in self._blocks() if by_rows else ():
             z, y = self._centred(rows)
             w = self.weights[:, rows, None]
             residuals = y - z @ coefficients
             unexplained = unexplained + (w * residuals.square()).sum(dim=1)
             variation = variation + (w * y.square()).sum(dim=1)
             if inverse is not None:
-                solved = z @ inverse  # Mx, slopes only
+                solved = _product(z, inverse)  # Mx, slopes only
                 leverage = w * (solved * z).sum(-1, keepdim=True)
                 pull = self._pull(w, residuals, leverage, paired)
                 variance = variance + pull.square().mT @ solved.square()
@@ -179,6 +185,11 @@ class NormalEquations:
             for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
         )
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
+
+    def _unexplained(self, coefficients: Tensor) -> Tensor:
+        """The weighted squares [B,T] of residuals, by the sums: exact enough for masks."""
+        explained = coefficients * (2 * self.cross - self.gram @ coefficients)
+        return self.variation - explained.sum(dim=1)
 
     def _pull(
         self, w: Tensor, residuals: Tensor, leverage: Tensor, paired: Tensor | None
@@ -213,7 +224,10 @@ class NormalEquations:
         return row_blocks(samples, elements, self.design.device, multiple=width + width % 2)
 
     def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
-        return self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+        if self._raw is None or self._raw[0] != rows:  # a single block is converted once
+            z = self._numbers(self.design[:, rows])
+            self._raw = rows, z, self.scores[:, rows] - self.origin
+        return self._raw[1:]
 
     def _numbers(self, design: Tensor) -> Tensor:
         """Part of the design as numbers; a CPU converts bytes faster than bools."""
@@ -222,8 +236,41 @@ class NormalEquations:
         return design.to(self.dtype)
 
     def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
-        z, y = self._rows(rows)
-        return z - self.design_mean, y - self.score_mean
+        if self._last is None or self._last[0] != rows:  # and centred once
+            z, y = self._rows(rows)
+            self._raw = None
+            own = self.design.dtype == torch.bool and not self.design_mean.requires_grad
+            z = z.sub_(self.design_mean) if own else z - self.design_mean
+            self._last = rows, z, y - self.score_mean
+        return self._last[1:]
+
+
+def _product(z: Tensor, square: Tensor) -> Tensor:
+    """z @ square in the memory order of z [B,n,S], so that a CPU multiplies both fast."""
+    return z @ square if z.stride(2) == 1 else (square.mT @ z.mT).mT
+
+
+def few_at_a_time(
+    fit: Callable[[Tensor, Tensor, Tensor, Tensor], Fit],
+    design: Tensor,
+    scores: Tensor,
+    weights: Tensor,
+    count: Tensor,
+) -> Fit:
+    """A fit of designs [B,N,S], as one batch on a GPU; a CPU keeps a few designs in its cache."""
+    batch, samples, width = design.shape
+    together = design.device.type != "cpu" or torch.compiler.is_compiling()
+    if together or _is_shared(design, weights, count):
+        return fit(design, scores, weights, count)
+    groups = row_blocks(batch, samples * width, design.device, torch.get_num_threads())
+    fits = [fit(design[b], scores[b], weights[b], count[b]) for b in groups]
+    parts = zip(*fits, strict=True)
+    return Fit(*(torch.cat(part) if isinstance(part[0], Tensor) else part[0] for part in parts))
+
+
+def _is_shared(design: Tensor, weights: Tensor, count: Tensor) -> bool:
+    """Whether all inputs share one design, weights and count, as expanded views."""
+    return all(given.stride(0) == 0 for given in (design, weights, count))
 
 
 def has_fewer_rows(design: Tensor) -> bool:

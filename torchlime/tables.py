@@ -14,6 +14,7 @@ from torchlime._estimator import Estimator, as_scores
 from torchlime._inputs import Array, device_of_networks
 from torchlime._names import BinNames
 from torchlime._provenance import in_words
+from torchlime._row_by_row import fit_in_groups, groups_of
 from torchlime._settings import Settings, check_keywords
 from torchlime._undisturbed import undisturbed
 from torchlime.background import Background
@@ -23,7 +24,7 @@ from torchlime.features import Table
 from torchlime.local import Samples, local_fit, local_samples
 from torchlime.strategies import Kernel, Surrogate
 from torchlime.surrogates import Ridge
-from torchlime.targets import Targets, scores_of, words_of_scores
+from torchlime.targets import Classes, Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
 
 Row = Tensor | Array | Any  # a DataFrame, a Series
@@ -146,11 +147,19 @@ class TableLime(Settings):
         with undisturbed(x.device):
             features = Table(self.background, x, seed, self.around)
         kernel = self._kernel()
-        explanation = local_fit(
-            model, features, scores, sampler=features.sampler,
-            num_samples=int(self.num_samples), kernel=kernel, surrogate=self.surrogate,
-            forward=forward, seed=seed, keep_samples=keep_samples,
-        )  # fmt: skip
+        fit: dict[str, Any] = {
+            "num_samples": int(self.num_samples), "kernel": kernel, "surrogate": self.surrogate,
+            "forward": forward,
+        }  # fmt: skip
+        groups = groups_of(features, int(self.num_samples))
+        whole = len(groups) == 1 or keep_samples or differentiable or not features.shared
+        if whole or not isinstance(scores, Classes):
+            explanation = local_fit(
+                model, features, scores, sampler=features.sampler, seed=seed,
+                keep_samples=keep_samples, **fit,
+            )  # fmt: skip
+        else:
+            explanation = fit_in_groups(model, features, scores, groups, **fit)
         used = dataclasses.replace(self, kernel=kernel)
         settings = in_words(**{**vars(used), "seed": seed, **words_of_scores(scores)})
         used = dataclasses.replace(used, seed=int(seed)) if is_integer(seed) else used

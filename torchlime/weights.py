@@ -188,8 +188,9 @@ def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | No
             )
         return _hidden_share(masks, energy.to(solve_dtype(masks.device))).sqrt()
     dtype = solve_dtype(masks.device)
-    # A CPU adds bytes to 16 bits some ten times as fast as bools to 64.
-    counter = torch.int16 if masks.shape[-1] < 1 << 15 else torch.int64
+    # A CPU adds bytes to few bits many times as fast as bools to 64.
+    width = masks.shape[-1]
+    counter = torch.uint8 if width < 1 << 8 else torch.int16 if width < 1 << 15 else torch.int64
     kept = masks.view(torch.uint8).sum(dim=-1, dtype=counter)
     if name == "cosine":
         return 1 - (kept.to(dtype) / count[:, None]).sqrt()

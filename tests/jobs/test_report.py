@@ -16,7 +16,7 @@ from tests import tiny
 from tests.jobs.folder import SETTINGS, good, photo, run
 from torchlime import cli, explain_vector, jobs, models
 from torchlime.jobs import report
-from torchlime.jobs.bars import html_of
+from torchlime.plot.html_bars import html_of
 from torchlime.surrogates import LeastSquares
 
 pytest.importorskip("pyarrow")

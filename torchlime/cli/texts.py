@@ -18,7 +18,6 @@ from torchlime.cli.numbers import line_of, named_numbers_of
 from torchlime.cli.options import Option, add_options, each_meaning, record_of, words_of
 from torchlime.cli.outputs import Folder, distinct
 from torchlime.cli.rows import told, written
-from torchlime.cli.text_page import page_of
 
 if TYPE_CHECKING:
     from torchlime.explanation import Explanation
@@ -181,13 +180,13 @@ class _Job:
 
     def _write(self, text: Text, explanation: "Explanation") -> dict[str, Any]:
         """Write the files of a text; return its explanation in numbers."""
+        from torchlime import plot
         from torchlime._atomic import whole_file
 
         result = {"text": text.source, **named_numbers_of(explanation, self.asked.strongest)}
         result["saved"] = written(explanation, self.record, self.folder, text.stem)
         page = self.folder.file(text.stem, "html")
-        with whole_file(page) as file:
-            file.write(page_of(explanation, text.source, self.asked.strongest).encode())
+        plot.save_page(explanation, page, text.source, self.asked.strongest)
         result["page"] = str(page)
         with whole_file(self.folder.file(text.stem, "json")) as file:
             document = {**self.record, **result}

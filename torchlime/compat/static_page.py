@@ -3,11 +3,11 @@
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from torchlime._html import document_start, encoded, marked, text_of
 from torchlime.compat.arrays import Array
 
 if TYPE_CHECKING:
@@ -57,24 +57,8 @@ def explanation_page(
     style = _STYLE.replace("#ID", f"#{own}")
     for name, color in (("FOR", FOR), ("AGAINST", AGAINST)):
         style = re.sub(rf"\b{name}\b", ",".join(map(str, color)), style)
-    page = (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>Explanation</title>\n<style>{style}</style>\n"
-        f'<div class="lime" id="{own}">\n{body}</div>\n</html>\n'
-    )
-    return page.encode("utf-8", "xmlcharrefreplace").decode("utf-8")  # lone surrogates
-
-
-def text_of(value: Any) -> str:
-    """A text as HTML: escaped, with characters that no page may hold made visible."""
-    return escape("".join("\ufffd" if _forbidden(ord(c)) else c for c in str(value)))
-
-
-def _forbidden(code: int) -> bool:
-    return (code < 32 and code not in (9, 10, 13)) or 0x7F <= code < 0xA0
+    start = document_start("Explanation", style)
+    return encoded(f'{start}<div class="lime" id="{own}">\n{body}</div>\n</html>\n').decode()
 
 
 def _section(title: str, rows: Iterable[str]) -> str:
@@ -179,18 +163,16 @@ def marked_text(raw: str, marks: Iterable[tuple[int, int, float]], opacity: bool
 
     Positions count characters, as Python does.
     """
-    marks = sorted(marks)
+    marks = list(marks)
     most = max((abs(weight) for *_, weight in marks), default=0.0) or 1.0
-    parts, end = [], 0
-    for start, stop, weight in marks:
-        alpha = abs(weight) / most if opacity else 1.0
-        parts.append(text_of(raw[end:start]))
-        parts.append(
-            f'<mark style="background:rgba({color_of(weight)},{0.6 * alpha:.2f})">'
-            f"{text_of(raw[start:stop])}</mark>"
-        )
-        end = stop
-    text = "".join([*parts, text_of(raw[end:])])
+    shares = (abs(weight) / most if opacity else 1.0 for *_, weight in marks)
+    text = marked(
+        raw,
+        (
+            (start, stop, f'style="background:rgba({color_of(weight)},{0.6 * alpha:.2f})"')
+            for (start, stop, weight), alpha in zip(marks, shares, strict=True)
+        ),
+    )
     title = "Text with highlighted words"
     return f'<section class="text">\n<h2>{title}</h2>\n<pre>{text}</pre>\n</section>\n'
 

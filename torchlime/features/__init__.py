@@ -2,6 +2,8 @@
 
 from torchlime.features.entries import Entries as Entries
 from torchlime.features.pixels import Pixels as Pixels
+from torchlime.features.tables import EveryRow as EveryRow
+from torchlime.features.tables import ScoredTable as ScoredTable
 from torchlime.features.tables import Table as Table
 from torchlime.features.tokens import Tokens as Tokens
 from torchlime.features.vectors import Vectors as Vectors

@@ -41,6 +41,7 @@ class Table(Features):
 
     def __init__(self, background: Background, x: Tensor, seed: int | Tensor, around: bool = False):
         batch, width = len(x), len(background)
+        self.background = background
         self.x = x
         self.count = torch.full((1,), width, device=x.device).expand(batch)
         self.bound = width
@@ -66,15 +67,24 @@ class Table(Features):
         first: int = 0,
     ) -> Tensor:
         """The rows ``first`` … first + N − 1 of the design [B,N,F]."""
-        samples = numbers(num_samples, count, first)
+        return self.design(*self.drawn(numbers(num_samples, count, first)), first)
+
+    def drawn(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What is drawn for samples [n]: bins [b,n,F], and without bins the values [b,n,F] too."""
         if isinstance(self.kind, Masks):
-            masks = self.draws.bins(self.seeds, samples) == self.bins[:, None]
+            return self._bins(self.seeds, samples), None
+        values, bins = self._values(slice(0, len(self.x)), samples)
+        return bins, values
+
+    def design(self, bins: Tensor, values: Tensor | None, first: int = 0) -> Tensor:
+        """The design [B,n,F] of drawn bins and values, of which the first is row ``first``."""
+        if values is None:
+            masks = bins == self.bins[:, None].to(bins.dtype)
             if first == 0:
                 masks[:, 0] = True
             return masks
-        values, drawn = self._values(slice(0, len(self.x)), samples)
         moved = (values - self._own[:, None]) / self._scale
-        changed = (drawn != self.bins[:, None]).to(moved.dtype)
+        changed = (bins != self.bins[:, None]).to(moved.dtype)
         return torch.where(self.draws.is_number, moved, -changed)
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
@@ -96,7 +106,7 @@ class Table(Features):
     def _values(self, inputs: slice, samples: Tensor) -> tuple[Tensor, Tensor]:
         """The drawn values of features [b,n,F], and their bins."""
         seeds = self.seeds if len(self.seeds) == 1 else self.seeds[inputs]
-        bins = self.draws.bins(seeds, samples)
+        bins = self._bins(seeds, samples)
         if isinstance(self.kind, Masks):
             values = self.draws.numbers(seeds, samples, bins)
         else:
@@ -106,6 +116,10 @@ class Table(Features):
             values = torch.where(self.draws.is_number, plain, words)
         batch = inputs.stop - inputs.start
         return values.expand(batch, -1, -1), bins.expand(batch, -1, -1)
+
+    def _bins(self, seeds: Tensor, samples: Tensor) -> Tensor:
+        """The drawn bins [b,n,F]."""
+        return self.draws.bins(seeds, samples)
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Flags for rows with infinite numbers, or with values that the background has not."""
@@ -124,3 +138,78 @@ class Table(Features):
             "vectors": torch.where(self.draws.is_number, self._own, ones),
             "scale": self._scale.expand_as(self._own),
         }
+
+
+class ScoredTable(Table):
+    """Some rows of a table whose samples are drawn and scored already; chunks are the scores.
+
+    Args:
+        table: all rows, of one draw.
+        some: which of them.
+        drawn: what :meth:`Table.drawn` gave: [1,N,F].
+        own: [B,K], the scores of all rows.
+        samples: [n,K], those of the samples.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        some: slice,
+        drawn: tuple[Tensor, Tensor | None],
+        own: Tensor,
+        samples: Tensor,
+    ):
+        super().__init__(table.background, table.x[some], seed=0)
+        self.chunk_size = max(len(self.x), len(samples))  # each is one chunk
+        self._drawn = drawn
+        self._scores = own[some], samples
+
+    def sampler(
+        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
+    ) -> Tensor:
+        """The design [B,N,F] of the draw."""
+        return self.design(*self._drawn)
+
+    def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
+        """A function that makes chunks of scores [n,K]."""
+        return self._scored
+
+    def _scored(self, blocks: list[Block], size: int) -> Tensor:
+        own, known = self._scores
+        parts = [
+            own[inputs] if samples.start == 0 else known[samples.start - 1 : samples.stop - 1]
+            for inputs, samples in blocks
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+class EveryRow(Table):
+    """One input whose samples are all that the model gets for rows that share their draw.
+
+    They are the rows themselves, and then the samples of the draw.
+
+    Args:
+        table: the rows, of one draw.
+        num_samples: N, the rows of the draw.
+    """
+
+    def __init__(self, table: Table, num_samples: int):
+        super().__init__(table.background, table.x[:1], seed=0)
+        self.seeds = table.seeds
+        self._rows = table.x
+        self._known = self.draws.bins(self.seeds, numbers(num_samples, self.x))
+
+    def _bins(self, seeds: Tensor, samples: Tensor) -> Tensor:
+        return self._known[:, samples]
+
+    def _chunk(self, dtype: torch.dtype, first: int, blocks: list[Block], size: int) -> Tensor:
+        batch, parts = len(self._rows), []
+        for one, samples in blocks:
+            parts.append(self._rows[samples.start : samples.stop].to(dtype))
+            start = max(samples.start - batch, 0) + 1  # sample 0 would be the row itself
+            stop = samples.stop - batch + 1
+            if start < stop:
+                drawn = slice(start, stop)
+                parts.append(super()._chunk(dtype, first, [(one, drawn)], stop - start))
+        chunk = torch.cat(parts)
+        return torch.cat([chunk, chunk[-1:].expand(size - len(chunk), -1)])

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from urllib.parse import unquote_to_bytes
 
-from torchlime.jobs import bars, summary
+from torchlime._html import document_start
+from torchlime.jobs import summary
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.rows import printable
-from torchlime.plot import AGAINST, FOR
+from torchlime.plot import AGAINST, FOR, html_bars
 
 STYLE = (
     f"""
@@ -60,19 +61,13 @@ dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem }}
 dd {{ margin: 0 }}
 """
     + summary.STYLE
-    + bars.STYLE
+    + html_bars.STYLE
 )
 
 
 def start(title: str) -> str:
     """The beginning of a page that needs no other file and no host; ``title`` is escaped."""
-    return (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
-        f"<title>{title}: explanations</title>\n<style>{STYLE}</style>\n"
-    )
+    return document_start(f"{title}: explanations", STYLE, images=True)
 
 
 def classes_of(found: Explanations) -> dict[str | None, list[str]]:

@@ -17,11 +17,12 @@ from torch import Tensor
 from torchlime._atomic import sweep, whole_file
 from torchlime._checks import check_count
 from torchlime.folders import path_of
-from torchlime.jobs import bars, pages, summary, table_report
+from torchlime.jobs import pages, summary, table_report
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.pictures import encoded, of_targets
 from torchlime.jobs.rows import Row, explanation_of, printable
 from torchlime.models import Limits
+from torchlime.plot import html_bars
 
 _LONGER_SIDE = 800  # pixels of a picture at most
 
@@ -114,7 +115,7 @@ def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
         f'<div class="{"other" if place else "first"}">\n'
         f"{_picture(picture, anchor, f'{name}: evidence for and against {_printed(called)}')}"
         f'<div class="score"><p><b>{_printed(called)}</b>: {_score(row, place)}</p>'
-        f"{bars.html_of(explanation, place)}</div>\n</div>\n"
+        f"{html_bars.html_of(explanation, place)}</div>\n</div>\n"
         for place, (picture, called) in enumerate(zip(pictures, row["target_names"], strict=True))
     )
     more = "bars and other classes" if len(pictures) > 1 else "bars"

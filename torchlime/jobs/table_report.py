@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from torchlime.jobs import bars, pages
+from torchlime.jobs import pages
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.rows import Row, explanation_of, printable
+from torchlime.plot import html_bars
 
 _COLUMNS = 10  # of a class's means
 _CLASSES = 20  # whose means are shown
@@ -45,7 +46,8 @@ def _figure(row: Row) -> str:
     explanation = explanation_of(row)
     targets = "".join(
         f"<div><p><b>{_called(called)}</b>: {_score(row, place)}, "
-        f"fidelity {row['fidelity'][place]:.2f}</p>\n{bars.html_of(explanation, place)}</div>\n"
+        f"fidelity {row['fidelity'][place]:.2f}</p>\n"
+        f"{html_bars.html_of(explanation, place)}</div>\n"
         for place, called in enumerate(row["target_names"])
     )
     number = row["id"]

@@ -1,4 +1,4 @@
-"""Explanation → pictures: overlays on the photo, bars, a sheet with all of it, a figure.
+"""Explanation → pictures: overlays on the photo, bars, a sheet with all of it, a figure, a page.
 
 Every picture is a uint8 tensor [3,H,W] on the CPU; :func:`to_pil` makes a PIL image of it and
 :func:`save_png` a file. Evidence for the target is blue, evidence against it vermillion;
@@ -27,6 +27,7 @@ from torchlime.plot.figures import figure
 from torchlime.plot.files import save_png, to_pil
 from torchlime.plot.highlights import highlighted
 from torchlime.plot.overlays import boundaries, heatmap_picture, overlay
+from torchlime.plot.pages import page, save_page
 from torchlime.plot.photos import Box, on_photo, photo, resized
 from torchlime.plot.sheets import sheet, side_by_side
 
@@ -43,8 +44,10 @@ __all__ = [
     "highlighted",
     "on_photo",
     "overlay",
+    "page",
     "photo",
     "resized",
+    "save_page",
     "save_png",
     "sheet",
     "side_by_side",

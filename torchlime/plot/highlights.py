@@ -1,8 +1,8 @@
 """Texts with their words coloured by evidence, as HTML."""
 
-from html import escape
 from typing import TYPE_CHECKING
 
+from torchlime._html import marked
 from torchlime._names import TextNames
 from torchlime.plot._evidence import evidence_of, strongest
 from torchlime.plot._numbers import hue_of
@@ -44,18 +44,16 @@ def highlighted(
     values = evidence.coefficients.tolist()
     shown = strongest(evidence, top or len(values))
     most = max((abs(values[feature]) for feature in shown), default=1.0)
-    marks = sorted(
-        (begin, end, values[feature]) for feature in shown for begin, end in named.spans[0][feature]
+    marks = (
+        (begin, end, _attributes(values[feature], most))
+        for feature in shown
+        for begin, end in named.spans[0][feature]
     )
-    parts, last = [], 0
-    for begin, end, value in marks:
-        red, green, blue = hue_of(value)
-        colour = f"rgba({red},{green},{blue},{_DARKEST * abs(value) / most:.2f})"
-        parts.append(escape(named.texts[0][last:begin]))
-        parts.append(
-            f'<mark style="background:{colour};color:inherit" title="{value:+.3g}">'
-            f"{escape(named.texts[0][begin:end])}</mark>"
-        )
-        last = end
-    parts.append(escape(named.texts[0][last:]))
-    return f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{"".join(parts)}</div>'
+    text = marked(named.texts[0], marks)
+    return f'<div style="white-space:pre-wrap;overflow-wrap:anywhere">{text}</div>'
+
+
+def _attributes(value: float, most: float) -> str:
+    red, green, blue = hue_of(value)
+    colour = f"rgba({red},{green},{blue},{_DARKEST * abs(value) / most:.2f})"
+    return f'style="background:{colour};color:inherit" title="{value:+.3g}"'

@@ -9,6 +9,7 @@ from torchlime.fit import (
     Fit,
     NormalEquations,
     factorise,
+    few_at_a_time,
     identity_like,
     solve,
     with_diagonal,
@@ -43,10 +44,16 @@ class LeastSquares:
         """
         if masks.is_floating_point():
             return self.of_noise(masks, scores, weights, count)
-        return self._solved(NormalEquations(masks, scores, weights, count))
+        return few_at_a_time(self._of_masks, masks, scores, weights, count)
 
     def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit noise [B,N,F], scores [B,N,T], weights [B,N]."""
+        return few_at_a_time(self._of_noise, noise, scores, weights, count)
+
+    def _of_masks(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
+        return self._solved(NormalEquations(masks, scores, weights, count))
+
+    def _of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         return self._solved(NormalEquations.of_noise(noise, scores, weights, count))
 
     def _solved(self, equations: NormalEquations) -> Fit:
