@@ -250,21 +250,18 @@ def _product(z: Tensor, square: Tensor) -> Tensor:
     return z @ square if z.stride(2) == 1 else (square.mT @ z.mT).mT
 
 
-def few_at_a_time(
-    fit: Callable[[Tensor, Tensor, Tensor, Tensor], Fit],
-    design: Tensor,
-    scores: Tensor,
-    weights: Tensor,
-    count: Tensor,
-) -> Fit:
-    """A fit of designs [B,N,S], as one batch on a GPU; a CPU keeps a few designs in its cache."""
-    batch, samples, width = design.shape
+def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
+    """A fit of design [B,N,S], scores, weights and count: one batch on a GPU.
+
+    A CPU fits a few inputs at a time, so that their designs stay in its cache.
+    """
+    design, _, weights, count = data
     together = design.device.type != "cpu" or torch.compiler.is_compiling()
     if together or _is_shared(design, weights, count):
-        return fit(design, scores, weights, count)
-    groups = row_blocks(batch, samples * width, design.device, torch.get_num_threads())
-    fits = [fit(design[b], scores[b], weights[b], count[b]) for b in groups]
-    parts = zip(*fits, strict=True)
+        return fit(*data)
+    elements = design.shape[1] * design.shape[2]
+    groups = row_blocks(len(design), elements, design.device, torch.get_num_threads())
+    parts = zip(*(fit(*(values[b] for values in data)) for b in groups), strict=True)
     return Fit(*(torch.cat(part) if isinstance(part[0], Tensor) else part[0] for part in parts))
 
 
