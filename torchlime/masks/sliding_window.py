@@ -50,10 +50,7 @@ class SlidingWindow:
         for name, values in (("grid", self.grid), ("window", self.window)):
             if not isinstance(values, tuple) or not values:
                 raise TypeError(f"{name} must be a tuple of ints, such as (7, 7), got {values!r}")
-        if isinstance(self.stride, tuple):
-            strides = self.stride
-        else:
-            strides = (self.stride,) * len(self.grid)
+        strides = self.strides
         for value in (*self.grid, *self.window, *strides):
             check_count(value, "each number of grid, window and stride")
         if not len(self.grid) == len(self.window) == len(strides):

@@ -1,5 +1,7 @@
 """Perturbed inputs: from rows of a design to tuples of tensors, a chunk at a time."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,14 @@ from torchlime.black_box import BlackBox
 from torchlime.compat.captum.arguments import Baseline, Inputs
 from torchlime.compat.captum.feature_masks import Columns
 from torchlime.strategies import Block
+
+
+class Design(Protocol):
+    """Masks of all rows: a tensor [B,N,F] bool, or what makes them when they are needed."""
+
+    def __getitem__(self, block: tuple[slice, slice], /) -> Tensor:
+        """The masks [b,n,F] of a block (examples, samples)."""
+        ...
 
 
 class Perturbed:
@@ -18,7 +28,7 @@ class Perturbed:
     Args:
         inputs: the inputs, B examples.
         columns: which column each entry belongs to.
-        design: [B,N,F] bool, True = kept; it may be an expanded view.
+        design: [B,N,F] bool, True = kept; it may be an expanded view, or a :class:`Design`.
         box: the model, which says in which layout images are fastest.
         whole: a sample is the whole batch: one row of the design for all examples.
     """
@@ -27,7 +37,7 @@ class Perturbed:
         self,
         inputs: Inputs,
         columns: Columns,
-        design: Tensor,
+        design: Tensor | Design,
         box: BlackBox | None = None,
         whole: bool = False,
     ):
@@ -80,7 +90,7 @@ class _Part:
             self.base = base if base.dim() else base.view(ones)
         else:  # made on the device, so that nothing is uploaded
             self.base = torch.full(ones, base, dtype=dtype, device=tensor.device)
-        self.ids = ids.flatten(1)
+        self.ids = ids.reshape(len(ids), -1)
         self.shape = ids.shape[1:]
         self.box = box
         on_host = tensor.device.type == "cpu" and tensor.layout == torch.strided

@@ -59,7 +59,7 @@ class Scoring:
         size = max(self.least, suitable_rows(self.calls.inputs.tensors, self.device))
         if self.calls.further.by_row and (batch > 1 or min(size, samples) > self.least):
             # An error may come from calls that Captum does not make.
-            with contextlib.suppress(_Refused):
+            with contextlib.suppress(Refused):
                 return self._together(make_rows, samples, size)
             self.advance(0)
         return self._apart(make_rows, samples)
@@ -78,11 +78,11 @@ class Scoring:
 
         def run(chunk: tuple[Any, tuple[Tensor, ...]]) -> Any:
             rows, tensors = chunk
-            with _refusing():
+            with refusing():
                 return calls.run(tensors, calls.further.of_rows(rows))
 
         def score(outputs: Any, rows: Tensor) -> Tensor:
-            with _refusing():
+            with refusing():
                 return self._scores(calls.targets(outputs, rows), len(rows))
 
         batch = calls.inputs.batch
@@ -91,7 +91,7 @@ class Scoring:
         make = make_rows(box)
 
         def rows(blocks: list[Block], size: int) -> Any:
-            return _by_row(index, blocks), make(blocks, size)
+            return by_row(index, blocks), make(blocks, size)
 
         return self._predicted(box, score, rows, batch, samples, size)
 
@@ -148,19 +148,19 @@ def suitable_rows(given: tuple[Tensor, ...], device: torch.device) -> int:
     return default_chunk_size(device, places)
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The function failed on rows that Captum would not give it together."""
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Any error of the function inside, but for a lack of memory, is a refusal."""
     try:
         yield
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise _Refused from error
+        raise Refused from error
 
 
 class _Score:
@@ -179,7 +179,7 @@ class _Score:
         return self.score(outputs, rows)
 
 
-def _by_row(index: Tensor, blocks: list[Block]) -> Tensor:
+def by_row(index: Tensor, blocks: list[Block]) -> Tensor:
     """The example [n] of each row of the blocks."""
     parts = [
         index[examples, None].expand(-1, samples.stop - samples.start).flatten()
