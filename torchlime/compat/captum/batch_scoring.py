@@ -101,7 +101,7 @@ class BatchScoring(Scoring):
         """The scores [R,N,T] of the samples 1…N, in the solve's dtype.
 
         First the rows of all examples and samples run together, in chunks that suit the device.
-        One row of sample 0 is among them. Where its score is not that of the call on the batch,
+        One row of sample 0 is among them, as the second row. Where its score is not that of the call on the batch,
         the function looks at several rows at once; this is read back once. Then, and where the
         function cannot take the rows, Captum's own calls are made.
 
@@ -148,9 +148,9 @@ class BatchScoring(Scoring):
         total = 1 + self.batch * samples
         self.share = samples / total
         found = self._predicted(box, score, rows, 1, total, size)[0]
-        if not _agree(found[0], self.unchanged.scores[0], self.unchanged.dtype):
+        if not _agree(found[1], self.unchanged.scores[0], self.unchanged.dtype):
             raise Refused
-        return found[1:].view(self.batch, samples, width)
+        return torch.cat([found[:1], found[2:]]).view(self.batch, samples, width)
 
     def _captums(self, make_rows: MakeRows, samples: int) -> Tensor:
         calls, unchanged = self.calls, self.unchanged
@@ -195,18 +195,20 @@ class BatchScoring(Scoring):
 
 
 def rectangles(flat: slice, samples: int) -> Iterator[Block]:
-    """Rows as blocks (examples, samples): row 0 is sample 0 of example 0, then come 1…N of each.
+    """Rows as blocks (examples, samples): 1…N of each example, and sample 0 of example 0 as row 1.
 
-    >>> list(rectangles(slice(0, 4), 5)) == [
-    ...     (slice(0, 1), slice(0, 1)), (slice(0, 1), slice(1, 4))]
-    True
+    >>> [(e.start, s.start, s.stop) for e, s in rectangles(slice(0, 6), 5)]
+    [(0, 1, 2), (0, 0, 1), (0, 2, 6)]
     """
-    start, stop = flat.start, flat.stop
-    if start == 0:
+    yield from _blocks(flat.start - (flat.start > 1), min(flat.stop, 1), samples)
+    if flat.start <= 1 < flat.stop:
         yield slice(0, 1), slice(0, 1)
-        start = 1
+    yield from _blocks(max(flat.start, 2) - 1, flat.stop - 1, samples)
+
+
+def _blocks(start: int, stop: int, samples: int) -> Iterator[Block]:
     while start < stop:
-        example, sample = divmod(start - 1, samples)
+        example, sample = divmod(start, samples)
         if sample == 0 and stop - start >= samples:  # whole examples
             several = (stop - start) // samples
             yield slice(example, example + several), slice(1, samples + 1)
