@@ -46,13 +46,11 @@ def outputs_of(explained: Any, batch: int, device: torch.device) -> Outputs:
     Raises:
         AssertionError: they are no numbers.
     """
-    if isinstance(explained, int | float):
-        kind = torch.int64 if isinstance(explained, int) else torch.float64
-        explained = torch.full((), explained, dtype=kind, device=device)
-    shape = tuple(explained.shape) if isinstance(explained, Tensor) else ()
+    shape = tuple(getattr(explained, "shape", ()))
     rows = batch if shape and shape[0] == batch else 1
     scores = as_scores(explained, rows, device).to(solve_dtype(device))
-    return Outputs(scores, shape, explained.dtype)
+    number = torch.int64 if isinstance(explained, int) else scores.dtype
+    return Outputs(scores, shape, getattr(explained, "dtype", number))
 
 
 class Drawn:
@@ -101,9 +99,9 @@ class BatchScoring(Scoring):
         """The scores [R,N,T] of the samples 1…N, in the solve's dtype.
 
         First the rows of all examples and samples run together, in chunks that suit the device.
-        One row of sample 0 is among them, as the second row. Where its score is not that of the call on the batch,
-        the function looks at several rows at once; this is read back once. Then, and where the
-        function cannot take the rows, Captum's own calls are made.
+        One row of sample 0 is among them, as the second row. Where its score is not that of the
+        call on the batch, the function looks at several rows at once; this is read back once. Then,
+        and where the function cannot take the rows, Captum's own calls are made.
 
         Raises:
             AssertionError: the outputs do not grow with the samples of a call.
