@@ -83,6 +83,45 @@ def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarra
     return masks
 
 
+def leave_one_out(count: int, width: int) -> np.ndarray:
+    masks = np.zeros((width + 1, width), dtype=bool)
+    masks[:, :count] = True
+    for j in range(count):
+        masks[j + 1, j] = False
+    return masks
+
+
+def sliding_window(grid, window, strides) -> np.ndarray:
+    places = []
+    for cells, size, stride in zip(grid, window, strides, strict=True):
+        starts = [0]
+        while starts[-1] + size < cells:
+            starts.append(starts[-1] + stride)
+        places.append(starts)
+    rows = [np.ones(grid, dtype=bool)]
+    for place in itertools.product(*places):
+        shown = np.ones(grid, dtype=bool)
+        shown[tuple(slice(p, p + size) for p, size in zip(place, window, strict=True))] = False
+        rows.append(shown)
+    return np.stack([row.reshape(-1) for row in rows])
+
+
+def permutations(count: int, width: int, num_samples: int, seed: int, paired: bool) -> np.ndarray:
+    rows, kept = [set(range(count))], set(range(count))
+    for walk in itertools.count():
+        number = walk // 2 if paired else walk
+        keys = [hash64(seed, number, j) for j in range(count)]
+        signed = [key - 2**64 if key >= 2**63 else key for key in keys]
+        order = sorted(range(count), key=signed.__getitem__)
+        for step in range(width):  # nothing is left to change from step ``count`` on
+            if step < count:
+                kept = kept ^ {order[step]}
+            rows.append(kept)
+        if len(rows) >= num_samples:
+            break
+    return np.array([[j in kept for j in range(width)] for kept in rows[:num_samples]])
+
+
 def gaussian(count: int, num_samples: int, seed: int, antithetic: bool) -> np.ndarray:
     def normal(sample: int, feature: int) -> float:
         bits = hash64(seed, sample, feature)

@@ -8,12 +8,22 @@ from hypothesis import strategies as st
 
 from tests import oracles
 from torchlime import _row_blocks
-from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal, Sizes
+from torchlime.masks import (
+    Bernoulli,
+    Exhaustive,
+    FixedCount,
+    LeaveOneOut,
+    Orthogonal,
+    Permutations,
+    Sizes,
+    SlidingWindow,
+)
 
 SAMPLERS = [
     Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5),
-    Sizes(), Sizes((0.25, 0.6, 0.9), paired=False),
+    Sizes(), Sizes((0.25, 0.6, 0.9), paired=False), Permutations(), Permutations(paired=False),
 ]  # fmt: skip
+ENUMERATED = [Exhaustive(), LeaveOneOut(), SlidingWindow((2, 3), (1, 2)), SlidingWindow((6,), (3,), 2)]  # noqa: E501  # fmt: skip
 
 
 def draw(sampler, counts, width, num_samples, seed=0):
@@ -35,6 +45,9 @@ def test_masks_equal_their_literal_definition(width, data, seed):
         "pairs": draw(Sizes((0.3, 0.5)), [count], width, num_samples, seed),
         "turns": draw(Sizes((0.3, 0.5, 0.8), paired=False), [count], width, num_samples, seed),
         "orthogonal": draw(Orthogonal(), [count], width, num_samples, seed),
+        "walks": draw(Permutations(), [count], width, num_samples, seed),
+        "single walks": draw(Permutations(paired=False), [count], width, num_samples, seed),
+        "one": draw(LeaveOneOut(), [count], width, num_samples + 1),
     }
     literal = {
         "bernoulli": oracles.bernoulli(count, width, num_samples, seed, 0.3),
@@ -42,6 +55,9 @@ def test_masks_equal_their_literal_definition(width, data, seed):
         "pairs": oracles.sizes(count, width, num_samples, seed, (0.3, 0.5), True),
         "turns": oracles.sizes(count, width, num_samples, seed, (0.3, 0.5, 0.8), False),
         "orthogonal": oracles.orthogonal(count, width, num_samples, seed),
+        "walks": oracles.permutations(count, width, num_samples, seed, True),
+        "single walks": oracles.permutations(count, width, num_samples, seed, False),
+        "one": oracles.leave_one_out(count, width),
     }
     for name, masks in drawn.items():
         np.testing.assert_array_equal(masks[0].numpy(), literal[name], err_msg=name)
@@ -62,6 +78,28 @@ def test_a_mask_depends_on_seed_sample_segment_and_bound_alone(sampler):
     assert torch.equal(own_seeds[:2], together[:2])
     assert not torch.equal(own_seeds[2], together[2])
     assert torch.equal(torch.get_rng_state(), generator_state)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), axes=st.integers(1, 3))
+def test_windows_equal_their_literal_definition(data, axes):
+    grid = tuple(data.draw(st.integers(1, 6)) for _ in range(axes))
+    window = tuple(data.draw(st.integers(1, cells)) for cells in grid)
+    strides = tuple(data.draw(st.integers(1, size)) for size in window)
+    if len(set(strides)) == 1 and data.draw(st.booleans()):
+        sampler = SlidingWindow(grid, window, strides[0])
+    else:
+        sampler = SlidingWindow(grid, window, strides)
+    literal = oracles.sliding_window(grid, window, strides)
+    cells = literal.shape[1]
+    masks = draw(sampler, [cells], cells, len(literal) + data.draw(st.integers(0, 2)) + 1)
+    np.testing.assert_array_equal(masks[0].numpy(), literal)
+    assert not literal.all(axis=0).any()  # each cell is hidden somewhere
+    hidden = (~masks[0, 1:]).view(*sampler.places, *grid)
+    covers = sampler.covers(masks.device)
+    for axis, cover in enumerate(covers):  # what the attributions of occlusion are made of
+        others = [d for d in range(2 * axes) if d not in (axis, axes + axis)]
+        assert torch.equal(hidden.any(dim=others) if others else hidden, cover)
 
 
 @pytest.mark.parametrize("sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(), Sizes()], ids=repr)
@@ -162,6 +200,11 @@ def test_exhaustive_refuses_what_it_cannot_enumerate():
         (lambda: FixedCount(remove=1.5), "remove must lie strictly between 0 and 1, got 1.5"),
         (lambda: FixedCount(remove=float("nan")), "remove must lie"),
         (lambda: Sizes((0.5, 1.0)), "each of shares must lie strictly between 0 and 1, got 1.0"),
+        (lambda: SlidingWindow((3,), (4,)), r"window \(4,\) must lie within the grid \(3,\)"),
+        (lambda: SlidingWindow((3,), (1,), 2), r"stride 2 must be at most the window \(1,\)"),
+        (lambda: SlidingWindow((3, 3), (1,)), "must have as many axes"),
+        (lambda: SlidingWindow((3,), (1,), 0), "must be at least 1, got 0"),
+        (lambda: draw(SlidingWindow((3,), (1,)), [4], 4, 9), "has 3 cells, .* up to 4 segments"),
         (lambda: draw(Bernoulli(), [3], 3, 1), "num_samples must be at least 2, got 1"),
         (
             lambda: draw(Bernoulli(), [3], 3, 9, torch.tensor([1, 2])),
@@ -177,7 +220,7 @@ def test_bad_arguments(make, message):
         draw(Bernoulli(), [3], 3, 9, seed=1.5)
 
 
-@pytest.mark.parametrize("sampler", [*SAMPLERS, Exhaustive()], ids=repr)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, *ENUMERATED], ids=repr)
 def test_samplers_pickle_compare_and_print(sampler):
     assert pickle.loads(pickle.dumps(sampler)) == sampler
     assert eval(repr(sampler)) == sampler
@@ -192,7 +235,7 @@ def test_blocks_change_nothing(sampler, seed, monkeypatch):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("sampler", [*SAMPLERS, Exhaustive()], ids=repr)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, *ENUMERATED], ids=repr)
 def test_samplers_compile(sampler):
     count = torch.tensor([6, 6])
     compiled = torch.compile(sampler, fullgraph=True, backend="aot_eager")
@@ -202,7 +245,7 @@ def test_samplers_compile(sampler):
 
 
 @pytest.mark.parametrize(
-    "sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Sizes()], ids=repr
+    "sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Sizes(), Permutations()], ids=repr
 )
 @pytest.mark.parametrize("seed", [7, torch.tensor([1, -3])])
 def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
@@ -217,13 +260,55 @@ def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
         sampler(count, 9, 64, seed=seed, first=-1)
 
 
-@pytest.mark.parametrize("sampler", [Orthogonal(), Exhaustive()], ids=repr)
+@pytest.mark.parametrize("sampler", [Orthogonal(), *ENUMERATED], ids=repr)
 def test_designs_of_one_round_have_no_further_rows(sampler):
     with pytest.raises(
         ValueError,
-        match="cannot go on from row first=16; Bernoulli, FixedCount, RandomSize",
+        match="cannot go on from row first=64; Bernoulli, FixedCount, Permutations, RandomSize",
     ):
-        sampler(torch.tensor([4]), 4, 16, seed=0, first=16)
+        sampler(torch.tensor([6]), 6, 16, seed=0, first=64)
+
+
+@pytest.mark.parametrize("sampler", ENUMERATED[1:], ids=repr)
+def test_parts_of_an_enumerated_design(sampler, monkeypatch):
+    count = torch.tensor([6, 4])
+    whole = sampler(count, 6, 100, seed=0)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 10)
+    assert torch.equal(sampler(count, 6, 100, seed=9), whole)
+    parts = [sampler(count, 6, 2, seed=0, first=first) for first in range(1, whole.shape[1], 2)]
+    assert torch.equal(torch.cat([whole[:, :1], *parts], dim=1), whole)
+    with pytest.raises(ValueError, match=f"needs num_samples >= {whole.shape[1]}, got 2"):
+        sampler(count, 6, 2, seed=0)
+
+
+def test_walks_differ_in_one_segment_a_row_and_pairs_are_reversed():
+    for paired in (True, False):
+        masks = draw(Permutations(paired=paired), [5, 3], 5, 1 + 4 * 5, seed=2)
+        changes = masks[:, 1:] ^ masks[:, :-1]
+        assert (changes[0].sum(1) == 1).all()
+        assert changes.sum((1, 2)).tolist() == [20, 12]
+        orders = changes[0].view(4, 5, 5)
+        same = [torch.equal(orders[0], orders[1]), torch.equal(orders[2], orders[3])]
+        assert same == [paired, paired]
+        assert not torch.equal(orders[0], orders[2])
+
+
+def test_ranks_are_the_places_in_which_a_walk_shows():
+    sampler, count = Permutations(), torch.tensor([5])
+    ranks = sampler.ranks(count, 5, 4, seed=3)[0]
+    walks = sampler(count, 5, 21, seed=3)[0]
+    for walk in range(4):
+        rows = walks[5 * walk : 5 * walk + 6]
+        rows = rows if walk % 2 else rows.flip(0)
+        assert torch.equal(rows, ranks[walk] < torch.arange(6)[:, None])
+
+
+def test_permutations_are_uniform():
+    ranks = Permutations(paired=False).ranks(torch.tensor([4]), 4, 12000, seed=0)[0]
+    codes = (ranks * 4 ** torch.arange(4)).sum(1)
+    counts = codes.unique(return_counts=True)[1]
+    assert len(counts) == 24
+    assert (counts - 500).abs().max() < 5 * 500**0.5
 
 
 @pytest.mark.parametrize("sampler", [Sizes(), Sizes((0.01, 0.99, 0.5), paired=False)], ids=repr)

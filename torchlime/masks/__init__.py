@@ -13,6 +13,9 @@ from torchlime.masks._drawing import present as present
 from torchlime.masks.bernoulli import Bernoulli as Bernoulli
 from torchlime.masks.exhaustive import Exhaustive as Exhaustive
 from torchlime.masks.fixed_count import FixedCount as FixedCount
+from torchlime.masks.leave_one_out import LeaveOneOut as LeaveOneOut
 from torchlime.masks.orthogonal import Orthogonal as Orthogonal
+from torchlime.masks.permutations import Permutations as Permutations
 from torchlime.masks.random_size import RandomSize as RandomSize
 from torchlime.masks.sizes import Sizes as Sizes
+from torchlime.masks.sliding_window import SlidingWindow as SlidingWindow

@@ -26,8 +26,27 @@ def refuse_further_rows(sampler: object, first: int) -> None:
     if first:
         raise ValueError(
             f"{type(sampler).__name__} draws all its rows at once, so it cannot go on from row "
-            f"first={first}; Bernoulli, FixedCount, RandomSize and Sizes can"
+            f"first={first}; Bernoulli, FixedCount, Permutations, RandomSize and Sizes can"
         )
+
+
+def finite_rows(sampler: object, rows: int, num_samples: int, first: int) -> int:
+    """How many rows from ``first`` on there are to draw, of a design of ``rows`` rows.
+
+    Raises:
+        ValueError: the first draw does not hold them all, or there are none from ``first`` on.
+    """
+    if first == 0 and num_samples < rows:
+        raise ValueError(
+            f"{type(sampler).__name__} has {rows} rows here, so it needs num_samples >= {rows}, "
+            f"got {num_samples}"
+        )
+    if first >= rows:
+        raise ValueError(
+            f"{type(sampler).__name__} has {rows} rows here, so it cannot go on from row "
+            f"first={first}; Bernoulli, FixedCount, Permutations, RandomSize and Sizes can"
+        )
+    return min(num_samples, rows - first)
 
 
 def in_blocks(draw: Callable[[Tensor], Tensor], rows: Tensor, elements_per_row: int) -> Tensor:

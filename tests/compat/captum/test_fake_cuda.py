@@ -76,6 +76,15 @@ def test_the_highest_id_is_the_one_documented_read_back():
         RIDGE.attribute(torch.empty(2, 6, device="cuda"), target=1, feature_mask=mask)
 
 
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_one_flag_is_read_back_for_one_example_and_one_row_a_call():
+    x = torch.empty(1, 6, device="cuda")
+    with pytest.raises(CAUGHT), RefuseWaiting():
+        RIDGE.attribute(x, target=1)
+    with RefuseWaiting():
+        RIDGE.attribute(x, target=1, perturbations_per_eval=2)
+
+
 class Counting(TorchDispatchMode):
     """Counts operators."""
 

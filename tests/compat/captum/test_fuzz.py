@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.compat.captum.drawn import calls, difference, gate_of
 
-CASES = 120
+CASES = 90
 QUIET = {
     "deadline": None,
     "database": None,

@@ -329,3 +329,57 @@ def test_captums_own_models_are_known_and_hold_the_last_fit():
     assert torch.equal(model.representation(), found[1:])
     assert model.bias().shape == (1,)
     assert model(torch.zeros(3, 4)).shape == (3, 1)
+
+
+class Bag(torch.nn.Module):
+    """Ids and offsets of one text: many rows with their offsets of 0 are one long text."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.embedding = torch.nn.EmbeddingBag(40, 3)
+
+    def forward(self, ids, offsets):
+        return self.embedding(ids.flatten(), offsets).sum(1)
+
+
+def last_counts(x):
+    return x.sum(1) * (torch.arange(len(x)) == len(x) - 1)
+
+
+def first_counts(x):
+    return x.sum(1)[:1].expand(len(x))
+
+
+def centred(x):
+    return x.sum(1) - 0.5 * x.sum(1).mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("what", ["bag", last_counts, first_counts, centred])
+def test_a_function_of_one_row_that_takes_more_gets_one(kind, what):
+    """It gives a score for each of several rows, but not the one that the row has alone."""
+    bag = Bag().eval()
+    function = bag if what == "bag" else what
+    x = torch.tensor([[4, 9, 30, 2, 7]]) if what == "bag" else torch.rand(1, 5)
+    further = {"additional_forward_args": (torch.tensor([0]),)} if what == "bag" else {}
+    found = []
+    for module in BOTH.values():
+        torch.manual_seed(0)
+        own = {"rng": "captum"} if module is ours else {}
+        explainer = getattr(module, kind)(function, **own)
+        found.append(explainer.attribute(x, n_samples=60, **further))
+    torch.testing.assert_close(*found, rtol=5e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("function", [last_counts, first_counts, centred])
+def test_limebase_too(function):
+    found = []
+    for module in BOTH.values():
+        torch.manual_seed(0)
+        base = module.LimeBase(
+            function, linear_model.SkLearnRidge(alpha=0.1), lambda *_, **__: 1.0,
+            lambda x, **_: torch.randint(0, 2, (1, 5)), True,
+            lambda z, x, **_: z * x, None)  # fmt: skip
+        found.append(base.attribute(torch.arange(1.0, 6.0)[None], n_samples=60))
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)

@@ -1,6 +1,7 @@
 """Captum's perturbation methods on torchlime, in place of ``captum.attr``.
 
 from captum.attr import Lime, LimeBase, KernelShap  →  from torchlime.compat.captum import Lime, LimeBase, KernelShap
+from captum.attr import FeatureAblation, Occlusion, ShapleyValueSampling  →  from torchlime.compat.captum import …
 
 The results are Captum's; the random stream is Captum's with ``rng="captum"``. All examples of a
 batch share forward passes. Where Captum is installed, the classes are subclasses of Captum's.
@@ -17,6 +18,7 @@ What differs, because Captum is wrong or leaves it to chance:
   them.
 """  # noqa: E501
 
+from torchlime.compat.captum.feature_ablation import FeatureAblation
 from torchlime.compat.captum.kernel_shap import KernelShap
 from torchlime.compat.captum.lime import (
     Lime,
@@ -31,12 +33,17 @@ from torchlime.compat.captum.linear_models import (
     SkLearnRidge,
     SurrogateModel,
 )
+from torchlime.compat.captum.occlusion import Occlusion
+from torchlime.compat.captum.shapley_value import ShapleyValueSampling
 from torchlime.compat.captum.similarity import get_exp_kernel_similarity_function
 
 __all__ = [
+    "FeatureAblation",
     "KernelShap",
     "Lime",
     "LimeBase",
+    "Occlusion",
+    "ShapleyValueSampling",
     "SkLearnLasso",
     "SkLearnLinearModel",
     "SkLearnLinearRegression",

@@ -50,13 +50,14 @@ class Inputs:
         return values[0] if self.single else values
 
 
-def as_inputs(inputs: Any, baselines: Any = None) -> Inputs:
+def as_inputs(inputs: Any, baselines: Any = None, *, cuts: bool = True) -> Inputs:
     """The inputs of a call.
 
     Args:
         inputs: a tensor [B,…], or a tuple of tensors with one B.
         baselines: None = 0; a number or a tensor; or a tuple of these, one for each input. A tensor
             has the shape of its input, or broadcasts to it.
+        cuts: as for :func:`over_examples`.
 
     Raises:
         AssertionError: the inputs are no tensors, or a baseline is of another type.
@@ -79,7 +80,7 @@ def as_inputs(inputs: Any, baselines: Any = None) -> Inputs:
     _check_batches(given)
     batch = len(given[0])
     tensors = tuple(t if len(t) == batch else t.expand(batch, *t.shape[1:]) for t in given)
-    return Inputs(tensors, given, _baselines(baselines, tensors), single)
+    return Inputs(tensors, given, _baselines(baselines, tensors, cuts), single)
 
 
 def _check_batches(tensors: tuple[Tensor, ...]) -> None:
@@ -101,7 +102,7 @@ def _check_batches(tensors: tuple[Tensor, ...]) -> None:
         )
 
 
-def _baselines(given: Any, tensors: tuple[Tensor, ...]) -> tuple[Baseline, ...]:
+def _baselines(given: Any, tensors: tuple[Tensor, ...], cuts: bool) -> tuple[Baseline, ...]:
     if given is None:
         return tuple(False if tensor.dtype == torch.bool else 0 for tensor in tensors)
     baselines = given if isinstance(given, tuple) else (given,)
@@ -116,25 +117,31 @@ def _baselines(given: Any, tensors: tuple[Tensor, ...]) -> tuple[Baseline, ...]:
             f"baselines must be a tuple of {len(tensors)}, one for each input, got {len(baselines)}"
         )
     return tuple(
-        _fitting(base, tensor, f"baselines[{place}]") if isinstance(base, Tensor) else base
+        _fitting(base, tensor, f"baselines[{place}]", cuts) if isinstance(base, Tensor) else base
         for place, (base, tensor) in enumerate(zip(baselines, tensors, strict=True))
     )
 
 
-def _fitting(base: Tensor, tensor: Tensor, name: str) -> Tensor:
+def _fitting(base: Tensor, tensor: Tensor, name: str, cuts: bool) -> Tensor:
     """A baseline with the rank of its input, or of rank 0."""
-    return base if base.dim() == 0 else over_examples(base, tensor, name)
+    return base if base.dim() == 0 else over_examples(base, tensor, name, cuts=cuts)
 
 
-def over_examples(values: Tensor, tensor: Tensor, name: str) -> Tensor:
+def over_examples(values: Tensor, tensor: Tensor, name: str, *, cuts: bool = True) -> Tensor:
     """Values that broadcast to an input [B,…], with all its axes: [1 or B,…].
 
+    Args:
+        values: of any rank up to that of the input.
+        tensor: the input.
+        name: what they are called.
+        cuts: whether Captum's method cuts the batch into examples. Then it cuts values by their
+            first axis if that has B entries, whatever the axis stands for.
+
     Raises:
-        ValueError: they do not fit; or their first axis, of B entries, may stand for the examples
-            or for another axis. Captum cuts them by rows then.
+        ValueError: they do not fit; or Captum may cut them by an axis that is not the examples'.
     """
     batch, rank = len(tensor), tensor.dim()
-    if 0 < values.dim() < rank and len(values) == batch > 1:
+    if cuts and 0 < values.dim() < rank and len(values) == batch > 1:
         raise ValueError(
             f"{name} of shape {list(values.shape)} is ambiguous, because its first axis is as long "
             f"as the batch of {batch} examples; add the axis of examples: {name}[None]"

@@ -102,7 +102,7 @@ def as_scores(outputs: Any, rows: int, device: torch.device) -> Tensor:
             raise AssertionError(
                 f"forward_func must return a tensor or a number, got {type(outputs).__name__}"
             )
-        outputs = torch.tensor(outputs, device=device)
+        outputs = torch.full((), outputs, dtype=solve_dtype(device), device=device)
     if outputs.numel() == 0 or outputs.numel() % rows:
         raise AssertionError(wrong_number(outputs, rows))
     scores = outputs.reshape(rows, -1).to(device)

@@ -22,6 +22,9 @@ _attr = _installed("captum.attr")
 LimeBaseParent: Any = getattr(_attr, "LimeBase", object)
 LimeParent: Any = getattr(_attr, "Lime", object)
 KernelShapParent: Any = getattr(_attr, "KernelShap", object)
+FeatureAblationParent: Any = getattr(_attr, "FeatureAblation", object)
+OcclusionParent: Any = getattr(_attr, "Occlusion", object)
+ShapleyValueSamplingParent: Any = getattr(_attr, "ShapleyValueSampling", object)
 ModelParent: Any = getattr(_installed("captum._utils.models.model"), "Model", object)
 
 

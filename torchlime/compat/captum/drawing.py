@@ -87,6 +87,18 @@ def example_seeds(seed: Any, batch: int, device: torch.device) -> Tensor:
     return torch.arange(batch, device=device) + first
 
 
+def check_random(rng: Any, seed: Any) -> None:
+    """Raise unless a constructor's ``rng`` and ``seed`` go together.
+
+    Raises:
+        ValueError: ``rng`` is unknown, or there is a seed beside it.
+    """
+    if rng not in (None, "captum"):
+        raise ValueError(f'rng must be None or "captum", got {rng!r}')
+    if rng is not None and seed is not None:
+        raise ValueError('rng="captum" draws from torch.manual_seed, so it takes no seed=')
+
+
 def in_captums_stream(
     draw: Draw, batch: int, samples: int, number: int, device: torch.device, fits: bool
 ) -> Tensor:

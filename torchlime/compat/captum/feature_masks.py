@@ -44,14 +44,15 @@ class Columns(NamedTuple):
         It takes one gather for each tensor.
         """
         return tuple(
-            _spread(values.float().to(tensor.device), ids, tensor.shape[1:])
+            spread(values.float().to(tensor.device), ids, tensor.shape[1:])
             for ids, tensor in zip(self.ids, inputs.tensors, strict=True)
         )
 
 
-def _spread(values: Tensor, ids: Tensor, shape: Sequence[int]) -> Tensor:
+def spread(values: Tensor, ids: Tensor, shape: Sequence[int]) -> Tensor:
+    """Values [b,…,F] of features on entries whose features are ``ids`` [1 or b,…]: [b,…,*shape]."""
     ahead = values.shape[:-1]
-    index = ids.flatten(1)
+    index = ids.reshape(len(ids), -1)
     index = index[(slice(None), *(None,) * (len(ahead) - 1))].expand(*ahead, -1)
     found = values.gather(-1, index).view(*ahead, *ids.shape[1:])
     return found.expand(*ahead, *shape).contiguous()
@@ -80,7 +81,12 @@ def as_columns(feature_mask: Any, inputs: Inputs, *, from_zero: bool = True) -> 
     if feature_mask is None:
         return _each_scalar(inputs)
     masks = feature_mask if isinstance(feature_mask, tuple) else (feature_mask,)
-    _check(masks, inputs)
+    check_masks(masks, inputs)
+    for mask in masks:
+        if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
+            raise IndexError(
+                f"feature_mask must hold integers, got {mask.dtype}; pass feature_mask.long()"
+            )
     ids = tuple(
         over_examples(mask, tensor, _name(feature_mask, place)).to(tensor.device).long()
         for place, (mask, tensor) in enumerate(zip(masks, inputs.tensors, strict=True))
@@ -119,7 +125,12 @@ def warn_of_many(columns: Columns) -> None:
         )
 
 
-def _check(masks: tuple[Any, ...], inputs: Inputs) -> None:
+def check_masks(masks: tuple[Any, ...], inputs: Inputs) -> None:
+    """Raise unless there is one mask for each input.
+
+    Raises:
+        AssertionError: there are more or fewer, or one is no tensor.
+    """
     if len(masks) != len(inputs.tensors):
         raise AssertionError(
             f"feature_mask must be a tuple of {len(inputs.tensors)} tensors, one for each input, "
@@ -130,10 +141,6 @@ def _check(masks: tuple[Any, ...], inputs: Inputs) -> None:
             raise AssertionError(
                 f"feature_mask must be a torch.Tensor or a tuple of them, got "
                 f"{type(mask).__name__} at place {place}"
-            )
-        if mask.is_floating_point() or mask.is_complex() or mask.dtype == torch.bool:
-            raise IndexError(
-                f"feature_mask must hold integers, got {mask.dtype}; pass feature_mask.long()"
             )
 
 

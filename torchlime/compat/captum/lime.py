@@ -11,6 +11,7 @@ from torchlime.compat.captum.calling import Calls
 from torchlime.compat.captum.captums import LimeParent, is_captums, wrapped
 from torchlime.compat.captum.drawing import (
     captums_halves,
+    check_random,
     each_half,
     example_seeds,
     in_captums_stream,
@@ -117,10 +118,7 @@ class Lime(LimeBase, LimeParent):  # type: ignore[misc]
         self._set_random(rng, seed)
 
     def _set_random(self, rng: str | None, seed: int | Tensor | None) -> None:
-        if rng not in (None, "captum"):
-            raise ValueError(f'rng must be None or "captum", got {rng!r}')
-        if rng is not None and seed is not None:
-            raise ValueError('rng="captum" draws from torch.manual_seed, so it takes no seed=')
+        check_random(rng, seed)
         self.rng = rng
         self.seed = seed
 

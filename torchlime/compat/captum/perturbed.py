@@ -1,5 +1,7 @@
 """Perturbed inputs: from rows of a design to tuples of tensors, a chunk at a time."""
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,14 @@ from torchlime.black_box import BlackBox
 from torchlime.compat.captum.arguments import Baseline, Inputs
 from torchlime.compat.captum.feature_masks import Columns
 from torchlime.strategies import Block
+
+
+class Design(Protocol):
+    """Masks of all rows: a tensor [B,N,F] bool, or what makes them when they are needed."""
+
+    def __getitem__(self, block: tuple[slice, slice], /) -> Tensor:
+        """The masks [b,n,F] of a block (examples, samples)."""
+        ...
 
 
 class Perturbed:
@@ -18,7 +28,7 @@ class Perturbed:
     Args:
         inputs: the inputs, B examples.
         columns: which column each entry belongs to.
-        design: [B,N,F] bool, True = kept; it may be an expanded view.
+        design: [B,N,F] bool, True = kept; it may be an expanded view, or a :class:`Design`.
         box: the model, which says in which layout images are fastest.
         whole: a sample is the whole batch: one row of the design for all examples.
     """
@@ -27,7 +37,7 @@ class Perturbed:
         self,
         inputs: Inputs,
         columns: Columns,
-        design: Tensor,
+        design: Tensor | Design,
         box: BlackBox | None = None,
         whole: bool = False,
     ):
@@ -64,44 +74,62 @@ class Perturbed:
 
 
 class _Part:
-    """One of the inputs."""
+    """One of the inputs.
+
+    On a CPU it works on bits: baseline ^ (kept & (input ^ baseline)), with kept all ones or zeros.
+    This is some 5 times as fast there as ``torch.where``, and as exact.
+    """
 
     def __init__(self, tensor: Tensor, base: Baseline, ids: Tensor, box: BlackBox | None):
         dtype = torch.result_type(tensor, base)
         self.tensor = tensor.to(dtype)
         ones = (1,) * tensor.dim()
+        self.nothing = not isinstance(base, Tensor) and base == 0
         if isinstance(base, Tensor):
             base = base.to(tensor.device, dtype)
             self.base = base if base.dim() else base.view(ones)
         else:  # made on the device, so that nothing is uploaded
             self.base = torch.full(ones, base, dtype=dtype, device=tensor.device)
-        self.ids = ids.flatten(1)
+        self.ids = ids.reshape(len(ids), -1)
         self.shape = ids.shape[1:]
         self.box = box
+        on_host = tensor.device.type == "cpu" and tensor.layout == torch.strided
+        self.carrier = _CARRIERS.get(dtype.itemsize) if on_host else None
+        if self.carrier is not None:
+            self.base_bits = self.base.contiguous().view(self.carrier)
+            self.difference = self.tensor.contiguous().view(self.carrier) ^ self.base_bits
 
     def empty(self, rows: int) -> Tensor:
         """Room for rows, in the layout in which the model is fastest."""
         shape = (rows, *self.tensor.shape[1:])
-        wanted = self.box is not None and self.box.channels_last and not self.box.contiguous
+        box = self.box
+        wanted = box is not None and box.channels_last and not box.contiguous
         if wanted and self.tensor.dim() == 4 and self.tensor.is_floating_point():
-            return self.tensor.new_empty(shape).contiguous(memory_format=torch.channels_last)
+            layout = torch.channels_last
+            return torch.empty(
+                shape, dtype=self.tensor.dtype, device=self.tensor.device, memory_format=layout
+            )
         return self.tensor.new_empty(shape)
 
     def write(self, examples: slice, masks: Tensor, out: Tensor) -> None:
         """Write the rows of masks [b,n,F] of examples to ``out`` [b·n,…]."""
         batch, samples, _ = masks.shape
-        ids = _of(self.ids, examples)
-        kept = torch.gather(
-            masks.contiguous().view(torch.uint8),  # torch vectorises a gather of bytes, not bools
-            2,
-            ids[:, None].expand(batch, samples, ids.shape[1]),
-        ).view(torch.bool)
-        torch.where(
-            kept.view(batch, samples, *self.shape),
-            self.tensor[examples, None],
-            _of(self.base, examples)[:, None],
-            out=out.view(batch, samples, *out.shape[1:]),
-        )
+        ids = _of(self.ids, examples)[:, None].expand(batch, samples, -1)
+        out = out.view(batch, samples, *out.shape[1:])
+        bits = masks.contiguous().view(torch.int8)  # torch vectorises a gather of bytes, not bools
+        if self.carrier is None:
+            kept = bits.gather(2, ids).view(torch.bool).view(batch, samples, *self.shape)
+            base = _of(self.base, examples)[:, None]
+            torch.where(kept, self.tensor[examples, None], base, out=out)
+            return
+        ones = bits.neg().gather(2, ids).to(self.carrier).view(batch, samples, *self.shape)
+        found = out.view(self.carrier)
+        torch.bitwise_and(ones, self.difference[examples, None], out=found)
+        if not self.nothing:
+            found.bitwise_xor_(_of(self.base_bits, examples)[:, None])
+
+
+_CARRIERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 def _of(values: Tensor, examples: slice) -> Tensor:

@@ -12,7 +12,7 @@ from torchlime._warn import warn
 from torchlime.black_box import is_out_of_memory
 from torchlime.compat.captum.arguments import repeated
 from torchlime.compat.captum.calling import ForwardFunc, as_scores, run, wrong_number
-from torchlime.compat.captum.scoring import Advance, suitable_rows
+from torchlime.compat.captum.scoring import Advance, agree, spread, suitable_rows
 from torchlime.compat.captum.targets import Targets
 
 Pairs = Iterator[tuple[Tensor, Any]]
@@ -43,7 +43,8 @@ def fit_by_protocol(
 ) -> Tensor:
     """Draw, score and weigh samples as Captum's LimeBase does; the model's representation.
 
-    A forward pass takes more than ``perturbations_per_eval`` samples where the function allows it.
+    A forward pass takes more than ``perturbations_per_eval`` samples where the function allows it:
+    the rules are those of :class:`torchlime.compat.captum.scoring.Scoring`.
 
     Args:
         lime: a LimeBase.
@@ -131,6 +132,9 @@ class _Batches:
             size = min(self.room, len(self.waiting))
             try:
                 found = self._scored(self.waiting[:size])
+                if not self.found and self.least == 1 < size and not self._same_alone(found):
+                    self.room = self.least
+                    continue
             except Exception as error:
                 if size > self.least:
                     self.room = self.least  # as Captum would call it
@@ -143,6 +147,14 @@ class _Batches:
             self.found.append(found)
             self.done += size
             self.advance(self.done)
+
+    def _same_alone(self, scores: Tensor) -> bool:
+        """Whether three of the waiting inputs have the same scores alone; see Scoring."""
+        same = [
+            agree(self._scored([self.waiting[i]]), scores[i : i + 1], scores)
+            for i in spread(len(scores))
+        ]
+        return bool(torch.stack(same).all())  # read back
 
     def _scored(self, inputs: list[Any]) -> Tensor:
         number = len(inputs)

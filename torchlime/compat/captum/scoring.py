@@ -1,6 +1,7 @@
 """Rows → scores [B,N,T], in chunks that mix the rows of several examples."""
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from torchlime.strategies import Block, Reference
 
 MakeRows = Callable[[BlackBox], Callable[[list[Block], int], tuple[Tensor, ...]]]
 Advance = Callable[[int], object]
+Score = Callable[[Any, Tensor], Tensor]
 
 
 class Scoring:
@@ -48,9 +50,11 @@ class Scoring:
     def __call__(self, make_rows: MakeRows, samples: int) -> Tensor:
         """The scores [B,N,T] of N samples of each example, in the solve's dtype.
 
-        First all rows run together. Where the function cannot take this (it raises, or gives
-        another number of scores than rows), or where its further arguments do not belong to
-        examples, Captum's own calls are made: k samples of one example at a time.
+        First all rows run together. Captum's own calls are made, k samples of one example at a
+        time, where the function cannot take this: it raises, gives another number of scores than
+        rows, or its further arguments do not belong to examples. With one example and k = 1 nobody
+        has said that the function takes several rows. Then three rows also run alone, and one flag
+        is read back: whether they have the scores that they have among others.
 
         Raises:
             AssertionError: not one score a row. Errors of the function pass through.
@@ -59,8 +63,10 @@ class Scoring:
         size = max(self.least, suitable_rows(self.calls.inputs.tensors, self.device))
         if self.calls.further.by_row and (batch > 1 or min(size, samples) > self.least):
             # An error may come from calls that Captum does not make.
-            with contextlib.suppress(_Refused):
-                return self._together(make_rows, samples, size)
+            with contextlib.suppress(Refused):
+                scores = self._together(make_rows, samples, size)
+                if batch > 1 or self.least > 1 or self._same_alone(make_rows, scores):
+                    return scores
             self.advance(0)
         return self._apart(make_rows, samples)
 
@@ -78,11 +84,11 @@ class Scoring:
 
         def run(chunk: tuple[Any, tuple[Tensor, ...]]) -> Any:
             rows, tensors = chunk
-            with _refusing():
+            with refusing():
                 return calls.run(tensors, calls.further.of_rows(rows))
 
         def score(outputs: Any, rows: Tensor) -> Tensor:
-            with _refusing():
+            with refusing():
                 return self._scores(calls.targets(outputs, rows), len(rows))
 
         batch = calls.inputs.batch
@@ -91,35 +97,52 @@ class Scoring:
         make = make_rows(box)
 
         def rows(blocks: list[Block], size: int) -> Any:
-            return _by_row(index, blocks), make(blocks, size)
+            return by_row(index, blocks), make(blocks, size)
 
         return self._predicted(box, score, rows, batch, samples, size)
 
     def _apart(self, make_rows: MakeRows, samples: int) -> Tensor:
-        calls, found = self.calls, []
-        for example in range(calls.inputs.batch):
-
-            def run(tensors: tuple[Tensor, ...], example: int = example) -> Any:
-                further = calls.further.of_example(example, len(tensors[0]))
-                return calls.run(tensors, further)
-
-            def score(outputs: Any, rows: Tensor, example: int = example) -> Tensor:
-                return self._scores(calls.targets(outputs, rows + example), len(rows))
-
-            box = calls.box(run)
-            make = make_rows(box)
-
-            def rows(blocks: list[Block], size: int, make: Any = make, at: int = example) -> Any:
-                return make([(slice(at, at + 1), samples) for _, samples in blocks], size)
-
+        found = []
+        for example in range(self.calls.inputs.batch):
+            box, rows, score = self._of_example(make_rows, example)
             before = example * samples
             found.append(self._predicted(box, score, rows, 1, samples, self.least, before))
         return torch.cat(found)
 
+    def _of_example(self, make_rows: MakeRows, example: int) -> tuple[BlackBox, Any, Score]:
+        """The function, rows and scores of one example, as Captum calls it."""
+        calls = self.calls
+
+        def run(tensors: tuple[Tensor, ...]) -> Any:
+            return calls.run(tensors, calls.further.of_example(example, len(tensors[0])))
+
+        def score(outputs: Any, rows: Tensor) -> Tensor:
+            return self._scores(calls.targets(outputs, rows + example), len(rows))
+
+        box = calls.box(run)
+        make, own = make_rows(box), slice(example, example + 1)
+
+        def rows(blocks: list[Block], size: int) -> Any:
+            return make([(own, samples) for _, samples in blocks], size)
+
+        return box, rows, score
+
+    def _same_alone(self, make_rows: MakeRows, scores: Tensor) -> bool:
+        """Whether three rows of the one example have the same scores alone."""
+        box, rows, score = self._of_example(make_rows, 0)
+        none = torch.zeros(1, dtype=torch.int64, device=self.device)
+        same = []
+        with undisturbed(self.device), box.prepared():
+            for sample in spread(scores.shape[1]):
+                block = [(slice(0, 1), slice(sample, sample + 1))]
+                alone = score(box(rows(block, 1)), none)
+                same.append(agree(alone, scores[0, sample : sample + 1], scores, box.autocast))
+        return bool(torch.stack(same).all())  # read back: which calls are made depends on it
+
     def _predicted(
         self,
         box: BlackBox,
-        score: Callable[[Any, Tensor], Tensor],
+        score: Score,
         rows: Any,
         batch: int,
         samples: int,
@@ -128,7 +151,7 @@ class Scoring:
     ) -> Tensor:
         forward = Forward(pad=False, progress=lambda done, _: self.advance(before + done))
         with undisturbed(self.device):
-            scores = _Score(score)
+            scores = _Scores(score)
             return Predictions(box, scores, batch, forward, size, batch * samples)(rows, samples)
 
     def _scores(self, explained: Any, rows: int) -> Tensor:
@@ -148,25 +171,45 @@ def suitable_rows(given: tuple[Tensor, ...], device: torch.device) -> int:
     return default_chunk_size(device, places)
 
 
-class _Refused(Exception):
+def spread(number: int) -> list[int]:
+    """The first, a middle and the last of so many rows."""
+    return sorted({0, number // 2, number - 1})
+
+
+def agree(
+    alone: Tensor, among: Tensor, scores: Tensor, autocast: torch.dtype | None = None
+) -> Tensor:
+    """Whether the scores of a row are the same but for rounding: a bool that stays on the device.
+
+    Batches of other sizes round differently. A function that is not meant for several rows differs
+    by more than half of the digits.
+    """
+    eps = torch.finfo(alone.dtype).eps
+    if autocast is not None:
+        eps = max(eps, torch.finfo(autocast).eps)
+    apart = (alone.to(scores.dtype) - among).abs()
+    return (apart <= 4 * math.sqrt(eps) * scores.abs().amax()).all()
+
+
+class Refused(Exception):
     """The function failed on rows that Captum would not give it together."""
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
+def refusing() -> Iterator[None]:
     """Any error of the function inside, but for a lack of memory, is a refusal."""
     try:
         yield
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise _Refused from error
+        raise Refused from error
 
 
-class _Score:
+class _Scores:
     """Scores for the engine: no row fixes anything for others."""
 
-    def __init__(self, score: Callable[[Any, Tensor], Tensor]):
+    def __init__(self, score: Score):
         self.score = score
 
     def reference(self, outputs: Any, rows: Tensor) -> dict[str, Tensor]:
@@ -179,7 +222,7 @@ class _Score:
         return self.score(outputs, rows)
 
 
-def _by_row(index: Tensor, blocks: list[Block]) -> Tensor:
+def by_row(index: Tensor, blocks: list[Block]) -> Tensor:
     """The example [n] of each row of the blocks."""
     parts = [
         index[examples, None].expand(-1, samples.stop - samples.start).flatten()

@@ -63,6 +63,8 @@ class Targets:
             )
         if isinstance(given, Tensor) or isinstance(given[0], int):
             _check_matrix(outputs)
+            if isinstance(given, list):
+                _check_range(given, outputs)
             columns = self._of(rows)
             if self.several is not None:
                 return outputs.gather(1, columns)
@@ -149,6 +151,15 @@ def _one_for_all(outputs: Tensor, index: Tensor | None) -> Tensor:
     index = index.reshape(1).to(outputs.device)
     index = torch.where(index < 0, index + outputs.shape[1], index)
     return outputs.index_select(1, index).squeeze(1)
+
+
+def _check_range(given: list[int], outputs: Tensor) -> None:
+    """On a GPU an index out of range would end the process."""
+    wrong = [index for index in given if not 0 <= index < outputs.shape[1]]
+    if wrong:
+        raise RuntimeError(
+            f"target holds {wrong[0]}, which is no column of the outputs {list(outputs.shape)}"
+        )
 
 
 def _check_matrix(outputs: Tensor) -> None:
