@@ -148,6 +148,7 @@ WRITTEN = {
     "Your own photo and network": "cat.json cat.png nets.py tiger-cat.json tiger-cat.png",
     "On a GPU": "",
     "Coming from lime": "lime.png",
+    "Coming from Captum": "captum.png",
     "From Python": "both.npz cup.png recipe.png",
     "In a training loop": "pictures",
     "Any input, any output": "",
