@@ -19,6 +19,7 @@ What differs, because Captum is wrong or leaves it to chance:
 """  # noqa: E501
 
 from torchlime.compat.captum.feature_ablation import FeatureAblation
+from torchlime.compat.captum.feature_masks import construct_feature_mask
 from torchlime.compat.captum.kernel_shap import KernelShap
 from torchlime.compat.captum.lime import (
     Lime,
@@ -49,6 +50,7 @@ __all__ = [
     "SkLearnLinearRegression",
     "SkLearnRidge",
     "SurrogateModel",
+    "construct_feature_mask",
     "default_from_interp_rep_transform",
     "default_perturb_func",
     "get_exp_kernel_similarity_function",

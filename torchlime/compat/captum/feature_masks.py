@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._warn import warn
-from torchlime.compat.captum.arguments import Inputs, over_examples
+from torchlime.compat.captum.arguments import Inputs, as_inputs, over_examples
 
 MANY = 10_000
 
@@ -112,6 +112,19 @@ def _each_scalar(inputs: Inputs) -> Columns:
         ids.append(index.view(1, *tensor.shape[1:]))
         number += own
     return Columns(tuple(ids), number, tuple(ids))
+
+
+def construct_feature_mask(
+    feature_mask: Any, formatted_inputs: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], int]:
+    """Captum's helper: the masks of a tuple of inputs with ids from 0, and F.
+
+    Example:
+        >>> construct_feature_mask(None, (torch.ones(2, 3),))
+        ((tensor([[0, 1, 2]]),), 3)
+    """
+    columns = as_columns(feature_mask, as_inputs(formatted_inputs))
+    return columns.given, columns.number
 
 
 def warn_of_many(columns: Columns) -> None:

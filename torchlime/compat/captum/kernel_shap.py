@@ -34,9 +34,9 @@ class KernelShap(Lime, KernelShapParent):  # type: ignore[misc]
         rng, seed: as for :class:`torchlime.compat.captum.Lime`.
 
     Example:
-        >>> shap = KernelShap(lambda x: x[:, 0] * x[:, 1] + x[:, 2], seed=0)
+        >>> shap = KernelShap(lambda x: 2 * x[:, 0] - x[:, 1] + x[:, 2], seed=0)
         >>> shap.attribute(torch.tensor([[2.0, 3.0, 1.0]]), n_samples=60).round(decimals=3).tolist()
-        [[3.0, 3.0, 1.0]]
+        [[4.0, -3.0, 1.0]]
     """
 
     def __init__(
