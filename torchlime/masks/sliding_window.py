@@ -102,19 +102,18 @@ class SlidingWindow:
     def rows(self, number: Tensor) -> Tensor:
         """The masks [n,S] of the rows ``number`` [n]."""
         hidden = torch.ones(1, dtype=torch.bool, device=number.device)
-        for axis, covers in enumerate(self.covers(number.device)):
+        for axis, (cells, window) in enumerate(zip(self.grid, self.window, strict=True)):
+            behind = [1] * (len(self.grid) - axis - 1)
             place = (number - 1) // math.prod(self.places[axis + 1 :]) % self.places[axis]
-            shape = [1] * axis + [-1] + [1] * (len(self.grid) - axis - 1)
-            hidden = hidden & covers[place].view(len(number), *shape)
+            start = place[:, None] * self.strides[axis]
+            cell = numbers(cells, number)
+            covered = (cell >= start) & (cell < start + window)
+            hidden = hidden & covered.view(len(number), *[1] * axis, cells, *behind)
         return ~hidden.flatten(1) | (number == 0)[:, None]
 
-    def covers(self, device: torch.device) -> list[Tensor]:
-        """For each axis [places,cells] bool: which cells each window covers."""
-        found = []
-        for cells, window, stride, places in zip(
-            self.grid, self.window, self.strides, self.places, strict=True
-        ):
-            start = torch.arange(places, device=device)[:, None] * stride
-            cell = torch.arange(cells, device=device)
-            found.append((cell >= start) & (cell < start + window))
-        return found
+    def covering(self, axis: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The first and the last window over each cell of an axis: int64 [cells]."""
+        cell = torch.arange(self.grid[axis], device=device)
+        window, stride = self.window[axis], self.strides[axis]
+        first = (cell - window + stride).clamp(min=0) // stride
+        return first, (cell // stride).clamp(max=self.places[axis] - 1)

@@ -75,8 +75,11 @@ def windows(draw, tensors):
     return tuple(shapes), tuple(strides)
 
 
-def with_mask(draw, method, tensors, one_mask):
-    """A feature mask in one of the forms that Captum answers rightly."""
+def with_mask(draw, method, tensors, one_mask, per_eval):
+    """A feature mask in one of the forms that Captum answers rightly.
+
+    Its FeatureAblation takes a mask of lower rank for one of several samples or outputs.
+    """
     gap = draw(st.sampled_from([1, 1, 3]))
     masks = [drawn_mask(draw, tensor, draw(st.integers(1, 4)), gap) for tensor in tensors]
     masks = [mask[:1] for mask in masks] if one_mask else masks
@@ -87,7 +90,8 @@ def with_mask(draw, method, tensors, one_mask):
     else:
         kind = draw(st.sampled_from([None, None, torch.bool]))
     masks = [mask if kind is None else mask.to(kind) for mask in masks]
-    if all(len(mask) == 1 for mask in masks) and draw(st.booleans()):
+    broadcasts = method != "FeatureAblation" or per_eval == 1
+    if broadcasts and all(len(mask) == 1 for mask in masks) and draw(st.booleans()):
         masks = [mask[0] for mask in masks]  # of lower rank: it is broadcast
     return tuple(masks)
 
@@ -122,7 +126,8 @@ def calls(draw):
             arguments["strides"] = None
     elif draw(st.booleans()):
         one_mask = reduce != "rows" or (tail != () and not target)
-        masks = with_mask(draw, method, tensors, one_mask)
+        per_eval = arguments["perturbations_per_eval"]
+        masks = with_mask(draw, method, tensors, one_mask, per_eval)
         arguments["feature_mask"] = masks if several else masks[0]
     if method == "ShapleyValueSampling":
         arguments["n_samples"] = draw(st.integers(1, 4))

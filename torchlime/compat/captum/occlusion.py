@@ -98,13 +98,19 @@ class Occlusion(FeatureAblation, OcclusionParent):  # type: ignore[misc]
 def _mean_over(lost: Tensor, window: SlidingWindow) -> Tensor:
     """The mean of values [n,windows] over the windows of each cell: float32 [n,*grid].
 
-    Windows are products of intervals, so that sums run along one axis after the other.
+    Windows are products of intervals, so that means run along one axis after the other.
     """
-    sums = lost.unflatten(1, window.places)
-    for covers in window.covers(lost.device):
-        covers = covers.to(lost.dtype)
-        sums = torch.tensordot(sums, covers / covers.sum(dim=0), dims=([1], [0]))
-    return sums.float()
+    mean = lost.unflatten(1, window.places)
+    for axis, (size, stride) in enumerate(zip(window.window, window.strides, strict=True)):
+        first, last = window.covering(axis, lost.device)
+        shape = [1] * (axis + 1) + [-1] + [1] * (len(window.grid) - axis - 1)
+        total = torch.zeros((), dtype=lost.dtype, device=lost.device)
+        for behind in range(math.ceil(size / stride)):  # so many windows are over a cell at most
+            place = last - behind
+            found = mean.index_select(axis + 1, place.clamp(min=0))
+            total = total + found.where((place >= first).view(shape), 0.0)
+        mean = total / (last - first + 1).view(shape)
+    return mean.float()
 
 
 def windows_of(inputs: Inputs, shapes: Any, strides: Any) -> list[SlidingWindow]:
