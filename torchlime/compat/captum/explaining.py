@@ -271,9 +271,9 @@ def _check_no_explanation(asked: Asked, what: str) -> None:
 
 
 def _words(method: Any, asked: Asked) -> dict[str, Any]:
-    model = method.interpretable_model
+    model, kernel = method.interpretable_model, method.similarity_func
     return {
         "method": method.get_name(), "num_samples": asked.n_samples,
-        "kernel": method.similarity_func, "surrogate": solver_of(model),
+        "kernel": getattr(kernel, "__name__", repr(kernel)), "surrogate": solver_of(model),
         "seed": method.rng or method.seed,
     }  # fmt: skip
