@@ -9,7 +9,8 @@ from pathlib import Path
 
 NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
-    "scale", "vectors", "residual", "large", "tokens", "tabular", "tutorials", "launches",
+    "scale", "vectors", "residual", "large", "tokens", "tabular", "tutorials", "captum",
+    "launches",
 )  # fmt: skip
 
 
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a timing")
     parser.add_argument("--threads", type=positive, help="of torch, on the CPU")
     parser.add_argument("--out", type=Path, help="where results go instead of benchmarks/results")
-    parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat and jobs")
+    parser.add_argument("--models", nargs="+", help="of overhead, chunks, versus, compat, …")
     parser.add_argument(
         "--photos", type=positive, help="how many, of superpixels, samples, jobs and large"
     )
