@@ -155,7 +155,7 @@ def test_a_row_that_cannot_be_read_is_an_error_and_is_tried_again():
     known = {"background": Background.of(estimators.people()[INPUTS])}
     assert run(table=table, lime=explainer(**known)) == jobs.Summary(5, 1, 0, 1)
     found = jobs.read("out")
-    assert found.failures["2"].startswith("'Rome' is no 'town' of the background")
+    assert found.failures["2"].startswith("'Rome' is not in the column 'town'")
     assert run(table=table, lime=explainer(**known), retry=True) == jobs.Summary(0, 1, 5, 1)
 
 
