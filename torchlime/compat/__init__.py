@@ -4,8 +4,10 @@ from lime import lime_image                                    →  from torchli
 from lime.wrappers.scikit_image import SegmentationAlgorithm   →  from torchlime.compat.scikit_image import SegmentationAlgorithm
 from lime import lime_tabular, lime_text, submodular_pick      →  from torchlime.compat import lime_tabular, lime_text, submodular_pick
 from lime import discretize, explanation, exceptions           →  from torchlime.compat import discretize, explanation, exceptions
+from captum.attr import Lime, LimeBase, KernelShap             →  from torchlime.compat.captum import Lime, LimeBase, KernelShap
 
-The numbers are those of lime 0.2.0.1, except where lime is wrong or leaves them to chance:
+Captum's differences are in ``torchlime.compat.captum``. For lime, the numbers are those of lime
+0.2.0.1, except where lime is wrong or leaves them to chance:
 
 - Label maps may have any ids (1…M, gaps, negative), and explanations use these ids. lime compares
   ids with the numbers of mask columns, so with a map 1…M it never hides segment M.

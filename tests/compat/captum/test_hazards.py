@@ -193,9 +193,9 @@ SENTENCES = {
         X, feature_mask="grid"),
     r"superpixels need one input, images \[B,C,H,W\]": lambda: ours.Lime(total).attribute(
         X, feature_mask="slic"),
-    "return_explanation=True needs a similarity": lambda: ours.Lime(
+    "return_explanation=True needs a known similarity": lambda: ours.Lime(
         total, similarity_func=lambda *_, **__: 1.0).attribute(X, return_explanation=True),
-    "return_explanation=True needs a interpretable": lambda: ours.Lime(
+    "return_explanation=True needs a known interpretable": lambda: ours.Lime(
         total, ours.SkLearnLinearModel("linear_model.BayesianRidge")).attribute(
         X, return_explanation=True),
 }  # fmt: skip

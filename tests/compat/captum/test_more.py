@@ -212,3 +212,42 @@ def test_no_more_rows_are_held_than_a_chunk():
         torch.rand(2, 3, 64, 64), feature_mask=Grid(4, 4), n_samples=500
     )
     assert max(largest) <= 64 * 3 * 64 * 64
+
+
+def test_memory_that_runs_out_makes_chunks_smaller():
+    def forward(x):
+        if len(x) > 5:
+            raise torch.OutOfMemoryError("out of memory")
+        return x.sum(1)
+
+    x = torch.rand(2, 4)
+    for similarity in (None, lambda *_, **__: 1.0):
+        found = [
+            Lime(f, Ridge(0.1), similarity, seed=0, rng=None).attribute(x[:1], n_samples=40)
+            for f in (forward, lambda x: x.sum(1))
+            if torch.manual_seed(0)
+        ]
+        torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_the_callers_modes(around):
+    expected = lime().attribute(IMAGES, target=1, feature_mask=CELLS)
+    with around():
+        found = lime().attribute(IMAGES, target=1, feature_mask=CELLS)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_callers_autocast_reaches_the_model_alone():
+    seen = []
+    inner = net()
+
+    def forward(x):
+        seen.append((x.dtype, torch.is_autocast_enabled("cpu")))
+        return inner(x)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = Lime(forward, Ridge(0.1), seed=0).attribute(IMAGES, target=1, feature_mask=CELLS)
+    assert set(seen) == {(torch.float32, True)}
+    expected = lime().attribute(IMAGES, target=1, feature_mask=CELLS)
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.01)

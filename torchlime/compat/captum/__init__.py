@@ -15,7 +15,12 @@ What differs, because Captum is wrong or leaves it to chance:
 - The Lasso is solved to its optimum. scikit-learn stops before it where samples are few.
 - One feature is a case like any other in KernelShap.
 - A forward pass has at least ``perturbations_per_eval`` rows, and more where the function can take
-  them.
+  them. A function that cannot (it fails, or a row's score depends on other rows) is called as
+  Captum calls it.
+
+No sample is read back from the device. A call reads the highest id of a feature mask; one flag, for
+one example and ``perturbations_per_eval=1``; and coefficients, where the caller wants them on the
+CPU: ``return_input_shape=False``, or a model object of Captum.
 """  # noqa: E501
 
 from torchlime.compat.captum.feature_ablation import FeatureAblation

@@ -72,6 +72,35 @@ class Samples(NamedTuple):
     weights: Tensor
 
 
+class _Call(NamedTuple):
+    """One call of ``attribute``; see :func:`explained`. ``whole``: one score for the batch."""
+
+    method: Method
+    calls: Calls
+    columns: Columns
+    counts: Tensor | None
+    asked: Asked
+    whole: bool
+
+    def present(self, examples: int) -> Tensor:
+        """How many columns each example has [B]."""
+        if self.counts is not None:
+            return self.counts
+        return torch.full((examples,), self.columns.number, device=self.calls.inputs.device)
+
+    def example(self, number: int) -> "_Call":
+        """The call for one example."""
+        calls, own = self.calls, slice(number, number + 1)
+        alone = Calls(
+            self.method.forward_func,
+            calls.inputs.example(number),
+            calls.targets.of_example(number),
+            calls.further.of_example(number, 1),
+        )
+        counts = None if self.counts is None else self.counts[own]
+        return self._replace(calls=alone, columns=self.columns.example(number), counts=counts)
+
+
 def explained(
     method: Method, calls: Calls, columns: Columns, count: Tensor | None, asked: Asked
 ) -> Any:
@@ -92,37 +121,27 @@ def explained(
     batch = calls.inputs.batch
     unmasked = calls.whole() if batch > 1 or asked.return_explanation else None
     whole = batch > 1 and _is_one_score(unmasked, calls, asked)
+    call = _Call(method, calls, columns, count, asked, whole)
     bars = 1 if whole else batch
     steps = bars * math.ceil(asked.n_samples / asked.perturbations_per_eval)
-    solve = solver_of(method.interpretable_model)
-    shape = (method, calls, columns, asked)
     with progress(asked.show_progress, method.get_name(), steps, bars * asked.n_samples) as advance:
         if not method.is_known():
             _check_no_explanation(asked, "similarity, perturbation and transform")
-            return _result(_by_protocol(*shape, whole, advance), calls, columns, asked, whole)
-        if solve is None and method.rng == "captum" and not whole:
-            samples = None  # the model's own fits draw from the stream, in between
-        else:
-            samples = _samples(*shape, count, whole, advance)
-    if solve is None:
-        _check_no_explanation(asked, "interpretable model")
-        coefficients = (
-            torch.cat([_one_by_one(*shape, count, example) for example in range(batch)])
-            if samples is None
-            else _own_fits(method, samples)
-        )
-        return _result(coefficients, calls, columns, asked, whole)
-    assert samples is not None
-    present = samples.design.new_full((len(samples.design),), columns.number, dtype=torch.int64)
-    present = present if count is None else count
+            return _result(_by_protocol(call, advance), call)
+        solve = solver_of(method.interpretable_model)
+        if solve is None:
+            _check_no_explanation(asked, "interpretable model")
+            return _result(_by_own_fits(call, advance), call)
+        samples = _samples(call, advance)
     with undisturbed(calls.inputs.device):
+        present = call.present(len(samples.design))
         fit = solved(solve, *samples, present)
         keep_last(method.interpretable_model, fit.coefficients[-1], fit.intercepts[-1])
         if asked.return_explanation:
             scores = as_scores(unmasked, len(fit.ok), calls.inputs.device)
             words = _words(method, asked)
             return explanation_of(calls, columns, present, samples, fit, scores, whole, words)
-        return _result(_float(fit), calls, columns, asked, whole)
+        return _result(_float(fit), call)
 
 
 def _is_one_score(unmasked: Any, calls: Calls, asked: Asked) -> bool:
@@ -149,29 +168,22 @@ def _is_one_score(unmasked: Any, calls: Calls, asked: Asked) -> bool:
     return False
 
 
-def _samples(
-    method: Method,
-    calls: Calls,
-    columns: Columns,
-    asked: Asked,
-    count: Tensor | None,
-    whole: bool,
-    advance: Advance,
-) -> Samples:
-    inputs, number = calls.inputs, asked.n_samples
-    device = inputs.device
+def _samples(call: _Call, advance: Advance) -> Samples:
+    inputs, columns, number = call.calls.inputs, call.columns, call.asked.n_samples
+    device, whole = inputs.device, call.whole
     with torch.no_grad():
-        design = method.masks(columns, number, 1 if whole else inputs.batch, device)
-        if count is not None:  # a column that an example lacks is never shown
-            design = design & (torch.arange(columns.number, device=device) < count[:, None, None])
-    scoring = Scoring(calls, asked.perturbations_per_eval, advance=advance)
+        design = call.method.masks(columns, number, 1 if whole else inputs.batch, device)
+        if call.counts is not None:  # a column that an example lacks is never shown
+            exists = torch.arange(columns.number, device=device) < call.counts[:, None, None]
+            design = design & exists
+    scoring = Scoring(call.calls, call.asked.perturbations_per_eval, advance=advance)
     if whole:
         every = design.expand(inputs.batch, -1, -1)
         scores = scoring.of_batch(lambda box: Perturbed(inputs, columns, every, box, True), number)
     else:
         scores = scoring(lambda box: Perturbed(inputs, columns, design, box), number)
     with undisturbed(device):
-        weights = method.weights(inputs, columns, design, whole)
+        weights = call.method.weights(inputs, columns, design, whole)
         if device.type == "cpu":
             _check_finite(scores, weights)
     return Samples(design, scores, weights)
@@ -186,31 +198,42 @@ def _check_finite(scores: Tensor, weights: Tensor) -> None:
             raise ValueError(f"{what} NaN or infinite values, so nothing can be fitted; {remedy}")
 
 
-def _by_protocol(
-    method: Any, calls: Calls, columns: Columns, asked: Asked, whole: bool, advance: Advance
-) -> Tensor:
+def _by_protocol(call: _Call, advance: Advance) -> Tensor:
     """The coefficients [B,F], sample by sample; [1,F] of the whole batch."""
-    counts = asked.n_samples, asked.perturbations_per_eval
-    inputs, found = calls.inputs, []
-    if whole or inputs.batch == 1:
-        given = inputs.like(inputs.given)
-        kwargs = method.kwargs_of(inputs, columns)
-        further = calls.further.values
-        found.append(
-            fit_by_protocol(method, given, calls.targets.given, further, *counts, kwargs, advance)
-        )
-        _draw_as_captum(method, columns.number)
-        return found[0].reshape(1, -1)
-    for example in range(inputs.batch):
-        before = example * asked.n_samples
-        one, own = inputs.example(example), columns.example(example)
+    batch, number = call.calls.inputs.batch, call.asked.n_samples
+    alone = call.whole or batch == 1
+    found = []
+    for example in range(1 if alone else batch):
+        own = call if alone else call.example(example)
+        inputs = own.calls.inputs
         coefficients = fit_by_protocol(
-            method, one.like(one.tensors), calls.targets.of_example(example),
-            calls.further.of_example(example, 1), *counts, method.kwargs_of(one, own),
-            partial(lambda before, done: advance(before + done), before),
-        )  # fmt: skip
-        _draw_as_captum(method, columns.number)
+            call.method,
+            inputs.like(inputs.given),
+            own.calls.targets.given,
+            own.calls.further.values,
+            number,
+            call.asked.perturbations_per_eval,
+            call.method.kwargs_of(inputs, own.columns),
+            partial(lambda before, done: advance(before + done), example * number),
+        )
+        _draw_as_captum(call.method, call.columns.number)
         found.append(coefficients.reshape(1, -1))
+    return torch.cat(found)
+
+
+def _by_own_fits(call: _Call, advance: Advance) -> Tensor:
+    """The coefficients [B,F] by a model that fits itself.
+
+    In Captum's random stream such fits may draw, so each example's design is drawn after the fits
+    before it.
+    """
+    batch = call.calls.inputs.batch
+    if call.method.rng != "captum" or call.whole or batch == 1:
+        return _own_fits(call.method, _samples(call, advance))
+    found = []
+    for example in range(batch):
+        found.append(_own_fits(call.method, _samples(call.example(example), lambda done: None)))
+        advance((example + 1) * call.asked.n_samples)
     return torch.cat(found)
 
 
@@ -234,46 +257,32 @@ def _own_fits(method: Method, samples: Samples) -> Tensor:
     return found if targets == 1 else found.unflatten(0, (-1, targets))
 
 
-def _one_by_one(
-    method: Method, calls: Calls, columns: Columns, asked: Asked, count: Tensor | None, example: int
-) -> Tensor:
-    """The coefficients [1,F] of an example whose design is drawn after the fits before it."""
-    own = Calls(
-        method.forward_func,
-        calls.inputs.example(example),
-        calls.targets.of_example(example),
-        calls.further.of_example(example, 1),
-    )
-    mine = None if count is None else count[example : example + 1]
-    samples = _samples(method, own, columns.example(example), asked, mine, False, lambda done: None)
-    return _own_fits(method, samples)
-
-
 def _float(fit: Fit) -> Tensor:
     """Coefficients [B,F] float32, [B,T,F] of several targets."""
     found = fit.coefficients.float()
     return found[:, 0] if found.shape[1] == 1 else found
 
 
-def _result(coefficients: Tensor, calls: Calls, columns: Columns, asked: Asked, whole: bool) -> Any:
-    if not asked.return_input_shape:
+def _result(coefficients: Tensor, call: _Call) -> Any:
+    if not call.asked.return_input_shape:
         return coefficients.cpu()  # read back, as Captum's models do
-    columns = columns.example(0) if whole else columns
-    return calls.inputs.like(columns.shaped(coefficients, calls.inputs))
+    columns = call.columns.example(0) if call.whole else call.columns
+    inputs = call.calls.inputs
+    return inputs.like(columns.shaped(coefficients, inputs))
 
 
 def _check_no_explanation(asked: Asked, what: str) -> None:
     if asked.return_explanation:
         raise ValueError(
-            f"return_explanation=True needs a {what} that torchlime knows: Captum's defaults, its "
+            f"return_explanation=True needs a known {what}: Captum's own functions, its "
             "scikit-learn models with alpha, or a surrogate of torchlime"
         )
 
 
 def _words(method: Any, asked: Asked) -> dict[str, Any]:
-    model = method.interpretable_model
+    model, kernel = method.interpretable_model, method.similarity_func
     return {
         "method": method.get_name(), "num_samples": asked.n_samples,
-        "kernel": method.similarity_func, "surrogate": solver_of(model),
+        "kernel": getattr(kernel, "__name__", repr(kernel)), "surrogate": solver_of(model),
         "seed": method.rng or method.seed,
     }  # fmt: skip

@@ -15,6 +15,9 @@ from torchlime.compat.captum.arguments import Inputs
 from torchlime.compat.captum.captums import is_captums
 from torchlime.compat.captum.feature_masks import Columns
 
+Product = Callable[[Tensor, Tensor], Tensor]
+Pairs = list[tuple[Tensor, Tensor]]  # input and baseline [B,…]
+
 EPS = 1e-8  # of torch.nn.CosineSimilarity
 
 
@@ -63,17 +66,25 @@ class ExponentialSimilarity:
             whole: the distance is that of the whole batch, and the design is [1,N,F].
         """
         self._check()
-        sums = [_sums(one, inputs, columns) for one in (_xx, _xb, _bb, _dd)]
-        xx, xb, bb, dd = (s.sum(dim=0, keepdim=True) if whole else s for s in sums)
+        pairs = _pairs(inputs)
+
+        def sums(product: Product) -> Tensor:
+            found = _sums(product, pairs, inputs, columns)
+            return found.sum(dim=0, keepdim=True) if whole else found
+
         if self.distance_mode == "euclidean":
-            square = _over_kept(~design, dd)
+            square = _over_kept(~design, sums(lambda x, b: (x - b).square()))
         else:
+            xx = sums(lambda x, b: x * x)
+            xb = bb = torch.zeros_like(xx)
+            if any(isinstance(base, Tensor) or base != 0 for base in inputs.baselines):
+                xb, bb = sums(lambda x, b: x * b), sums(lambda x, b: b * b)
             dot = xb.sum(1, keepdim=True) + _over_kept(design, xx - xb)
             length = (bb.sum(1, keepdim=True) + _over_kept(design, xx - bb)).clamp(min=0).sqrt()
             own = xx.sum(1, keepdim=True).sqrt()
             square = (1 - dot / (own.clamp(min=EPS) * length.clamp(min=EPS))).square()
         weights = torch.exp(-square / (2 * self.kernel_width**2))
-        finite = _finite(inputs)
+        finite = _finite(pairs, inputs)
         finite = finite.all(dim=0, keepdim=True) if whole else finite
         return torch.where(finite[:, None], weights, torch.nan)
 
@@ -111,18 +122,12 @@ def _flat(values: Any) -> Tensor:
     return torch.cat([one.flatten() for one in values])
 
 
-_xx = lambda x, b: x * x  # noqa: E731
-_xb = lambda x, b: x * b  # noqa: E731
-_bb = lambda x, b: b * b  # noqa: E731
-_dd = lambda x, b: (x - b).square()  # noqa: E731
-
-
-def _sums(product: Callable[[Tensor, Tensor], Tensor], inputs: Inputs, columns: Columns) -> Tensor:
+def _sums(product: Product, pairs: Pairs, inputs: Inputs, columns: Columns) -> Tensor:
     """Sums [B,F] of a product of input and baseline over each feature, in all tensors."""
     batch, device = inputs.batch, inputs.device
     count = torch.full((batch,), columns.number, device=device)
     total = torch.zeros(batch, columns.number, dtype=solve_dtype(device), device=device)
-    for (x, b), ids in zip(_pairs(inputs), columns.ids, strict=True):
+    for (x, b), ids in zip(pairs, columns.ids, strict=True):
         if x.numel():
             labels = ids.expand(batch, *x.shape[1:]).flatten(1)
             segments = Segments(labels, count, count > 0, columns.number)
@@ -131,7 +136,7 @@ def _sums(product: Callable[[Tensor, Tensor], Tensor], inputs: Inputs, columns: 
     return total
 
 
-def _pairs(inputs: Inputs) -> list[tuple[Tensor, Tensor]]:
+def _pairs(inputs: Inputs) -> Pairs:
     """Inputs and baselines as the float32 values that Captum compares, in the solve's dtype."""
     pairs = []
     for tensor, base in zip(inputs.tensors, inputs.baselines, strict=True):
@@ -145,11 +150,10 @@ def _pairs(inputs: Inputs) -> list[tuple[Tensor, Tensor]]:
     return pairs
 
 
-def _finite(inputs: Inputs) -> Tensor:
+def _finite(pairs: Pairs, inputs: Inputs) -> Tensor:
     """Whether all values of each example are finite: [B]."""
     found = [
-        (x.isfinite() & b.isfinite()).flatten(1).all(dim=1).to(inputs.device)
-        for x, b in _pairs(inputs)
+        (x.isfinite() & b.isfinite()).flatten(1).all(dim=1).to(inputs.device) for x, b in pairs
     ]
     return torch.stack(found).all(dim=0)
 
