@@ -99,11 +99,13 @@ def check(options: argparse.Namespace) -> None:
     """Exit with a sentence if these options cannot be, before anything is measured."""
     import torch
 
+    from benchmarks import captum
     from benchmarks.samples import LEAST_REFERENCE
     from benchmarks.settings import PHOTOS
     from torchlime import models
 
-    unknown = sorted({*(options.models or ())} - {*models.names()})
+    own = captum.OWN if options.names == ["captum"] else ()
+    unknown = sorted({*(options.models or ())} - {*models.names(), *own})
     wrong = {
         "report goes alone": "report" in options.names,
         "--check goes with report": options.check,

@@ -158,6 +158,19 @@ def test_a_mask_as_wide_as_the_batch_is_broadcast_as_in_captum():
         torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 3, 50])
+def test_a_mask_of_lower_rank_is_broadcast_whatever_the_number_of_perturbations(k):
+    """Captum adds up other features' outputs here where k is the number of outputs."""
+    x, mask = torch.rand(3, 2, 3), torch.tensor([[0, 1, 2], [0, 1, 2]])
+    settings = {"perturbations_per_eval": k}
+    right = captum.attr.FeatureAblation(total).attribute(x, feature_mask=mask[None], **settings)
+    wrong = captum.attr.FeatureAblation(total)
+    found = FeatureAblation(total).attribute(x, feature_mask=mask, **settings)
+    torch.testing.assert_close(found, right)
+    if k == 3:
+        assert not torch.allclose(wrong.attribute(x, feature_mask=mask, **settings), right)
+
+
 def test_ids_are_one_feature_across_tensors_and_gaps_cost_nothing():
     rows = []
     pair = torch.rand(2, 3), torch.rand(2, 2)

@@ -8,8 +8,12 @@ batch share forward passes. Where Captum is installed, the classes are subclasse
 
 What differs, because Captum is wrong or leaves it to chance:
 
-- A feature mask or baseline whose first axis may be the batch or another axis is refused. Captum
-  cuts a mask [H,W] by rows where H is the number of examples.
+- In Lime and KernelShap, a feature mask or baseline whose first axis may be the batch or another
+  axis is refused. Captum cuts a mask [H,W] by rows where H is the number of examples.
+- In FeatureAblation a mask without the axis of examples is broadcast. Captum fails with several
+  outputs or perturbations, or adds up those of other features where there are as many.
+- In ShapleyValueSampling negative ids are refused. Captum never shows them. By default every second
+  order is the reverse of the one before it, which errs less.
 - One further argument needs no tuple. Captum iterates over the rows of a tensor then.
 - A hidden NaN or infinity does not reach the model. NaN weights or scores are an error.
 - The Lasso is solved to its optimum. scikit-learn stops before it where samples are few.
@@ -19,8 +23,8 @@ What differs, because Captum is wrong or leaves it to chance:
   Captum calls it.
 
 No sample is read back from the device. A call reads the highest id of a feature mask; one flag, for
-one example and ``perturbations_per_eval=1``; and coefficients, where the caller wants them on the
-CPU: ``return_input_shape=False``, or a model object of Captum.
+``perturbations_per_eval=1`` (in Lime and KernelShap only for one example); and coefficients, where
+the caller wants them on the CPU: ``return_input_shape=False``, or a model object of Captum.
 """  # noqa: E501
 
 from torchlime.compat.captum.feature_ablation import FeatureAblation

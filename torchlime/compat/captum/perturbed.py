@@ -55,7 +55,7 @@ class Perturbed:
         There is no padding: the blocks have ``size`` rows. With ``whole`` they are samples of the
         batch, and each has B rows of the tensors.
         """
-        if self.whole:
+        if self.whole and self.batch > 1:
             blocks = [
                 (slice(0, self.batch), slice(s, s + 1))
                 for _, samples in blocks
