@@ -4,7 +4,6 @@ import captum.attr
 import pytest
 import torch
 from captum._utils.models import linear_model
-from captum.attr._core import lime as captums
 
 from torchlime.compat import captum as ours
 
