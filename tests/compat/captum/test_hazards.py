@@ -163,6 +163,12 @@ REFUSED = {
     "a float target": lambda m: m.Lime(lambda x: x).attribute(X[:1], target=1.0),
     "words as targets": lambda m: m.Lime(lambda x: x).attribute(X, target=["a", "b"]),
     "too few targets": lambda m: m.Lime(lambda x: x).attribute(X, target=[1]),
+    "more targets than the one example": lambda m: m.Lime(lambda x: x).attribute(
+        X[:1], target=[1, 2]),
+    "more targets in a tensor": lambda m: m.KernelShap(lambda x: x).attribute(
+        X[:1], target=torch.tensor([1, 2])),
+    "more tuples than the one example": lambda m: m.Lime(lambda x: x).attribute(
+        X[:1], target=[(1,), (2,)]),
     "targets beyond the outputs": lambda m: m.Lime(lambda x: x).attribute(X, target=[1, 9]),
     "too many indices": lambda m: m.Lime(lambda x: x).attribute(X, target=(1, 1)),
     "a list as a mask": lambda m: m.Lime(total).attribute(X, feature_mask=[[0, 1, 2, 3]]),
@@ -282,6 +288,18 @@ def test_a_function_without_parameters_is_called_without_arguments():
     for module in BOTH.values():
         found = module.Lime(lambda: torch.tensor([2.0])).attribute(X[:1], n_samples=4)
         assert not found.any()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_example_may_be_one_number(batch):
+    x = torch.arange(1.0, batch + 1)
+    found = []
+    for module, more in ((captum.attr, {}), (ours, {"rng": "captum"})):
+        torch.manual_seed(0)
+        found.append(module.Lime(lambda x: 2 * x, **more).attribute(x, n_samples=20))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-4)
+    explanation = ours.Lime(lambda x: 2 * x).attribute(x, return_explanation=True)
+    assert not explanation.problems.any()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,7 +38,7 @@ def explanation_of(
     images = len(calls.inputs.tensors) == 1 and calls.inputs.tensors[0].dim() == 4
     kind = Masks("segment", "image") if images else Masks("feature", "input")
     fields = kind.fields(fit, samples.design, samples.weights, count)
-    finite = [t.isfinite().flatten(1).all(dim=1) for t in calls.inputs.tensors]
+    finite = [t.isfinite().reshape(len(t), -1).all(dim=1) for t in calls.inputs.tensors]
     broken = ~torch.stack([one.to(count.device) for one in finite]).all(dim=0)
     broken = broken.any(dim=0, keepdim=True) if whole else broken
     wrong = ~(samples.scores.isfinite().all(dim=1) & scores.isfinite()).all(dim=1)

@@ -129,9 +129,9 @@ def _sums(product: Product, pairs: Pairs, inputs: Inputs, columns: Columns) -> T
     total = torch.zeros(batch, columns.number, dtype=solve_dtype(device), device=device)
     for (x, b), ids in zip(pairs, columns.ids, strict=True):
         if x.numel():
-            labels = ids.expand(batch, *x.shape[1:]).flatten(1)
+            labels = ids.expand(batch, *x.shape[1:]).reshape(batch, -1)
             segments = Segments(labels, count, count > 0, columns.number)
-            values = product(x, b).nan_to_num(0, 0, 0).flatten(1)[:, None]
+            values = product(x, b).nan_to_num(0, 0, 0).reshape(batch, 1, -1)
             total = total + segment_sums(values, segments)[:, 0].to(device)
     return total
 
@@ -153,7 +153,8 @@ def _pairs(inputs: Inputs) -> Pairs:
 def _finite(pairs: Pairs, inputs: Inputs) -> Tensor:
     """Whether all values of each example are finite: [B]."""
     found = [
-        (x.isfinite() & b.isfinite()).flatten(1).all(dim=1).to(inputs.device) for x, b in pairs
+        (x.isfinite() & b.isfinite()).reshape(len(x), -1).all(dim=1).to(inputs.device)
+        for x, b in pairs
     ]
     return torch.stack(found).all(dim=0)
 

@@ -32,6 +32,7 @@ class Targets:
         _check(given)
         self.given = given
         self.device = device
+        self.batch = batch
         self.several: int | None = None
         self._columns: Tensor | None = None  # [examples], [examples,D] of tuples, or [B,T]
         if isinstance(given, Tensor):
@@ -56,10 +57,11 @@ class Targets:
             return _column(outputs, given)
         if isinstance(given, Tensor) and given.numel() == 1:
             return _one_for_all(outputs, self._columns)
-        if rows is None and len(given) != len(outputs):
+        examples = len(outputs) if rows is None else self.batch
+        if len(given) != examples:
             raise AssertionError(
                 f"target must name one entry for each example, and there are {len(given)} for "
-                f"{len(outputs)} rows of outputs"
+                f"{examples} rows of outputs"
             )
         if isinstance(given, Tensor) or isinstance(given[0], int):
             _check_matrix(outputs)
