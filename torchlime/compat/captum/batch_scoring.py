@@ -49,8 +49,10 @@ def outputs_of(explained: Any, batch: int, device: torch.device) -> Outputs:
     shape = tuple(getattr(explained, "shape", ()))
     rows = batch if shape and shape[0] == batch else 1
     scores = as_scores(explained, rows, device).to(solve_dtype(device))
-    number = torch.int64 if isinstance(explained, int) else scores.dtype
-    return Outputs(scores, shape, getattr(explained, "dtype", number))
+    dtype = explained.dtype if isinstance(explained, Tensor) else scores.dtype
+    if isinstance(explained, int) or dtype == torch.bool:  # differences have signs
+        dtype = torch.int64
+    return Outputs(scores, shape, dtype)
 
 
 class Drawn:

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -94,9 +95,13 @@ def _named(function: ForwardFunc) -> ForwardFunc:
 def as_scores(outputs: Any, rows: int, device: torch.device) -> Tensor:
     """Explained outputs as scores [rows,T]; T is 1 where there is one output a row.
 
+    Outputs may be arrays, too, as models of the host return them.
+
     Raises:
         AssertionError: the outputs are not as many for each row, or no numbers.
     """
+    if isinstance(outputs, np.ndarray | np.generic | list):
+        outputs = torch.as_tensor(np.asarray(outputs))
     if not isinstance(outputs, Tensor):
         if not isinstance(outputs, int | float):
             raise AssertionError(

@@ -251,7 +251,7 @@ def _own_fits(method: Method, samples: Samples) -> Tensor:
             data = TensorDataset(z.float(), y[:, t].float(), w.float())
             model.fit(DataLoader(data, batch_size=len(z)))
             _draw_as_captum(method, z.shape[1])
-            rows.append(model.representation().reshape(-1))
+            rows.append(model.representation().detach().reshape(-1))
     found = torch.stack(rows)
     targets = samples.scores.shape[2]
     return found if targets == 1 else found.unflatten(0, (-1, targets))

@@ -183,6 +183,8 @@ class Lime(LimeBase, LimeParent):  # type: ignore[misc]
         check_counts(asked.n_samples, asked.perturbations_per_eval)
         read = as_inputs(inputs, baselines)
         columns, count = columns_of(feature_mask, read)
+        if columns.number == 0:
+            raise ValueError("inputs have no entries, so there is no feature to explain")
         warn_of_many(columns)
         calls = Calls(self.forward_func, read, target, additional_forward_args)
         return explained(self, calls, columns, count, asked)
