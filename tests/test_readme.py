@@ -220,9 +220,9 @@ def test_the_two_commands_are_the_issues():
 def test_the_sections_are_in_the_issues_order():
     assert [section.title for section in SECTIONS] == [
         "Install", "First run", "Your own photo and network", "On a GPU", "Coming from lime",
-        "From Python", "Any input, any output", "In a training loop", "Tables and texts",
-        "A whole folder", "A page to look at", "Other models and tools", "The stages", "Limits",
-        "Develop", "Benchmarks",
+        "Coming from Captum", "From Python", "Any input, any output", "In a training loop",
+        "Tables and texts", "A whole folder", "A page to look at", "Other models and tools",
+        "The stages", "Limits", "Develop", "Benchmarks",
     ]  # fmt: skip
 
 
