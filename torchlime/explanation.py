@@ -111,9 +111,10 @@ class Explanation:
     def reasons(self) -> list[list[str]]:
         """What is wrong with each input's explanation, in sentences; an empty list if nothing is.
 
-        It reads ``problems`` on the host.
+        It reads ``problems`` on the host, and ``segment_count`` where there are any.
         """
         words, problems = words_of(self.kind), self.problems.tolist()  # read back: the caller asks
+        # Read back, too: a sentence says whether there is one part or several.
         counts = self.segment_count.tolist() if any(problems) else problems
         return [reasons_of(bits, words, n) for bits, n in zip(problems, counts, strict=True)]
 

@@ -49,7 +49,8 @@ class Cells(NamedTuple):
         for dim, axis in enumerate(self.axes, start=2):
             sides += (axis.parts, axis.size)
             if uneven[dim - 2]:
-                image = image.index_select(dim, axis.tiles_or(axis.length, image.device).flatten())
+                index, valid = axis.tiles(image.device)
+                image = image.index_select(dim, index.masked_fill(~valid, axis.length).flatten())
         image = image.view(*image.shape[:2], *sides)
         parts, sizes = range(2, 2 + 2 * count, 2), range(3, 3 + 2 * count, 2)
         return image.permute(0, *parts, 1, *sizes).flatten(2 + count).flatten(1, count)

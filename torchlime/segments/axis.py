@@ -36,11 +36,6 @@ class Axis(NamedTuple):
         index = bounds[:-1, None] + torch.arange(self.size, device=device)
         return index.clamp(max=self.length - 1), index < bounds[1:, None]
 
-    def tiles_or(self, outside: int, device: torch.device) -> Tensor:
-        """Pixels of each part, [parts,size], and ``outside`` where a part is shorter than one."""
-        index, valid = self.tiles(device)
-        return index.masked_fill(~valid, outside)
-
     def part(self, device: torch.device) -> Tensor:
         """The part of each pixel: [length] int64, in steps of 0 or 1 from 0 to parts − 1.
 

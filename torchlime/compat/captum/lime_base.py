@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from torchlime.compat.captum.attribution import Attribution
 from torchlime.compat.captum.captums import LimeBaseParent, wrapped
 from torchlime.compat.captum.linear_models import as_model
 from torchlime.compat.captum.protocol import fit_by_protocol
 from torchlime.compat.captum.scoring import progress
 
 
-class LimeBase(LimeBaseParent):  # type: ignore[misc]
+class LimeBase(Attribution, LimeBaseParent):  # type: ignore[misc]
     """Fits an interpretable model to samples that the caller's functions make.
 
     The functions are called sample by sample, as in Captum. The forward function gets many samples
@@ -91,24 +92,10 @@ class LimeBase(LimeBaseParent):  # type: ignore[misc]
                 kwargs, advance,
             )  # fmt: skip
 
-    def attribute_future(self) -> None:
-        """Not there, as in Captum."""
-        raise NotImplementedError(f"{type(self).__name__} does not support attribute_future")
-
-    def has_convergence_delta(self) -> bool:
-        """False: there is none."""
-        return False
-
     @property
     def multiplies_by_inputs(self) -> bool:
         """False: attributions are coefficients."""
         return False
-
-    @classmethod
-    def get_name(cls) -> str:
-        """The class's name in words."""
-        name = cls.__name__
-        return name[:1] + "".join(c if c.islower() else f" {c}" for c in name[1:])
 
 
 def check_counts(n_samples: int, perturbations_per_eval: int) -> None:
