@@ -28,12 +28,10 @@ def scores_of_masks(
     It is unmasked, so that scores such as the best region are found in it. The result is NaN where
     a target is out of range.
     """
-    features, keywords = None, dict(evidence.segments)
-    given = keywords.pop("given", None)
-    if given is None:
-        given = keywords.pop("segments")
     with undisturbed(leaves_of(inputs)[0].device):
-        features = features_of(inputs, given, evidence.fill, extra=extra, **keywords)
+        features = features_of(
+            inputs, evidence.segments, evidence.fill, evidence.max_segments, extra
+        )
         masks = features.kind.check(masks, features.count, features.bound)
     box = BlackBox(
         model, features.count.device, evidence.forward, features.kind.these, features.call
@@ -57,8 +55,7 @@ def scores_of_images(
     box = BlackBox(model, images.device, evidence.forward, "the images are")
 
     def rows(blocks: list[Block], size: int) -> Tensor:
-        parts = [part for block in blocks for part in _made(images, make, *block)]
-        chunk = torch.cat(parts)
+        chunk = torch.cat([_made(images, make, *block) for block in blocks])
         padding = chunk[-1:].expand(size - len(chunk), *chunk.shape[1:])
         return torch.cat([chunk, padding]).to(box.dtype or images.dtype)
 
@@ -67,14 +64,13 @@ def scores_of_images(
     return _scores(box, images, evidence, rows, number + 1, chunk_size)
 
 
-def _made(images: Tensor, make: Maker, which: slice, samples: slice) -> list[Tensor]:
-    """The images of a block; sample 0 is the image as it is."""
-    begins = samples.start == 0
+def _made(images: Tensor, make: Maker, which: slice, samples: slice) -> Tensor:
+    """The images [b·n,C,*axes] of a block; sample 0 is the image as it is."""
+    parts = [images[which, None]] if samples.start == 0 else []
     made = slice(max(samples.start - 1, 0), samples.stop - 1)
-    parts = [images[which, None]] if begins else []
     if made.stop > made.start:
         parts.append(make(which, made).to(images.dtype))
-    return list(torch.cat(parts, dim=1).flatten(0, 1).split(1 << 20))
+    return torch.cat(parts, dim=1).flatten(0, 1)
 
 
 def _scores(

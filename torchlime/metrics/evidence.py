@@ -75,7 +75,8 @@ class Evidence(NamedTuple):
         values: [B,T,S] in the solve's dtype, 0 beyond the count.
         count: [B] int64; the bound is S.
         sound: [B,T] bool: the evidence is finite and its target exists.
-        segments: the keywords that :func:`torchlime.features.given.features_of` takes.
+        segments: what :func:`torchlime.features.given.features_of` takes as given segments.
+        max_segments: their bound, where they are label maps.
         targets: what is scored.
         fill: what a hidden feature shows.
         forward: how rows pass through the model.
@@ -85,7 +86,8 @@ class Evidence(NamedTuple):
     values: Tensor
     count: Tensor  # type: ignore[assignment]  # hides tuple.count
     sound: Tensor
-    segments: dict[str, Any]
+    segments: Any
+    max_segments: int | None
     targets: Any
     fill: Any
     forward: Forward
@@ -115,7 +117,8 @@ def evidence_of(explanation: AnyEvidence, inputs: Any, fill: AnyFill | None = No
         ones = torch.ones_like(explanation.scores)
         return Evidence(
             explanation.coefficients, explanation.segment_count,
-            unless_broken(ones, explanation).isfinite(), given, targets_of(explanation),
+            unless_broken(ones, explanation).isfinite(), given["segments"],
+            given.get("max_segments"), targets_of(explanation),
             explainer_of(explanation).fill if fill is None else fill,
             Forward.of(explainer) if isinstance(explainer, Lime) else Forward(), False,
         )  # fmt: skip
@@ -128,8 +131,6 @@ def evidence_of(explanation: AnyEvidence, inputs: Any, fill: AnyFill | None = No
             "Heatmap(values=…, segments=…), or another fill, such as ImageMean()"
         )
     segments = _pixels(inputs) if by_pixel else _segments(heatmap.segments, inputs)
-    shared = (segments.count, {"given": segments}, heatmap.targets)
-    used = ImageMean() if fill is None else fill
     if values.dim() == 2:  # coefficients
         if values.shape[1] != segments.bound:
             raise ValueError(
@@ -147,8 +148,11 @@ def evidence_of(explanation: AnyEvidence, inputs: Any, fill: AnyFill | None = No
             sums = segment_sums(values, segments)
             sizes = segment_sizes(segments)[:, None].clamp(min=1)
             values = sums if heatmap.pooled == "sum" else sums / sizes
-    count, given, targets = shared
-    return Evidence(values, count, sound, given, targets, used, heatmap.forward, by_pixel)
+    used = ImageMean() if fill is None else fill
+    return Evidence(
+        values, segments.count, sound, segments, None, heatmap.targets, used, heatmap.forward,
+        by_pixel,
+    )  # fmt: skip
 
 
 def as_heatmap(values: Any) -> Heatmap:

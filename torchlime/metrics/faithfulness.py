@@ -1,6 +1,7 @@
 """How faithful an explanation is to the model: what hiding and showing its evidence does."""
 
 import dataclasses
+
 import torch
 from torch import Tensor
 
