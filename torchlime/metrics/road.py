@@ -72,9 +72,7 @@ def road(
         True
     """
     if isinstance(percentages, str) or not isinstance(percentages, Sequence) or not percentages:
-        raise TypeError(
-            f"percentages must be ints in a list, such as (10, 50), got {percentages!r}"
-        )
+        raise TypeError(f"percentages must be a list of ints, as (10, 50) is, got {percentages!r}")
     for percentage in percentages:
         check_count(percentage, "a percentage")
         if percentage > 99:

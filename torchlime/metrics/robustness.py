@@ -33,7 +33,9 @@ def max_sensitivity(
     Convention:
         An Explanation is made again by its own explainer, with the same masks, segments and
         targets, so that the change is due to the noise alone. The result is NaN where the evidence
-        is 0 or broken. A constant explanation is perfectly stable: look at faithfulness too.
+        is 0 or broken. What scores fix on the unmasked image, such as the best class of a region,
+        is found anew in the noisy one. A constant explanation is perfectly stable: look at
+        faithfulness too.
 
     Args:
         model: as for :meth:`torchlime.Lime.explain`.
