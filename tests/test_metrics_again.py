@@ -44,7 +44,7 @@ def test_max_sensitivity_is_captums():
     place = iter(range(8))
 
     def perturb(inputs):
-        return (inputs[0] + noise[next(place)],)
+        return (inputs + noise[next(place)],)
 
     theirs = captum.metrics.sensitivity_max(
         lambda inputs: (explain(inputs[0]),),
