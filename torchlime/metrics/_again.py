@@ -32,7 +32,7 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
             "returns their heatmap"
         )
     explainer, seed = explainer_of(explanation), explanation.settings["seed"]
-    if not is_integer(seed):
+    if not (isinstance(seed, int) and is_integer(seed)):
         raise ValueError(
             "the explanation was drawn by a seed for each image, which is not kept; pass explain=, "
             "a function of the images that returns their explanation"
@@ -40,7 +40,7 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
     targets, given = targets_of(explanation), given_segments(explanation)
 
     def explain(images: Any) -> Explanation:
-        return explainer.explain(model, images, targets, **given, extra=extra, seed=int(seed))
+        return explainer.explain(model, images, targets, **given, extra=extra, seed=seed)
 
     return explain
 

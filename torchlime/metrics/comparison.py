@@ -149,8 +149,9 @@ def compare(
             f"{type(explanations).__name__}"
         )
     inputs = as_inputs(images, model)
-    chosen = metrics
-    if not isinstance(chosen, Mapping):
+    if isinstance(metrics, Mapping):
+        chosen = dict(metrics)
+    else:
         fills = (ImageMean() if fill is None else fill, Blur(5.0) if blurred is None else blurred)
         known = _known(inputs, inside, *fills, num_samples, seed)
         chosen = known if metrics is None else _picked(known, metrics)

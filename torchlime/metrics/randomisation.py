@@ -154,19 +154,23 @@ def _layers(model: Model, names: Sequence[str] | None) -> list[tuple[str, list[T
     for network in reversed(networks):  # the first network's names win
         modules |= dict(network.named_modules())
     if names is None:
-        own = [(n, list(m.parameters(recurse=False))) for n, m in modules.items()]
-        found = [(name, parameters) for name, parameters in reversed(own) if parameters]
+        found = [(n, _held(m, recurse=False)) for n, m in reversed(modules.items())]
+        found = [(name, parameters) for name, parameters in found if parameters]
     else:
         if isinstance(names, str):
             raise TypeError(f"layers must be a list of names, got the str {names!r}")
         unknown = [name for name in names if name not in modules]
         if unknown:
             raise ValueError(f"the model has no layers {unknown}; it has {sorted(modules)[1:]}")
-        found = [(name, list(modules[name].parameters())) for name in names]
+        found = [(name, _held(modules[name])) for name in names]
     empty = [name for name, parameters in found if not parameters]
     if empty or not found:
         raise ValueError(f"there are no parameters to randomise in {empty or 'the model'}")
     return found
+
+
+def _held(module: nn.Module, recurse: bool = True) -> list[Tensor]:
+    return list(module.parameters(recurse))
 
 
 def _alike(before: AnyEvidence, after: AnyEvidence, similarity: Similarity) -> Tensor:

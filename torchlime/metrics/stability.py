@@ -13,6 +13,7 @@ from torchlime._explained import strongest_columns
 from torchlime._several import leaves_of
 from torchlime.explanation import Explanation
 from torchlime.masks import present
+from torchlime.metrics._correlation import mean_ranks
 from torchlime.metrics._shared import unless_broken
 
 
@@ -113,10 +114,7 @@ def _centred_ranks(explanation: Explanation) -> Tensor:
     """Mean ranks less their mean: [B,T,S], 0 beyond the count."""
     exists = present(explanation.segment_count, explanation.coefficients.shape[2])
     values = explanation.coefficients
-    others = exists[..., None, :]
-    below = (values[..., None] > values[..., None, :]) & others
-    equal = (values[..., None] == values[..., None, :]) & others
-    ranks = (2 * below.sum(-1) + equal.sum(-1)).to(values.dtype) / 2  # from ½: the mean is count/2
+    ranks = mean_ranks(values, exists.expand_as(values))  # from ½: the mean is count/2
     return (ranks - explanation.segment_count[:, None, None] / 2).masked_fill(~exists, 0.0)
 
 
