@@ -307,3 +307,24 @@ def test_bad_tables():
     ):  # fmt: skip
         with pytest.raises(error, match=message):
             call()
+
+
+# ---- heatmaps beside explanations ----------------------------------------------------------------
+
+
+def test_rank_correlation_of_heatmaps_is_scipys():
+    *_, e = ragged()
+    one, two = torch.randn(2, 2, 2, 7, 6, generator=torch.manual_seed(0)).round(decimals=1)
+    found = metrics.rank_correlation([e, one, metrics.Heatmap(values=two)])
+    for b in range(2):
+        for t in range(2):
+            rows = [side[b, t].flatten().numpy() for side in (e.heatmap(), one, two)]
+            pairs = [scipy.stats.spearmanr(rows[i], rows[j]).statistic
+                     for i, j in ((0, 1), (0, 2), (1, 2))]  # fmt: skip
+            assert found[b, t].item() == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert metrics.rank_correlation([one, torch.ones_like(one)]).isnan().all()
+    one[0, 0, 1, 1] = torch.nan
+    assert metrics.rank_correlation([one, two]).isnan().tolist() == [[True, False], [False, False]]
+    for wrong in ([one], [one, two[:1]], [e, one[:, :1]]):
+        with pytest.raises(ValueError, match="of the same images and targets are compared"):
+            metrics.rank_correlation(wrong)

@@ -9,7 +9,7 @@ Convention:
     is the same for all sets, such as for an image of one segment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch import Tensor
 from torchlime._checks import check_count, check_fraction, check_real, is_integer
 from torchlime._hash import hash64, numbers, seeds_of, shift_right
 from torchlime._inputs import Extra, Inputs, as_inputs
+from torchlime._row_blocks import row_blocks
 from torchlime.black_box import Model
 from torchlime.lime import AnyFill
 from torchlime.masks import present
@@ -73,8 +74,8 @@ def infidelity(
     check_fraction(hidden, "hidden")
     inputs = as_inputs(images, model)
     evidence = evidence_of(explanation, inputs, fill)
-    bits = hash64(*_counters(seed, evidence, num_samples))
-    gone = shift_right(bits, 11) < int(hidden * 2**53)
+    least = int(hidden * 2**53)
+    gone = _sets(seed, evidence, num_samples, lambda bits, _: shift_right(bits, 11) < least)
     sums, drops = _removed(model, inputs, evidence, gone, extra)
     if scaled:
         power = sums.square().sum(1, keepdim=True)
@@ -218,18 +219,27 @@ def monotonicity(
 
 def subsets(evidence: Evidence, size: Tensor, seed: int | Tensor) -> Tensor:
     """Random sets [B,N,S] bool of ``size`` [B,N] features; none beyond the count."""
-    bits = hash64(*_counters(seed, evidence, size.shape[1]))
-    exists = present(evidence.count, bits.shape[2])
-    order = bits.masked_fill(~exists, torch.iinfo(torch.int64).max)
-    ranks = order.sort(dim=2, stable=True).indices.argsort(dim=2)
-    return (ranks < size[:, :, None]) & exists
+    exists = present(evidence.count, evidence.values.shape[2])
+    last = torch.iinfo(torch.int64).max
+
+    def first_ones(bits: Tensor, rows: slice) -> Tensor:
+        order = bits.masked_fill(~exists, last).sort(dim=2, stable=True).indices
+        return order.argsort(dim=2) < size[:, rows, None]
+
+    return _sets(seed, evidence, size.shape[1], first_ones) & exists
 
 
-def _counters(seed: int | Tensor, evidence: Evidence, samples: int) -> tuple[Tensor, ...]:
-    """Seeds [B,1,1], samples [N,1] and features [S] for the hash."""
-    count, bound = evidence.count, evidence.values.shape[2]
-    seeds = seeds_of(seed, count).expand(len(count))
-    return seeds[:, None, None], numbers(samples, count)[:, None], numbers(bound, count)
+def _sets(
+    seed: int | Tensor, evidence: Evidence, samples: int, chosen: Callable[[Tensor, slice], Tensor]
+) -> Tensor:
+    """Sets [B,N,S] bool, by ``chosen(bits [B,n,S], rows)`` of 64 bits for each entry."""
+    count, (batch, _, bound) = evidence.count, evidence.values.shape
+    seeds = seeds_of(seed, count).expand(batch)[:, None, None]
+    number, features = numbers(samples, count)[:, None], numbers(bound, count)
+    sets = torch.empty(batch, samples, bound, dtype=torch.bool, device=count.device)
+    for rows in row_blocks(samples, batch * bound, count.device):
+        sets[:, rows] = chosen(hash64(seeds, number[rows], features), rows)
+    return sets
 
 
 def _removed(
@@ -239,8 +249,11 @@ def _removed(
     exists = present(evidence.count, gone.shape[2])
     whole = torch.cat([torch.ones_like(gone[:, :1]), ~gone], dim=1) & exists
     scores = scores_of_masks(model, inputs, evidence, whole, extra)
-    sums = (gone & exists).to(scores.dtype) @ evidence.values.mT.to(scores.dtype)
-    return sums, scores[:, :1] - scores[:, 1:]
+    drops = scores[:, :1] - scores[:, 1:]
+    sums, values = torch.empty_like(drops), evidence.values.mT.to(scores.dtype)
+    for rows in row_blocks(drops.shape[1], gone[:, 0].numel(), gone.device):
+        sums[:, rows] = (gone[:, rows] & exists).to(values.dtype) @ values
+    return sums, drops
 
 
 def _alone(
