@@ -174,6 +174,19 @@ def test_weights_come_back_when_something_raises():
     assert all(p.requires_grad and p.grad is None for p in net.parameters())
 
 
+def test_the_callers_autocast_keeps_no_old_weights():
+    """Autocast caches casts of the weights until the caller leaves it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(42, 30), nn.Tanh(), nn.Linear(30, 4))
+    x = images().float()
+    with torch.autocast("cpu", torch.bfloat16):
+        before = net(x)
+        e = Lime(**SETTINGS).explain(net, x, 0)
+        found = metrics.randomisation(net, x, e)
+        assert (found.similarity[-1] < 0.9).all()
+        assert torch.equal(net(x), before)
+
+
 def test_tied_weights_are_drawn_once():
     torch.manual_seed(0)
     shared = nn.Linear(42, 42)

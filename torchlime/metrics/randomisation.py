@@ -66,6 +66,7 @@ def kept(parameters: Sequence[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for parameter, values in zip(parameters, before, strict=True):
                 parameter.copy_(values)
+        torch.clear_autocast_cache()  # it holds casts of the weights while the caller's is on
 
 
 def randomisation(
@@ -134,6 +135,7 @@ def randomisation(
                     if id(parameter) not in done:
                         done.add(id(parameter))
                         parameter.copy_(draw(parameter, seed_of(int(seed), len(done))))
+            torch.clear_autocast_cache()
             found.append(_alike(explanation, own(inputs), similarity))
     return Randomised(tuple(name for name, _ in steps), torch.stack(found))
 

@@ -50,7 +50,10 @@ def infidelity(
     Convention:
         With ``scaled``, φ is first multiplied by the number β that makes the result least, as Yeh
         et al. do for methods whose evidence has a scale of its own:
-        β = Σ Iᵀφ · drop / Σ (Iᵀφ)², and 0 where the evidence is 0.
+        β = Σ Iᵀφ · drop / Σ (Iᵀφ)², and 0 where the evidence is 0. So does Captum's
+        ``normalize=True``. Quantus hides square patches one after another, and multiplies the
+        evidence by the change of each pixel. Here I is 1 for a hidden segment, because a
+        coefficient is the change of the score when its segment is hidden.
 
     Args:
         model, images, explanation, extra: as for :func:`torchlime.metrics.deletion`.
@@ -101,6 +104,10 @@ def sensitivity_n(
     sensitivity-n of Ancona et al. 2018, "Towards better understanding of gradient-based attribution
     methods". They plot it against n; for this curve call it with one size at a time. It lies in
     [−1, 1]; higher is better.
+
+    Convention:
+        The sets are random, as in the paper. Quantus's SensitivityN hides the strongest features
+        one after another and draws no sets, so its numbers are others.
 
     Args:
         model, images, explanation, extra, fill, seed: as for :func:`infidelity`.
@@ -191,6 +198,15 @@ def faithfulness_estimate(
 
     Raises:
         ValueError: a heatmap has no segments and more than 4096 pixels.
+
+    Example:
+        >>> from torchlime import fills
+        >>> image = torch.tensor([[[[3.0, 1.0, 2.0]]]])
+        >>> def model(x):
+        ...     return x.sum((2, 3))
+        >>> black, heatmap = fills.Constant(0.0), 5 * image[:, 0]
+        >>> round(faithfulness_estimate(model, image, heatmap, fill=black).item(), 6)
+        1.0
     """
     evidence, sums, drops, exists = _alone(model, images, explanation, fill, extra)
     return torch.where(evidence.sound, pearson(sums, drops, exists), torch.nan)
@@ -212,6 +228,15 @@ def monotonicity(
 
     Args:
         model, images, explanation, fill, extra: as for :func:`faithfulness_estimate`.
+
+    Example:
+        >>> from torchlime import fills
+        >>> image = torch.tensor([[[[3.0, 1.0, 2.0]]]])
+        >>> def model(x):
+        ...     return -x.sum((2, 3))
+        >>> black, heatmap = fills.Constant(0.0), image[:, 0].square()
+        >>> monotonicity(model, image, heatmap, fill=black).item()
+        1.0
     """
     evidence, sums, drops, exists = _alone(model, images, explanation, fill, extra)
     return torch.where(evidence.sound, spearman(sums.abs(), drops.abs(), exists), torch.nan)
