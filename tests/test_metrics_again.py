@@ -304,6 +304,22 @@ def test_heatmaps_alone_are_measured_on_a_grid():
     assert torch.equal(table.values["map"]["deletion"], expected)
 
 
+def test_soft_segments_and_several_inputs_have_no_road():
+    net, x = network(2), images(2)
+    soft = Lime(num_samples=40).explain(net, x, segments=torch.rand(4, 7, 6))
+    table = metrics.compare({"soft": soft}, net, x, num_samples=9)
+    assert len(table.metrics) == 7
+    assert table.means().isfinite().all()
+
+    def both(a, b):
+        return (a + b).sum((2, 3))
+
+    pair = Lime(**SETTINGS).explain(both, (x, x))
+    table = metrics.compare({"pair": pair}, both, (x, x), num_samples=9, blurred=Constant(0.1))
+    assert len(table.metrics) == 7
+    assert table.means().isfinite().all()
+
+
 def test_bad_tables():
     net, x, _, e = ragged()
     for call, error, message in (

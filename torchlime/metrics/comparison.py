@@ -121,7 +121,7 @@ def compare(
 
             deletion, insertion (from ``blurred``), infidelity (scaled), sensitivity_n,
             faithfulness_correlation, faithfulness_estimate, monotonicity, road_morf, road_lerf
-            (images [B,C,H,W] only); share_inside, rank_inside, pointing_game.
+            (images [B,C,H,W] with one label map only); share_inside, rank_inside, pointing_game.
         inside: the object's pixels, [B,H,W] or [H,W] bool.
         segments: a label map for heatmaps that have none.
         fill: what a hidden segment shows, in all explanations; None = ``ImageMean()``.
@@ -154,6 +154,8 @@ def compare(
     else:
         fills = (ImageMean() if fill is None else fill, Blur(5.0) if blurred is None else blurred)
         known = _known(inputs, inside, *fills, num_samples, seed)
+        if not all(_one_map(e) for e in explanations.values() if isinstance(e, Explanation)):
+            known = {name: metric for name, metric in known.items() if "road" not in name}
         chosen = known if metrics is None else _picked(known, metrics)
     ready = _completed(explanations, inputs, segments)
     return Comparison({
@@ -193,6 +195,12 @@ def _with(metric: Callable[..., Tensor], settings: dict[str, Any]) -> Metric:
 
 def _placed(metric: Callable[..., Tensor], inside: Tensor) -> Metric:
     return lambda model, images, evidence: metric(evidence, inside)
+
+
+def _one_map(explanation: Explanation) -> bool:
+    """Whether an explanation has one label map [B,H,W], as :func:`road` needs."""
+    labels = explanation.segments
+    return isinstance(labels, Tensor) and labels.dim() == 3 and not is_soft(labels)
 
 
 def _picked(known: dict[str, Metric], names: Sequence[str]) -> dict[str, Metric]:
