@@ -193,7 +193,10 @@ def test_metrics_of_heatmaps_and_of_randomised_weights():
     pooled = metrics.Heatmap(values=heatmap, targets=targets, segments=Grid(4, 5)(x))
     with RefuseWaiting():
         e = Lime(segmenter=Grid(4, 5), num_samples=64).explain(net, x)
-        table = metrics.compare({"lime": e, "map": heatmap}, net, x, inside=inside, num_samples=9)
+        names = ["insertion", "infidelity", "faithfulness_estimate", "monotonicity", "rank_inside"]
+        table = metrics.compare(
+            {"lime": e, "map": heatmap}, net, x, metrics=names, inside=inside, num_samples=9
+        )
         tables = [value for values in table.values.values() for value in values.values()]
         alike = [
             metrics.randomisation(net, x, e, similarity=kind).similarity
