@@ -168,8 +168,49 @@ def test_metrics(kernel):
             metrics.rank_correlation(runs),
             metrics.overlap(runs),
             metrics.share_inside(runs[0], inside),
+            metrics.rank_inside(runs[0], inside),
+            metrics.pointing_game(runs[0], inside),
+            metrics.infidelity(model, x, runs[0], num_samples=20),
+            metrics.sensitivity_n(model, x, runs[0], num_samples=10),
+            metrics.faithfulness_correlation(model, x, runs[0], num_samples=20),
+            metrics.faithfulness_estimate(model, x, runs[0]),
+            metrics.monotonicity(model, x, runs[0]),
+            metrics.road(model, x, runs[0], percentages=(20, 60), iterations=3),
+            metrics.max_sensitivity(model, x, runs[0], num_samples=2),
         ]
     assert all(n.shape == (2, 3) and n.device.type == "cuda" for n in numbers)
+
+
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_metrics_of_heatmaps_and_of_randomised_weights():
+    with torch.device("cuda"):
+        net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 8), torch.nn.Flatten(1),
+                                  torch.nn.Linear(4 * 8 * 6, 5)).eval()  # fmt: skip
+        heatmap, inside = torch.empty(2, 64, 48), torch.empty(64, 48, dtype=torch.bool)
+        targets = torch.zeros(2, 1, dtype=torch.int64)
+        seeds = torch.zeros(2, dtype=torch.int64)
+    x = images()
+    pooled = metrics.Heatmap(values=heatmap, targets=targets, segments=Grid(4, 5)(x))
+    with RefuseWaiting():
+        e = Lime(segmenter=Grid(4, 5), num_samples=64).explain(net, x)
+        names = ["insertion", "infidelity", "faithfulness_estimate", "monotonicity", "rank_inside"]
+        table = metrics.compare(
+            {"lime": e, "map": heatmap}, net, x, metrics=names, inside=inside, num_samples=9
+        )
+        tables = [value for values in table.values.values() for value in values.values()]
+        alike = [
+            metrics.randomisation(net, x, e, similarity=kind).similarity
+            for kind in ("rank", "absolute rank", "ssim")
+        ]
+        numbers = [
+            metrics.deletion(net, x, heatmap, steps=5),
+            metrics.insertion(net, x, pooled),
+            metrics.infidelity(net, x, pooled, num_samples=9, seed=seeds, scaled=True),
+            metrics.road(net, x, heatmap, percentages=(50,), iterations=2, seed=seeds),
+            metrics.pointing_game(heatmap, inside),
+        ]
+    assert all(n.shape == (2, 1) and n.device.type == "cuda" for n in [*numbers, *tables])
+    assert all(n.shape == (2, 2, 1) and n.device.type == "cuda" for n in alike)
 
 
 @pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)

@@ -229,6 +229,25 @@ def test_explanations_of_other_targets_are_not_compared(model, images, metric, n
     assert numbers.isnan().flatten().tolist() == [False, False, False, True]
 
 
+@pytest.mark.usefixtures("exact_convolutions")
+def test_metrics_are_those_of_the_cpu(model, images, no_sync):
+    e = Lime(segmenter=Grid(4, 4), num_samples=100).explain(model, images)
+    heatmap = images.sum(1)
+    names = ["deletion", "insertion", "infidelity", "sensitivity_n", "faithfulness_estimate",
+             "road_morf", "road_lerf"]  # fmt: skip
+    table = metrics.compare({"lime": e, "sum": heatmap}, model, images, metrics=names)
+    noisy = metrics.max_sensitivity(model, images, e, num_samples=2)
+    redrawn = metrics.randomisation(model, images, e, layers=["fc", "layer4"]).similarity
+    torch.cuda.set_sync_debug_mode("default")
+    assert noisy.isfinite().all()
+    assert redrawn.isfinite().all()
+    both = {"lime": e.to("cpu"), "sum": heatmap.cpu()}
+    expected = metrics.compare(both, copy.deepcopy(model).cpu(), images.cpu(), metrics=names)
+    for who, values in table.values.items():
+        for name, found in values.items():
+            assert found.cpu().allclose(expected.values[who][name], rtol=1e-3, atol=1e-3), name
+
+
 @pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)
 @pytest.mark.parametrize("num_samples", [1000, 50])
 @pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")

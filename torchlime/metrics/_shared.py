@@ -12,7 +12,6 @@ from torchlime._several import is_several
 from torchlime._softmap import is_soft
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime
-from torchlime.targets import Computed
 
 
 def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
@@ -54,24 +53,16 @@ def explainer_of(explanation: Explanation) -> Lime:
 
 
 def targets_of(explanation: Explanation) -> Any:
-    """What metrics score: the explained classes, or the function that was explained.
+    """What metrics score: the explained classes, or the function or Scores that were explained.
 
     Raises:
-        ValueError: it was explained by an object that fixes something on the unmasked input, such
-            as the best region; perturbed images alone do not say what that was.
+        ValueError: it was loaded from a file, and what was explained is no class.
     """
     explained = explanation.explained
-    if explained is None:
-        if "scores" in explanation.settings:
-            scores = explanation.settings["scores"]
-            raise ValueError(
-                f"the explanation was loaded from a file, and explains {scores}, not classes: "
-                "explain again"
-            )
-        return explanation.targets
-    if not isinstance(explained, Computed):
+    if explained is None and "scores" in explanation.settings:
+        scores = explanation.settings["scores"]
         raise ValueError(
-            f"metrics score classes, or a function of (outputs, rows), and not {explained!r}: "
-            "explain such a function"
+            f"the explanation was loaded from a file, and explains {scores}, not classes: "
+            "explain again"
         )
-    return explained
+    return explanation.targets if explained is None else explained

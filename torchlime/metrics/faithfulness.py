@@ -1,35 +1,34 @@
 """How faithful an explanation is to the model: what hiding and showing its evidence does."""
 
 import dataclasses
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from torchlime._checks import (
-    check_count,
-    check_same_device,
-    is_integer,
-)
-from torchlime._given_masks import score_masks
+from torchlime._checks import check_count, is_integer
+from torchlime._hash import numbers
 from torchlime._inputs import Extra, Inputs, as_inputs, as_vectors
-from torchlime._several import leaves_of
-from torchlime.black_box import Forward, Model
+from torchlime.black_box import Model
 from torchlime.explanation import Explanation
-from torchlime.lime import AnyFill, Lime
+from torchlime.lime import AnyFill
 from torchlime.local import Samples
 from torchlime.masks import present
+from torchlime.metrics._scoring import scores_of_masks
 from torchlime.metrics._shared import explainer_of, given_segments, targets_of, unless_broken
+from torchlime.metrics.evidence import AnyEvidence, evidence_of, ranks_of
 from torchlime.vectors import VectorLime
+
+STEPS_OF_PIXELS = 28
 
 
 def deletion(
     model: Model,
     images: Inputs,
-    explanation: Explanation,
+    explanation: AnyEvidence,
     *,
     fill: AnyFill | None = None,
     extra: Extra = None,
+    steps: int | None = None,
 ) -> Tensor:
     """Area under the score while whole segments are hidden, the strongest first: [B,T].
 
@@ -44,9 +43,12 @@ def deletion(
     Args:
         model: as for :meth:`torchlime.Lime.explain`.
         images: [B,C,H,W], the explained ones.
-        explanation: the explanation of these images.
-        fill: what a hidden segment shows; None = the explanation's own fill.
+        explanation: the explanation of these images; or a :class:`Heatmap` or tensor [B,H,W].
+        fill: what a hidden segment shows; None = the explanation's own fill, and for heatmaps the
+            mean colour of the image.
         extra: inputs that are only passed on, as for the explanation.
+        steps: in how many steps of equal size segments are hidden; None = one by one, and 28 steps
+            where every pixel is a segment, as in RISE's own evaluation.
 
     Raises:
         ValueError: the explanation comes from a file, which holds no strategies, and ``fill`` is
@@ -62,16 +64,17 @@ def deletion(
         >>> deletion(model, image, explanation).tolist()  # scores 4, 1, 0
         [[1.5]]
     """
-    return _area(model, images, explanation, fill, extra, lambda ranks, step: ranks >= step)
+    return _area(model, images, explanation, fill, extra, steps, False)
 
 
 def insertion(
     model: Model,
     images: Inputs,
-    explanation: Explanation,
+    explanation: AnyEvidence,
     *,
     fill: AnyFill | None = None,
     extra: Extra = None,
+    steps: int | None = None,
 ) -> Tensor:
     """Area under the score while whole segments are shown, the strongest first: [B,T].
 
@@ -88,7 +91,7 @@ def insertion(
         >>> insertion(model, image, explanation).tolist()  # scores 0, 3, 4
         [[2.5]]
     """
-    return _area(model, images, explanation, fill, extra, lambda ranks, step: ranks < step)
+    return _area(model, images, explanation, fill, extra, steps, True)
 
 
 def fidelity(
@@ -147,36 +150,38 @@ def fidelity(
 def _area(
     model: Model,
     images: Inputs,
-    explanation: Explanation,
+    explanation: AnyEvidence,
     fill: AnyFill | None,
     extra: Extra,
-    shown: Callable[[Tensor, Tensor], Tensor],
+    steps: int | None,
+    inserted: bool,
 ) -> Tensor:
-    """Normalised trapezoid [B,T] of the scores of masks ``shown(ranks, step)``, step = 0 … K."""
-    given, bound = given_segments(explanation), explanation.coefficients.shape[2]
+    """Normalised trapezoid [B,T] of the scores while features are hidden or shown in steps."""
+    if steps is not None:
+        check_count(steps, "steps")
     inputs = as_inputs(images, model)
-    check_same_device(explanation.targets, leaves_of(inputs)[0], "the explanation")
-    explainer, forward = explanation.explainer, Forward()
-    if isinstance(explainer, Lime):
-        forward = Forward.of(explainer)
-    fill = explainer_of(explanation).fill if fill is None else fill
-    exists = present(explanation.segment_count, bound)
-    targets = explanation.targets.shape[1]
-    strength = explanation.coefficients.masked_fill(~exists, -torch.inf)
-    order = strength.sort(dim=2, descending=True, stable=True).indices
-    ranks = order.argsort(dim=2)[:, :, None]  # [B,T,1,S]
-    step = torch.arange(bound + 1, device=explanation.targets.device)[:, None]
-    masks = shown(ranks, step) & exists[:, None]  # [B,T,S+1,S]
-    scores = score_masks(
-        model, inputs, fill=fill, masks=masks.flatten(1, 2), targets=targets_of(explanation),
-        **given, extra=extra, forward=forward,
-    )  # fmt: skip
-    own = scores.unflatten(1, (targets, bound + 1)).diagonal(dim1=1, dim2=3)  # [B,S+1,T]
-    count = explanation.segment_count[:, None, None]
-    weights = (step <= count).to(own.dtype) - ((step == 0) | (step == count)).to(own.dtype) / 2
-    return unless_broken(
-        torch.where(step <= count, weights * own, 0.0).sum(1) / count[:, 0], explanation
-    )
+    evidence = evidence_of(explanation, inputs, fill)
+    (batch, targets, bound), count = evidence.values.shape, evidence.count
+    if steps is None and evidence.by_pixel:
+        steps = min(STEPS_OF_PIXELS, bound)
+    rows = (bound if steps is None else steps) + 1
+    step = numbers(rows, count)
+    if steps is None:
+        last, changed = count, step.expand(batch, -1)
+    else:
+        last = torch.full_like(count, steps)
+        changed = (2 * step * count[:, None] + steps) // (2 * steps)  # the nearest whole number
+    exists = present(count, bound)[:, None]
+    ranks = ranks_of(evidence)[:, :, None]  # [B,T,1,S]
+    # The first row must show all: an insertion runs backwards.
+    changed = (changed.flip(1) if inserted else changed)[:, None, :, None]
+    masks = (ranks < changed if inserted else ranks >= changed) & exists
+    scores = scores_of_masks(model, inputs, evidence, masks.flatten(1, 2), extra)
+    own = scores.unflatten(1, (targets, rows)).diagonal(dim1=1, dim2=3)  # [B,rows,T]
+    step, last = (step.flip(0) if inserted else step)[:, None], last[:, None, None]
+    weights = (step <= last).to(own.dtype) - ((step == 0) | (step == last)).to(own.dtype) / 2
+    area = torch.where(step <= last, weights * own, 0.0).sum(1) / last[:, 0]
+    return torch.where(evidence.sound, area, torch.nan)
 
 
 def _weighted_r2(samples: Samples, explanation: Explanation) -> Tensor:

@@ -13,14 +13,17 @@ from torchlime._explained import strongest_columns
 from torchlime._several import leaves_of
 from torchlime.explanation import Explanation
 from torchlime.masks import present
+from torchlime.metrics._correlation import mean_ranks, spearman
 from torchlime.metrics._shared import unless_broken
+from torchlime.metrics.evidence import AnyEvidence
+from torchlime.metrics.placement import pixels_of
 
 
-def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
+def rank_correlation(explanations: Sequence[AnyEvidence]) -> Tensor:
     """Spearman's ρ of the coefficients, averaged over all pairs of explanations: [B,T].
 
     This is the correlation of ranks over an image's segments. It is 1 where all explanations order
-    the segments alike.
+    the segments alike. If any of them is a heatmap, it is over the pixels of the heatmaps of all.
 
     Convention:
         Coefficients are signed, and ties share their mean rank. The result is NaN where an image
@@ -28,7 +31,7 @@ def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
 
     Args:
         explanations: two or more of the same images, segments and targets, for example under
-            different seeds.
+            different seeds. Heatmaps [B,H,W] or [B,T,H,W] of any method may be among them.
 
     Raises:
         ValueError: there are fewer than two, or their shapes, devices, segments or targets differ.
@@ -43,7 +46,10 @@ def rank_correlation(explanations: Sequence[Explanation]) -> Tensor:
         >>> rank_correlation(runs).shape, overlap(runs, top=2).shape
         (torch.Size([1, 1]), torch.Size([1, 1]))
     """
-    return _mean_over_pairs(explanations, _centred_ranks, _cosine)
+    alone = [e for e in explanations if isinstance(e, Explanation)]
+    if len(alone) < len(explanations):
+        return _over_pixels(explanations)
+    return _mean_over_pairs(alone, _centred_ranks, _cosine)
 
 
 def overlap(explanations: Sequence[Explanation], top: int = 5) -> Tensor:
@@ -64,6 +70,22 @@ def overlap(explanations: Sequence[Explanation], top: int = 5) -> Tensor:
     """
     check_count(top, "top")
     return _mean_over_pairs(explanations, lambda e: _strongest(e, top), _jaccard)
+
+
+def _over_pixels(explanations: Sequence[AnyEvidence]) -> Tensor:
+    """Spearman's ρ over pixels, averaged over all pairs: [B,T]."""
+    maps = [pixels_of(e) for e in explanations]
+    kinds = {f"{list(one.shape)} {one.device}" for one in maps}
+    if len(maps) < 2 or len(kinds) != 1:
+        raise ValueError(
+            "two or more explanations of the same images and targets are compared, got "
+            f"{len(maps)} with heatmaps and device {sorted(kinds)}"
+        )
+    flat = [one.flatten(2) for one in maps]
+    found = torch.stack([spearman(a, b) for a, b in itertools.combinations(flat, 2)]).mean(0)
+    sound = torch.stack([one.isfinite().all(2) for one in flat]).all(0)
+    alone = [e for e in explanations if isinstance(e, Explanation)]
+    return unless_broken(torch.where(sound, found, torch.nan), *alone)
 
 
 def _mean_over_pairs(
@@ -113,10 +135,7 @@ def _centred_ranks(explanation: Explanation) -> Tensor:
     """Mean ranks less their mean: [B,T,S], 0 beyond the count."""
     exists = present(explanation.segment_count, explanation.coefficients.shape[2])
     values = explanation.coefficients
-    others = exists[..., None, :]
-    below = (values[..., None] > values[..., None, :]) & others
-    equal = (values[..., None] == values[..., None, :]) & others
-    ranks = (2 * below.sum(-1) + equal.sum(-1)).to(values.dtype) / 2  # from ½: the mean is count/2
+    ranks = mean_ranks(values, exists.expand_as(values))  # from ½: the mean is count/2
     return (ranks - explanation.segment_count[:, None, None] / 2).masked_fill(~exists, 0.0)
 
 
