@@ -21,8 +21,8 @@ class LimeBase(Attribution, LimeBaseParent):  # type: ignore[misc]
 
     Args:
         forward_func: the model, or any function of the inputs.
-        interpretable_model: has ``fit(DataLoader)`` and ``representation()``; or one of torchlime's
-            surrogates.
+        interpretable_model: has ``fit(DataLoader)`` and ``representation()``, which run under
+            ``torch.no_grad()`` as in Captum; or one of torchlime's surrogates.
         similarity_func: original input, perturbed input, interpretable sample, **kwargs → weight.
         perturb_func: original input, **kwargs → a sample; or a generator function.
         perturb_interpretable_space: samples are interpretable ones [1,F], not inputs.
