@@ -165,10 +165,7 @@ def _of_examples(base: Baseline) -> TypeGuard[Tensor]:
 
 
 def _pair(tensor: Tensor, base: Baseline) -> tuple[Tensor, Tensor]:
-    """Input and baseline as the float32 values that Captum compares, in the solve's dtype.
-
-    The baseline broadcasts to the input.
-    """
+    """Input and baseline as the float32 values that Captum compares, in the solve's dtype."""
     dtype = torch.result_type(tensor, base)
     if isinstance(base, Tensor):
         base = base.to(tensor.device, dtype)
@@ -176,7 +173,7 @@ def _pair(tensor: Tensor, base: Baseline) -> tuple[Tensor, Tensor]:
         base = torch.full((), base, dtype=dtype, device=tensor.device)
     base = base[(None,) * (tensor.dim() - base.dim())]
     wide = solve_dtype(tensor.device)
-    return tensor.float().to(wide), base.float().to(wide)
+    return tensor.float().to(wide), base.float().to(wide).expand_as(tensor)
 
 
 def _over_kept(design: Tensor, values: Tensor) -> Tensor:
