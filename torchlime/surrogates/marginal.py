@@ -121,7 +121,7 @@ def _summed(steps: _Steps, values: Tensor, present: Tensor) -> Tensor:
 
 def _squares(steps: _Steps, means: Tensor) -> Tensor:
     """The squared deviation of each pair of walks [B,n,T], at its first step; else 0."""
-    batch, width, targets = means.shape
+    _, width, targets = means.shape
     index = steps.feature.clamp(max=width - 1)[..., None].expand(-1, -1, targets)
     off = steps.gains - means.gather(1, index)
     following = torch.cat([off[:, 1:], torch.zeros_like(off[:, :1])], dim=1)

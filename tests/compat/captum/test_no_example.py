@@ -29,6 +29,8 @@ def test_no_example_gives_what_captum_gives(method, function, per_eval):
                 NONE, perturbations_per_eval=per_eval, **more)
             for module in (captum.attr, ours)
         )  # fmt: skip
+        if method == "Occlusion":  # one output gives Captum 0 windows over 0
+            theirs = theirs.nan_to_num()
         torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
 
 

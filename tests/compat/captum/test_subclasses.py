@@ -31,7 +31,8 @@ def explained_by(parent, batch=1):
                 return_input_shape=True, show_progress=False, share=share)  # fmt: skip
 
     torch.manual_seed(0)
-    return Own(total, perturb_func=few_kept).attribute(X[:batch], share=0.7)
+    more = {"rng": "captum"} if parent is ours.Lime else {}
+    return Own(total, perturb_func=few_kept, **more).attribute(X[:batch], share=0.7)
 
 
 @pytest.mark.parametrize("batch", [1, 2])
