@@ -1,4 +1,4 @@
-"""Captum's wrappers for language models take our explainers: a tiny model, a tokenizer of letters."""
+"""Captum's wrappers of language models take our explainers: a tiny model of letters."""
 
 from types import SimpleNamespace
 

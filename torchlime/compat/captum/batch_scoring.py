@@ -108,7 +108,7 @@ class BatchScoring(Scoring):
         if self.least > 1 and not self.unchanged.shape:
             raise AssertionError(self._not_growing((), 1))
         more = self.batch > 1 or room.holds_more(samples)
-        if rows_are_examples and self.calls.further.by_row and more:
+        if rows_are_examples and self.calls.by_row and more:
             with contextlib.suppress(Refused):
                 return self._mixed(make_rows, samples, room.size)
             self.advance(0)
@@ -152,7 +152,7 @@ class BatchScoring(Scoring):
         every = torch.arange(self.batch, device=self.device)
 
         def run(tensors: tuple[Tensor, ...]) -> tuple[Any, int]:
-            times = len(tensors[0]) // self.batch
+            times = len(tensors[0]) // self.batch  # the first always has all examples
             further = tuple(repeated(value, times) for value in calls.further.values)
             return calls.run(tensors, further), times
 

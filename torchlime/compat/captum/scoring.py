@@ -50,14 +50,14 @@ class Scoring:
 
         First all rows run together, by the rules of :class:`torchlime.compat.captum.room.Room`;
         several examples are proof enough. Captum's own calls, k samples of one example at a time,
-        are also made where further arguments do not belong to examples.
+        are also made where further arguments, or inputs of one row, do not belong to examples.
 
         Raises:
             AssertionError: not one score a row. Errors of the function pass through.
         """
         batch = self.calls.inputs.batch
         room = Room(self.least, self.calls.inputs.tensors, self.device)
-        if self.calls.further.by_row and (batch > 1 or room.holds_more(samples)):
+        if self.calls.by_row and (batch > 1 or room.holds_more(samples)):
             # An error may come from calls that Captum does not make.
             with contextlib.suppress(Refused):
                 scores = self._together(make_rows, samples, room.size)
