@@ -53,7 +53,7 @@ class Calls:
 
     @property
     def by_row(self) -> bool:
-        """Whether chunks may hold rows of several examples: all that is given has a row for each."""
+        """Whether chunks may mix examples: all that is given has a row for each."""
         even = all(len(tensor) == self.inputs.batch for tensor in self.inputs.given)
         return even and self.further.by_row
 
