@@ -15,9 +15,9 @@ from benchmarks.tables import digits, markdown, milliseconds
 from torchlime._softmap import as_soft_segments
 from torchlime.features.pixels import Blended, Perturbed, default_chunk_size
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.masks import Bernoulli, FixedCount, Orthogonal
+from torchlime.masks import Bernoulli, FixedCount, Orthogonal, Permutations
 from torchlime.segments import Grid, Slic
-from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.surrogates import Lasso, LeastSquares, MarginalContributions, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform
 
 SHOWN = {"batch": (1, 32), "segments": (50,), "samples": (1000,)}  # in the table; and the copy
@@ -146,6 +146,9 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
     for surrogate in (Ridge(), LeastSquares(), Lasso(fraction=0.2)):
         fit = bind(surrogate, masks, scores, weights, count)
         yield Case("surrogates", surrogate, "B·N·S + 2·8·B·N + 2·8·B·S", fit, "float64")
+    walks = Permutations()(count, bound, samples, seed=0)
+    fit = bind(MarginalContributions(), walks, scores, weights, count)
+    yield Case("surrogates", MarginalContributions(), "B·N·S + 2·8·B·N + 2·8·B·S", fit, "float64")
 
 
 def bind(function: Callable[..., object], *values: object, **more: object) -> Callable[[], object]:

@@ -94,12 +94,21 @@ def surrogate_call(strategy, device="cpu"):
     return strategy, (kept, scores, 0.5 + draw(B, N).to(device), count)
 
 
+def walk_call(strategy, device="cpu"):
+    """As :func:`surrogate_call`, for a surrogate of walks."""
+    _, (_, scores, weight, count) = surrogate_call(strategy, device)
+    walks = masks.Permutations()(count, S, N, seed=0)
+    slopes = (draw(B, S, T) - 0.5).to(device).double()
+    return strategy, (walks, scores + walks.double() @ slopes, weight, count)
+
+
 CALLS = [
     *((segmenter_call, strategy) for strategy in SEGMENTERS),
     *((sampler_call, strategy) for strategy in SAMPLERS),
     *((fill_call, strategy) for strategy in FILLS),
     *((kernel_call, strategy) for strategy in KERNELS),
     *((surrogate_call, strategy) for strategy in SURROGATES),
+    (walk_call, surrogates.MarginalContributions()),
 ]
 NAMES = [repr(strategy) for _, strategy in CALLS]
 

@@ -3,4 +3,5 @@
 from torchlime.fit import Fit as Fit
 from torchlime.surrogates.lasso import Lasso as Lasso
 from torchlime.surrogates.least_squares import LeastSquares as LeastSquares
+from torchlime.surrogates.marginal import MarginalContributions as MarginalContributions
 from torchlime.surrogates.ridge import Ridge as Ridge

@@ -15,12 +15,17 @@ What differs, because Captum is wrong or leaves it to chance:
 - In ShapleyValueSampling negative ids are refused. Captum never shows them. By default every second
   order is the reverse of the one before it, which errs less.
 - One further argument needs no tuple. Captum iterates over the rows of a tensor then.
+- An array or list of scores is one score a row. Captum's Lime takes it for one score.
+- A target in a tensor on a GPU is not read back; out of range, it gives NaN.
 - A hidden NaN or infinity does not reach the model. NaN weights or scores are an error.
 - The Lasso is solved to its optimum. scikit-learn stops before it where samples are few.
 - One feature is a case like any other in KernelShap.
 - A forward pass has at least ``perturbations_per_eval`` rows, and more where the function can take
   them. A function that cannot (it fails, or a row's score depends on other rows) is called as
   Captum calls it.
+
+Captum's ``LLMAttribution`` takes FeatureAblation, ShapleyValueSampling, Lime and KernelShap.
+``LLMGradientAttribution`` refuses them, as it refuses Captum's own.
 
 No sample is read back from the device. A call reads the highest id of a feature mask; one flag, for
 ``perturbations_per_eval=1`` (in Lime and KernelShap only for one example); and coefficients, where

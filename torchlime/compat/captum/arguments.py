@@ -57,7 +57,7 @@ def as_inputs(inputs: Any, baselines: Any = None, *, cuts: bool = True) -> Input
         inputs: a tensor [B,…], or a tuple of tensors with one B.
         baselines: None = 0; a number or a tensor; or a tuple of these, one for each input. A tensor
             has the shape of its input, or broadcasts to it.
-        cuts: as for :func:`over_examples`.
+        cuts: as for :func:`over_examples`; without it there may be no example (B = 0).
 
     Raises:
         AssertionError: the inputs are no tensors, or a baseline is of another type.
@@ -77,20 +77,20 @@ def as_inputs(inputs: Any, baselines: Any = None, *, cuts: bool = True) -> Input
                 f"inputs must be a torch.Tensor or a tuple of them, but {name} is of type "
                 f"{type(tensor).__name__}; a list of examples is torch.stack(inputs)"
             )
-    _check_batches(given)
+    _check_batches(given, none=not cuts)
     batch = len(given[0])
     tensors = tuple(t if len(t) == batch else t.expand(batch, *t.shape[1:]) for t in given)
     return Inputs(tensors, given, _baselines(baselines, tensors, cuts), single)
 
 
-def _check_batches(tensors: tuple[Tensor, ...]) -> None:
+def _check_batches(tensors: tuple[Tensor, ...], none: bool) -> None:
     if not tensors:
         raise AssertionError("inputs is an empty tuple; it must hold at least one tensor")
     for place, tensor in enumerate(tensors):
         if tensor.dim() == 0:
             raise ValueError(f"inputs[{place}] is a number without an axis of examples; add [None]")
     batch = len(tensors[0])
-    if batch == 0:
+    if batch == 0 and not none:
         raise AssertionError(
             f"inputs must hold at least one example, got the shape {list(tensors[0].shape)}"
         )

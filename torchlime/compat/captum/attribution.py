@@ -10,7 +10,7 @@ from torch import Tensor
 from torchlime._undisturbed import undisturbed
 from torchlime.compat.captum.arguments import Inputs, over_examples
 from torchlime.compat.captum.batch_scoring import BatchScoring, Drawn, Outputs
-from torchlime.compat.captum.calling import Calls
+from torchlime.compat.captum.calling import Calls, as_scores
 from torchlime.compat.captum.feature_masks import Columns, as_columns, check_masks, spread
 from torchlime.compat.captum.perturbed import Perturbed
 from torchlime.compat.captum.scoring import progress
@@ -78,6 +78,25 @@ def features_of(feature_mask: Any, inputs: Inputs) -> Features:
         for part, mask, tensor in zip(parts, full, inputs.tensors, strict=True)
     )
     return Features(Columns(ids, len(found), masks), found)
+
+
+def of_no_example(calls: Calls, dtype: torch.dtype | None = None) -> Any:
+    """What Captum gives where B is 0: zeros, as many as the outputs of the call on no example.
+
+    Their dtype is that of the outputs if ``dtype`` is None.
+    """
+    inputs, explained = calls.inputs, calls.whole()
+    if not isinstance(explained, Tensor):
+        explained = as_scores(explained, 1, inputs.device)
+    shape = (explained.numel(),)
+    if explained.dtype == torch.bool:  # differences have signs
+        explained = explained.long()
+    return inputs.like(
+        tuple(
+            torch.zeros((*shape, *t.shape[1:]), dtype=dtype or explained.dtype, device=t.device)
+            for t in inputs.tensors
+        )
+    )
 
 
 def check_perturbations(number: Any) -> None:

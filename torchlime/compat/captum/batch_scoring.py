@@ -12,14 +12,8 @@ from torchlime.black_box import BlackBox
 from torchlime.compat.captum.arguments import repeated
 from torchlime.compat.captum.calling import Calls, as_scores, wrong_number
 from torchlime.compat.captum.perturbed import Perturbed
-from torchlime.compat.captum.scoring import (
-    Advance,
-    Refused,
-    Scoring,
-    by_row,
-    refusing,
-    suitable_rows,
-)
+from torchlime.compat.captum.room import Refused, Room, refusing
+from torchlime.compat.captum.scoring import Advance, Scoring, by_row
 from torchlime.strategies import Block
 
 MakeRows = Callable[[BlackBox, bool], Perturbed]  # model, whether a sample is the whole batch
@@ -109,14 +103,14 @@ class BatchScoring(Scoring):
         Raises:
             AssertionError: the outputs do not grow with the samples of a call.
         """
-        size = max(self.least, suitable_rows(self.calls.inputs.tensors, self.device))
+        room = Room(self.least, self.calls.inputs.tensors, self.device)
         rows_are_examples = len(self.unchanged.scores) == self.batch and self.unchanged.shape
         if self.least > 1 and not self.unchanged.shape:
             raise AssertionError(self._not_growing((), 1))
-        more = self.batch > 1 or min(size, samples) > self.least
-        if rows_are_examples and self.calls.further.by_row and more:
+        more = self.batch > 1 or room.holds_more(samples)
+        if rows_are_examples and self.calls.by_row and more:
             with contextlib.suppress(Refused):
-                return self._mixed(make_rows, samples, size)
+                return self._mixed(make_rows, samples, room.size)
             self.advance(0)
         return self._captums(make_rows, samples)
 
@@ -158,7 +152,7 @@ class BatchScoring(Scoring):
         every = torch.arange(self.batch, device=self.device)
 
         def run(tensors: tuple[Tensor, ...]) -> tuple[Any, int]:
-            times = len(tensors[0]) // self.batch
+            times = len(tensors[0]) // self.batch  # the first always has all examples
             further = tuple(repeated(value, times) for value in calls.further.values)
             return calls.run(tensors, further), times
 

@@ -25,7 +25,7 @@ def takes_nothing(function: ForwardFunc) -> bool:
 
 def run(function: ForwardFunc, tensors: tuple[Any, ...], further: tuple[Any, ...]) -> Any:
     """What the function returns for inputs and further arguments."""
-    return function() if takes_nothing(function) else function(*tensors, *further)
+    return _in_torch(function() if takes_nothing(function) else function(*tensors, *further))
 
 
 class Calls:
@@ -51,6 +51,12 @@ class Calls:
         self.further = Further(further, inputs.batch)
         self.without_arguments = takes_nothing(function)
 
+    @property
+    def by_row(self) -> bool:
+        """Whether chunks may mix examples: all that is given has a row for each."""
+        even = all(len(tensor) == self.inputs.batch for tensor in self.inputs.given)
+        return even and self.further.by_row
+
     def whole(self, tensors: tuple[Tensor, ...] | None = None) -> Any:
         """The explained outputs of one call on the batch, or on tensors in its place."""
         with torch.no_grad():
@@ -58,10 +64,10 @@ class Calls:
             return self.targets(outputs, None)
 
     def run(self, tensors: tuple[Any, ...], further: tuple[Any, ...]) -> Any:
-        """What the function returns."""
+        """What the function returns; what the host computed goes to the device of the inputs."""
         if self.without_arguments:
-            return self.function()
-        return self.function(*tensors, *further)
+            return _in_torch(self.function(), self.inputs.device)
+        return _in_torch(self.function(*tensors, *further), self.inputs.device)
 
     def box(self, run: Callable[[Any], Any]) -> BlackBox:
         """The function as the model of torchlime's engine; ``run`` calls it with a chunk."""
@@ -92,16 +98,23 @@ def _named(function: ForwardFunc) -> ForwardFunc:
     return lambda *arguments: function(*arguments)
 
 
+def _in_torch(outputs: Any, device: torch.device | None = None) -> Any:
+    """Arrays, and lists of numbers, as tensors: models of the host return them."""
+    if isinstance(outputs, list) and outputs and all(isinstance(v, int | float) for v in outputs):
+        outputs = np.asarray(outputs)
+    if isinstance(outputs, np.ndarray):
+        return torch.as_tensor(outputs, device=device)
+    return outputs
+
+
 def as_scores(outputs: Any, rows: int, device: torch.device) -> Tensor:
     """Explained outputs as scores [rows,T]; T is 1 where there is one output a row.
-
-    Outputs may be arrays, too, as models of the host return them.
 
     Raises:
         AssertionError: the outputs are not as many for each row, or no numbers.
     """
-    if isinstance(outputs, np.ndarray | np.generic | list):
-        outputs = torch.as_tensor(np.asarray(outputs))
+    if isinstance(outputs, np.generic):
+        outputs = torch.as_tensor(outputs)
     if not isinstance(outputs, Tensor):
         if not isinstance(outputs, int | float):
             raise AssertionError(

@@ -1,13 +1,14 @@
 """From a call to its result: design, scores, weights, fit. Lime and KernelShap share it."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from torchlime._undisturbed import undisturbed
 from torchlime._warn import warn
@@ -18,20 +19,24 @@ from torchlime.compat.captum.feature_masks import Columns
 from torchlime.compat.captum.linear_models import LinearModel, keep_last, solved, solver_of
 from torchlime.compat.captum.native import explanation_of
 from torchlime.compat.captum.perturbed import Perturbed
-from torchlime.compat.captum.protocol import fit_by_protocol
+from torchlime.compat.captum.protocol import fit_by_protocol, fitted
 from torchlime.compat.captum.scoring import Advance, Scoring, progress
 from torchlime.fit import Fit
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The arguments of ``attribute`` that say how much is computed, and what comes back."""
+    """The arguments of ``attribute`` that say how much is computed, and what comes back.
+
+    ``further`` is what the caller's own functions get beside that of :meth:`Method.kwargs_of`.
+    """
 
     n_samples: int
     perturbations_per_eval: int
     return_input_shape: bool
     show_progress: bool
     return_explanation: bool
+    further: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -213,7 +218,7 @@ def _by_protocol(call: _Call, advance: Advance) -> Tensor:
             own.calls.further.values,
             number,
             call.asked.perturbations_per_eval,
-            call.method.kwargs_of(inputs, own.columns),
+            {**call.method.kwargs_of(inputs, own.columns), **call.asked.further},
             partial(lambda before, done: advance(before + done), example * number),
         )
         _draw_as_captum(call.method, call.columns.number)
@@ -249,9 +254,8 @@ def _own_fits(method: Method, samples: Samples) -> Tensor:
     for z, y, w in zip(*samples, strict=True):
         for t in range(y.shape[1]):
             data = TensorDataset(z.float(), y[:, t].float(), w.float())
-            model.fit(DataLoader(data, batch_size=len(z)))
+            rows.append(fitted(model, data).detach().reshape(-1))
             _draw_as_captum(method, z.shape[1])
-            rows.append(model.representation().detach().reshape(-1))
     found = torch.stack(rows)
     targets = samples.scores.shape[2]
     return found if targets == 1 else found.unflatten(0, (-1, targets))

@@ -11,6 +11,7 @@ from torchlime.compat.captum.attribution import (
     check_one_mask,
     check_perturbations,
     features_of,
+    of_no_example,
     on_entries,
     scores_of_samples,
 )
@@ -66,7 +67,8 @@ class FeatureAblation(Attribution, FeatureAblationParent):  # type: ignore[misc]
 
         Returns:
             Tensors like the inputs, in the dtype of the outputs. For outputs [B,T] the first axis
-            is B·T, and for one output or several of the whole batch it is their number.
+            is B·T, and for one output or several of the whole batch it is their number. No example
+            gives tensors [0,*axes], as in Captum.
 
         Raises:
             AssertionError, TypeError, ValueError: an argument, or what the forward function
@@ -74,8 +76,10 @@ class FeatureAblation(Attribution, FeatureAblationParent):  # type: ignore[misc]
         """
         check_perturbations(perturbations_per_eval)
         read = as_inputs(inputs, baselines, cuts=False)
-        columns = features_of(feature_mask, read).columns
         calls = Calls(self.forward_func, read, target, additional_forward_args)
+        if read.batch == 0:
+            return of_no_example(calls)
+        columns = features_of(feature_mask, read).columns
         whole = outputs_of(calls.whole(), read.batch, read.device)
         check_one_mask(columns, whole, read.batch)
 

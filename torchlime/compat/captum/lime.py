@@ -78,7 +78,7 @@ class Lime(LimeBase, LimeParent):  # type: ignore[misc]
     Args:
         forward_func: the model, or any function of the inputs; it keeps its mode (call ``eval()``).
         interpretable_model: None = Captum's default, Lasso with alpha 0.01. Also one of torchlime's
-            surrogates.
+            surrogates. One that fits itself runs under ``torch.no_grad()``, as in Captum.
         similarity_func: None = exp(−d²/2) of the cosine distance between inputs.
         perturb_func: None = each feature is kept with probability 1/2.
         rng: "captum" draws Captum's own random stream on the CPU: with one ``torch.manual_seed``
@@ -164,23 +164,45 @@ class Lime(LimeBase, LimeParent):  # type: ignore[misc]
             AssertionError, IndexError, TypeError, ValueError: an argument, or what the forward
                 function returns, does not fit; the sentence says which.
         """
-        asked = Asked(
-            n_samples, perturbations_per_eval, return_input_shape, show_progress, return_explanation
-        )
+        # A subclass may have a method of this name with Captum's arguments only.
+        more = {"return_explanation": True} if return_explanation else {}
         return self._attribute_kwargs(
-            inputs, baselines, target, additional_forward_args, feature_mask, asked
+            inputs=inputs,
+            baselines=baselines,
+            target=target,
+            additional_forward_args=additional_forward_args,
+            feature_mask=feature_mask,
+            n_samples=n_samples,
+            perturbations_per_eval=perturbations_per_eval,
+            return_input_shape=return_input_shape,
+            show_progress=show_progress,
+            **more,
         )
 
-    def _attribute_kwargs(  # Captum's name for what Lime and KernelShap share
+    def _attribute_kwargs(
         self,
         inputs: Any,
-        baselines: Any,
-        target: Any,
-        additional_forward_args: Any,
-        feature_mask: Any,
-        asked: Asked,
+        baselines: Any = None,
+        target: Any = None,
+        additional_forward_args: Any = None,
+        feature_mask: Any = None,
+        n_samples: int = 25,
+        perturbations_per_eval: int = 1,
+        return_input_shape: bool = True,
+        show_progress: bool = False,
+        *,
+        return_explanation: bool = False,
+        **kwargs: Any,
     ) -> Any:
-        check_counts(asked.n_samples, asked.perturbations_per_eval)
+        """What ``attribute`` does, under the name by which subclasses of Captum's Lime call it.
+
+        The caller's own functions also get ``kwargs``.
+        """
+        check_counts(n_samples, perturbations_per_eval)
+        asked = Asked(
+            n_samples, perturbations_per_eval, return_input_shape, show_progress,
+            return_explanation, kwargs,
+        )  # fmt: skip
         read = as_inputs(inputs, baselines)
         columns, count = columns_of(feature_mask, read)
         if columns.number == 0:

@@ -21,8 +21,8 @@ class LimeBase(Attribution, LimeBaseParent):  # type: ignore[misc]
 
     Args:
         forward_func: the model, or any function of the inputs.
-        interpretable_model: has ``fit(DataLoader)`` and ``representation()``; or one of torchlime's
-            surrogates.
+        interpretable_model: has ``fit(DataLoader)`` and ``representation()``, which run under
+            ``torch.no_grad()`` as in Captum; or one of torchlime's surrogates.
         similarity_func: original input, perturbed input, interpretable sample, **kwargs → weight.
         perturb_func: original input, **kwargs → a sample; or a generator function.
         perturb_interpretable_space: samples are interpretable ones [1,F], not inputs.
@@ -99,14 +99,16 @@ class LimeBase(Attribution, LimeBaseParent):  # type: ignore[misc]
 
 
 def check_counts(n_samples: int, perturbations_per_eval: int) -> None:
-    """Raise unless both are at least 1.
+    """Raise unless both are numbers of at least 1.
 
     Raises:
-        ValueError: one is not.
+        TypeError, ValueError: one is not.
     """
     for name, value in (
         ("n_samples", n_samples),
         ("perturbations_per_eval", perturbations_per_eval),
     ):
+        if not isinstance(value, int | float):
+            raise TypeError(f"{name} must be an int, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")

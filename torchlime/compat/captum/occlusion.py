@@ -9,7 +9,11 @@ from torch import Tensor
 
 from torchlime._undisturbed import undisturbed
 from torchlime.compat.captum.arguments import Inputs, as_inputs
-from torchlime.compat.captum.attribution import check_perturbations, scores_of_samples
+from torchlime.compat.captum.attribution import (
+    check_perturbations,
+    of_no_example,
+    scores_of_samples,
+)
 from torchlime.compat.captum.batch_scoring import outputs_of
 from torchlime.compat.captum.calling import Calls
 from torchlime.compat.captum.captums import OcclusionParent, wrapped
@@ -68,8 +72,10 @@ class Occlusion(FeatureAblation, OcclusionParent):  # type: ignore[misc]
         check_perturbations(perturbations_per_eval)
         read = as_inputs(inputs, baselines, cuts=False)
         windows = windows_of(read, sliding_window_shapes, strides)
-        columns = as_columns(None, read)
         calls = Calls(self.forward_func, read, target, additional_forward_args)
+        if read.batch == 0:
+            return of_no_example(calls, torch.float32)
+        columns = as_columns(None, read)
         whole = outputs_of(calls.whole(), read.batch, read.device)
         numbers = [math.prod(window.places) for window in windows]
 

@@ -48,6 +48,7 @@ class Perturbed:
             for tensor, base, ids in zip(inputs.tensors, inputs.baselines, columns.ids, strict=True)
         ]
         self.batch = inputs.batch
+        self.given_rows = [len(tensor) for tensor in inputs.given]
 
     def __call__(self, blocks: list[Block], size: int) -> tuple[Tensor, ...]:
         """The rows of blocks (examples, samples), input by input, as tensors [size,…].
@@ -70,6 +71,9 @@ class Perturbed:
             for part, out in zip(self.parts, chunk, strict=True):
                 part.write(examples, masks, out[start:stop])
             start = stop
+        if self.whole and self.batch > 1:  # inputs of one row for all examples stay so
+            every = zip(chunk, self.given_rows, strict=True)
+            chunk = tuple(out if rows == self.batch else out[:: self.batch] for out, rows in every)
         return chunk
 
 

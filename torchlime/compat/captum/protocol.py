@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from torchlime._warn import warn
-from torchlime.black_box import is_out_of_memory
 from torchlime.compat.captum.arguments import repeated
 from torchlime.compat.captum.calling import ForwardFunc, as_scores, run, wrong_number
-from torchlime.compat.captum.scoring import Advance, agree, spread, suitable_rows
+from torchlime.compat.captum.room import Room, same_alone
+from torchlime.compat.captum.scoring import Advance
 from torchlime.compat.captum.targets import Targets
 
 Pairs = Iterator[tuple[Tensor, Any]]
@@ -40,11 +40,11 @@ def fit_by_protocol(
     perturbations_per_eval: int,
     kwargs: dict[str, Any],
     advance: Advance,
-) -> Tensor:
+) -> Any:
     """Draw, score and weigh samples as Captum's LimeBase does; the model's representation.
 
     A forward pass takes more than ``perturbations_per_eval`` samples where the function allows it:
-    the rules are those of :class:`torchlime.compat.captum.scoring.Scoring`.
+    the rules are those of :class:`torchlime.compat.captum.room.Room`.
 
     Args:
         lime: a LimeBase.
@@ -74,8 +74,17 @@ def fit_by_protocol(
         if not designs:
             raise ValueError("perturb_func gave no sample, so there is nothing to fit")
         data = torch.cat(designs).float(), batches.scores().float(), _joined(weights, device)
-    lime.interpretable_model.fit(DataLoader(TensorDataset(*data), batch_size=len(designs)))
-    return lime.interpretable_model.representation()
+    return fitted(lime.interpretable_model, TensorDataset(*data))
+
+
+@torch.no_grad()
+def fitted(model: Any, data: TensorDataset) -> Any:
+    """The representation of a model after its ``fit``; both run without gradients, as in Captum.
+
+    A model that trains by gradients turns them on itself (``torch.enable_grad``).
+    """
+    model.fit(DataLoader(data, batch_size=len(data)))
+    return model.representation()
 
 
 def _joined(weights: list[Any], device: torch.device) -> Tensor:
@@ -108,53 +117,42 @@ class _Batches:
         self.least = least
         self.device = device
         self.advance = advance
-        self.room = 0  # how many inputs a call takes; set by the first one
+        self.room: Room | None = None  # set by the first input
         self.waiting: list[Any] = []
         self.found: list[Tensor] = []
         self.done = 0
 
     def add(self, perturbed: Any) -> None:
         """Score it now or later."""
-        if not self.room:
+        if self.room is None:
             tensors = perturbed if isinstance(perturbed, tuple | list) else (perturbed,)
-            self.room = max(self.least, suitable_rows(tuple(tensors), self.device))
+            self.room = Room(self.least, tuple(tensors), self.device)
         self.waiting.append(perturbed)
-        if len(self.waiting) >= self.room:
-            self._flush()
+        if len(self.waiting) >= self.room.size:
+            self._flush(self.room)
 
     def scores(self) -> Tensor:
         """All scores [n]."""
-        self._flush()
+        if self.room is not None:
+            self._flush(self.room)
         return torch.cat(self.found)
 
-    def _flush(self) -> None:
+    def _flush(self, room: Room) -> None:
         while self.waiting:
-            size = min(self.room, len(self.waiting))
+            size = min(room.size, len(self.waiting))
+            unproven = not self.found and room.is_unproven and room.holds_more(size)
             try:
                 found = self._scored(self.waiting[:size])
-                if not self.found and self.least == 1 < size and not self._same_alone(found):
-                    self.room = self.least
+                if unproven and not same_alone(lambda i: self._scored([self.waiting[i]]), found):
+                    room.fall_back()
                     continue
             except Exception as error:
-                if size > self.least:
-                    self.room = self.least  # as Captum would call it
-                    continue
-                if not is_out_of_memory(error) or size == 1:
-                    raise
-                self.room = self.least = size // 2
+                room.shrink(error, size)
                 continue
             del self.waiting[:size]
             self.found.append(found)
             self.done += size
             self.advance(self.done)
-
-    def _same_alone(self, scores: Tensor) -> bool:
-        """Whether three of the waiting inputs have the same scores alone; see Scoring."""
-        same = [
-            agree(self._scored([self.waiting[i]]), scores[i : i + 1], scores)
-            for i in spread(len(scores))
-        ]
-        return bool(torch.stack(same).all())  # read back
 
     def _scored(self, inputs: list[Any]) -> Tensor:
         number = len(inputs)

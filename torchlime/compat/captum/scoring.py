@@ -1,7 +1,6 @@
 """Rows → scores [B,N,T], in chunks that mix the rows of several examples."""
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,10 +9,9 @@ import torch
 from torch import Tensor
 
 from torchlime._undisturbed import undisturbed
-from torchlime.black_box import BlackBox, Forward, is_out_of_memory
+from torchlime.black_box import BlackBox, Forward
 from torchlime.compat.captum.calling import Calls, as_scores, wrong_number
-from torchlime.features.pixels import default_chunk_size
-from torchlime.features.vectors import CHUNK_ENTRIES
+from torchlime.compat.captum.room import Refused, Room, refusing, same_alone
 from torchlime.predictions import Predictions
 from torchlime.strategies import Block, Reference
 
@@ -50,22 +48,21 @@ class Scoring:
     def __call__(self, make_rows: MakeRows, samples: int) -> Tensor:
         """The scores [B,N,T] of N samples of each example, in the solve's dtype.
 
-        First all rows run together. Captum's own calls are made, k samples of one example at a
-        time, where the function cannot take this: it raises, gives another number of scores than
-        rows, or its further arguments do not belong to examples. With one example and k = 1 nobody
-        has said that the function takes several rows. Then three rows also run alone, and one flag
-        is read back: whether they have the scores that they have among others.
+        First all rows run together, by the rules of :class:`torchlime.compat.captum.room.Room`;
+        several examples are proof enough. Captum's own calls, k samples of one example at a time,
+        are also made where further arguments, or inputs of one row, do not belong to examples.
 
         Raises:
             AssertionError: not one score a row. Errors of the function pass through.
         """
         batch = self.calls.inputs.batch
-        size = max(self.least, suitable_rows(self.calls.inputs.tensors, self.device))
-        if self.calls.further.by_row and (batch > 1 or min(size, samples) > self.least):
+        room = Room(self.least, self.calls.inputs.tensors, self.device)
+        if self.calls.by_row and (batch > 1 or room.holds_more(samples)):
             # An error may come from calls that Captum does not make.
             with contextlib.suppress(Refused):
-                scores = self._together(make_rows, samples, size)
-                if batch > 1 or self.least > 1 or self._same_alone(make_rows, scores):
+                scores = self._together(make_rows, samples, room.size)
+                proven = batch > 1 or not room.is_unproven
+                if proven or self._same_alone(make_rows, scores):
                     return scores
             self.advance(0)
         return self._apart(make_rows, samples)
@@ -131,13 +128,13 @@ class Scoring:
         """Whether three rows of the one example have the same scores alone."""
         box, rows, score = self._of_example(make_rows, 0)
         none = torch.zeros(1, dtype=torch.int64, device=self.device)
-        same = []
+
+        def of_row(sample: int) -> Tensor:
+            block = [(slice(0, 1), slice(sample, sample + 1))]
+            return score(box(rows(block, 1)), none)
+
         with undisturbed(self.device), box.prepared():
-            for sample in spread(scores.shape[1]):
-                block = [(slice(0, 1), slice(sample, sample + 1))]
-                alone = score(box(rows(block, 1)), none)
-                same.append(agree(alone, scores[0, sample : sample + 1], scores, box.autocast))
-        return bool(torch.stack(same).all())  # read back: which calls are made depends on it
+            return same_alone(of_row, scores[0], box.autocast)
 
     def _predicted(
         self,
@@ -159,51 +156,6 @@ class Scoring:
         if self.single and scores.shape[1] != (self.calls.targets.several or 1):
             raise AssertionError(wrong_number(explained, rows))
         return scores
-
-
-def suitable_rows(given: tuple[Tensor, ...], device: torch.device) -> int:
-    """How many rows of a forward pass suit the device, for inputs [B,…]."""
-    tensors = [tensor for tensor in given if tensor.numel() and tensor.dim()]
-    if all(tensor.dim() < 3 for tensor in tensors):
-        entries = sum(tensor[0].numel() for tensor in tensors)
-        return min(max(CHUNK_ENTRIES // max(entries, 1), 64), 4096)
-    places = sum(t[0, 0].numel() if t.dim() > 2 else 1 for t in tensors)
-    return default_chunk_size(device, places)
-
-
-def spread(number: int) -> list[int]:
-    """The first, a middle and the last of so many rows."""
-    return sorted({0, number // 2, number - 1})
-
-
-def agree(
-    alone: Tensor, among: Tensor, scores: Tensor, autocast: torch.dtype | None = None
-) -> Tensor:
-    """Whether the scores of a row are the same but for rounding: a bool that stays on the device.
-
-    Batches of other sizes round differently. A function that is not meant for several rows differs
-    by more than half of the digits.
-    """
-    eps = torch.finfo(alone.dtype).eps
-    if autocast is not None:
-        eps = max(eps, torch.finfo(autocast).eps)
-    apart = (alone.to(scores.dtype) - among).abs()
-    return (apart <= 4 * math.sqrt(eps) * scores.abs().amax()).all()
-
-
-class Refused(Exception):
-    """The function failed on rows that Captum would not give it together."""
-
-
-@contextlib.contextmanager
-def refusing() -> Iterator[None]:
-    """Any error of the function inside, but for a lack of memory, is a refusal."""
-    try:
-        yield
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise Refused from error
 
 
 class _Scores:

@@ -16,6 +16,7 @@ from torchlime.compat.captum.attribution import (
     check_one_mask,
     check_perturbations,
     features_of,
+    of_no_example,
     on_entries,
     scores_of_samples,
 )
@@ -93,9 +94,11 @@ class ShapleyValueSampling(Attribution, ShapleyValueSamplingParent):  # type: ig
         if n_samples < 1:
             raise ValueError(f"n_samples must be at least 1, got {n_samples}")
         read = _with_tensors(as_inputs(inputs, baselines, cuts=False))
+        calls = Calls(self.forward_func, read, target, additional_forward_args)
+        if read.batch == 0:
+            return of_no_example(calls, torch.float32)
         features = features_of(feature_mask, read)
         columns, number = features.columns, features.columns.number
-        calls = Calls(self.forward_func, read, target, additional_forward_args)
         nothing = self._nothing(calls, features)
         _check_scalar(nothing, read.batch, perturbations_per_eval)
         check_one_mask(columns, nothing, read.batch)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -11,12 +11,11 @@ from torch import Tensor
 from torchlime._labelmap import Segments, segment_sums
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
-from torchlime.compat.captum.arguments import Inputs
+from torchlime.compat.captum.arguments import Baseline, Inputs
 from torchlime.compat.captum.captums import is_captums
 from torchlime.compat.captum.feature_masks import Columns
 
 Product = Callable[[Tensor, Tensor], Tensor]
-Pairs = list[tuple[Tensor, Tensor]]  # input and baseline [B,…]
 
 EPS = 1e-8  # of torch.nn.CosineSimilarity
 
@@ -66,26 +65,25 @@ class ExponentialSimilarity:
             whole: the distance is that of the whole batch, and the design is [1,N,F].
         """
         self._check()
-        pairs = _pairs(inputs)
-
-        def sums(product: Product) -> Tensor:
-            found = _sums(product, pairs, inputs, columns)
-            return found.sum(dim=0, keepdim=True) if whole else found
-
+        based = any(isinstance(base, Tensor) or base != 0 for base in inputs.baselines)
         if self.distance_mode == "euclidean":
-            square = _over_kept(~design, sums(lambda x, b: (x - b).square()))
+            products: list[Product] = [lambda x, b: (x - b).square()]
         else:
-            xx = sums(lambda x, b: x * x)
-            xb = bb = torch.zeros_like(xx)
-            if any(isinstance(base, Tensor) or base != 0 for base in inputs.baselines):
-                xb, bb = sums(lambda x, b: x * b), sums(lambda x, b: b * b)
+            products = [lambda x, b: x * x]
+            products += [lambda x, b: x * b, lambda x, b: b * b] if based else []
+        sums, finite = _sums(products, inputs, columns)
+        if whole:
+            sums = [one.sum(dim=0, keepdim=True) for one in sums]
+            finite = finite.all(dim=0, keepdim=True)
+        if self.distance_mode == "euclidean":
+            square = _over_kept(~design, sums[0])
+        else:
+            xx, xb, bb = sums if based else (sums[0], *(torch.zeros_like(sums[0]),) * 2)
             dot = xb.sum(1, keepdim=True) + _over_kept(design, xx - xb)
             length = (bb.sum(1, keepdim=True) + _over_kept(design, xx - bb)).clamp(min=0).sqrt()
             own = xx.sum(1, keepdim=True).sqrt()
             square = (1 - dot / (own.clamp(min=EPS) * length.clamp(min=EPS))).square()
         weights = torch.exp(-square / (2 * self.kernel_width**2))
-        finite = _finite(pairs, inputs)
-        finite = finite.all(dim=0, keepdim=True) if whole else finite
         return torch.where(finite[:, None], weights, torch.nan)
 
     def _check(self) -> None:
@@ -122,41 +120,60 @@ def _flat(values: Any) -> Tensor:
     return torch.cat([one.flatten() for one in values])
 
 
-def _sums(product: Product, pairs: Pairs, inputs: Inputs, columns: Columns) -> Tensor:
-    """Sums [B,F] of a product of input and baseline over each feature, in all tensors."""
+def _sums(products: list[Product], inputs: Inputs, columns: Columns) -> tuple[list[Tensor], Tensor]:
+    """Sums [B,F] of products of input and baseline over each feature; whether all is finite [B].
+
+    Some examples run at a time, so that the memory beside the inputs does not grow with B.
+    """
     batch, device = inputs.batch, inputs.device
+    entries = sum(tensor[0].numel() for tensor in inputs.tensors)
+    sums: list[list[Tensor]] = [[] for _ in products]
+    finite = []
+    for rows in row_blocks(batch, entries, device):
+        totals, whole = _block_sums(products, inputs, columns, rows)
+        finite.append(whole)
+        for found, total in zip(sums, totals, strict=True):
+            found.append(total)
+    return [torch.cat(found) for found in sums], torch.cat(finite)
+
+
+def _block_sums(
+    products: list[Product], inputs: Inputs, columns: Columns, rows: slice
+) -> tuple[list[Tensor], Tensor]:
+    """The same of a block of examples."""
+    batch, device = rows.stop - rows.start, inputs.device
     count = torch.full((batch,), columns.number, device=device)
-    total = torch.zeros(batch, columns.number, dtype=solve_dtype(device), device=device)
-    for (x, b), ids in zip(pairs, columns.ids, strict=True):
-        if x.numel():
-            labels = ids.expand(batch, *x.shape[1:]).reshape(batch, -1)
-            segments = Segments(labels, count, count > 0, columns.number)
+    none = torch.zeros(batch, columns.number, dtype=solve_dtype(device), device=device)
+    totals, finite = [none] * len(products), count > -1
+    for tensor, base, ids in zip(inputs.tensors, inputs.baselines, columns.ids, strict=True):
+        if not tensor.numel():
+            continue
+        x, b = _pair(tensor[rows], base[rows] if _of_examples(base) else base)
+        finite = finite & (x.isfinite() & b.isfinite()).reshape(batch, -1).all(dim=1).to(device)
+        own = ids[rows] if len(ids) > 1 else ids
+        labels = own.expand(batch, *x.shape[1:]).reshape(batch, -1)
+        segments = Segments(labels, count, count > 0, columns.number)
+        for i, product in enumerate(products):
             values = product(x, b).nan_to_num(0, 0, 0).reshape(batch, 1, -1)
-            total = total + segment_sums(values, segments)[:, 0].to(device)
-    return total
+            totals[i] = totals[i] + segment_sums(values, segments)[:, 0].to(device)
+    return totals, finite
 
 
-def _pairs(inputs: Inputs) -> Pairs:
-    """Inputs and baselines as the float32 values that Captum compares, in the solve's dtype."""
-    pairs = []
-    for tensor, base in zip(inputs.tensors, inputs.baselines, strict=True):
-        dtype = torch.result_type(tensor, base)
-        if isinstance(base, Tensor):
-            base = base.to(tensor.device, dtype).expand_as(tensor)
-        else:
-            base = torch.full((), base, dtype=dtype, device=tensor.device).expand_as(tensor)
-        wide = solve_dtype(tensor.device)
-        pairs.append((tensor.float().to(wide), base.float().to(wide)))
-    return pairs
+def _of_examples(base: Baseline) -> TypeGuard[Tensor]:
+    """Whether a baseline has a row for each example."""
+    return isinstance(base, Tensor) and base.dim() > 0 and len(base) > 1
 
 
-def _finite(pairs: Pairs, inputs: Inputs) -> Tensor:
-    """Whether all values of each example are finite: [B]."""
-    found = [
-        (x.isfinite() & b.isfinite()).reshape(len(x), -1).all(dim=1).to(inputs.device)
-        for x, b in pairs
-    ]
-    return torch.stack(found).all(dim=0)
+def _pair(tensor: Tensor, base: Baseline) -> tuple[Tensor, Tensor]:
+    """Input and baseline as the float32 values that Captum compares, in the solve's dtype."""
+    dtype = torch.result_type(tensor, base)
+    if isinstance(base, Tensor):
+        base = base.to(tensor.device, dtype)
+    else:
+        base = torch.full((), base, dtype=dtype, device=tensor.device)
+    base = base[(None,) * (tensor.dim() - base.dim())]
+    wide = solve_dtype(tensor.device)
+    return tensor.float().to(wide), base.float().to(wide).expand_as(tensor)
 
 
 def _over_kept(design: Tensor, values: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlime._precision import solve_dtype
+
 
 class Targets:
     """Which entry of the outputs of each example is explained.
@@ -13,6 +15,8 @@ class Targets:
         given: None, the whole output; an int or a tuple, an index behind the first axis; a list or
             tensor of ints, or a list of tuples, one for each example; or a tensor of one int for
             all. A tensor [B,T] of ints names several for each example, which Captum does not take.
+            An entry that the outputs lack is an error; but the numbers in a tensor on another
+            device than the CPU are not read back, and one out of range gives NaN.
         device: the device of the outputs.
         batch: B.
 
@@ -56,6 +60,7 @@ class Targets:
         if isinstance(given, int | tuple):
             return _column(outputs, given)
         if isinstance(given, Tensor) and given.numel() == 1:
+            assert self._columns is not None
             return _one_for_all(outputs, self._columns)
         examples = len(outputs) if rows is None else self.batch
         if len(given) != examples:
@@ -69,8 +74,8 @@ class Targets:
                 _check_range(given, outputs)
             columns = self._of(rows)
             if self.several is not None:
-                return outputs.gather(1, columns)
-            return outputs.gather(1, columns.reshape(-1, 1))[:, 0]
+                return _gathered(outputs, columns)
+            return _gathered(outputs, columns.reshape(-1, 1))[:, 0]
         return self._by_tuples(outputs, rows)
 
     def of_example(self, example: int) -> Any:
@@ -100,6 +105,7 @@ class Targets:
         if self._columns is None:  # tuples with slices, or of several lengths
             numbers = range(len(outputs)) if rows is None else rows.tolist()
             return torch.stack([outputs[(i, *self.given[b])] for i, b in enumerate(numbers)])
+        _check_tuples(self.given, outputs)
         columns = self._of(rows)
         first = torch.arange(len(outputs), device=outputs.device)
         return outputs[(first, *columns.unbind(1))]
@@ -142,9 +148,10 @@ def _column(outputs: Any, index: int | tuple[Any, ...]) -> Tensor:
     return outputs[(slice(None), *behind)]
 
 
-def _one_for_all(outputs: Tensor, index: Tensor | None) -> Tensor:
-    """Column ``index`` of outputs; nothing is read back."""
-    assert index is not None
+def _one_for_all(outputs: Tensor, index: Tensor) -> Tensor:
+    """Column ``index`` of outputs; from a device nothing is read back."""
+    if index.device.type == "cpu":
+        return _column(outputs, int(index))
     if outputs.dim() < 2:
         raise AssertionError(
             f"target is one index behind the axis of examples, but the outputs are "
@@ -152,7 +159,23 @@ def _one_for_all(outputs: Tensor, index: Tensor | None) -> Tensor:
         )
     index = index.reshape(1).to(outputs.device)
     index = torch.where(index < 0, index + outputs.shape[1], index)
-    return outputs.index_select(1, index).squeeze(1)
+    place = index.clamp(0, outputs.shape[1] - 1)
+    return _where_inside(place == index, outputs.index_select(1, place).squeeze(1))
+
+
+def _gathered(outputs: Tensor, columns: Tensor) -> Tensor:
+    """Columns [n,T] of outputs [n,classes], each row its own."""
+    if columns.device.type == "cpu":
+        return outputs.gather(1, columns)
+    place = columns.clamp(0, outputs.shape[1] - 1)
+    return _where_inside(place == columns, outputs.gather(1, place))
+
+
+def _where_inside(inside: Tensor, found: Tensor) -> Tensor:
+    """What was found, and NaN for an index out of range, which would end a process on a GPU."""
+    if not found.is_floating_point():
+        found = found.to(solve_dtype(found.device))
+    return torch.where(inside, found, torch.nan)
 
 
 def _check_range(given: list[int], outputs: Tensor) -> None:
@@ -162,6 +185,18 @@ def _check_range(given: list[int], outputs: Tensor) -> None:
         raise RuntimeError(
             f"target holds {wrong[0]}, which is no column of the outputs {list(outputs.shape)}"
         )
+
+
+def _check_tuples(given: list[tuple[int, ...]], outputs: Tensor) -> None:
+    """The same for tuples; indices from the end are negative."""
+    sizes = outputs.shape[1:]
+    for one in given:
+        if len(one) > len(sizes) or any(
+            not -size <= i < size for i, size in zip(one, sizes, strict=False)
+        ):
+            raise IndexError(
+                f"target holds {one}, which is no entry of outputs {list(outputs.shape)}"
+            )
 
 
 def _check_matrix(outputs: Tensor) -> None:
