@@ -175,7 +175,7 @@ def test_save_and_load(images, tmp_path, keep_samples):
     assert loaded.settings["num_samples"] == 64
     assert loaded.settings["segmenter"] == "Grid(rows=2, cols=3)"
     with np.load(path, allow_pickle=False) as file:  # no pickle inside
-        assert json.loads(str(file["record"]))["format"] == 3
+        assert json.loads(str(file["record"]))["format"] == 4
 
 
 def test_nothing_half_written_is_left(explanation, tmp_path, monkeypatch):
@@ -407,7 +407,7 @@ def test_files_of_version_1_load(explanation, tmp_path):
         ({"kind": {"design": "masks", "part": "a\nb", "input": "image"}}, "must be short texts"),
         ({"kind": {"design": "else", "part": "a", "input": "b"}}, "design of kind must be one of"),
         ({"kind": {}}, "kind must name"),
-        ({"format": 0}, "its format is 0, known ones are 1 to 3"),
+        ({"format": 0}, "its format is 0, known ones are 1 to 4"),
         ({"format": 1.5}, "its format is 1.5"),
     ],
 )

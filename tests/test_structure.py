@@ -33,7 +33,7 @@ LAYERS = [
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
     | {"_names", "_words"},
     {"_labelmap", "fit", "black_box", "background"},
-    {"_returns", "_jointmap"},
+    {"_returns", "_jointmap", "_by_need"},
     {"_kinds"},
     {"strategies", "_saved", "_reading"},
     {"_row_groups"},
@@ -42,6 +42,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"_explained"},
     {"explanation", "_shared_predictions"},
+    {"_taking"},
     {"local"},
     {"_row_by_row"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},

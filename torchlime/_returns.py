@@ -87,6 +87,11 @@ def check_rounds(sizes: Iterable[int], sampler: Callable[..., Any]) -> list[int]
     return listed
 
 
+def goes_on(sampler: Callable[..., Any]) -> bool:
+    """Whether a sampler may have further rows: it takes ``first=``, and does not say otherwise."""
+    return getattr(sampler, "endless", True) and _takes_first(sampler)
+
+
 def _takes_first(sampler: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(sampler).parameters.values()

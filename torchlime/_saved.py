@@ -17,7 +17,9 @@ from torchlime._problems import Problem
 from torchlime._provenance import Words
 from torchlime._several import is_several, leaves_of
 
-FORMAT = 3  # 2 had one input; 1 had no kind, and "segments" [B,0,0] for vectors
+FORMAT = (
+    4  # 3 had no samples_used; 2 had one input; 1 had no kind, and "segments" [B,0,0] for vectors
+)
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
 
 
@@ -194,7 +196,7 @@ _REAL: _Type = (
 )
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
-_OPTIONAL = {"ids", "masks", "sample_scores", "weights", "energy", "bins"}
+_OPTIONAL = {"ids", "masks", "sample_scores", "weights", "energy", "bins", "samples_used"}
 
 
 def _expected(
@@ -232,6 +234,7 @@ def _expected(
             "weights": ((batch, samples), _REAL),
             "energy": ((batch, width), _REAL),
             "bins": ((batch, width), _WHOLE),
+            "samples_used": ((batch,), _WHOLE),
         }
     )
 
@@ -253,7 +256,7 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     out_of_range = (problems & Problem.TARGET_OUT_OF_RANGE)[:, None] != 0
     if not bool(((tensors["targets"] >= 0) | out_of_range).all()):
         raise ValueError("targets must be 0 or above where problems do not say otherwise")
-    for name in ("standard_errors", "effective_samples", "weights", "energy"):
+    for name in ("standard_errors", "effective_samples", "weights", "energy", "samples_used"):
         if name in tensors and bool((tensors[name] < 0).any()):
             raise ValueError(f"{name} must not be negative")
     if bool((tensors["fidelity"] > 1 + 1e-9).any()):

@@ -70,6 +70,9 @@ class Explanation:
         named: what the features are called, for :meth:`names`; None where they have numbers.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
+            Where inputs took different numbers of samples, scores and weights beyond are 0.
+        samples_used: [B] int64, how many rows of the design were fitted for each input; None for
+            an explanation that is older, or of other code.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
         explained: the function or Scores whose values are explained; None for classes.
         unit: what a score is: "probability" or "logit" where the model says so, else "score".
@@ -97,6 +100,7 @@ class Explanation:
     weights: Tensor | None = None
     energy: Tensor | None = None
     bins: Tensor | None = None
+    samples_used: Tensor | None = None
     named: Names | None = field(default=None, repr=False)
     explainer: Any = field(default=None, repr=False)
     explained: Any = field(default=None, repr=False)

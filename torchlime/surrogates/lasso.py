@@ -1,6 +1,7 @@
 """Weighted Lasso on the Gram matrix."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class Lasso:
         >>> fit.coefficients.tolist()  # 4·soft(β/4, α)
         [[[0.0, 3.0]]]
     """
+
+    errors: ClassVar[bool] = False
 
     alpha: float | None = None
     fraction: float | None = None
