@@ -33,7 +33,7 @@ LAYERS = [
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
     | {"_names", "_words"},
     {"_labelmap", "fit", "black_box", "background"},
-    {"_returns", "_jointmap", "_by_need"},
+    {"_returns", "_jointmap", "_by_need", "_growing"},
     {"_kinds"},
     {"strategies", "_saved", "_reading"},
     {"_row_groups"},

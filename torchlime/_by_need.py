@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 Score = Callable[[int, int, list[int]], None]
-Sure = Callable[[Tensor | None, int], Tensor]
+Sure = Callable[[Tensor | None, int, list[int]], Tensor]
+Leave = Callable[[list[int], Tensor], None]
 
 
 class Need:
@@ -22,19 +23,26 @@ class Need:
         used: [B] int64, the same on the device.
         limits: the most rows of each input, on the host.
         limit: the same on the device: an int, or [B] int64.
+        leave: is told, after a look, which of the inputs looked at go on, and the flags [k].
 
     Attributes:
         sure: [B] bool on the device, the inputs that were found to be sure.
     """
 
     def __init__(
-        self, taken: Sequence[int], used: Tensor, limits: Sequence[int], limit: int | Tensor
+        self,
+        taken: Sequence[int],
+        used: Tensor,
+        limits: Sequence[int],
+        limit: int | Tensor,
+        leave: Leave | None = None,
     ):
         self.taken = list(taken)
         self.used = used
         self.sure = torch.zeros_like(used, dtype=torch.bool)
         self._limits = list(limits)
         self._limit = limit
+        self._leave = leave
         self._going = [True] * len(self.taken)
 
     @property
@@ -49,8 +57,8 @@ class Need:
         Args:
             stops: the numbers of rows after which inputs are looked at.
             score: gets (first row, last row + 1, inputs), and scores these rows of these inputs.
-            sure: gets the numbers [k] of inputs on the device, None for all, and how many rows they
-                have; returns [k] bool. It is read back.
+            sure: gets the numbers [k] of inputs on the device, None for all, how many rows they
+                have, and their numbers on the host; returns [k] bool. It is read back.
         """
         looked_at = set(stops)
         while any(self.left):
@@ -79,10 +87,12 @@ class Need:
             self._settle(index, these, sure, high)
 
     def _settle(self, index: Tensor | None, these: list[int], sure: Sure, rows: int) -> None:
-        found = sure(index, rows)
+        found = sure(index, rows, these)
         self.sure = found if index is None else self.sure.scatter(0, index, found)
         for b, settled in zip(these, found.tolist(), strict=True):  # the one read of a round
             self._going[b] = not settled
+        if not all(self._going[b] for b in these) and self._leave is not None:
+            self._leave([b for b in these if self._going[b]], found)
 
     def _index(self, chosen: Tensor, number: int) -> Tensor | None:
         """The numbers of the inputs where ``chosen`` [B] holds; None for all inputs."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from torchlime._by_need import Need
+from torchlime._growing import GrowingFit
+from torchlime._kinds import Masks
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words
 from torchlime._returns import goes_on
@@ -39,6 +41,7 @@ def by_need(
     rounds: Once | Until,
     num_samples: int,
     stops: list[int],
+    surrogate: Surrogate,
     fit: Any,
     kept: Explanation | None,
 ) -> Taken:
@@ -54,7 +57,9 @@ def by_need(
         used = torch.full_like(count, kept.masks.shape[1]) if known is None else known
         taken = used.tolist()  # read back once, before anything is scored
     limits = [stops[-1]] * batch if stops else [rows + num_samples for rows in taken]
-    need = Need(taken, used, limits, stops[-1] if stops else used + num_samples)
+    growing = GrowingFit(surrogate) if _grows(sampling, surrogate) else None
+    limit = stops[-1] if stops else used + num_samples
+    need = Need(taken, used, limits, limit, None if growing is None else growing.leave)
     if kept is not None:
         check_targets(kept, sampling.resume(kept, need.left))
 
@@ -69,10 +74,12 @@ def by_need(
             some = None if len(these) == batch else these
             sampling.take(draw(high - low, low), limits[0] - high, some)
 
-    def sure(index: Tensor | None, rows: int) -> Tensor:
-        design, scores, weights, of = sampling.some(index, rows)
-        hopeless = ~scores.isfinite().flatten(1).all(dim=1)  # no sample helps
-        return rounds.sure(fit(design, scores, weights, of), rows) | hopeless  # type: ignore[union-attr]
+    def sure(index: Tensor | None, rows: int, these: list[int]) -> Tensor:
+        data = sampling.some(index, rows)
+        with torch.no_grad():
+            found: Any = fit(*data) if growing is None else growing(these, *data)
+            hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
+            return rounds.sure(found, rows) | hopeless  # type: ignore[union-attr]
 
     if stops and kept is not None:
         need.look(sure)
@@ -84,6 +91,14 @@ def by_need(
         unsure = flag(~need.sure, Problem.NOT_SURE)
         samples = samples._replace(problems=samples.problems | unsure)
     return samples, fit(*samples[:3], count), need.used
+
+
+def _grows(sampling: Any, surrogate: Surrogate) -> bool:
+    """Whether the equations of a round can go on from those of the one before."""
+    by_row = getattr(sampling.kernel, "by_row", False)
+    return (
+        by_row and hasattr(surrogate, "of_equations") and isinstance(sampling.features.kind, Masks)
+    )
 
 
 def check_resume(

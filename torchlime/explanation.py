@@ -11,9 +11,9 @@ from torch import Tensor
 
 from torchlime import _saved
 from torchlime._checks import check_count
+from torchlime._explained import forecast_of, on_pixels
 from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
-from torchlime._explained import on_pixels
 from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
 from torchlime._kinds import IMAGES, Kind, words_of
@@ -234,6 +234,26 @@ class Explanation:
         chosen = torch.zeros_like(strength, dtype=torch.bool)
         chosen = chosen.scatter(-1, order[..., :top], True) & (strength > 0)
         return self._on_pixels(chosen)
+
+    def forecast(self, error: float) -> Tensor:
+        """How many rows ``rounds=Until(error=error)`` would take in all: [B] int64, on the device.
+
+        It is said from the standard errors at hand, whose squares fall as 1/N. −1 where they are so
+        large, or so undefined, that nothing can be said. A design whose errors fall faster needs
+        fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
+
+        Raises:
+            ValueError: ``error`` is not above 0, or the explanation has no ``samples_used``.
+
+        Example:
+            >>> from torchlime import explain
+            >>> from torchlime.segments import Grid
+            >>> image = torch.rand(1, 1, 8, 8, generator=torch.manual_seed(0))
+            >>> e = explain(lambda x: (20 * x).mean((2, 3)).sin(), image, segmenter=Grid(2, 4))
+            >>> bool(e.forecast(error=0.05) > e.forecast(error=0.1))
+            True
+        """
+        return forecast_of(self, error)
 
     def refit(
         self, *, kernel: "Kernel | None" = None, surrogate: "Surrogate | None" = None

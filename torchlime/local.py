@@ -87,7 +87,7 @@ def local_fit(
             check_resume(resume, rounds, sampler, seed, count, draw)
         if stops or resume is not None:
             samples, fit, used = by_need(
-                sampling, draw, rounds, num_samples, stops, fit_of, resume
+                sampling, draw, rounds, num_samples, stops, surrogate, fit_of, resume
             )  # fmt: skip
         else:
             sizes = check_rounds(rounds.sizes(num_samples), sampler)

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_positive, check_real
@@ -23,6 +22,15 @@ WIDENING = 1.2  # √(χ²_ν(.9)/ν) of 9 to 14 degrees of freedom is about 1.2
 EARLY = 8  # errors of few samples are too small by chance: c(N) = 1.2 (1 + 8/N)
 NORMAL = 1.96
 NORMAL_OF_ALL = 2.9  # of the largest of some 16 errors
+
+
+def widening(rows: Any) -> Any:
+    """c(N) = 1.2 (1 + 8/N): by what a standard error is multiplied, of a number or a tensor.
+
+    >>> widening(64)
+    1.35
+    """
+    return WIDENING * (1 + EARLY / rows)
 
 
 @dataclass(frozen=True)
@@ -81,12 +89,16 @@ class Until:
 
     Example:
         >>> from torchlime import Lime
+        >>> from torchlime.fills import Constant
         >>> from torchlime.masks import Bernoulli
         >>> from torchlime.segments import Grid
-        >>> explainer = Lime(segmenter=Grid(2, 2), sampler=Bernoulli(), rounds=Until(error=0.25))
-        >>> image = torch.linspace(0, 1, 16, dtype=torch.float64).view(1, 1, 4, 4)
-        >>> explainer.explain(lambda x: x.mean(dim=(2, 3)), image).samples_used.tolist()
-        [65]
+        >>> settings = {"segmenter": Grid(2, 2), "sampler": Bernoulli(), "fill": Constant(0.0)}
+        >>> explainer = Lime(**settings, rounds=Until(error=0.25))
+        >>> images = torch.rand(2, 1, 4, 4, generator=torch.manual_seed(0))
+        >>> smooth = explainer.explain(lambda x: x.mean(dim=(2, 3)).sin(), images)
+        >>> sharp = explainer.explain(lambda x: (20 * x).mean(dim=(2, 3)).sin(), images)
+        >>> smooth.samples_used.tolist(), bool((sharp.samples_used > 100).all())
+        ([65, 65], True)
     """
 
     error: float | None = None
@@ -141,15 +153,14 @@ class Until:
             )
         return list(range(first, self.most + 1, step))
 
-    def sure(self, fit: Fit, rows: int | Tensor) -> Tensor:
-        """Whether the fits to so many rows, an int or [B], are as sure as asked: [B] bool."""
+    def sure(self, fit: Fit, rows: int) -> Tensor:
+        """Whether the fits to so many rows are as sure as asked: [B] bool, on the device."""
         errors, values = fit.standard_errors, fit.coefficients
         if self.error is not None:
             noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
-            widening = WIDENING * (1 + EARLY / torch.as_tensor(rows, device=values.device))
-            widening = widening.to(noise.dtype).reshape(-1, 1)
+            wide = widening(rows)
             # Without divisions, so that scores that do not vary are sure.
-            sure = widening.square() * noise <= self.error**2 * (signal - noise)
+            sure = wide * wide * noise <= self.error**2 * (signal - noise)
         elif self.absolute is not None:
             sure = NORMAL_OF_ALL * errors.amax(dim=2) <= self.absolute
         else:

@@ -16,7 +16,7 @@ Convention:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class Exponential:
         >>> Exponential(width=1.0)(masks, torch.tensor([2])).tolist()
         [[1.0, 0.6065306597126334]]
     """
+
+    by_row: ClassVar[bool] = True  # a row's weight does not depend on the other rows
 
     width: float = 0.25
     distance: Distance = "cosine"
@@ -116,6 +118,8 @@ class Uniform:
         [[1.0, 1.0, 1.0]]
     """
 
+    by_row: ClassVar[bool] = True
+
     @property
     def needs_energy(self) -> bool:
         """False: no distance is measured."""
@@ -154,6 +158,11 @@ class WithoutUnmasked:
     def __post_init__(self) -> None:
         if not callable(self.kernel):
             raise TypeError(f"kernel must be callable, got {self.kernel!r}")
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a row's weight does not depend on the other rows; the other kernel decides."""
+        return getattr(self.kernel, "by_row", False)
 
     @property
     def needs_energy(self) -> bool:

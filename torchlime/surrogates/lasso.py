@@ -58,13 +58,14 @@ class Lasso:
         """
         if masks.is_floating_point():
             return self.of_noise(masks, scores, weights, count)
-        return self._solved(NormalEquations(masks, scores, weights, count))
+        return self.of_equations(NormalEquations(masks, scores, weights, count))
 
     def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit noise [B,N,F], scores [B,N,T], weights [B,N]."""
-        return self._solved(NormalEquations(noise, scores, weights, count, noise=True))
+        return self.of_equations(NormalEquations(noise, scores, weights, count, noise=True))
 
-    def _solved(self, equations: NormalEquations) -> Fit:
+    def of_equations(self, equations: NormalEquations) -> Fit:
+        """The fit of equations that are made already."""
         gram = equations.gram / equations.total[:, None, None]
         cross = equations.cross / equations.total[:, None, None]
         largest = cross.abs().amax(dim=1, keepdim=True)
