@@ -27,7 +27,7 @@ NORMAL_OF_ALL = 2.9  # of the largest of some 16 errors
 def widening(rows: Any) -> Any:
     """c(N) = 1.2 (1 + 8/N): by what a standard error is multiplied, of a number or a tensor.
 
-    >>> widening(64)
+    >>> round(widening(64), 2)
     1.35
     """
     return WIDENING * (1 + EARLY / rows)
@@ -88,6 +88,7 @@ class Until:
         TypeError, ValueError: not exactly one of the three is given, or one is out of range.
 
     Example:
+        >>> import torch
         >>> from torchlime import Lime
         >>> from torchlime.fills import Constant
         >>> from torchlime.masks import Bernoulli
