@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from torchlime._kinds import Kind
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words, said_by
 from torchlime._returns import check_fit, check_rounds
@@ -54,7 +55,8 @@ def local_fit(
         features: the features of the inputs, see :class:`torchlime.strategies.Features`.
         scores: which scores of the model are explained, see :mod:`torchlime.targets`.
         sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
-        num_samples: N, the most rows of the design for each input.
+        num_samples: N, the most rows of the design for each input. If the sampler or the kind has
+            the input beside the design, the model gets a row more for each.
         rounds: when the samples are enough.
         forward: how rows pass through the model.
         seed: an int for one draw that all inputs share, or an int64 tensor [B].
@@ -64,9 +66,9 @@ def local_fit(
         TypeError, ValueError: a strategy or the model returned another type or shape.
         torch.OutOfMemoryError: not even a single row fits into a forward pass.
     """
-    kind, count = features.kind, features.count
+    kind, count = features.kind.drawn_by(sampler), features.count
     sizes = check_rounds(rounds.sizes(num_samples), sampler)
-    sampling = Sampling(model, features, scores, kernel, forward, keep_samples)
+    sampling = Sampling(model, features, kind, scores, kernel, forward, keep_samples)
     with undisturbed(count.device):
         for place, size in enumerate(sizes):
             design = drawn(sampler, features, size, seed, sampling.first)
@@ -106,6 +108,7 @@ class Samples(NamedTuple):
         targets: [B,T] int64.
         energy: [B,S], or None.
         problems: [B] int64, bits of Problem.
+        beside: whether the inputs are beside the design; else row 0 of it is the input.
     """
 
     design: Tensor
@@ -115,6 +118,7 @@ class Samples(NamedTuple):
     targets: Tensor
     energy: Tensor | None
     problems: Tensor
+    beside: bool = False
 
 
 def local_samples(
@@ -129,7 +133,8 @@ def local_samples(
     seed: int | Tensor = 0,
 ) -> Samples:
     """What :func:`local_fit` would fit in one round; arguments and errors are its."""
-    sampling = Sampling(model, features, scores, kernel, forward)
+    kind = features.kind.drawn_by(sampler)
+    sampling = Sampling(model, features, kind, scores, kernel, forward)
     with undisturbed(features.count.device):
         return sampling.add(drawn(sampler, features, num_samples, seed))
 
@@ -139,6 +144,7 @@ class Sampling:
 
     Args:
         model, features, scores, kernel, forward: as for :func:`local_fit`.
+        kind: the features' kind for the sampler.
         energy: compute it even if the kernel does not need it.
 
     Attributes:
@@ -149,16 +155,18 @@ class Sampling:
         self,
         model: Model,
         features: Features,
+        kind: Kind,
         scores: Scores,
         kernel: Kernel,
         forward: Forward,
         energy: bool = False,
     ):
         self.features = features
+        self.kind = kind
         self.scores = scores
         self.kernel = kernel
         self.forward = forward
-        device, these = features.count.device, features.kind.these
+        device, these = features.count.device, kind.these
         self.box = BlackBox(model, device, forward, these, features.call)
         self.first = 0
         self._wants_energy = energy or getattr(kernel, "needs_energy", False)
@@ -170,14 +178,15 @@ class Sampling:
 
         ``later`` is how many rows may follow.
         """
-        features, kind = self.features, self.features.kind
+        features, kind = self.features, self.kind
         beside = int(kind.beside and self.first == 0)
+        rows = kind.rows(design, features.count) if beside else design
         number = design.shape[1] + beside
         if self.first == 0:
             self._begin(len(design) * (number + later))
-        scores = self.score(features.rows(design, self.box, self.first), number)
+        scores = self.score(features.rows(rows, self.box, self.first), number)
         if self.first == 0:
-            self._problems = features.problems(design, self.box)
+            self._problems = features.problems(rows, self.box)
             self._energy = features.energy() if self._wants_energy else None
         self.first += design.shape[1]
         with torch.set_grad_enabled(self.forward.differentiable):
@@ -191,6 +200,7 @@ class Sampling:
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,
             self.score.reference["targets"], self._energy, self._flags(scores),
+            kind.beside,
         )  # fmt: skip
 
     def _begin(self, total: int) -> None:
