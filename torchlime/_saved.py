@@ -17,10 +17,11 @@ from torchlime._problems import Problem
 from torchlime._provenance import Words
 from torchlime._several import is_several, leaves_of
 
-FORMAT = (
-    4  # 3 had no samples_used; 2 had one input; 1 had no kind, and "segments" [B,0,0] for vectors
-)
+# 3 had the input in every design of masks, and no samples_used; 2 had one input; 1 had no kind, and
+# "segments" [B,0,0] for vectors.
+FORMAT = 4
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
+_WORDS_OF_KIND = {"design", "part", "input", "beside"}
 
 
 def save(
@@ -50,7 +51,8 @@ def save(
         for name, t in tensors.items()
     }
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
-    kind_words = {"design": design, "part": kind.part, "input": kind.input}
+    kind_words: dict[str, Any] = {"design": design, "part": kind.part, "input": kind.input}
+    kind_words["beside"] = kind.beside
     told = {"settings": dict(settings), "unit": unit, "categories": dict(categories or {})}
     told |= several | {"named": named}
     record = json.dumps({"format": FORMAT, "kind": kind_words, **told})
@@ -135,14 +137,17 @@ def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
         tensors.pop("segments", None)
         return Noise()
     named = record["kind"]
-    if not isinstance(named, dict) or named.keys() != {"design", "part", "input"}:
-        raise ValueError('kind must name "design", "part" and "input"')
+    beside = {"beside": False} if record["format"] < 4 else {}
+    if not isinstance(named, dict) or {**beside, **named}.keys() != _WORDS_OF_KIND:
+        raise ValueError('kind must name "design", "part", "input" and "beside"')
     words = [named["part"], named["input"]]
     if not all(isinstance(word, str) and word.isprintable() and len(word) <= 60 for word in words):
         raise ValueError("the words of kind must be short texts")
     if named["design"] not in _KINDS:
         raise ValueError(f"the design of kind must be one of {sorted(_KINDS)}")
-    return _KINDS[named["design"]](*words)
+    if named["design"] == "noise":
+        return Noise(*words)
+    return Masks(*words, beside=named.get("beside") is True)
 
 
 def _checked_settings(settings: Any) -> dict[str, Any]:
@@ -173,7 +178,8 @@ def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
     if coefficients is None or coefficients.dim() != 3 or 0 in coefficients.shape:
         raise ValueError("coefficients must be of shape [B,T,S], with at least one of each")
     expected = _expected(coefficients.shape, kind, tensors)
-    optional = _OPTIONAL if kind == IMAGES else {*_OPTIONAL, "segments"}
+    of_images = (kind.part, kind.input) == (IMAGES.part, IMAGES.input)
+    optional = _OPTIONAL if of_images else {*_OPTIONAL, "segments"}
     for name in expected.keys() - optional - tensors.keys():
         raise ValueError(f"{name} is missing")
     for name, tensor in tensors.items():

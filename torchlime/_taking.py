@@ -11,14 +11,14 @@ from torch import Tensor
 
 from torchlime._by_need import Need
 from torchlime._growing import GrowingFit
-from torchlime._kinds import Masks
+from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words
 from torchlime._returns import goes_on
 from torchlime.explanation import Explanation
 from torchlime.fit import Fit
 from torchlime.rounds import Once, Until
-from torchlime.strategies import Features, Rounds, Sampler, Surrogate
+from torchlime.strategies import Rounds, Sampler, Surrogate
 
 Draw = Callable[[int, int], Tensor]  # number of rows, first row → design [B,n,S]
 Taken = tuple[Any, Fit, Tensor]  # the Samples, their fit, and rows of each input [B]
@@ -96,9 +96,7 @@ def by_need(
 def _grows(sampling: Any, surrogate: Surrogate) -> bool:
     """Whether the equations of a round can go on from those of the one before."""
     by_row = getattr(sampling.kernel, "by_row", False)
-    return (
-        by_row and hasattr(surrogate, "of_equations") and isinstance(sampling.features.kind, Masks)
-    )
+    return by_row and hasattr(surrogate, "of_equations") and isinstance(sampling.kind, Masks)
 
 
 def check_resume(
@@ -145,7 +143,7 @@ def check_targets(kept: Explanation, targets: Tensor) -> None:
 
 
 def stops_of(
-    rounds: Rounds, sampler: Sampler, surrogate: Surrogate, features: Features
+    rounds: Rounds, sampler: Sampler, surrogate: Surrogate, bound: int, kind: Kind
 ) -> list[int]:
     """The numbers of rows after which :class:`Until` looks; none for other rounds.
 
@@ -162,7 +160,7 @@ def stops_of(
         )
     if not getattr(surrogate, "errors", True):
         raise ValueError(f"Until needs standard errors, and {surrogate!r} gives none")
-    return rounds.stops(sampler, features.bound, beside=features.kind.beside)
+    return rounds.stops(sampler, bound, lead=int(not kind.beside))
 
 
 def check_rounds_setting(rounds: Any) -> None:

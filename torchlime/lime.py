@@ -44,8 +44,9 @@ class Lime(Settings):
 
     Args:
         segmenter: images → Segments.
-        sampler: count → masks; its first row keeps all.
-        num_samples: N, perturbed images per image (the unmasked one included).
+        sampler: count → masks.
+        num_samples: N, masks for each image. The model gets N rows for each; N + 1 with samplers
+            that have the image ``beside`` the design, such as Orthogonal.
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts
             to the images. For several inputs, one for all, or a tuple or dict of them.
         kernel: masks → proximity weights.
@@ -124,7 +125,7 @@ class Lime(Settings):
         The model runs in eval mode and without gradients. Its modes and the global RNG are
         restored. (If the model is a function, this holds for the networks that its code names.)
         Nothing is read back to the host, so the call returns before a GPU is done. The model gets
-        B·N rows, whatever the number of targets.
+        B·N rows, or B·(N + 1), whatever the number of targets.
 
         If DistributedDataParallel wraps the model, the inner network is called, so one rank may
         explain alone. A model sharded by FSDP needs every rank to make the same call.

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from torchlime._by_need import picked
 from torchlime._hash import numbers
+from torchlime._kinds import Kind
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words, said_by
 from torchlime._returns import check_fit, check_rounds
@@ -59,7 +60,8 @@ def local_fit(
         features: the features of the inputs, see :class:`torchlime.strategies.Features`.
         scores: which scores of the model are explained, see :mod:`torchlime.targets`.
         sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
-        num_samples: N, the most rows of the design for each input; with ``resume`` so many more.
+        num_samples: N, the most rows of the design for each input; with ``resume`` so many more. If
+            the sampler or the kind has the input beside the design, the model gets a row more.
         rounds: when the samples are enough.
         forward: how rows pass through the model.
         seed: an int for one draw that all inputs share, or an int64 tensor [B].
@@ -70,8 +72,8 @@ def local_fit(
         TypeError, ValueError: a strategy or the model returned another type or shape.
         torch.OutOfMemoryError: not even a single row fits into a forward pass.
     """
-    kind, count = features.kind, features.count
-    sampling = Sampling(model, features, scores, kernel, forward, keep_samples)
+    kind, count = features.kind.drawn_by(sampler), features.count
+    sampling = Sampling(model, features, kind, scores, kernel, forward, keep_samples)
 
     def draw(size: int, first: int) -> Tensor:
         return drawn(sampler, features, size, seed, first)
@@ -81,7 +83,7 @@ def local_fit(
             found = kind.fit(surrogate, design, scored, weights, of)
         return check_fit(found, scored, features.bound)
 
-    stops = stops_of(rounds, sampler, surrogate, features)
+    stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
         if resume is not None:
             check_resume(resume, rounds, sampler, seed, count, draw)
@@ -123,6 +125,7 @@ class Samples(NamedTuple):
         targets: [B,T] int64.
         energy: [B,S], or None.
         problems: [B] int64, bits of Problem.
+        beside: whether the inputs are beside the design; else row 0 of it is the input.
     """
 
     design: Tensor
@@ -132,6 +135,7 @@ class Samples(NamedTuple):
     targets: Tensor
     energy: Tensor | None
     problems: Tensor
+    beside: bool = False
 
 
 def local_samples(
@@ -146,7 +150,8 @@ def local_samples(
     seed: int | Tensor = 0,
 ) -> Samples:
     """What :func:`local_fit` would fit in one round; arguments and errors are its."""
-    sampling = Sampling(model, features, scores, kernel, forward)
+    kind = features.kind.drawn_by(sampler)
+    sampling = Sampling(model, features, kind, scores, kernel, forward)
     with undisturbed(features.count.device):
         return sampling.add(drawn(sampler, features, num_samples, seed))
 
@@ -156,6 +161,7 @@ class Sampling:
 
     Args:
         model, features, scores, kernel, forward: as for :func:`local_fit`.
+        kind: the features' kind for the sampler.
         energy: compute it even if the kernel does not need it.
 
     Attributes:
@@ -166,16 +172,18 @@ class Sampling:
         self,
         model: Model,
         features: Features,
+        kind: Kind,
         scores: Scores,
         kernel: Kernel,
         forward: Forward,
         energy: bool = False,
     ):
         self.features = features
+        self.kind = kind
         self.scores = scores
         self.kernel = kernel
         self.forward = forward
-        device, these = features.count.device, features.kind.these
+        device, these = features.count.device, kind.these
         self.box = BlackBox(model, device, forward, these, features.call)
         self.first = 0
         self._wants_energy = energy or getattr(kernel, "needs_energy", False)
@@ -192,14 +200,15 @@ class Sampling:
 
     def take(self, design: Tensor, later: int = 0, inputs: list[int] | None = None) -> None:
         """Score further rows [B,n,S] of the design; for some ``inputs`` only in later rounds."""
-        features, kind = self.features, self.features.kind
+        features, kind = self.features, self.kind
         beside = int(kind.beside and self.first == 0)
+        rows = kind.rows(design, features.count) if beside else design
         number = design.shape[1] + beside
         if self.first == 0:
             self._begin(len(design) * (number + later))
-        scores = self.score(features.rows(design, self.box, self.first), number, inputs)
+        scores = self.score(features.rows(rows, self.box, self.first), number, inputs)
         if self.first == 0:
-            self._problems = features.problems(design, self.box)
+            self._problems = features.problems(rows, self.box)
             self._energy = features.energy() if self._wants_energy else None
         self.first += design.shape[1]
         with torch.set_grad_enabled(self.forward.differentiable):
@@ -218,9 +227,9 @@ class Sampling:
         assert masks is not None
         assert scores is not None
         self._begin(len(masks))
-        rows = self.features.rows(masks[:, :1], self.box, 0)
-        self._unmasked = self.score(rows, 1)[:, 0]
-        self._problems = self.features.problems(masks, self.box)
+        design = self.kind.rows(masks, self.features.count)
+        self._unmasked = self.score(self.features.rows(design[:, :1], self.box, 0), 1)[:, 0]
+        self._problems = self.features.problems(design, self.box)
         self._energy = self.features.energy() if self._wants_energy else None
         self._designs, self._scores = [masks], [scores]
         self.first = masks.shape[1]
@@ -248,12 +257,12 @@ class Sampling:
             )
         )
         energy = None if self._energy is None else picked(self._energy, index)
-        weights = self.features.kind.weights(self.kernel, design, count, energy)
+        weights = self.kind.weights(self.kernel, design, count, energy)
         return design, scores, weights.to(scores.dtype), count
 
     def samples(self, used: Tensor | None = None) -> Samples:
         """All samples so far; with ``used`` [B] those beyond weigh 0."""
-        kind, count = self.features.kind, self.features.count
+        kind, count = self.kind, self.features.count
         design, scores = self._designs[0], self._scores[0]
         if used is None:
             weights = kind.weights(self.kernel, design, count, self._energy)
@@ -265,6 +274,7 @@ class Sampling:
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,
             self.score.reference["targets"], self._energy, self._flags(scores),
+            kind.beside,
         )  # fmt: skip
 
     def _begin(self, total: int) -> None:

@@ -1,6 +1,7 @@
 """LIME of vision transformers: hidden patches are left out, not painted over."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -18,7 +19,7 @@ from torchlime.black_box import BlackBox, Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Tokens
 from torchlime.features._vits import vit_of
-from torchlime.features.tokens import as_groups, pooled
+from torchlime.features.tokens import Kept, as_groups, pooled
 from torchlime.local import Samples, local_fit, local_samples, local_scores
 from torchlime.masks import Sizes
 from torchlime.rounds import Once
@@ -48,10 +49,11 @@ class PatchLime(Settings):
     Args:
         segmenter: images of a pixel a patch [B,C,rows,columns], the mean colours → groups of
             patches; None = every patch is a segment.
-        sampler: count → masks; its first row keeps all. :class:`torchlime.masks.Sizes` keeps
+        sampler: count → masks. :class:`torchlime.masks.Sizes` keeps
             numbers that are known before, so that nothing is read back; for others see
             :class:`torchlime.features.Tokens`.
-        num_samples: N, rows for each image (the whole image included).
+        num_samples: N, rows of the design for each image; the model gets one more if the sampler
+            has the image beside the design.
         at: the name of the first module of the model that is given the tokens [n,prefix+P,D], with
             their positions added, such as "blocks.0"; None = the network is one of the above.
         prefix: with ``at``, how many tokens come before the patches.
@@ -233,13 +235,25 @@ class PatchLime(Settings):
                 size = _size(self.segmenter, grid.rows, grid.columns)
             if groups is not None:
                 warn_of_one_segment(groups.count, groups.bound)
-            kept = getattr(self.sampler, "kept", None) if known else None
+            kept = _kept_by(self.sampler) if known else None
             return Tokens(images, vit, grid, groups, kept, size)
 
 
 def _eager(model: Any) -> Any:
     """The network that torch.compile was given: hooks are not seen in compiled code."""
     return getattr(model, "_orig_mod", model)
+
+
+def _kept_by(sampler: Any) -> Kept | None:
+    """How many features the rows that the model gets keep, where the sampler says it."""
+    kept = getattr(sampler, "kept", None)
+    if kept is None or not getattr(sampler, "beside", False):
+        return kept
+
+    def with_input(count: int, number: int, first: int = 0) -> Sequence[int]:
+        return kept(count, number, first) if first else (count, *kept(count, number - 1, 0))
+
+    return with_input
 
 
 def _size(segmenter: Any, rows: int, columns: int) -> int | None:

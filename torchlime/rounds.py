@@ -130,22 +130,22 @@ class Until:
         """Whether all inputs are sure, as if their rows were many: a flag on the device."""
         return self.sure(fit, self.most).all()
 
-    def stops(self, sampler: Callable[..., Any], bound: int, *, beside: bool) -> list[int]:
+    def stops(
+        self, sampler: Callable[..., Any], bound: int, *, lead: int, paired: bool
+    ) -> list[int]:
         """The numbers of rows after which errors are looked at, in rising order.
 
         Args:
             sampler: its method ``block(bound)``, if there is one, gives the rows of a block.
             bound: S.
-            beside: the rows are noise, so that the unmasked input is none of them.
+            lead: 1 if the first row is the input itself, before the blocks; else 0.
 
         Raises:
             ValueError: ``most`` is below the first of them.
         """
         block = getattr(sampler, "block", None)
         step = block(bound) if callable(block) else STEP
-        # Errors need more rows than unknowns; noise comes in pairs, which count as one.
-        least = max(LEAST, 2 * (bound + 1) if beside else bound + 2)
-        lead = 0 if beside else 1
+        least = max(LEAST, 2 * (bound + 1))  # errors need more pairs than features
         first = math.ceil(least / step) * step + lead
         if first > self.most:
             raise ValueError(

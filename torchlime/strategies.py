@@ -60,6 +60,9 @@ class Sampler(Protocol):
     ) -> Tensor:
         """Masks [B,N,S] bool, row 0 all kept, False beyond count [B] int64; or noise [B,N,S] float.
 
+        If an attribute ``beside`` of the sampler is True, row 0 is a mask like the others. The
+        input is then scored beside the design, as one row more that is not fitted.
+
         ``seed`` is an int, for one draw that all inputs share (the result may be an expanded view),
         or an int64 tensor [B]. A method ``kept(count, num_samples, first)``, if there is one, says
         on the host how many of ``count`` features the rows from row ``first`` on keep.
@@ -141,10 +144,11 @@ class Features(Protocol):
         """A function that makes chunks from the rows of a design, in the model's dtype and layout.
 
         Args:
-            design: [B,n,S].
+            design: [B,n,S]. Masks hold all rows that the model gets. In the first round row 0 keeps
+                all; it is no row of the sampler's design if that has the input beside it.
             box: the model.
-            first: the number of the design's first row, above 0 in later rounds. If the kind scores
-                the input beside the design, the input is sample 0 of the first round.
+            first: the number of the design's first row, above 0 in later rounds. Noise lacks the
+                input, which is sample 0 of the first round.
         """
         raise NotImplementedError(f"{type(self).__name__} must define rows()")
 

@@ -136,11 +136,12 @@ class Uniform:
 
 @dataclass(frozen=True)
 class WithoutUnmasked:
-    """Another kernel's weights, but 0 for row 0, the unmasked image x.
+    """Another kernel's weights, but 0 for row 0 if it keeps all: the unmasked image x.
 
-    Every draw of masks begins with x, so that x is scored. If x is fitted too, as in lime, it moves
-    all coefficients alike. With :class:`Exponential` weights of cosine distances it moves them by
-    about 4e/N, where e is the error at x of the surrogate of the other samples. This is a bias; a
+    Most draws of masks begin with x, so that x is scored. (Those of
+    :class:`torchlime.masks.Orthogonal` do not; x is scored beside them.) If x is fitted too, as in
+    lime, it moves all coefficients alike. With :class:`Exponential` weights of cosine distances it
+    moves them by about 4e/N, where e is the error at x of the surrogate of the other samples. This is a bias; a
     better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of all masks, and
     the fit without x is not exact. Noise does not begin with x, so no row of noise is left out.
 
@@ -174,7 +175,8 @@ class WithoutUnmasked:
         if masks.is_floating_point():
             return self.of_noise(masks, count)
         weights = self.kernel(masks, count, energy)
-        return torch.cat([torch.zeros_like(weights[:, :1]), weights[:, 1:]], dim=1)
+        unmasked = masks[:, 0].sum(dim=1, keepdim=True) == count[:, None]
+        return torch.cat([weights[:, :1].masked_fill(unmasked, 0), weights[:, 1:]], dim=1)
 
     def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
         """The other kernel's weights [B,N] of noise [B,N,F]."""
