@@ -130,9 +130,7 @@ class Until:
         """Whether all inputs are sure, as if their rows were many: a flag on the device."""
         return self.sure(fit, self.most).all()
 
-    def stops(
-        self, sampler: Callable[..., Any], bound: int, *, lead: int, paired: bool
-    ) -> list[int]:
+    def stops(self, sampler: Callable[..., Any], bound: int, *, lead: int) -> list[int]:
         """The numbers of rows after which errors are looked at, in rising order.
 
         Args:
