@@ -10,7 +10,6 @@ from torchlime import (
     Background,
     Explanation,
     Lime,
-    PatchLime,
     TableLime,
     TextLime,
     TokenLime,
@@ -33,7 +32,7 @@ def net_of(seed, inputs, outputs=4, gain=4.0):
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(inputs, 16, generator=generator, dtype=torch.float64)
     second = torch.randn(16, outputs, generator=generator, dtype=torch.float64)
-    return lambda x: gain * (x.flatten(1).double() @ first / inputs**0.5).tanh() @ second / 4
+    return lambda x: (gain * x.flatten(1).double() @ first / inputs**0.5).tanh() @ second / 4
 
 
 def images_of(batch=4, size=8, seed=0):
@@ -57,7 +56,9 @@ MODEL = net_of(1, 64)
 def literal(rule, fit, rows):
     """The rule in Python's numbers, for one image: whether all of its targets are sure."""
     sure = []
-    for values, errors in zip(fit.coefficients[0].tolist(), fit.standard_errors[0].tolist()):
+    for values, errors in zip(
+        fit.coefficients[0].tolist(), fit.standard_errors[0].tolist(), strict=True
+    ):
         if rule.error is not None:
             noise = sum(e * e for e in errors)
             signal = sum(v * v for v in values) - noise
@@ -108,7 +109,8 @@ def test_each_image_takes_what_it_would_take_alone(rule, sampler):
         assert torch.equal(found.masks[b, :number], one.masks[0])
         assert found.weights[b, number:].eq(0).all()
         assert found.sample_scores[b, number:].eq(0).all()
-    assert len(found.samples_used.unique()) > 1 or rule.top == 8 or rule.error == 0.05
+    varies = rule.most == 4096 and rule.top != 8  # all features are trivially the top 8
+    assert len(found.samples_used.unique()) > 1 or not varies
 
 
 KERNELS = [Exponential(), InverseDistance("cosine"), WithoutUnmasked(Uniform())]
@@ -176,22 +178,24 @@ def test_the_error_is_within_the_tolerance_in_nine_of_ten_runs(tolerance, most):
 
 def test_the_errors_of_a_model_that_draws_are_in():
     """Dropout that stays on, say: such a model takes more rows, and its spread is in the errors."""
-    image = images_of(1).expand(40, -1, -1, -1)
+    images = images_of(10).repeat_interleave(12, dim=0)
 
     def noisy(x):
-        return MODEL(x)[:, :1] + 0.5 * torch.randn(len(x), 1, dtype=torch.float64)
+        return MODEL(x)[:, :1] + torch.randn(len(x), 1, dtype=torch.float64)
 
     def plain(x):
         return MODEL(x)[:, :1]
 
     torch.manual_seed(0)
     explainer = lime(rounds=Until(error=0.35, most=2000), chunk_size=2000)
-    drawn = explainer.explain(noisy, image, 0, seed=torch.arange(40))
-    still = explainer.explain(plain, image, 0, seed=torch.arange(40))
+    drawn, still = (
+        explainer.explain(model, images, 0, seed=torch.arange(120)) for model in (noisy, plain)
+    )
     assert drawn.samples_used.double().mean() > 2 * still.samples_used.double().mean()
-    truth = lime(sampler=Exhaustive(), num_samples=256).explain(plain, image[:1]).coefficients[0]
-    miss = (drawn.coefficients - truth)[:, 0]
-    assert (miss.norm(dim=1) / truth.norm() <= 0.35).double().mean() >= 0.9
+    exact = lime(sampler=Exhaustive(), num_samples=256)
+    truth = exact.explain(plain, images).coefficients[:, 0]
+    miss = drawn.coefficients[:, 0] - truth
+    assert (miss.norm(dim=1) <= 0.35 * truth.norm(dim=1)).double().mean() >= 0.9
     ratio = drawn.standard_errors[:, 0].square().mean().sqrt() / miss.square().mean().sqrt()
     assert 0.8 < ratio < 1.5
 
@@ -369,7 +373,7 @@ def test_a_forecast_is_near_what_it_takes():
     forecast = e.forecast(error=0.1)
     assert forecast.dtype == torch.int64
     ratio = forecast.double() / used
-    assert 0.6 < ratio.min()
+    assert ratio.min() > 0.6
     assert ratio.max() < 1.7
     assert (e.forecast(error=0.05) > 3 * forecast).all()
     noise = lime(num_samples=65).explain(lambda x: torch.randn(len(x), 1), images_of(8))
@@ -406,21 +410,21 @@ def cases():
     data = torch.randn(200, 5, generator=torch.manual_seed(1), dtype=torch.float64)
     bins, plain = Background.of(data.numpy()), Background.of(data.numpy(), bins=None)
     ids = torch.randint(1, 50, (3, 7), generator=torch.manual_seed(0))
-    texts = ["an apple a day keeps them away", "every evening she eats eels", "one two three four"]
+    texts = ["an apple a day keeps", "every evening she eats eels", "one two three four five"]
     net = net_of(3, 5)
     settings = {"chunk_size": 40, "surrogate": Ridge(1e-3)}
-    yield "vectors", VectorLime(scale=0.5, **settings), net, vectors
+    yield 0.02, "vectors", VectorLime(scale=0.5, **settings), net, vectors
     unpaired = Gaussian(antithetic=False)
-    yield "unpaired", VectorLime(scale=0.5, sampler=unpaired, **settings), net, vectors
-    yield "bins", TableLime(background=bins, **settings), net, data[:3]
-    yield "numbers", TableLime(background=plain, around=True, **settings), net, data[:3]
-    yield "texts", TextLime(**settings), texts_model, texts
-    yield "tokens", TokenLime(hide=0, **settings), ids_model, ids
+    yield 0.03, "unpaired", VectorLime(scale=0.5, sampler=unpaired, **settings), net, vectors
+    yield 0.4, "bins", TableLime(background=bins, **settings), net, data[:3]
+    yield 0.05, "numbers", TableLime(background=plain, around=True, **settings), net, data[:3]
+    yield 0.5, "texts", TextLime(**settings), texts_model, texts
+    yield 0.4, "tokens", TokenLime(hide=0, **settings), ids_model, ids
 
 
-@pytest.mark.parametrize(("name", "explainer", "model", "x"), cases(), ids=lambda v: str(v)[:9])
-def test_every_explainer_draws_by_need_and_goes_on(name, explainer, model, x):
-    by_need = dataclasses.replace(explainer, rounds=Until(error=0.12, most=2000))
+@pytest.mark.parametrize(("tolerance", "name", "explainer", "model", "x"), list(cases()))
+def test_every_explainer_draws_by_need_and_goes_on(tolerance, name, explainer, model, x):
+    by_need = dataclasses.replace(explainer, rounds=Until(error=tolerance, most=2000))
     found = by_need.explain(model, x, 0, keep_samples=True)
     used = found.samples_used.tolist()
     assert all(number % 32 == (0 if found.kind.beside else 1) for number in used)
@@ -430,8 +434,7 @@ def test_every_explainer_draws_by_need_and_goes_on(name, explainer, model, x):
         one = once.explain(model, x[b : b + 1], 0)
         for field in ("coefficients", "standard_errors", "intercepts"):
             ours, theirs = getattr(found, field)[b], getattr(one, field)[0]
-            size = theirs.shape[-1]
-            assert ours[..., :size].allclose(theirs, rtol=0, atol=1e-9), field
+            assert ours.allclose(theirs, rtol=0, atol=1e-9), field
     short, more, long = (dataclasses.replace(explainer, num_samples=n) for n in (64, 40, 104))
     kept = short.explain(model, x, 0, keep_samples=True)
     resumed = more.explain(model, x, 0, keep_samples=True, resume=kept)
