@@ -43,7 +43,7 @@ def forecast_of(explanation: Any, error: float) -> Tensor:
     known = torch.where(signal > 0, noise / signal, torch.nan) * explanation.samples_used[:, None]
     rows = LEAST + torch.zeros_like(known)
     for _ in range(FORECAST_STEPS):
-        rows = (known * (widening(rows) / error).square()).clamp(min=LEAST)
+        rows = (known * (widening(errors, rows) / error).square()).clamp(min=LEAST)
     rows = torch.where(noise + signal == 0, LEAST, rows).amax(dim=1)  # NaN stays
     return torch.where(rows < MOST_ROWS, rows.ceil(), -1).long()
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_positive, check_real
@@ -18,19 +19,29 @@ from torchlime.fit import Fit
 
 LEAST = 64  # samples before the first look
 STEP = 32  # samples between two looks, where the sampler has no blocks
-WIDENING = 1.2  # √(χ²_ν(.9)/ν) of 9 to 14 degrees of freedom is about 1.25
-EARLY = 8  # errors of few samples are too small by chance: c(N) = 1.2 (1 + 8/N)
+WIDENING = 1.2
+QUANTILE = 1.2816  # of the normal distribution, at .9
+EARLY = 8  # errors of few samples may be too small by chance
 NORMAL = 1.96
 NORMAL_OF_ALL = 2.9  # of the largest of some 16 errors
 
 
-def widening(rows: Any) -> Any:
-    """c(N) = 1.2 (1 + 8/N): by what a standard error is multiplied, of a number or a tensor.
+def widening(errors: Tensor, rows: Any) -> Tensor:
+    """c(N) = max(1.2, √(χ²_ν(.9)/ν)) (1 + 8/N): [B,T], by what a relative error is multiplied.
 
-    >>> round(widening(64), 2)
-    1.35
+    |b − β|² is a weighted χ² with about ν = (Σ SE²)² / Σ SE⁴ degrees of freedom, at most S. Its
+    quantile .9 is Wilson & Hilferty's (1931). It is above 1.2 for few features only.
+
+    Args:
+        errors: [B,T,S], standard errors.
+        rows: N, an int, or a tensor that broadcasts to [B,T].
     """
-    return WIDENING * (1 + EARLY / rows)
+    squares = errors.square()
+    total = squares.sum(dim=2).square()
+    share = torch.where(total > 0, squares.square().sum(dim=2) / total, 0.0)  # 1/ν
+    spread = 2 / 9 * share
+    quantile = (1 - spread + QUANTILE * spread.sqrt()) ** 1.5
+    return quantile.clamp(min=WIDENING) * (1 + EARLY / rows)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class Until:
     Args:
         error: the error of all coefficients of a target together, as a share of their length:
             |b − β| ≤ error · |β|. The rule is c(N)·r ≤ error, where
-            r² = Σ SE² / (Σ b² − Σ SE²) and c(N) = 1.2 (1 + 8/N).
+            r² = Σ SE² / (Σ b² − Σ SE²) and c(N) is :func:`widening`, 1.2 (1 + 8/N) or more.
         top: the ``top`` strongest features are named rightly, up to near ties: of every feature
             among them and every other, 1.96·SE_gap − gap ≤ slack · max |b|. As SE_gap stands
             SE_i + SE_j, which bounds it whatever the covariance of the two coefficients is.
@@ -157,7 +168,7 @@ class Until:
         errors, values = fit.standard_errors, fit.coefficients
         if self.error is not None:
             noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
-            wide = widening(rows)
+            wide = widening(errors, rows)
             # Without divisions, so that scores that do not vary are sure.
             sure = wide * wide * noise <= self.error**2 * (signal - noise)
         elif self.absolute is not None:
