@@ -137,9 +137,10 @@ class WithoutUnmasked:
     Most draws of masks begin with x, so that x is scored. (Those of
     :class:`torchlime.masks.Orthogonal` do not; x is scored beside them.) If x is fitted too, as in
     lime, it moves all coefficients alike. With :class:`Exponential` weights of cosine distances it
-    moves them by about 4e/N, where e is the error at x of the surrogate of the other samples. This is a bias; a
-    better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of all masks, and
-    the fit without x is not exact. Noise does not begin with x, so no row of noise is left out.
+    moves them by about 4e/N, where e is the error at x of the surrogate of the other samples. This
+    is a bias; a better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of
+    all masks, and the fit without x is not exact. Noise does not begin with x, so no row of noise
+    is left out.
 
     Raises:
         TypeError: ``kernel`` cannot be called.
