@@ -22,14 +22,14 @@ def in_pairs(noise: Tensor) -> Tensor:
     return paired
 
 
-def in_complements(masks: Tensor, present: Tensor) -> Tensor:
-    """Whether the rows of masks [B,N,S] come in pairs of complements: [B] bool, on its device.
+def unpaired(masks: Tensor, absent: Tensor) -> Tensor:
+    """Whether the rows of masks [B,N,S] are no pairs of complements: [B] bool, on its device.
 
-    ``present`` [B,S] are the columns that stand for a feature; False elsewhere in every mask.
+    ``absent`` [B,S] are the columns that stand for no feature, False in every mask.
     """
     pairs = masks.shape[1] // 2
     first, second = masks[:, : 2 * pairs].unflatten(1, (pairs, 2)).unbind(2)
-    return ((first ^ second) == present[:, None]).flatten(1).all(dim=1)
+    return ((first ^ second) == absent[:, None]).flatten(1).any(dim=1)
 
 
 def partners(values: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ ALONE = 1e-8  # with less room, a row or a pair decides a coefficient alone
 
 
 def variance_of_masks(
-    residuals: Tensor, rows: Tensor, share: Tensor, inverse: Tensor, paired: Tensor
+    residuals: Tensor, rows: Tensor, share: Tensor, inverse: Tensor, alone: Tensor
 ) -> Tensor:
     """The variances [B,T,S] that a block of masks adds. It begins with the first of a pair.
 
@@ -34,28 +34,30 @@ def variance_of_masks(
         rows: √w z, [B,n,S].
         share: w / Σw, [B,n,1].
         inverse: M, [B,S,S].
-        paired: [B,1,1], 1 where the masks are pairs of complements, else 0; in the dtype of all.
+        alone: [B,1,1] bool, where the masks are no pairs of complements.
     """
     solved = rows @ inverse
     leverage = (solved * rows).sum(dim=2, keepdim=True)
     pull = residuals / threshold(1 - share - leverage, ALONE, math.inf)
     if residuals.shape[1] == 1:
         return pull.square().mT @ solved.square()
-    of_pairs = _pairs(leverage).sum(dim=2) * paired  # H, or 0
-    lost = (1 - of_pairs / 2) * threshold(1 - of_pairs, ALONE, math.nan).rsqrt()
-    pulls, both = _pairs(pull).mul_(lost[:, :, None]), _pairs(solved)
-    alone = pull.square().mT @ solved.square()
-    across = pulls[:, :, 0] * pulls[:, :, 1] * (2 * paired)
-    return torch.baddbmm(alone, across.mT, both[:, :, 0] * both[:, :, 1])
+    of_pairs = _pairs(leverage).sum(dim=2).masked_fill_(alone, 0)  # H
+    room = threshold(torch.rsub(of_pairs, 4, alpha=4), 4 * ALONE, math.nan)  # 4 (1 − H)
+    half = room.rsqrt()
+    lost = torch.addcmul(half, room, half, value=0.25)  # (1 − H/2)/√(1 − H)
+    (first, second), both = _pairs(pull).mul_(lost[:, :, None]).unbind(2), _pairs(solved)
+    across = (first * second).masked_fill_(alone, 0)
+    by_row = pull.square().mT @ solved.square()
+    return torch.baddbmm(by_row, across.mT, both[:, :, 0] * both[:, :, 1], alpha=2)
 
 
 def variance_of_noise(
+    weights: Tensor,
     residuals: Tensor,
     rows: Tensor,
-    weights: Tensor,
     share: Tensor,
     inverse: Tensor,
-    paired: Tensor,
+    alone: Tensor,
 ) -> Tensor:
     """The variances [B,T,F] that a block of noise adds.
 
@@ -63,12 +65,12 @@ def variance_of_noise(
     e, and 1 − H that of 1 − h.
 
     Args:
+        weights: w, [B,n,1].
         residuals: e, [B,n,T].
         rows: z, [B,n,F].
-        weights: w, [B,n,1].
         share: w / Σw, [B,n,1].
         inverse: M, [B,F,F].
-        paired: [B,1,1] bool, where the noise comes in antithetic pairs.
+        alone: [B,1,1] bool, where the noise comes in no antithetic pairs.
     """
     solved = rows @ inverse
     leverage = weights * (solved * rows).sum(dim=2, keepdim=True)
@@ -76,7 +78,7 @@ def variance_of_noise(
     pull = force / threshold(1 - share - leverage, ALONE, math.inf)
     odd = (force - partners(force)) / math.sqrt(2)  # its square is half of the pair's
     odd = odd / threshold(1 - leverage - partners(leverage), ALONE, math.nan)
-    return torch.where(paired, odd, pull).square().mT @ solved.square()
+    return torch.where(alone, pull, odd).square().mT @ solved.square()
 
 
 def _pairs(values: Tensor) -> Tensor:

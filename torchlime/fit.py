@@ -1,13 +1,13 @@
 """What all surrogates share: the weighted normal equations, and the diagnostics of the fit."""
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from torchlime._antithetic import in_complements, in_pairs
+from torchlime._antithetic import in_pairs, unpaired
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime._variance import variance_of_masks, variance_of_noise
@@ -84,12 +84,12 @@ class NormalEquations:
         self.root = self.weights[..., None].sqrt()
         self.count = count
         self.origin = self.scores[:, :1]
-        self.present = torch.arange(self.width, device=design.device) < count[:, None]
+        self.absent = torch.arange(self.width, device=design.device) >= count[:, None]
         self.total = self.weights.sum(dim=1)
         self.share = (self.weights / self.total[:, None])[..., None]
         self.mean = self._mean()
         self.design_mean, self.score_mean = self._split(self.mean)
-        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else ~self.present
+        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else self.absent
         self.gram, self.cross, self.variation = self._dual() if dual else self._primal()
 
     @classmethod
@@ -140,23 +140,23 @@ class NormalEquations:
             columns = [self._root_columns(block).mT @ solution for block in self._column_blocks()]
             coefficients, inverse = torch.cat(columns, dim=1), None
         by_rows = inverse is not None or self.dual or self.noise
-        variance = paired = None
+        variance = alone = None
         if by_rows:
-            paired = None if inverse is None else self._paired()
-            unexplained, variance = self._residual_sums(coefficients, inverse, paired)
+            alone = None if inverse is None else self._alone()
+            unexplained, variance = self._residual_sums(coefficients, inverse, alone)
         else:
             unexplained = self._unexplained(coefficients)
 
-        slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
-        score_mean = (self.score_mean + self.origin)[:, 0]
+        slopes = coefficients.mT.masked_fill(self.absent[:, None], 0.0)
         # Constant scores that are not at the origin vary by the rounding of their mean.
-        rounding = (32 * torch.finfo(self.dtype).eps) ** 2
-        scale = self.total[:, None] * self.score_mean[:, 0].square()
-        constant = self.variation <= rounding * scale
-        variation = torch.where(constant, 1.0, self.variation)  # so that its gradient is finite too
-        fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
-        intercepts = score_mean - (slopes @ self.design_mean.mT)[..., 0]
-        errors = self._errors(slopes, variance, paired)
+        mean, rounding = self.score_mean[:, 0], (32 * torch.finfo(self.dtype).eps) ** 2
+        scale = self.total[:, None] * mean
+        constant = torch.addcmul(self.variation, scale, mean, value=-rounding) <= 0
+        variation = self.variation.masked_fill(constant, 1.0)  # so that its gradient is finite too
+        fidelity = (1 - unexplained / variation).masked_fill(constant, 0.0)
+        score_mean = (self.score_mean + self.origin).mT
+        intercepts = torch.baddbmm(score_mean, slopes, self.design_mean.mT, alpha=-1)[..., 0]
+        errors = self._errors(slopes, variance, alone)
         slopes, intercepts, fidelity, errors, ok = (
             value.reshape(self.inputs, -1, *value.shape[2:])  # inputs of one design: their targets
             for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
@@ -164,24 +164,18 @@ class NormalEquations:
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
 
     def _residual_sums(
-        self, coefficients: Tensor, inverse: Tensor | None, paired: Tensor | None
+        self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         """The weighted squares [B,T] of residuals, and the variances [B,T,S] of the slopes."""
         unexplained, variance = [], []
         for rows in self._blocks():
             z, y = self._split(self._centred(rows))
-            residuals = torch.baddbmm(y, z, coefficients, alpha=-1)
+            e = torch.baddbmm(y, z, coefficients, alpha=-1)
             w, share = self.weights[:, rows, None], self.share[:, rows]
-            squares = residuals.square()
-            unexplained.append((w * squares if self.noise else squares).sum(dim=1))
-            if inverse is None or paired is None:
-                continue
-            e, z = residuals.detach(), z.detach()
-            variance.append(
-                variance_of_noise(e, z, w, share, inverse.detach(), paired)
-                if self.noise
-                else variance_of_masks(e, z, share, inverse.detach(), paired.to(e.dtype))
-            )
+            unexplained.append((w * e.square() if self.noise else e.square()).sum(dim=1))
+            if inverse is not None and alone is not None:
+                of = partial(variance_of_noise, w) if self.noise else variance_of_masks
+                variance.append(of(e.detach(), z.detach(), share, inverse.detach(), alone))
         return _sum(unexplained), _sum(variance) if variance else None
 
     def _unexplained(self, coefficients: Tensor) -> Tensor:
@@ -189,23 +183,23 @@ class NormalEquations:
         explained = coefficients * (2 * self.cross - self.gram @ coefficients)
         return self.variation - explained.sum(dim=1)
 
-    def _paired(self) -> Tensor:
-        """Whether the rows come in pairs: [B,1,1] bool."""
+    def _alone(self) -> Tensor:
+        """Whether the rows come in no pairs: [B,1,1] bool."""
         if self.noise:
-            return in_pairs(self.design)[:, None, None]
+            return ~in_pairs(self.design)[:, None, None]
         if self.design.dtype != torch.bool:
-            return torch.zeros_like(self.present[:, :1, None])
-        return in_complements(self.design, self.present)[:, None, None]
+            return torch.ones_like(self.absent[:, :1, None])
+        return unpaired(self.design, self.absent)[:, None, None]
 
-    def _errors(self, slopes: Tensor, variance: Tensor | None, paired: Tensor | None) -> Tensor:
+    def _errors(self, slopes: Tensor, variance: Tensor | None, alone: Tensor | None) -> Tensor:
         """Standard errors [B,T,S]."""
-        if variance is None or paired is None:
+        if variance is None or alone is None:
             errors = torch.full_like(slopes, torch.nan)
         else:
-            samples = self.design.shape[1]
-            enough = torch.where(paired, samples // 2, samples - 1) > self.count[:, None, None]
-            errors = variance.clamp(min=0).sqrt().masked_fill(~enough, torch.nan)
-        return errors.masked_fill(~self.present[:, None], 0.0)
+            freedom, pairs = self.design.shape[1] - 1, self.design.shape[1] // 2
+            count = torch.add(self.count[:, None, None], alone, alpha=pairs - freedom)
+            errors = variance.clamp(min=0).sqrt().masked_fill(count >= pairs, torch.nan)
+        return errors.masked_fill(self.absent[:, None], 0.0)
 
     def _column_blocks(self) -> Iterator[slice]:
         batch, samples, width = self.design.shape
@@ -225,15 +219,13 @@ class NormalEquations:
     def _joined(self, rows: slice) -> Tensor:
         """Rows of the design, and of the scores from their origin: [B,n,S+T]."""
         if self._raw is None or self._raw[0] != rows:  # a single block is converted once
-            z = self._numbers(self.design[:, rows])
-            self._raw = rows, torch.cat([z, self.scores[:, rows] - self.origin], dim=2)
+            z, y = self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+            self._raw = rows, torch.cat([z, y], dim=2)  # of the dtype of the scores
         return self._raw[1]
 
     def _numbers(self, design: Tensor) -> Tensor:
         """Part of the design as numbers; a CPU converts bytes faster than bools."""
-        if design.dtype == torch.bool:
-            design = design.view(torch.uint8)
-        return design.to(self.dtype)
+        return design.view(torch.uint8) if design.dtype == torch.bool else design.to(self.dtype)
 
     def _centred(self, rows: slice) -> Tensor:
         """Rows less their means: [B,n,S+T]; those of masks by √w."""
@@ -254,7 +246,7 @@ class NormalEquations:
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, parts)
+    return reduce(torch.add, parts)
 
 
 def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
@@ -289,7 +281,7 @@ def identity_like(gram: Tensor) -> Tensor:
 
 def with_diagonal(gram: Tensor, diagonal: Tensor) -> Tensor:
     """``gram`` […,S,S] plus diag(``diagonal`` […,S])."""
-    return gram + torch.diag_embed(diagonal)
+    return torch.addcmul(gram, identity_like(gram), diagonal[..., None])
 
 
 def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,10 +290,11 @@ def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
     It also fails where rounding alone can have made a pivot positive.
     """
     factor, info = torch.linalg.cholesky_ex(gram)
-    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
-    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1)
-    ok = (info == 0) & (pivots > rounding).all(dim=-1)  # NaN compares as False
-    return torch.where(ok[..., None, None], factor, torch.nan), ok
+    pivots = factor.diagonal(dim1=-2, dim2=-1)
+    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps
+    size = gram.diagonal(dim1=-2, dim2=-1).masked_fill(info[..., None] != 0, torch.nan)
+    ok = (torch.addcmul(size, pivots, pivots, value=-1 / rounding) < 0).all(dim=-1)  # NaN: False
+    return factor.masked_fill(~ok[..., None, None], torch.nan), ok
 
 
 def solve(factor: Tensor, right: Tensor) -> Tensor:
