@@ -74,8 +74,6 @@ def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarra
         codes = [2**m + p for p in permutation(1, block)[:width]]
         signs = [hash64(seed, 2, block, j) & 1 for j in range(width)]
         order = [i for p in permutation(3, block) for i in (p, p + 2**m)]
-        if block == 0:  # row 0 keeps all
-            signs = [1 - (order[0] & c).bit_count() % 2 for c in codes]
         for i in order:
             rows.append([(i & c).bit_count() % 2 ^ s for c, s in zip(codes, signs, strict=True)])
     masks = np.array(rows[:num_samples], dtype=bool)

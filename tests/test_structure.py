@@ -32,6 +32,7 @@ LAYERS = [
     {"_archives", "_softmap"},
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
     | {"_names", "_words"},
+    {"_variance"},
     {"_labelmap", "fit", "black_box", "background"},
     {"_returns", "_jointmap", "_by_need", "_growing"},
     {"_kinds"},

@@ -137,17 +137,21 @@ def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
         tensors.pop("segments", None)
         return Noise()
     named = record["kind"]
-    beside = {"beside": False} if record["format"] < 4 else {}
-    if not isinstance(named, dict) or {**beside, **named}.keys() != _WORDS_OF_KIND:
+    words_of_kind = _WORDS_OF_KIND - ({"beside"} if record["format"] < 4 else set())
+    if not isinstance(named, dict) or named.keys() != words_of_kind:
         raise ValueError('kind must name "design", "part", "input" and "beside"')
     words = [named["part"], named["input"]]
     if not all(isinstance(word, str) and word.isprintable() and len(word) <= 60 for word in words):
         raise ValueError("the words of kind must be short texts")
     if named["design"] not in _KINDS:
         raise ValueError(f"the design of kind must be one of {sorted(_KINDS)}")
-    if named["design"] == "noise":
-        return Noise(*words)
-    return Masks(*words, beside=named.get("beside") is True)
+    noise = named["design"] == "noise"
+    beside = named.get("beside", noise)
+    if not isinstance(beside, bool):
+        raise ValueError("beside of kind must be true or false")
+    if noise and not beside:
+        raise ValueError("noise has the input beside it")
+    return Noise(*words) if noise else Masks(*words, beside=beside)
 
 
 def _checked_settings(settings: Any) -> dict[str, Any]:
