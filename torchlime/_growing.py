@@ -7,6 +7,7 @@ cost. Standard errors do not: they are sums over all residuals, which change wit
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from torchlime.fit import NormalEquations
@@ -20,34 +21,29 @@ class Sums(NamedTuple):
     Attributes:
         rows: how many rows they hold.
         inputs: how many inputs, those of a shared design counted one by one.
-        total: [B]. design_mean: [B,1,S]. score_mean: [B,1,T].
-        gram: [B,S,S]. cross: [B,S,T]. variation: [B,T].
+        total: [B]. gram: [B,S,S]. design_mean: [B,1,S].
+        score_mean: [B,1,T]. cross: [B,S,T]. variation: [B,T].
     """
 
     rows: int
     inputs: int
     total: Tensor
+    gram: Tensor
     design_mean: Tensor
     score_mean: Tensor
-    gram: Tensor
     cross: Tensor
     variation: Tensor
 
     def of(self, index: Tensor) -> "Sums":
         """Those of the inputs ``index`` [k]."""
-        values = [self.total, self.design_mean, self.score_mean, self.gram, self.cross]
-        every = [*values, self.variation]
+        of_design, of_scores = self[2:5], self[5:]
         if len(self.total) == self.inputs:
-            return Sums(self.rows, len(index), *(value[index] for value in every))
+            return Sums(self.rows, len(index), *(value[index] for value in self[2:]))
 
         def targets(value: Tensor) -> Tensor:
             return value.unflatten(-1, (self.inputs, -1))[..., index, :].flatten(-2)
 
-        total, design_mean, score_mean, gram, cross = values
-        return Sums(
-            self.rows, len(index), total, design_mean, targets(score_mean), gram, targets(cross),
-            targets(self.variation),
-        )  # fmt: skip
+        return Sums(self.rows, len(index), *of_design, *map(targets, of_scores))
 
 
 class Growing(NormalEquations):
@@ -74,9 +70,10 @@ class Growing(NormalEquations):
     @property
     def sums(self) -> Sums:
         """What the next round needs."""
+        means = self.design_mean, self.score_mean
+        of_scores = self.cross, self.variation
         return Sums(
-            self.design.shape[1], self.inputs, self.total, self.design_mean, self.score_mean,
-            self.gram, self.cross, self.variation.expand(len(self.total), -1),
+            self.design.shape[1], self.inputs, self.total, self.gram, *means, *of_scores
         )  # fmt: skip
 
     def _blocks(self) -> Iterator[slice]:
@@ -84,23 +81,27 @@ class Growing(NormalEquations):
             if rows.stop > self._begin:
                 yield slice(max(rows.start, self._begin), rows.stop)
 
-    def _means(self) -> tuple[Tensor, Tensor]:
-        of_design, of_scores = super()._means()  # the new rows' part
-        if self._earlier is None:
-            return of_design, of_scores
-        share = (self._earlier.total / self.total)[:, None, None]
-        design = of_design + share * self._earlier.design_mean
-        return design, of_scores + share * self._earlier.score_mean
-
-    def _primal(self) -> tuple[Tensor, Tensor]:
-        gram, cross = super()._primal()
-        if self._earlier is None:
-            return gram, cross
+    def _mean(self) -> Tensor:
+        mean = super()._mean()  # the new rows' part
         known = self._earlier
+        if known is None:
+            return mean
+        share = (known.total / self.total)[:, None, None]
+        return mean + share * torch.cat([known.design_mean, known.score_mean], dim=2)
+
+    def _primal(self) -> tuple[Tensor, Tensor, Tensor]:
+        gram, cross, variation = super()._primal()
+        known = self._earlier
+        if known is None:
+            return gram, cross, variation
         z, y = known.design_mean - self.design_mean, known.score_mean - self.score_mean
         total = known.total[:, None, None]
-        self.variation = self.variation + known.variation + known.total[:, None] * y[:, 0].square()
-        return gram + known.gram + total * z.mT @ z, cross + known.cross + total * z.mT @ y
+        moved = (total * z).mT @ z, (total * z).mT @ y, known.total[:, None] * y[:, 0].square()
+        return (
+            gram + known.gram + moved[0],
+            cross + known.cross + moved[1],
+            variation + known.variation + moved[2],
+        )
 
 
 class GrowingFit:
