@@ -112,6 +112,11 @@ class Explanation:
         """[B] bool: no problem was found. It stays on the device."""
         return self.problems == 0
 
+    @property
+    def sure(self) -> Tensor:
+        """[B] bool: the coefficients are as sure as ``rounds`` asked. It stays on the device."""
+        return (self.problems & Problem.NOT_SURE) == 0
+
     def reasons(self) -> list[list[str]]:
         """What is wrong with each input's explanation, in sentences; an empty list if nothing is.
 
@@ -122,20 +127,28 @@ class Explanation:
         counts = self.segment_count.tolist() if any(problems) else problems
         return [reasons_of(bits, words, n) for bits, n in zip(problems, counts, strict=True)]
 
-    def check(self) -> "Explanation":
+    def check(self, *, sure: bool = True) -> "Explanation":
         """Return self, or raise if the explanation is unreliable. Reads ``problems`` on the host.
+
+        Args:
+            sure: raise also where the most samples came before ``rounds`` found the coefficients
+                sure. False leaves that to the caller: ``explanation.sure``.
 
         Raises:
             RuntimeError: with the :meth:`reasons` of each input.
         """
         bad = [
             (f"{self.kind.input} {number}: " if len(self) > 1 else "") + "; ".join(reasons)
-            for number, reasons in enumerate(self.reasons())
+            for number, reasons in enumerate(self._checked(sure).reasons())
             if reasons
         ]
         if bad:
             raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
         return self
+
+    def _checked(self, sure: bool) -> "Explanation":
+        kept = self.problems if sure else self.problems & ~Problem.NOT_SURE
+        return dataclasses.replace(self, problems=kept)
 
     def category(self, target: int) -> str:
         """The name of a class; "class 7" where it has none."""

@@ -172,9 +172,10 @@ class Work:
         }
 
     def _row(self, one: TableRow, explanation: Explanation) -> Row:
-        reasons = explanation.reasons()[0]
-        if reasons:
-            return failed(one, f"the explanation is not to be trusted. {'; '.join(reasons)}")
+        try:
+            explanation.check(sure=False)
+        except RuntimeError as error:
+            return failed(one, str(error))
         targets = explanation.targets[0].tolist()
         names = [printable(output_name(explanation, target)) for target in targets]
         return explained(
