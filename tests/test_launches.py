@@ -9,12 +9,12 @@ from torchlime.segments import Slic
 
 BUDGET = {
     "segments": 352,
-    "masks": 186,
+    "masks": 183,
     "fill": 20,
     "rows": 25,
     "scores": 12,
     "weights": 8,
-    "surrogate": 94,
+    "surrogate": 74,
     "rest": 37,
 }
 

@@ -46,8 +46,9 @@ class Explanation:
 
     Attributes:
         coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
-        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs count as one sample); 0
-            beyond the count, NaN where undefined.
+        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs, and pairs of complements,
+            count as one sample), times the root of ``variance_factor``; 0 beyond the count, NaN
+            where undefined.
         intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
@@ -70,6 +71,8 @@ class Explanation:
         named: what the features are called, for :meth:`names`; None where they have numbers.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
+        variance_factor: what the design multiplies the variances of the coefficients by; the
+            standard errors have it in them.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
         explained: the function or Scores whose values are explained; None for classes.
         unit: what a score is: "probability" or "logit" where the model says so, else "score".
@@ -100,6 +103,7 @@ class Explanation:
     named: Names | None = field(default=None, repr=False)
     explainer: Any = field(default=None, repr=False)
     explained: Any = field(default=None, repr=False)
+    variance_factor: float = 1.0
     unit: str = "score"
     categories: Categories | None = None
 
@@ -253,7 +257,7 @@ class Explanation:
         with undisturbed(masks.device):
             if kernel is not None:
                 weights = kind.weights(kernel, masks, count, self.energy).to(weights.dtype)
-            fit = kind.fit(used, masks, scores, weights, count)
+            fit = kind.fit(used, masks, scores, weights, count).scaled(self.variance_factor)
             units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
         changes["problems"] = changes["problems"] | (self.problems & ~OF_THE_FIT)
@@ -300,7 +304,8 @@ class Explanation:
         targets = set(self.targets.flatten().tolist())  # read back: to a file
         names = {target: self.category(target) for target in targets if self.categories}
         named = record_of(self.named, self.bins)
-        _saved.save(self.tensors(), self.kind, self.settings, path, self.unit, names, named)
+        told = {"unit": self.unit, "variance_factor": self.variance_factor, "named": named}
+        _saved.save(self.tensors(), self.kind, self.settings, path, names, told)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchlime._kinds import Kind
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words, said_by
-from torchlime._returns import check_fit, check_rounds
+from torchlime._returns import check_fit, check_rounds, variance_factor
 from torchlime._shared_predictions import SharedPredictions
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
@@ -75,7 +75,9 @@ def local_fit(
             samples = sampling.add(design, later=sum(sizes[place + 1 :]))
             with torch.set_grad_enabled(forward.differentiable):
                 fit = kind.fit(surrogate, *samples[:3], count)
-            if rounds.settled(check_fit(fit, samples.scores, features.bound), count):
+            factor = variance_factor(sampler, features.bound, sampling.first)
+            fit = check_fit(fit, samples.scores, features.bound).scaled(factor)
+            if rounds.settled(fit, count):
                 break
         with torch.set_grad_enabled(forward.differentiable):
             carried = features.fields()
@@ -93,7 +95,7 @@ def local_fit(
     of_scores = said_by(model) if isinstance(scores, Classes) else {"explained": scores}
     return Explanation(
         targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        settings=words, **of_scores, **fields,
+        variance_factor=factor, settings=words, **of_scores, **fields,
     )  # fmt: skip
 
 
