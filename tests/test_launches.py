@@ -11,11 +11,11 @@ BUDGET = {
     "segments": 352,
     "masks": 183,
     "fill": 20,
-    "rows": 25,
-    "scores": 12,
+    "rows": 27,
+    "scores": 14,
     "weights": 8,
     "surrogate": 74,
-    "rest": 37,
+    "rest": 40,
 }
 
 
