@@ -26,6 +26,7 @@ LAYERS = [
         "folders",
         "_undisturbed",
         "_errors",
+        "_cholesky",
         "_html",
     }
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},

@@ -1,12 +1,13 @@
 """Checks of what a caller's own strategies return: types and shapes, which the host knows."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from torchlime._checks import check_count
+from torchlime._checks import check_count, check_real
 from torchlime.fit import Fit
 
 
@@ -65,6 +66,22 @@ def check_fit(fit: Any, scores: Tensor, features: int) -> Fit:
             got = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"{name} of the surrogate's fit must be {list(shape)}, got {got}")
     return fit
+
+
+def variance_factor(sampler: Any, bound: int, num_samples: int) -> float:
+    """What a sampler multiplies the variances of N samples of S features by; 1 if it says nothing.
+
+    Raises:
+        TypeError, ValueError: it is no finite number of at least 0.
+    """
+    method = getattr(sampler, "variance_factor", None)
+    if method is None:
+        return 1.0
+    factor = method(bound, num_samples)
+    check_real(factor, "variance_factor() of the sampler")
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"variance_factor() of the sampler must be at least 0, got {factor!r}")
+    return float(factor)
 
 
 def check_rounds(sizes: Iterable[int], sampler: Callable[..., Any]) -> list[int]:

@@ -1,6 +1,7 @@
 """Explanations in files: arrays and a JSON record in a compressed .npz, without pickle."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,11 +30,12 @@ def save(
     kind: Kind,
     settings: Words,
     path: str | os.PathLike[str],
-    unit: str = "score",
-    categories: Mapping[int, str] | None = None,
-    named: dict[str, Any] | None = None,
+    categories: Mapping[int, str],
+    told: Mapping[str, Any],
 ) -> None:
     """Write an explanation's fields, wholly or not at all; ``categories`` are of its targets.
+
+    ``told`` are the fields that are no tensors: a unit, a factor and names.
 
     Raises:
         OSError: the file cannot be written.
@@ -53,9 +55,8 @@ def save(
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
     kind_words: dict[str, Any] = {"design": design, "part": kind.part, "input": kind.input}
     kind_words["beside"] = kind.beside
-    told = {"settings": dict(settings), "unit": unit, "categories": dict(categories or {})}
-    told |= several | {"named": named}
-    record = json.dumps({"format": FORMAT, "kind": kind_words, **told})
+    words = {"settings": dict(settings), "categories": dict(categories), **several, **told}
+    record = json.dumps({"format": FORMAT, "kind": kind_words, **words})
     if arrays.get("segments", np.empty(0)).dtype.kind in "iu":
         arrays["segments"] = _narrow(arrays["segments"])
     arrays["record"] = np.array(record)
@@ -102,11 +103,11 @@ def load(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
             return {
+                **_told(record),
                 **_with_inputs(tensors, record.get("inputs")),
                 "kind": kind,
                 "settings": _checked_settings(record["settings"]),
                 "named": of_record(record.get("named"), tensors["segment_count"]),
-                **_told(record),
             }
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
@@ -163,13 +164,17 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
 
 
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The unit of the scores, and the names of the targets; older files have neither."""
+    """The unit of the scores, the names of the targets, a factor; older files have none."""
+    factor = record.get("variance_factor", 1.0)
+    if not isinstance(factor, float) or not 0 <= factor < math.inf:
+        raise ValueError("variance_factor must be a finite number of at least 0")
     unit, names = record.get("unit", "score"), record.get("categories", {})
     if not isinstance(names, dict) or not all(
         isinstance(text, str) for text in (unit, *names.values())
     ):
         raise ValueError("unit must be a text, and categories must map classes to texts")
-    return {"unit": unit, "categories": {int(i): name for i, name in names.items()} or None}
+    categories = {int(i): name for i, name in names.items()} or None
+    return {"unit": unit, "variance_factor": factor, "categories": categories}
 
 
 def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
@@ -206,7 +211,16 @@ _REAL: _Type = (
 )
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
-_OPTIONAL = {"ids", "masks", "sample_scores", "weights", "energy", "bins", "samples_used"}
+_OPTIONAL = {
+    "ids",
+    "masks",
+    "sample_scores",
+    "weights",
+    "energy",
+    "bins",
+    "samples_used",
+    "variance_factor",
+}
 
 
 def _expected(
@@ -245,6 +259,7 @@ def _expected(
             "energy": ((batch, width), _REAL),
             "bins": ((batch, width), _WHOLE),
             "samples_used": ((batch,), _WHOLE),
+            "variance_factor": ((batch,), _REAL),
         }
     )
 
@@ -266,7 +281,14 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     out_of_range = (problems & Problem.TARGET_OUT_OF_RANGE)[:, None] != 0
     if not bool(((tensors["targets"] >= 0) | out_of_range).all()):
         raise ValueError("targets must be 0 or above where problems do not say otherwise")
-    for name in ("standard_errors", "effective_samples", "weights", "energy", "samples_used"):
+    for name in (
+        "standard_errors",
+        "effective_samples",
+        "weights",
+        "energy",
+        "samples_used",
+        "variance_factor",
+    ):
         if name in tensors and bool((tensors[name] < 0).any()):
             raise ValueError(f"{name} must not be negative")
     if bool((tensors["fidelity"] > 1 + 1e-9).any()):

@@ -21,18 +21,22 @@ from torchlime.rounds import Once, Until
 from torchlime.strategies import Rounds, Sampler, Surrogate
 
 Draw = Callable[[int, int], Tensor]  # number of rows, first row → design [B,n,S]
-Taken = tuple[Any, Fit, Tensor]  # the Samples, their fit, and rows of each input [B]
+Factor = Callable[[int], float]  # number of rows → what the design multiplies variances by
+Taken = tuple[Any, Fit, Tensor, float | Tensor]  # Samples, their fit, rows [B], the factor or [B]
 
 
-def together(sampling: Any, draw: Draw, rounds: Rounds, sizes: list[int], fit: Any) -> Taken:
+def together(
+    sampling: Any, draw: Draw, rounds: Rounds, sizes: list[int], fit: Any, factor_of: Factor
+) -> Taken:
     """Rounds of all inputs; the rule says once for all whether to stop."""
     count = sampling.features.count
     for place, size in enumerate(sizes):
         samples = sampling.add(draw(size, sampling.first), later=sum(sizes[place + 1 :]))
-        found = fit(*samples[:3], count)
+        factor = factor_of(sampling.first)
+        found = fit(*samples[:3], count).scaled(factor)
         if rounds.settled(found, count):
             break
-    return samples, found, torch.full_like(count, sampling.first)
+    return samples, found, torch.full_like(count, sampling.first), factor
 
 
 def by_need(
@@ -43,6 +47,7 @@ def by_need(
     stops: list[int],
     surrogate: Surrogate,
     fit: Any,
+    factor_of: Factor,
     kept: Explanation | None,
 ) -> Taken:
     """Rounds of the inputs that are not sure yet, from nothing or from kept samples on.
@@ -79,6 +84,7 @@ def by_need(
         with torch.no_grad():
             found: Any = fit(*data) if growing is None else growing(these, *data)
             hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
+            found = found.scaled(factor_of(rows))
             return rounds.sure(found, rows) | hopeless  # type: ignore[union-attr]
 
     if stops and kept is not None:
@@ -90,7 +96,12 @@ def by_need(
     if stops:
         unsure = flag(~need.sure, Problem.NOT_SURE)
         samples = samples._replace(problems=samples.problems | unsure)
-    return samples, fit(*samples[:3], count), need.used
+    factor: float | Tensor = factor_of(need.taken[0])
+    if not even:
+        factor = torch.ones_like(need.used, dtype=samples.scores.dtype)
+        for rows in set(need.taken):
+            factor = torch.where(need.used == rows, factor_of(rows), factor)
+    return samples, fit(*samples[:3], count).scaled(factor), need.used, factor
 
 
 def _grows(sampling: Any, surrogate: Surrogate) -> bool:

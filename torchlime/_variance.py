@@ -8,7 +8,8 @@ Convention:
     The rows of a pair do not err independently, so their pulls are summed before they are squared.
     For complements, which have the same z but for the sign, the residuals' even part cancels in the
     sum. With H = Σ w zᵀMz over the pair, p is (1 − H/2)/√(1 − H) of the above, which makes up for
-    the freedom that the odd part of the residuals lost (Bell & McCaffrey 2002).
+    the freedom that the odd part of the residuals lost (Bell & McCaffrey 2002). It is 4 at most:
+    complements of unlike weights have an even part too, so H may be above 1.
 """
 
 import math
@@ -20,6 +21,7 @@ from torch.nn.functional import threshold
 from torchlime._antithetic import partners
 
 ALONE = 1e-8  # with less room, a row or a pair decides a coefficient alone
+MOST = 4.0
 
 
 def variance_of_masks(
@@ -27,7 +29,7 @@ def variance_of_masks(
 ) -> Tensor:
     """The variances [B,T,S] that a block of masks adds. It begins with the first of a pair.
 
-    Rows without room add nothing; a pair without room makes NaN.
+    Rows without room add nothing.
 
     Args:
         residuals: √w e, [B,n,T].
@@ -42,9 +44,9 @@ def variance_of_masks(
     if residuals.shape[1] == 1:
         return pull.square().mT @ solved.square()
     of_pairs = _pairs(leverage).sum(dim=2).masked_fill_(alone, 0)  # H
-    room = threshold(torch.rsub(of_pairs, 4, alpha=4), 4 * ALONE, math.nan)  # 4 (1 − H)
+    room = torch.rsub(of_pairs, 4, alpha=4).clamp_(min=4 * ALONE)  # 4 (1 − H)
     half = room.rsqrt()
-    lost = torch.addcmul(half, room, half, value=0.25)  # (1 − H/2)/√(1 − H)
+    lost = torch.addcmul(half, room, half, value=0.25).clamp_(max=MOST)  # (1 − H/2)/√(1 − H)
     (first, second), both = _pairs(pull).mul_(lost[:, :, None]).unbind(2), _pairs(solved)
     across = (first * second).masked_fill_(alone, 0)
     by_row = pull.square().mT @ solved.square()

@@ -46,8 +46,9 @@ class Explanation:
 
     Attributes:
         coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
-        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs count as one sample); 0
-            beyond the count, NaN where undefined.
+        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs, and pairs of complements,
+            count as one sample), times the root of ``variance_factor``; 0 beyond the count, NaN
+            where undefined.
         intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
@@ -73,6 +74,8 @@ class Explanation:
             Where inputs took different numbers of samples, scores and weights beyond are 0.
         samples_used: [B] int64, how many rows of the design were fitted for each input; None for
             an explanation that is older, or of other code.
+        variance_factor: what the design multiplies the variances of the coefficients by; the
+            standard errors have it in them. [B] where inputs took different numbers of samples.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
         explained: the function or Scores whose values are explained; None for classes.
         unit: what a score is: "probability" or "logit" where the model says so, else "score".
@@ -104,6 +107,7 @@ class Explanation:
     named: Names | None = field(default=None, repr=False)
     explainer: Any = field(default=None, repr=False)
     explained: Any = field(default=None, repr=False)
+    variance_factor: float | Tensor = 1.0
     unit: str = "score"
     categories: Categories | None = None
 
@@ -289,12 +293,22 @@ class Explanation:
         count, kind = self.segment_count, self.kind
         with undisturbed(masks.device):
             if kernel is not None:
-                weights = kind.weights(kernel, masks, count, self.energy).to(weights.dtype)
-            fit = kind.fit(used, masks, scores, weights, count)
+                weights = self._weights(kernel, masks, weights)
+            fit = kind.fit(used, masks, scores, weights, count).scaled(self.variance_factor)
             units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
         changes["problems"] = changes["problems"] | (self.problems & ~OF_THE_FIT)
         return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
+
+    def _weights(self, kernel: "Kernel", masks: Tensor, before: Tensor) -> Tensor:
+        """A kernel's weights [B,N]; 0 beyond the samples that an input took."""
+        count, used = self.segment_count, self.samples_used
+        if used is None or before.stride(0) == 0:  # one draw for all, of which all took the same
+            return self.kind.weights(kernel, masks, count, self.energy).to(before.dtype)
+        taken = torch.arange(masks.shape[1], device=masks.device) < used[:, None]
+        seen = torch.where(taken[..., None], masks, masks[:, :1])  # a kernel may compare rows
+        found = self.kind.weights(kernel, seen, count, self.energy).to(before.dtype)
+        return torch.where(taken, found, 0.0)
 
     def _made_by(self, kernel: "Kernel | None", surrogate: "Surrogate") -> dict[str, Any]:
         """The provenance of a refit."""
@@ -337,7 +351,9 @@ class Explanation:
         targets = set(self.targets.flatten().tolist())  # read back: to a file
         names = {target: self.category(target) for target in targets if self.categories}
         named = record_of(self.named, self.bins)
-        _saved.save(self.tensors(), self.kind, self.settings, path, self.unit, names, named)
+        factor = 1.0 if isinstance(self.variance_factor, Tensor) else self.variance_factor
+        told = {"unit": self.unit, "variance_factor": factor, "named": named}
+        _saved.save(self.tensors(), self.kind, self.settings, path, names, told)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":

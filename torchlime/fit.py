@@ -1,5 +1,6 @@
 """What all surrogates share: the weighted normal equations, and the diagnostics of the fit."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial, reduce
 from typing import NamedTuple
@@ -28,6 +29,15 @@ class Fit(NamedTuple):
     fidelity: Tensor
     standard_errors: Tensor
     ok: Tensor
+
+    def scaled(self, variance_factor: float | Tensor) -> "Fit":
+        """This fit with its variances times a factor, or times one for each input [B]."""
+        if isinstance(variance_factor, Tensor):
+            root = variance_factor.sqrt()[:, None, None]
+            return self._replace(standard_errors=self.standard_errors * root)
+        if variance_factor == 1:
+            return self
+        return self._replace(standard_errors=self.standard_errors * math.sqrt(variance_factor))
 
 
 class NormalEquations:
@@ -105,17 +115,21 @@ class NormalEquations:
         return _sum(self.share[:, rows].mT @ self._joined(rows) for rows in self._blocks())
 
     def _primal(self) -> tuple[Tensor, Tensor, Tensor]:
-        both, variation = [], []
+        few = self.scores.shape[2] <= self.width  # then one square product is fastest
+        products, squares = [], []
         for rows in self._blocks():
             joined = self._centred(rows)
             joined = joined * self.root[:, rows] if self.noise else joined
             z, y = self._split(joined)
-            both.append(z.mT @ joined)
-            variation.append(y.square().sum(dim=1))
-        gram, cross = self._split(_sum(both))
+            products.append((joined if few else z).mT @ joined)
+            squares += [] if few else [y.square().sum(dim=1)]
+        product = _sum(products)
+        gram, cross = self._split(product[:, : self.width])
         if not (self.design.requires_grad or self.weights.requires_grad):
             gram = gram.detach()  # the product had the scores in it
-        return gram, cross, _sum(variation)
+        if few:
+            return gram, cross, product.diagonal(dim1=1, dim2=2)[:, self.width :]
+        return gram, cross, _sum(squares)
 
     def _dual(self) -> tuple[Tensor, Tensor, Tensor]:
         blocks = (self._root_columns(block) for block in self._column_blocks())
@@ -225,7 +239,8 @@ class NormalEquations:
 
     def _numbers(self, design: Tensor) -> Tensor:
         """Part of the design as numbers; a CPU converts bytes faster than bools."""
-        return design.view(torch.uint8) if design.dtype == torch.bool else design.to(self.dtype)
+        design = design.view(torch.uint8) if design.dtype == torch.bool else design
+        return design.to(self.dtype) if design.device.type == "cpu" else design
 
     def _centred(self, rows: slice) -> Tensor:
         """Rows less their means: [B,n,S+T]; those of masks by √w."""
@@ -272,32 +287,3 @@ def _is_shared(design: Tensor, weights: Tensor, count: Tensor) -> bool:
 def has_fewer_rows(design: Tensor) -> bool:
     """Whether the dual form has fewer unknowns."""
     return design.shape[1] <= design.shape[2]
-
-
-def identity_like(gram: Tensor) -> Tensor:
-    """The identity [S,S] in the dtype and on the device of ``gram``."""
-    return torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-
-
-def with_diagonal(gram: Tensor, diagonal: Tensor) -> Tensor:
-    """``gram`` […,S,S] plus diag(``diagonal`` […,S])."""
-    return torch.addcmul(gram, identity_like(gram), diagonal[..., None])
-
-
-def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factor, NaN where it fails, and a success flag […] that stays on the device.
-
-    It also fails where rounding alone can have made a pivot positive.
-    """
-    factor, info = torch.linalg.cholesky_ex(gram)
-    pivots = factor.diagonal(dim1=-2, dim2=-1)
-    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps
-    size = gram.diagonal(dim1=-2, dim2=-1).masked_fill(info[..., None] != 0, torch.nan)
-    ok = (torch.addcmul(size, pivots, pivots, value=-1 / rounding) < 0).all(dim=-1)  # NaN: False
-    return factor.masked_fill(~ok[..., None, None], torch.nan), ok
-
-
-def solve(factor: Tensor, right: Tensor) -> Tensor:
-    """Solve L Lᵀ x = right for x, given the Cholesky factor L."""
-    half = torch.linalg.solve_triangular(factor, right, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True)

@@ -56,7 +56,8 @@ class Lime(Settings):
             CPU 6, or 3 a thread if that is more. It is fewer for larger images, and on a CPU more
             for smaller ones.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
-            batch, such as TensorRT, ONNX and exported programs.
+            batch, such as TensorRT, ONNX and exported programs. With an image beside the design,
+            N = k·chunk_size − 1 fills k passes of one image.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 

@@ -16,7 +16,7 @@ from torchlime._hash import numbers
 from torchlime._kinds import Kind
 from torchlime._problems import Problem, flag
 from torchlime._provenance import in_words, said_by
-from torchlime._returns import check_fit, check_rounds
+from torchlime._returns import check_fit, check_rounds, variance_factor
 from torchlime._shared_predictions import SharedPredictions
 from torchlime._taking import by_need, check_resume, stops_of, together
 from torchlime._undisturbed import undisturbed
@@ -83,17 +83,22 @@ def local_fit(
             found = kind.fit(surrogate, design, scored, weights, of)
         return check_fit(found, scored, features.bound)
 
+    def factor_of(rows: int) -> float:
+        return variance_factor(sampler, features.bound, rows)
+
     stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
         if resume is not None:
             check_resume(resume, rounds, sampler, seed, count, draw)
         if stops or resume is not None:
-            samples, fit, used = by_need(
-                sampling, draw, rounds, num_samples, stops, surrogate, fit_of, resume
+            samples, fit, used, factor = by_need(
+                sampling, draw, rounds, num_samples, stops, surrogate, fit_of, factor_of, resume
             )  # fmt: skip
         else:
             sizes = check_rounds(rounds.sizes(num_samples), sampler)
-            samples, fit, used = together(sampling, draw, rounds, sizes, fit_of)
+            samples, fit, used, factor = together(
+                sampling, draw, rounds, sizes, fit_of, factor_of
+            )  # fmt: skip
         with torch.set_grad_enabled(forward.differentiable):
             carried = features.fields()
             fields: dict[str, Any] = carried | kind.fields(
@@ -110,7 +115,7 @@ def local_fit(
     of_scores = said_by(model) if isinstance(scores, Classes) else {"explained": scores}
     return Explanation(
         targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        samples_used=used, settings=words, **of_scores, **fields,
+        samples_used=used, variance_factor=factor, settings=words, **of_scores, **fields,
     )  # fmt: skip
 
 

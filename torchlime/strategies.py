@@ -61,7 +61,9 @@ class Sampler(Protocol):
         """Masks [B,N,S] bool, row 0 all kept, False beyond count [B] int64; or noise [B,N,S] float.
 
         If an attribute ``beside`` of the sampler is True, row 0 is a mask like the others. The
-        input is then scored beside the design, as one row more that is not fitted.
+        input is then scored beside the design, as one row more that is not fitted. A method
+        ``variance_factor(bound, num_samples)``, if there is one, says by what number the design
+        multiplies the variances that the residuals show; its pairs of complements are found anyway.
 
         ``seed`` is an int, for one draw that all inputs share (the result may be an expanded view),
         or an int64 tensor [B]. A method ``kept(count, num_samples, first)``, if there is one, says

@@ -97,7 +97,8 @@ def _in_use(
     ``progress`` is also called while another thread uses a classifier, and within a forward pass.
     Whatever it raises ends the wait or the pass.
     """
-    told = [(0, explainer.num_samples)]
+    beside = int(getattr(explainer.sampler, "beside", False))
+    told = [(0, explainer.num_samples + beside)]
     step = WORK.stepping(progress)
 
     def chunk(done: int, total: int) -> None:

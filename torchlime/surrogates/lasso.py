@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_positive, check_real
+from torchlime._cholesky import factorise, solve, with_diagonal
 from torchlime._row_blocks import row_blocks
-from torchlime.fit import Fit, NormalEquations, factorise, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations
 
 STEPS = 300
 

@@ -5,15 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.fit import (
-    Fit,
-    NormalEquations,
-    factorise,
-    few_at_a_time,
-    identity_like,
-    solve,
-    with_diagonal,
-)
+from torchlime._cholesky import factorise, identity_like, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations, few_at_a_time
 
 SHIFT = 1e-9
 STEPS = 4

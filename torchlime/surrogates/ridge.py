@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_real
-from torchlime.fit import (
-    Fit,
-    NormalEquations,
-    factorise,
-    few_at_a_time,
-    identity_like,
-    solve,
-    with_diagonal,
-)
+from torchlime._cholesky import factorise, identity_like, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations, few_at_a_time
 
 
 @dataclass(frozen=True, repr=False)
