@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.cosets import Cosets
 from benchmarks.curves import evaluations_for
 from benchmarks.designs import BySize, IndependentBlocks, Paired, glime, leverage
 from benchmarks.focused import focused, slime
@@ -30,8 +31,9 @@ MOST = 2048
 TOLERANCES = (0.35, 0.25, 0.15)
 SEEDS = 16
 NUMBERS = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
-OURS, TODAY, LIMES = "ours", "today's blocks", "lime's Bernoulli"
-STOPPING: dict[str, Any] = {OURS: Orthogonal(), TODAY: IndependentBlocks(), LIMES: Bernoulli()}
+OURS, TODAY, LIMES = "sign cosets", "today's blocks", "lime's Bernoulli"
+STREAM: Any = Orthogonal() if hasattr(Orthogonal, "block") else Cosets()
+STOPPING: dict[str, Any] = {OURS: STREAM, TODAY: IndependentBlocks(), LIMES: Bernoulli()}
 DRAWN: dict[str, Any] = {
     **STOPPING,
     "blocks beside": IndependentBlocks(beside=True),
@@ -47,8 +49,8 @@ CAPTION = (
     " masks. Rows: the mean that `Until(error=tolerance, most=2048)` takes; within: the share of"
     " its sure runs whose error is at most the tolerance; equal: the fixed number of rows of each"
     " design with the rule's 95th percentile of the error (log-log; ≥ or ≤ where the curve ends)."
-    " *ours* is `Orthogonal()`, *today's* independent blocks with the input fitted, *lime's*"
-    " Bernoulli masks with the input fitted. Below, at equal rows, the root of the mean squared"
+    " *Sign cosets*: cycles of strength 5, the input beside; *today's*: independent blocks, and"
+    " *lime's*: Bernoulli masks, both with the input fitted and with errors by row. Below, at equal rows, the root of the mean squared"
     " error of designs re-implemented from their papers: complement pairs (Covert & Lee 2021),"
     " GLIME's sizes (Tan et al. 2023), leverage sizes in pairs (Musco & Witter 2025), focused"
     " sampling (Slack et al. 2021); and the rows of S-LIME's test of the five strongest (Zhou et"
@@ -106,12 +108,9 @@ def fixed(game: Game, truth: Tensor, seed: Tensor, numbers: Sequence[int]) -> It
     """The errors of fixed numbers of rows."""
     for name, sampler in DRAWN.items():
         count = game.count.repeat(len(seed))
-        if hasattr(sampler, "variance_factor") or not isinstance(sampler, Orthogonal):
-            every = sampler(count, game.features, numbers[-1], seed=seed)
-            draws = [every[:, :number] for number in numbers]
-        else:  # its blocks depend on their number
-            draws = [sampler(count, game.features, n, seed=seed) for n in numbers]
-        for number, masks in zip(numbers, draws, strict=True):
+        every = sampler(count, game.features, numbers[-1], seed=seed)
+        for number in numbers:
+            masks = every[:, :number]
             weighing = getattr(sampler, "weights", None)
             weights = KERNEL(masks, count) if weighing is None else weighing(masks)
             error = errors_of(coefficients(game, masks, weights), truth)
@@ -129,8 +128,6 @@ def stopped(game: Game, truth: Tensor, seed: Tensor) -> Iterator[Row]:
 
     images = torch.ones(len(seed), 1, 1, game.features)
     for (name, sampler), tolerance in itertools.product(STOPPING.items(), TOLERANCES):
-        if not (hasattr(sampler, "block") or isinstance(sampler, Bernoulli)):
-            continue  # Orthogonal without further rows
         explainer = Lime(
             segmenter=Grid(1, game.features), fill=Constant(0.0), sampler=sampler, kernel=KERNEL,
             surrogate=SURROGATE, rounds=Until(error=tolerance, most=MOST), chunk_size=4096,
