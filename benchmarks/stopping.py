@@ -43,18 +43,18 @@ DRAWN: dict[str, Any] = {
 }
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 CAPTION = (
-    "Games whose scores of all masks are known: six photos in 3×3 squares (EfficientNet-Lite0, 128"
-    " pixels) and twelve random networks of 14 inputs, as probabilities and as log-odds; 16 seeds"
-    " each. `LeastSquares()` with the default kernel; the error is ‖b − β‖ / ‖β‖, β the fit to all"
-    " masks. Rows: the mean that `Until(error=tolerance, most=2048)` takes; within: the share of"
-    " its sure runs whose error is at most the tolerance; equal: the fixed number of rows of each"
-    " design with the rule's 95th percentile of the error (log-log; ≥ or ≤ where the curve ends)."
-    " *Sign cosets*: cycles of strength 5, the input beside; *today's*: independent blocks, and"
-    " *lime's*: Bernoulli masks, both with the input fitted and with errors by row. Below, at equal rows, the root of the mean squared"
-    " error of designs re-implemented from their papers: complement pairs (Covert & Lee 2021),"
-    " GLIME's sizes (Tan et al. 2023), leverage sizes in pairs (Musco & Witter 2025), focused"
-    " sampling (Slack et al. 2021); and the rows of S-LIME's test of the five strongest (Zhou et"
-    " al. 2021), p = .05."
+    "Games whose scores of all masks are known: six photos in 3×3 squares (EfficientNet-Lite0,"
+    " 128 pixels) and twelve random networks of 14 inputs, as probabilities and as log-odds; 16"
+    " seeds each. `LeastSquares()` with the default kernel; the error is ‖b − β‖ / ‖β‖, β the"
+    " fit to all masks. Rows: the mean that `Until(error=tolerance, most=2048)` takes; within:"
+    " the share of its sure runs whose error is at most the tolerance; equal: the fixed number"
+    " of rows of each design with the rule's 95th percentile of the error (log-log; ≥ or ≤ where"
+    " the curve ends). *Sign cosets*: cycles of strength 5, the input beside; *today's*:"
+    " independent blocks, and *lime's*: Bernoulli masks, both with the input fitted and with"
+    " errors by row. Below, at equal rows, the root of the mean squared error of designs re-"
+    " implemented from their papers: complement pairs (Covert & Lee 2021), GLIME's sizes (Tan et"
+    " al. 2023), leverage sizes in pairs (Musco & Witter 2025), focused sampling (Slack et al."
+    " 2021); and the rows of S-LIME's test of the five strongest (Zhou et al. 2021), p = .05."
 )
 
 

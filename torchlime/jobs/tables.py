@@ -20,6 +20,7 @@ from torchlime.jobs.identity import described, weights_hash
 from torchlime.jobs.rows import Row, explained, failed, in_utf8, printable
 from torchlime.jobs.store import Store
 from torchlime.jobs.told import Summary
+from torchlime.rounds import Once
 from torchlime.tables import TableLime
 
 AT_ONCE = 256  # rows of a call, which share the samples; those of one call are lost by a kill
@@ -168,6 +169,7 @@ class Work:
                 field.name: described(getattr(self.explainer, field.name))
                 for field in fields(self.explainer)
                 if field.name not in _NOT_OF_A_ROW
+                and (field.name, getattr(self.explainer, field.name)) != ("rounds", Once())
             },
         }
 
