@@ -67,7 +67,9 @@ def coefficients(game: Game, masks: Tensor, weights: Tensor) -> Tensor:
 def games(settings: Settings) -> Iterator[Game]:
     """Photos in squares, and random networks; each as probability and as log-odds."""
     quick = settings.quick
-    for name, logits in itertools.chain(_photos(settings), _networks(2 if quick else 12, quick)):
+    number = 2 if quick else 12
+    every = _photos(settings), _networks(number, quick), _networks(number, quick, odd=True)
+    for name, logits in itertools.chain(*every):
         best = logits[-1].argmax()  # of the mask that keeps all
         shares = logits.double().log_softmax(1)[:, best]
         # The rest is 1 − p; its logarithm is that of the sum over the other classes.
@@ -98,16 +100,22 @@ def _photos(settings: Settings) -> Iterator[tuple[str, Tensor]]:
         yield "photos", scores[0].cpu()
 
 
-def _networks(number: int, quick: bool) -> Iterator[tuple[str, Tensor]]:
-    """Logits [2^K,3] of random networks of K inputs, from nearly linear to strongly curved."""
+def _networks(number: int, quick: bool, odd: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Logits [2^K,3] of random networks of K inputs, from nearly linear to strongly curved.
+
+    A hidden input is 0. ``odd`` networks have no biases, and see −½ and ½: their log-odds of a mask
+    and of its complement are opposite, so that complement pairs gain nothing.
+    """
     features = 6 if quick else 14
-    masks = every_mask(features).double() - 0.5
     for seed in range(number):
         generator = torch.Generator().manual_seed(seed)
         layers = [
             torch.randn(*shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
             for shape in ((features, 24), (24, 24), (24, 3))
         ]
+        biases = torch.randn(2, 24, generator=generator, dtype=torch.float64) * (not odd)
         gain = 1.5 + 2.5 * seed / max(number - 1, 1)
-        hidden = (gain * masks @ layers[0]).tanh()
-        yield "networks", 4 * (gain * hidden @ layers[1]).tanh() @ layers[2]
+        masks = every_mask(features).double() - 0.5 * odd
+        hidden = (gain * masks @ layers[0] + biases[0]).tanh()
+        logits = 4 * (gain * hidden @ layers[1] + biases[1]).tanh() @ layers[2]
+        yield ("odd networks" if odd else "networks"), logits
