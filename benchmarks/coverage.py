@@ -79,8 +79,7 @@ def rows_of_photos(settings: Settings) -> Iterator[Row]:
             masks = pool.unflatten(0, (-1, number))
             y = scores.transpose(0, 1).flatten(1).unflatten(0, (-1, number))
             found, errors_of = of_scores(surrogate, masks, y, errors == "by pair")
-            factor = variance_factor(Orthogonal(), pool.shape[1], number)
-            errors_of = errors_of * math.sqrt(factor)
+            errors_of = errors_of * math.sqrt(left_by(size, number, pool.shape[1]))
             for place, output in enumerate(OUTPUTS):
                 every = slice(place, None, len(OUTPUTS))
                 yield {
@@ -89,6 +88,15 @@ def rows_of_photos(settings: Settings) -> Iterator[Row]:
                     "output": output, "reference": size, "photos": list(photos.names),
                     **measured((found[:, every] - truth[:, every], errors_of[:, every])),
                 }  # fmt: skip
+
+
+def left_by(size: int, number: int, segments: int) -> float:
+    """The factor of the variance of a draw of N of so many masks, less that of all the masks.
+
+    The fit of all is about the mean of the fits of its parts, so what they share does not show.
+    """
+    part, whole = (variance_factor(Orthogonal(), segments, n) for n in (number, size))
+    return part - whole * number / size
 
 
 def networks(segments: int, number: int, seed: int = 0) -> Callable[[Tensor], Tensor]:
