@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import chi2
 
+from benchmarks.cosets import Cosets
 from torchlime import (
     Background,
     Explanation,
@@ -16,8 +17,11 @@ from torchlime import (
     TokenLime,
     VectorLime,
 )
+from torchlime._by_need import picked
+from torchlime._growing import Growing
 from torchlime.explanation import Problem
 from torchlime.fills import Constant
+from torchlime.fit import NormalEquations
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, LeaveOneOut, RandomSize, Sizes
 from torchlime.noise import Gaussian
 from torchlime.rounds import Once, Until
@@ -448,3 +452,51 @@ def test_every_explainer_draws_by_need_and_goes_on(tolerance, name, explainer, m
     kept = short.explain(model, x, 0, keep_samples=True)
     resumed = more.explain(model, x, 0, keep_samples=True, resume=kept)
     assert_alike(resumed, long.explain(model, x, 0, keep_samples=True))
+
+
+def test_a_design_in_blocks_has_the_factor_of_each_images_own_rows(tmp_path):
+    """Rows end with blocks, the input is beside them, and refits and files know the factors."""
+    images, sampler = images_of(6), Cosets()
+    explainer = lime(sampler=sampler, rounds=Until(error=0.08, most=600))
+    found = explainer.explain(MODEL, images, top=2, keep_samples=True)
+    used = found.samples_used.tolist()
+    assert len(set(used)) > 1
+    assert all(number % 16 == 0 for number in used)
+    for b, number in enumerate(used):
+        one = alone(explainer, images[b : b + 1], number, top=2)
+        assert one.variance_factor == sampler.variance_factor(8, number) == found.variance_factor[b]
+        for name in ("coefficients", "standard_errors", "fidelity"):
+            assert getattr(found, name)[b].allclose(getattr(one, name)[0], rtol=0, atol=1e-9), name
+    found.save(tmp_path / "e.npz")
+    loaded = Explanation.load(tmp_path / "e.npz")
+    for kept in (found, loaded, found[2:4]):
+        for kernel in (None, Uniform(), InverseDistance("cosine")):
+            again = kept.refit(kernel=kernel, surrogate=LeastSquares())
+            own = {"surrogate": LeastSquares()} | ({"kernel": kernel} if kernel else {})
+            first = 2 if len(kept) == 2 else 0
+            for b, number in enumerate(kept.samples_used.tolist()):
+                settings = dataclasses.replace(explainer, **own)
+                one = alone(settings, images[first + b : first + b + 1], number, top=2)
+                for name in ("coefficients", "standard_errors", "effective_samples"):
+                    ours, theirs = getattr(again, name)[b], getattr(one, name)[0]
+                    assert ours.allclose(theirs, rtol=0, atol=1e-9), name
+
+
+def test_equations_that_grow_are_those_of_all_rows():
+    """Shared by all inputs, or of each; and after some inputs left."""
+    scores = torch.rand(4, 96, 2, dtype=torch.float64, generator=torch.manual_seed(0))
+    count = torch.full((1,), 5)
+    for seed in (3, torch.arange(4)):
+        shared = not isinstance(seed, torch.Tensor)
+        counts = count.expand(4) if shared else count.repeat(4)
+        masks = Bernoulli()(counts, 5, 96, seed=seed).expand(4, -1, -1)
+        weights = Exponential()(masks[:1] if shared else masks, counts[:1] if shared else counts)
+        weights = weights.expand(4, -1)
+        early = [values[:, :64] for values in (masks, scores, weights)]
+        sums = Growing(*early, counts).sums
+        for some in ([0, 1, 2, 3], [0, 2, 3], [3]):
+            index = torch.tensor(some)
+            data = [picked(v, index) for v in (masks, scores, weights, counts)]
+            ours, theirs = Growing(*data, sums.of(index)), NormalEquations(*data)
+            for name in ("gram", "cross", "variation", "total", "design_mean", "score_mean"):
+                assert getattr(ours, name).allclose(getattr(theirs, name), rtol=0, atol=1e-12), name
