@@ -152,7 +152,8 @@ def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
         raise ValueError("beside of kind must be true or false")
     if noise and not beside:
         raise ValueError("noise has the input beside it")
-    return Noise(*words) if noise else Masks(*words, beside=beside)
+    part, of = words
+    return Noise(part, of) if noise else Masks(part, of, beside)
 
 
 def _checked_settings(settings: Any) -> dict[str, Any]:
