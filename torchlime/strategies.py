@@ -73,7 +73,12 @@ class Sampler(Protocol):
 
 
 class EndlessSampler(Protocol):
-    """A sampler that has one endless design for a seed. Only further rounds need it."""
+    """A sampler that has one endless design for a seed. Only further rounds need it.
+
+    A method ``block(bound)``, if there is one, gives the rows of a block: rounds of
+    :class:`torchlime.rounds.Until` end with blocks. An attribute ``endless`` that is False says
+    that there are no further rows, although the sampler takes ``first``.
+    """
 
     def __call__(
         self, count: Tensor, bound: int, num_samples: int, /, *, seed: int | Tensor, first: int = 0
@@ -98,7 +103,8 @@ class Kernel(Protocol):
     """design → proximity weights.
 
     If a kernel has a method ``of_noise(noise, count)``, noise goes there. Otherwise noise is passed
-    like masks.
+    like masks. An attribute ``by_row`` that is True says that a row's weight does not depend on the
+    other rows, so that sums over earlier rows stay as they are.
     """
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None, /) -> Tensor:
@@ -113,7 +119,10 @@ class Kernel(Protocol):
 class Surrogate(Protocol):
     """design, scores, weights → Fit.
 
-    If a surrogate has a method ``of_noise`` with the same arguments, noise goes there.
+    If a surrogate has a method ``of_noise`` with the same arguments, noise goes there. A method
+    ``of_equations(equations)``, if there is one, fits :class:`torchlime.fit.NormalEquations` that
+    grew from round to round. An attribute ``errors`` that is False says that its standard errors
+    are NaN.
     """
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor, /) -> Fit:
@@ -184,7 +193,10 @@ class Scores(Protocol):
 
 
 class Rounds(Protocol):
-    """How many samples are drawn, and when they are enough; see :mod:`torchlime.rounds`."""
+    """How many samples are drawn, and when they are enough; see :mod:`torchlime.rounds`.
+
+    :class:`torchlime.rounds.Until` decides for each input; others decide for all together.
+    """
 
     def sizes(self, num_samples: int, /) -> Iterable[int]:
         """The number of samples of each round, at most ``num_samples`` in all."""
