@@ -346,6 +346,21 @@ def test_going_on_to_a_smaller_tolerance_is_one_call():
         assert longer.coefficients[b].allclose(one.coefficients[0], rtol=0, atol=1e-9)
 
 
+def test_some_of_several_images_go_on():
+    """Those that took few samples have none of the others' rows."""
+    images = images_of(5)
+    explainer = lime(rounds=Until(error=0.1, most=800))
+    kept = explainer.explain(MODEL, images, keep_samples=True)
+    few = int(kept.samples_used.argmin())
+    some = slice(few, few + 1)
+    assert kept.masks.shape[1] > kept.samples_used[few]
+    longer = lime(num_samples=700).explain(
+        MODEL, images[some], keep_samples=True, resume=kept[some]
+    )
+    one = alone(explainer, images[some], int(kept.samples_used[few]) + 700)
+    assert_alike(longer, one)
+
+
 def test_going_on_is_refused_where_it_can_not_be():
     images = images_of(2)
     explainer = lime(num_samples=64)

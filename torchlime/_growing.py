@@ -4,13 +4,13 @@ The sums over the earlier rows are kept, so Gram matrix and cross products cost 
 cost. Standard errors do not: they are sums over all residuals, which change with the coefficients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from torchlime.fit import NormalEquations
+from torchlime.fit import Fit, NormalEquations
 
 
 class Sums(NamedTuple):
@@ -108,20 +108,22 @@ class GrowingFit:
     """Fits to the rows so far of the inputs that go on.
 
     Args:
-        surrogate: has ``of_equations``.
+        of_equations: the method of a surrogate.
     """
 
-    def __init__(self, surrogate: object):
-        self.surrogate = surrogate
+    def __init__(self, of_equations: Callable[[NormalEquations], Fit]):
+        self._fit = of_equations
         self._sums: Sums | None = None
         self._inputs: list[int] = []
 
-    def __call__(self, inputs: list[int], *data: Tensor) -> object:
-        """The fit of design, scores, weights and count of some inputs."""
+    def __call__(
+        self, inputs: list[int], design: Tensor, scores: Tensor, weights: Tensor, count: Tensor
+    ) -> Fit:
+        """The fit of some inputs, whose numbers are ``inputs``."""
         known = self._sums if inputs == self._inputs else None
-        equations = Growing(*data, earlier=known)
+        equations = Growing(design, scores, weights, count, earlier=known)
         self._sums, self._inputs = equations.sums, inputs
-        return self.surrogate.of_equations(equations)  # type: ignore[attr-defined]
+        return self._fit(equations)
 
     def leave(self, inputs: list[int], settled: Tensor) -> None:
         """Go on with ``inputs``, those of the last fit that are not ``settled`` [k]."""

@@ -42,7 +42,7 @@ def together(
 def by_need(
     sampling: Any,
     draw: Draw,
-    rounds: Once | Until,
+    rounds: Rounds,
     num_samples: int,
     stops: list[int],
     surrogate: Surrogate,
@@ -62,19 +62,17 @@ def by_need(
         used = torch.full_like(count, kept.masks.shape[1]) if known is None else known
         taken = used.tolist()  # read back once, before anything is scored
     limits = [stops[-1]] * batch if stops else [rows + num_samples for rows in taken]
-    growing = GrowingFit(surrogate) if _grows(sampling, surrogate) else None
+    growing = _growing(sampling, surrogate)
     limit = stops[-1] if stops else used + num_samples
     need = Need(taken, used, limits, limit, None if growing is None else growing.leave)
     if kept is not None:
-        check_targets(kept, sampling.resume(kept, need.left))
+        check_targets(kept, sampling.resume(kept, max(taken), need.left))
 
     def score(low: int, high: int, these: list[int]) -> None:
         if low:
             sampling.score.expect(need.left)
-        if high <= sampling.first:
+        if high <= sampling.first:  # a round ends where known rows end
             sampling.fill_in(low, high, these)
-        elif low < sampling.first:  # the others have these rows, and then rows follow
-            raise AssertionError("a round ends where known rows end")
         else:
             some = None if len(these) == batch else these
             sampling.take(draw(high - low, low), limits[0] - high, some)
@@ -82,10 +80,11 @@ def by_need(
     def sure(index: Tensor | None, rows: int, these: list[int]) -> Tensor:
         data = sampling.some(index, rows)
         with torch.no_grad():
-            found: Any = fit(*data) if growing is None else growing(these, *data)
+            found: Fit = fit(*data) if growing is None else growing(these, *data)
             hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
             found = found.scaled(factor_of(rows))
-            return rounds.sure(found, rows) | hopeless  # type: ignore[union-attr]
+            assert isinstance(rounds, Until)  # others have no stops
+            return rounds.sure(found, rows) | hopeless
 
     if stops and kept is not None:
         need.look(sure)
@@ -104,10 +103,12 @@ def by_need(
     return samples, fit(*samples[:3], count).scaled(factor), need.used, factor
 
 
-def _grows(sampling: Any, surrogate: Surrogate) -> bool:
-    """Whether the equations of a round can go on from those of the one before."""
-    by_row = getattr(sampling.kernel, "by_row", False)
-    return by_row and hasattr(surrogate, "of_equations") and isinstance(sampling.kind, Masks)
+def _growing(sampling: Any, surrogate: Surrogate) -> GrowingFit | None:
+    """Fits that go on from the equations of the round before, where weights stay as they were."""
+    of_equations = getattr(surrogate, "of_equations", None)
+    if of_equations is None or not isinstance(sampling.kind, Masks):
+        return None
+    return GrowingFit(of_equations) if getattr(sampling.kernel, "by_row", False) else None
 
 
 def check_resume(

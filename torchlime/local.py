@@ -222,8 +222,8 @@ class Sampling:
             self._scores = [_joined([*self._scores, scores[:, beside:]])]
         self._designs = [_joined([*self._designs, design])]
 
-    def resume(self, kept: Explanation, left: list[int]) -> Tensor:
-        """Go on from the samples of an explanation; ``left`` rows of each input may follow.
+    def resume(self, kept: Explanation, rows: int, left: list[int]) -> Tensor:
+        """Go on from the first ``rows`` of an explanation; ``left`` of each input may follow.
 
         The inputs as they are are scored again, since they fix what is explained. It returns the
         targets [B,T].
@@ -231,6 +231,7 @@ class Sampling:
         masks, scores = kept.masks, kept.sample_scores
         assert masks is not None
         assert scores is not None
+        masks, scores = masks[:, :rows], scores[:, :rows]
         self._begin(len(masks))
         design = self.kind.rows(masks, self.features.count)
         self._unmasked = self.score(self.features.rows(design[:, :1], self.box, 0), 1)[:, 0]
