@@ -45,7 +45,7 @@ DRAWN: dict[str, Any] = {
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95)
 CAPTION = (
     "Games whose scores of all masks are known: six photos in 3×3 squares (EfficientNet-Lite0,"
-    " 128 pixels) twelve random networks of 14 inputs, and as many that are odd functions, as"
+    " 128 pixels), twelve random networks of 14 inputs, and as many that are odd functions, as"
     " probabilities and as log-odds; 16 seeds each. `LeastSquares()` with the default kernel;"
     " the error is ‖b − β‖ / ‖β‖, β the fit to all masks. Rows: the mean that"
     " `Until(error=tolerance, most=2048)` takes; within: the share of its sure runs whose error"
@@ -53,13 +53,15 @@ CAPTION = (
     " 95th percentile of the error (log-log; ≥ or ≤ where the curve ends). *Sign cosets*: cycles"
     " of strength 5, the input beside; *today's*: independent blocks, and *lime's*: Bernoulli"
     " masks, both with the input fitted and with errors by row. Below, at equal rows, the root"
-    " of the mean squared error of designs re- implemented from their papers: complement pairs"
+    " of the mean squared error of designs re-implemented from their papers: complement pairs"
     " (Covert & Lee 2021), GLIME's sizes (Tan et al. 2023), leverage sizes in pairs (Musco &"
     " Witter 2025), focused sampling (Slack et al. 2021); and the rows of S-LIME's test of the"
-    " five strongest (Zhou et al. 2021), p = .05. Where we lose: on odd networks complement"
-    " pairs gain nothing, so the rule takes more than a quarter of lime's rows, and GLIME's"
-    " sizes are as good as ours up to N = 128. S-LIME's test hardly ever settles within 2048"
-    " rows, since features are nearly tied."
+    " five strongest (Zhou et al. 2021), p = .05. Where we lose: a quarter of lime's rows is"
+    " reached on photos at .25, and elsewhere at .15 at best; on odd networks, of whose"
+    " complement pairs nothing cancels, it takes half of them, and GLIME's sizes are as good as"
+    " ours up to N = 128. At .35 the first look, after 64 rows, is often late. S-LIME's test"
+    " hardly ever settles within 2048 rows, since some features are nearly tied. The error bars"
+    " of `benchmarks/results/stopping.svg` are these errors against the tolerance."
 )
 
 

@@ -118,7 +118,8 @@ class Predictions:
             for chunk, found in self._chunks(rows, groups):
                 if scores is None:
                     shape = (batch, samples, found.shape[1])
-                    scores = found.new_zeros(shape, dtype=solve_dtype(found.device))
+                    fresh = found.new_empty if inputs is None else found.new_zeros
+                    scores = fresh(shape, dtype=solve_dtype(found.device))
                 chunk.write(found, scores)
                 self._done += chunk.filled
                 if self.forward.progress is not None:
