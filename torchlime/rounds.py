@@ -137,9 +137,9 @@ class Until:
         """The most rows: each input stops by itself before, and ``num_samples`` is not used."""
         return (self.most,)
 
-    def settled(self, fit: Fit, count: Tensor) -> Tensor:
-        """Whether all inputs are sure, as if their rows were many: a flag on the device."""
-        return self.sure(fit, self.most).all()
+    def settled(self, fit: Fit, count: Tensor) -> bool:
+        """Whether all inputs are sure, as if they had the most rows. It reads one flag."""
+        return bool(self.sure(fit, self.most).all())  # read back: for those who call it
 
     def stops(self, sampler: Callable[..., Any], bound: int, *, lead: int) -> list[int]:
         """The numbers of rows after which errors are looked at, in rising order.

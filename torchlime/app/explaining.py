@@ -36,8 +36,8 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime:
         if not least <= choices.get(name, least) <= most:
             raise ValueError(f"{name} must be {least} to {most}, got {choices[name]}")
     samples, segments = choices.get("samples"), choices.get("segments")
-    fixed = choices.get("until") is None and samples is not None and segments is not None
-    if fixed and samples <= segments:
+    both = samples is not None and segments is not None and choices.get("until") is None
+    if both and int(samples or 0) <= int(segments or 0):
         raise ValueError(f"{samples} samples are too few for {segments} segments")
     return explainer_of(meaning_of(words_of(choices, None)))
 
