@@ -64,7 +64,7 @@ class Launches(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        written = _tensors(result)
+        written = _tensors(result) or _changed(function, args)
         if written and _launches(function) and all(t.device.type == "cuda" for t in written):
             stage = _stage()
             self.kernels[stage] += 1
@@ -89,6 +89,12 @@ def explain(explainer: Lime, batch: int, size: int = 224) -> None:
 
 def _model(images: Tensor) -> Tensor:
     return images.new_empty(len(images), 1000).zero_()
+
+
+def _changed(function: Any, arguments: tuple[Any, ...]) -> list[Tensor]:
+    """The arguments that an operator without a result writes to."""
+    schema = zip(function._schema.arguments, arguments, strict=False)
+    return _tensors([value for one, value in schema if one.alias_info and one.alias_info.is_write])
 
 
 def _launches(function: Any) -> bool:

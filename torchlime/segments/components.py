@@ -6,6 +6,7 @@ neighbours along the axes alone, whatever the number of axes: 2 neighbours in a 
 image, 6 in a volume.
 """
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -53,9 +54,12 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.gather(1, root)
         if turn % 2:
             root = root.gather(1, runs)
-    split = root.new_zeros(len(root), dtype=torch.bool)
-    for stride, same in pairs:
-        split = split | (same & (root[:, :-stride] != root[:, stride:])).any(dim=1)
+    if not pairs:
+        return root, root.new_ones(len(root), dtype=torch.bool)
+    splits = [
+        (same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs
+    ]
+    split = functools.reduce(torch.bitwise_or, splits)
     return torch.where(split[:, None], runs, root), ~split
 
 
@@ -75,9 +79,12 @@ def _pairs(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
     for dim in range(labels.dim() - 2, 0, -1):
         if labels.shape[dim] > 1:
             same = _step_after(labels, dim) == _step_before(labels, dim)
-            same = _padded(same, dim, before=0, after=1, value=False).flatten(1)
             stride = labels.shape[dim + 1 :].numel()
-            yield stride, same[:, :-stride]
+            if dim == 1:
+                yield stride, same.flatten(1)
+            else:
+                same = _padded(same, dim, before=0, after=1, value=False).flatten(1)
+                yield stride, same[:, :-stride]
 
 
 def _step_before(values: Tensor, dim: int) -> Tensor:
@@ -124,32 +131,28 @@ def connect_labels(
     """
     root, converged = connected_components(labels)
     flat = labels.flatten(1)
-    sums = _sums(colours, root)
+    values = F.pad(colours.flatten(2), (0, 0, 0, 1), value=1).long()
+    sums = _sums(values, root)
     size = sums[:, -1]
     rank = torch.add(root, size, alpha=-(1 << INDEX_BITS))  # the largest region comes first
-    ones = torch.ones_like(flat)
-    best = rank.new_zeros(len(labels), num_labels).scatter_reduce_(1, flat, rank, "amin")
-    stays = rank.new_zeros(len(labels), num_labels).scatter_add_(1, flat, ones) >= max(min_size, 1)
-    ids = stays.cumsum(dim=1) - 1
-    best.masked_fill_(~stays, 1)  # no region has this rank
+    best, pixels = rank.new_zeros(2, len(labels), num_labels)
+    best.scatter_reduce_(1, flat, rank, "amin")
+    stays = pixels.scatter_add_(1, flat, values[:, -1]) >= max(min_size, 1)
+    number = stays.cumsum(dim=1)
+    best.mul_(stays)  # no region has the rank 0
     rest = rank != best.gather(1, flat)
-    owners = ids.gather(1, flat).masked_fill_(rest, NOBODY).view_as(labels)
+    owners = (number - 1).gather(1, flat).masked_fill_(rest, NOBODY).view_as(labels)
     means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
     owners = _merge(owners, root, means)
     for dim in range(owners.dim() - 1, 0, -1):
         owners = _fill_along(owners, dim)
-    return owners, ids[:, -1] + 1, converged
+    return owners, number[:, -1], converged
 
 
-def _sums(colours: Tensor, root: Tensor) -> Tensor:
-    """Sums over each pixel's region of the colours [B,C,*axes], and its size: [B,C+1,P] int64.
-
-    Colours are whole numbers.
-    """
-    values = F.pad(colours.flatten(2), (0, 0, 0, 1), value=1).long()
+def _sums(values: Tensor, root: Tensor) -> Tensor:
+    """Sums of values [B,C,P] over each pixel's region: [B,C,P] int64."""
     index = root[:, None].expand_as(values)
-    sums = torch.zeros_like(values).scatter_add_(2, index, values)
-    return sums.gather(2, index)
+    return torch.zeros_like(values).scatter_add_(2, index, values).gather(2, index)
 
 
 def _merge(owners: Tensor, root: Tensor, colours: Tensor) -> Tensor:
@@ -188,8 +191,8 @@ def _steps(colours: Tensor) -> Tensor:
     for dim in range(2, colours.dim()):
         step = _padded(colours.diff(dim=dim).square_().sum(dim=1), dim - 1, 1, 1)
         found += [_step_before(step, dim - 1), _step_after(step, dim - 1)]
-    steps = torch.stack(found, dim=1).flatten(2)
-    return steps.add_(1).mul_(2.0**INDEX_BITS).long()
+    steps, one = torch.stack(found, dim=1).flatten(2), 2.0**INDEX_BITS
+    return torch.rsub(steps, one, alpha=-one).long()
 
 
 def _fill_along(owners: Tensor, dim: int) -> Tensor:
