@@ -56,9 +56,7 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.gather(1, runs)
     if not pairs:
         return root, root.new_ones(len(root), dtype=torch.bool)
-    splits = [
-        (same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs
-    ]
+    splits = [(same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs]
     split = functools.reduce(torch.bitwise_or, splits)
     return torch.where(split[:, None], runs, root), ~split
 
@@ -164,22 +162,29 @@ def _merge(owners: Tensor, root: Tensor, colours: Tensor) -> Tensor:
     steps = _steps(colours)
     index = root[:, None].expand(-1, steps.shape[1], -1).flatten(1)
     for _ in range(MERGE_ROUNDS):
-        offers = torch.stack(_around(owners), dim=1).flatten(2).add_(steps)
+        around = _around(owners)
+        offers = torch.add(steps.view(around.shape), around)
         best = owners.flatten(1).scatter_reduce(1, index, offers.flatten(1), "amin")
         owners = best.gather(1, root).bitwise_and_(NOBODY | INDEX_MASK).view_as(owners)
     return owners
 
 
-def _around(owners: Tensor) -> list[Tensor]:
-    """The owner before and after each pixel along each axis, [B,*axes] each."""
+def _around(owners: Tensor) -> Tensor:
+    """The owners around each pixel: [B,2n,*axes], or a view [B,2,2,H,W] of the same order.
+
+    First come the pixels before it along each axis, then those after it, the last axis first.
+    """
     axes = owners.dim() - 1
     around = F.pad(owners, (1, 1) * axes, value=NOBODY)
+    if axes == 2:  # their places are 0, w − 1, w + 1 and 2w after the first, which makes a lattice
+        whole, row, _ = around.stride()
+        return around.as_strided(
+            (len(owners), 2, 2, *owners.shape[1:]), (whole, row + 1, row - 1, row, 1), 1
+        )
     inner = [slice(1, -1)] * axes
-    return [
-        around[:, *inner[:axis], cut, *inner[axis + 1 :]]
-        for axis in range(axes)
-        for cut in (slice(None, -2), slice(2, None))
-    ]
+    before = [around[:, *inner[:k], :-2, *inner[k + 1 :]] for k in range(axes)]
+    after = [around[:, *inner[:k], 2:, *inner[k + 1 :]] for k in range(axes)]
+    return torch.stack(before + after[::-1], dim=1)
 
 
 def _steps(colours: Tensor) -> Tensor:
@@ -187,12 +192,13 @@ def _steps(colours: Tensor) -> Tensor:
 
     They are above the bits that hold an owner. Beyond the border there is nobody at any distance.
     """
-    found = []
+    before, after = [], []
     for dim in range(2, colours.dim()):
         step = _padded(colours.diff(dim=dim).square_().sum(dim=1), dim - 1, 1, 1)
-        found += [_step_before(step, dim - 1), _step_after(step, dim - 1)]
-    steps, one = torch.stack(found, dim=1).flatten(2), 2.0**INDEX_BITS
-    return torch.rsub(steps, one, alpha=-one).long()
+        before.append(_step_before(step, dim - 1))
+        after.append(_step_after(step, dim - 1))
+    steps = torch.stack(before + after[::-1], dim=1).flatten(2)
+    return steps.add_(1).mul_(2.0**INDEX_BITS).long()
 
 
 def _fill_along(owners: Tensor, dim: int) -> Tensor:

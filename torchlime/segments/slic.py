@@ -14,7 +14,6 @@ from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
-
 # A share of the last centre, added to the sums over its pixels: it is lost in any sum but that over
 # no pixels, whose mean is then the last centre. It is a power of 2, so this is exact.
 NOTHING = 2.0**-100
@@ -136,7 +135,8 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     axes, channels = len(grid.axes), colours.shape[1]
     quarter = int(outside_window(axes)) // 4
     largest = min(math.isqrt(quarter // (channels + axes)), 2**8) - 2
-    low, high = colours.flatten(2).aminmax(dim=2)
+    pixels = colours.flatten(2)
+    low, high = pixels.amin(dim=2), pixels.amax(dim=2)
     weight = compactness / grid.step
     farthest = 2.5 * weight * max(grid.sizes)
     spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
@@ -162,9 +162,7 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     axes = len(grid.axes)
     along = torch.arange(max(colours.shape[2:]), device=pixel.device) * pixel[:, None]
     along.round_()
-    positions = [
-        _along_axis(along[:, :side], k, axes) for k, side in enumerate(colours.shape[2:])
-    ]
+    positions = [_along_axis(along[:, :side], k, axes) for k, side in enumerate(colours.shape[2:])]
     positions.append(colours.new_ones([1] * (axes + 1)))
     spread = [values.expand(batch, *colours.shape[2:]) for values in positions]
     pixels = grid.cut(torch.stack((*colours.unbind(1), *spread), dim=1))
@@ -173,8 +171,8 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
         middle = middle.select(3, (size - 1) // 2)
     middle = F.pad(middle[:, :, channels:-1], (channels, 1))
     small = math.prod(grid.sizes) * 2**8 <= 2**24  # then so is every sum in a cell
-    features = pixels.new_empty(pixels.shape, dtype=torch.float32 if small else pixels.dtype)
-    torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1, out=features)
+    pixels[:, :, :-1].addcmul_(middle[:, :, :-1, None], pixels[:, :, -1:], value=-1)
+    features = pixels.to(torch.float32 if small else pixels.dtype)
     inside = grid.around(features.new_ones(1, 1, grid.number))
     penalty = (axes + 1) * outside_window(axes)
     beyond = _by_cell(torch.rsub(inside, penalty, alpha=penalty), axes)
