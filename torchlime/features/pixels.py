@@ -49,9 +49,12 @@ class Pixels(Features):
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
         """A function that makes the perturbed images of masks [B,n,S]."""
         make = Blended if isinstance(self.segments, SoftSegments) else Perturbed
+        images, fill = self.images, self.fill
+        if make is Perturbed and images.dim() == 4 and images.is_floating_point():
+            images, fill = box.pixelwise(images, fill)
         return make(
-            self.images,
-            self.fill,
+            images,
+            fill,
             self.segments,
             design,
             dtype=box.dtype,
