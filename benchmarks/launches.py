@@ -68,7 +68,8 @@ class Launches(TorchDispatchMode):
         if written and _launches(function) and all(t.device.type == "cuda" for t in written):
             stage = _stage()
             self.kernels[stage] += 1
-            self.bytes[stage] += sum(map(_size, (*_tensors((args, kwargs)), *written)))
+            passed = {id(t): t for t in (*_tensors((args, kwargs)), *written)}  # ``out=`` is both
+            self.bytes[stage] += sum(map(_size, passed.values()))
         return result
 
 

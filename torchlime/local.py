@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from torchlime._problems import Problem, flag
+from torchlime._problems import Problem, broken, flag
 from torchlime._provenance import in_words, said_by
 from torchlime._returns import check_fit, check_rounds
 from torchlime._shared_predictions import SharedPredictions
@@ -203,8 +203,10 @@ class Sampling:
             self.score = Predictions(self.box, scores, *settings)
 
     def _flags(self, scores: Tensor) -> Tensor:
-        finite = (scores.isfinite().all(dim=1) & self._unmasked.isfinite()).all(dim=1)
-        problems = self._problems | flag(~finite, Problem.NON_FINITE_SCORES)
+        bad = broken(scores)
+        if self.features.kind.beside:
+            bad = bad | broken(self._unmasked)
+        problems = self._problems | flag(bad, Problem.NON_FINITE_SCORES)
         in_range = self.score.reference.get("in_range")
         if in_range is None:
             return problems
