@@ -133,17 +133,21 @@ def connect_labels(
     sums = _sums(values, root)
     size = sums[:, -1]
     rank = torch.add(root, size, alpha=-(1 << INDEX_BITS))  # the largest region comes first
-    best, pixels = rank.new_zeros(2, len(labels), num_labels)
+    tables = rank.new_zeros(3, len(labels), num_labels)
+    best, ids, pixels = tables
     best.scatter_reduce_(1, flat, rank, "amin")
     stays = pixels.scatter_add_(1, flat, values[:, -1]) >= max(min_size, 1)
     number = stays.cumsum(dim=1)
     best.mul_(stays)  # no region has the rank 0
-    rest = rank != best.gather(1, flat)
-    owners = (number - 1).gather(1, flat).masked_fill_(rest, NOBODY).view_as(labels)
+    torch.sub(number, 1, out=ids)
+    best, owners = tables[:2].gather(2, flat.expand(2, -1, -1))
+    owners = owners.masked_fill_(rank != best, NOBODY).view_as(labels)
     means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
     owners = _merge(owners, root, means)
+    end, step = max(labels.shape[1:]) << INDEX_BITS, 1 << INDEX_BITS
+    places = torch.arange(0, end, step, device=labels.device)
     for dim in range(owners.dim() - 1, 0, -1):
-        owners = _fill_along(owners, dim)
+        owners = _fill_along(owners, dim, places)
     return owners, number[:, -1], converged
 
 
@@ -201,14 +205,13 @@ def _steps(colours: Tensor) -> Tensor:
     return steps.add_(1).mul_(2.0**INDEX_BITS).long()
 
 
-def _fill_along(owners: Tensor, dim: int) -> Tensor:
+def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:
     """Extend the owned pixels of a line over its ownerless ones, forwards and then backwards.
 
     A pixel takes the latest owner before it. Where there is none, it takes the first of the line.
+    ``places`` are the pixels of a line above the bits that hold an owner, at least as many.
     """
-    end = owners.shape[dim] << INDEX_BITS
-    place = torch.arange(0, end, 1 << INDEX_BITS, device=owners.device)
-    place = place.view(-1, *[1] * (owners.dim() - 1 - dim))
+    place = places[: owners.shape[dim]].view(-1, *[1] * (owners.dim() - 1 - dim))
     latest = (owners + place).masked_fill_(owners >= NOBODY, -1).cummax(dim=dim).values
     first = (latest & (2 * NOBODY - 1)).amin(dim=dim, keepdim=True)
     return torch.maximum(latest, first).bitwise_and_(NOBODY | INDEX_MASK)

@@ -173,7 +173,7 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     small = math.prod(grid.sizes) * 2**8 <= 2**24  # then so is every sum in a cell
     pixels[:, :, :-1].addcmul_(middle[:, :, :-1, None], pixels[:, :, -1:], value=-1)
     features = pixels.to(torch.float32 if small else pixels.dtype)
-    inside = grid.around(features.new_ones(1, 1, grid.number))
+    inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
     penalty = (axes + 1) * outside_window(axes)
     beyond = _by_cell(torch.rsub(inside, penalty, alpha=penalty), axes)
     reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
