@@ -65,7 +65,7 @@ def test_converges_on_adversaries_in_every_orientation(size):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_large_mazes(seed):
-    """512×512: one region of long corridors. Such a maze once found a hook that was lost."""
+    """512×512: one region of long corridors, where hooks may be lost."""
     labels = oracles.large_maze(512, seed)
     assert oracles.regions(labels)[labels == 1].min() == oracles.regions(labels)[labels == 1].max()
     turned = np.stack([turn(labels) for turn in ORIENTATIONS])
