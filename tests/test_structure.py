@@ -43,7 +43,7 @@ LAYERS = [
     {"_explained"},
     {"explanation", "_shared_predictions"},
     {"local"},
-    {"_row_by_row"},
+    {"_row_by_row", "capture"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},
     {"_given_masks"},
     {"metrics", "plot"},

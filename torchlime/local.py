@@ -18,6 +18,7 @@ from torchlime._shared_predictions import SharedPredictions
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
 from torchlime.explanation import Explanation
+from torchlime.fit import Fit
 from torchlime.predictions import Predictions
 from torchlime.rounds import Once
 from torchlime.strategies import (
@@ -25,6 +26,7 @@ from torchlime.strategies import (
     EndlessSampler,
     Features,
     Kernel,
+    Reference,
     Rounds,
     Sampler,
     Scores,
@@ -76,23 +78,12 @@ def local_fit(
             if rounds.settled(check_fit(fit, samples.scores, features.bound), count):
                 break
         with torch.set_grad_enabled(forward.differentiable):
-            carried = features.fields()
-            fields: dict[str, Any] = carried | kind.fields(
-                fit, samples.design, samples.weights, count, **carried
-            )
-        fields["problems"] = fields["problems"] | samples.problems
-    if keep_samples:
-        fields |= {"masks": samples.design, "sample_scores": samples.scores}
-        fields |= {"weights": samples.weights, "energy": samples.energy}
+            fields = fields_of(features, fit, samples, keep_samples)
     words = in_words(
         sampler=sampler, num_samples=num_samples, kernel=kernel, surrogate=surrogate, rounds=rounds,
         chunk_size=forward.chunk_size, autocast=forward.autocast, seed=seed,
     )  # fmt: skip
-    of_scores = said_by(model) if isinstance(scores, Classes) else {"explained": scores}
-    return Explanation(
-        targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        settings=words, **of_scores, **fields,
-    )  # fmt: skip
+    return Explanation(settings=words, kind=kind, **fields, **said_of(model, scores))
 
 
 class Samples(NamedTuple):
@@ -115,6 +106,25 @@ class Samples(NamedTuple):
     targets: Tensor
     energy: Tensor | None
     problems: Tensor
+
+
+def fields_of(features: Features, fit: Fit, samples: Samples, keep_samples: bool) -> dict[str, Any]:
+    """The fields of an Explanation that lie on the device."""
+    count, carried = features.count, features.fields()
+    fields: dict[str, Any] = carried | features.kind.fields(
+        fit, samples.design, samples.weights, count, **carried
+    )
+    fields["problems"] = fields["problems"] | samples.problems
+    fields |= {"targets": samples.targets, "scores": samples.unmasked, "segment_count": count}
+    if keep_samples:
+        fields |= {"masks": samples.design, "sample_scores": samples.scores}
+        fields |= {"weights": samples.weights, "energy": samples.energy}
+    return fields
+
+
+def said_of(model: Model, scores: Scores) -> dict[str, Any]:
+    """The fields of an Explanation that say what its scores are."""
+    return said_by(model) if isinstance(scores, Classes) else {"explained": scores}
 
 
 def local_samples(
@@ -170,6 +180,11 @@ class Sampling:
 
         ``later`` is how many rows may follow.
         """
+        self.take(design, later)
+        return self.samples()
+
+    def take(self, design: Tensor, later: int = 0) -> None:
+        """Score further rows [B,n,S] of the design."""
         features, kind = self.features, self.features.kind
         beside = int(kind.beside and self.first == 0)
         number = design.shape[1] + beside
@@ -183,11 +198,23 @@ class Sampling:
         with torch.set_grad_enabled(self.forward.differentiable):
             if not self._designs:
                 self._unmasked = scores[:, 0]
-            self._scores.append(scores[:, beside:])
-            scores = _joined(self._scores)
-        self._designs.append(design)
-        design = _joined(self._designs)
-        weights = kind.weights(self.kernel, design, features.count, self._energy)
+            self._scores = [_joined([*self._scores, scores[:, beside:]])]
+        self._designs = [_joined([*self._designs, design])]
+
+    @property
+    def scored(self) -> tuple[Tensor, Tensor, Reference]:
+        """The scores [B,N,T] so far, those of the inputs [B,T], and what these fixed."""
+        return self._scores[0], self._unmasked, self.score.reference
+
+    @scored.setter
+    def scored(self, values: tuple[Tensor, Tensor, dict[str, Tensor]]) -> None:
+        scores, self._unmasked, self.score.reference = values
+        self._scores = [scores]
+
+    def samples(self) -> Samples:
+        """All samples so far."""
+        features, design, scores = self.features, self._designs[0], self._scores[0]
+        weights = features.kind.weights(self.kernel, design, features.count, self._energy)
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,
             self.score.reference["targets"], self._energy, self._flags(scores),
