@@ -74,8 +74,6 @@ def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarra
         codes = [2**m + p for p in permutation(1, block)[:width]]
         signs = [hash64(seed, 2, block, j) & 1 for j in range(width)]
         order = [i for p in permutation(3, block) for i in (p, p + 2**m)]
-        if block == 0:  # row 0 keeps all
-            signs = [1 - (order[0] & c).bit_count() % 2 for c in codes]
         for i in order:
             rows.append([(i & c).bit_count() % 2 ^ s for c, s in zip(codes, signs, strict=True)])
     masks = np.array(rows[:num_samples], dtype=bool)
@@ -201,6 +199,28 @@ def hc3(
         leverage = w[i] * x[i] @ m @ x[i]
         if 1 - leverage >= 1e-8:
             meat += (w[i] * residuals[i] / (1 - leverage)) ** 2 * np.outer(x[i], x[i])
+    return np.sqrt(np.diag(m @ meat @ m))[1:]
+
+
+def hc3_of_pairs(
+    z: np.ndarray, y: np.ndarray, w: np.ndarray, intercept: float, slopes: np.ndarray, alpha: float
+) -> np.ndarray:
+    """As :func:`hc3`, where rows 2i and 2i + 1 are a pair; a last row may be without partner."""
+    x = np.hstack([np.ones((len(z), 1)), z.astype(float)])
+    penalty = alpha * np.diag([0.0] + [1.0] * z.shape[1])
+    m = np.linalg.pinv((x * w[:, None]).T @ x + penalty)
+    residuals = y - intercept - z @ slopes
+    meat = np.zeros_like(m)
+    for start in range(0, len(z), 2):
+        pull, in_slopes = np.zeros(x.shape[1]), 0.0
+        for i in range(start, min(start + 2, len(z))):
+            leverage = w[i] * x[i] @ m @ x[i]
+            pull += w[i] * residuals[i] / (1 - leverage) * x[i]
+            in_slopes += leverage - w[i] / w.sum()
+        if start + 1 == len(z):
+            in_slopes = 0.0
+        lost = (1 - in_slopes / 2) ** 2 / (1 - in_slopes) if in_slopes < 1 else 16.0
+        meat += min(lost, 16.0) * np.outer(pull, pull)
     return np.sqrt(np.diag(m @ meat @ m))[1:]
 
 

@@ -215,7 +215,7 @@ def test_an_explanation_is_the_engines_own(known):
         classifier, pixels, torch.tensor([[1, 0]]), segmenter=Slic(5), num_samples=32
     )
     assert ours.explanation.coefficients.equal(engine.coefficients)
-    assert seen[-1] == (32, 32)
+    assert seen[-1] == (33, 33)  # the photo is beside the design
     assert [answer.category for answer in ours.answers] == ["green", "Red, crimson"]
     assert ours.photo.image.shape[1] == 40  # enough for the 16 pixels that the network sees
     expected = plot.overlay(engine, ours.photo.image, 1, 3, opacity=0.5, box=(14, 4, 46, 36))

@@ -72,7 +72,7 @@ def test_a_mask_depends_on_seed_sample_segment_and_bound_alone(sampler):
     for i, count in enumerate([10, 60, 33]):
         alone = draw(sampler, [count], 60, 256, seed=3)
         assert torch.equal(together[i], alone[0])
-        assert together[i, 0, :count].all()
+        assert getattr(sampler, "beside", False) or together[i, 0, :count].all()
         assert not together[i, :, count:].any()
     own_seeds = draw(sampler, [10, 60, 33], 60, 256, seed=torch.tensor([3, 3, 4]))
     assert torch.equal(own_seeds[:2], together[:2])
@@ -141,8 +141,7 @@ def test_orthogonal_blocks_have_strength_three(width):
 
 def test_orthogonal_rows_stand_in_complement_pairs_in_random_order():
     masks = draw(Orthogonal(), [30], 30, 512, seed=1)[0]
-    assert masks[0].all()
-    assert not masks[1].any()
+    assert not masks.all(1).any()  # none is forced
     assert (masks[0::2] ^ masks[1::2]).all()
     assert not torch.equal(masks[:128], masks[128:256])  # blocks are independent
 
@@ -162,7 +161,7 @@ def test_orthogonal_below_one_block_is_bernoulli_and_says_from_where_it_pays():
     with pytest.warns(UserWarning, match="num_samples >= 128") as caught:
         masks = draw(Orthogonal(), [50], 50, 127, seed=2)
     assert len(caught) == 1
-    assert torch.equal(masks, draw(Bernoulli(0.5), [50], 50, 127, seed=2))
+    assert torch.equal(masks, draw(Bernoulli(0.5), [50], 50, 128, seed=2)[:, 1:])
 
 
 @pytest.mark.parametrize(("count", "hidden"), [(1, 1), (2, 1), (7, 1), (8, 2), (12, 2), (13, 3)])

@@ -11,7 +11,7 @@ from sklearn import linear_model
 
 from tests import oracles
 from torchlime import _row_blocks
-from torchlime.masks import Bernoulli, FixedCount, Orthogonal
+from torchlime.masks import Bernoulli, FixedCount, Orthogonal, present
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, Uniform
 
@@ -130,15 +130,56 @@ def test_ridge_gives_the_coefficients_of_the_package_lime(seed):
 
 
 @pytest.mark.parametrize("surrogate", [Ridge(2.0), Ridge(1e-3), LeastSquares()], ids=repr)
+@pytest.mark.parametrize("num_samples", [64, 127, 128])
 @pytest.mark.parametrize("sampler", [Bernoulli(), Orthogonal()], ids=repr)
-def test_standard_errors_are_hc3(surrogate, sampler):
-    data = problem(12, 128, sampler)
+def test_standard_errors_are_hc3(surrogate, sampler, num_samples, monkeypatch):
+    data = problem(12, num_samples, sampler)
     z, y, w = as_numpy(*data)
     fit = surrogate(*data)
+    literal = oracles.hc3 if sampler == Bernoulli() else oracles.hc3_of_pairs
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 30 * 12)
+    in_blocks = surrogate(*data)
+    for one, two in zip(fit, in_blocks, strict=True):
+        assert one.allclose(two, rtol=1e-9, atol=0)
     for t in range(3):
         intercept, slopes = fit.intercepts[0, t].item(), fit.coefficients[0, t].numpy()
-        expected = oracles.hc3(z, y[:, t], w, intercept, slopes, getattr(surrogate, "alpha", 0.0))
+        expected = literal(z, y[:, t], w, intercept, slopes, getattr(surrogate, "alpha", 0.0))
         np.testing.assert_allclose(fit.standard_errors[0, t].numpy(), expected, rtol=1e-8)
+
+
+def test_only_inputs_whose_masks_are_pairs_have_errors_of_pairs():
+    parts = [problem(12, 64, sampler) for sampler in (Orthogonal(), Bernoulli())]
+    both = Ridge()(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    broken = parts[0][0].clone()
+    broken[0, 7, 3] ^= True  # one entry, and there are no pairs
+    parts.append((broken, *parts[0][1:]))
+    for place, data in enumerate(parts):
+        z, y, w = as_numpy(*data)
+        fit = Ridge()(*data)
+        values = fit.intercepts[0, 0].item(), fit.coefficients[0, 0].numpy(), 1.0
+        literal = oracles.hc3 if place else oracles.hc3_of_pairs
+        expected = literal(z, y[:, 0], w, *values)
+        np.testing.assert_allclose(fit.standard_errors[0, 0].numpy(), expected, rtol=1e-8)
+        if place < 2:
+            assert fit.standard_errors[0].allclose(both.standard_errors[place], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares()], ids=repr)
+def test_errors_of_pairs_need_more_pairs_than_segments(surrogate):
+    for num_samples, defined in ((24, False), (25, False), (26, True)):
+        fit = surrogate(*problem(12, num_samples, Complements(), width=15))
+        assert fit.standard_errors[..., :12].isfinite().all() == defined
+        assert fit.standard_errors[..., :12].isnan().all() != defined
+        assert (fit.standard_errors[..., 12:] == 0).all()
+
+
+class Complements:
+    """Pairs of complements of random masks."""
+
+    def __call__(self, count, bound, num_samples, *, seed):
+        half = Bernoulli()(count, bound, num_samples // 2 + 2, seed=seed)[:, 1:]
+        pairs = torch.stack([half, ~half & present(count, bound)], dim=2)
+        return pairs.flatten(1, 2)[:, :num_samples]
 
 
 def test_standard_errors_where_the_design_is_deficient():

@@ -17,6 +17,7 @@ class Problem(enum.IntFlag):
     FIRST_ROW_MASKED = 64
     BAD_SCALE = 128
     UNKNOWN_VALUE = 256
+    NOT_SURE = 512
 
 
 OF_THE_FIT = Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES
@@ -42,6 +43,10 @@ REASONS = {
     ),
     Problem.UNKNOWN_VALUE: (
         "the {input} holds a category, or a missing value, that the background does not have"
+    ),
+    Problem.NOT_SURE: (
+        "the coefficients are less sure than was asked when the most samples were taken: raise "
+        "most, or ask for less"
     ),
     Problem.BAD_SCALE: (
         "the scale of a feature is not a finite number above 0, or it is too small beside the "

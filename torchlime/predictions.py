@@ -9,7 +9,7 @@ Convention:
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -101,28 +101,42 @@ class Predictions:
         self._index = torch.arange(batch, device=box.device)
         self._most = forward.chunk_size or chunk_size
         self._done = 0
+        self._told = 0, total
         self._onward: Rewind | None = None  # where the rows so far left the random states
 
-    def __call__(self, rows: Rows, samples: int) -> Tensor:
+    def __call__(self, rows: Rows, samples: int, inputs: Sequence[int] | None = None) -> Tensor:
         """The scores [B,n,T] of ``samples`` rows of every input, in the solve's dtype.
 
-        In the first call sample 0 of every input is the unmasked one.
+        In the first call sample 0 of every input is the unmasked one. In later calls only some
+        ``inputs`` may take part, in rising order; the scores of the others are 0.
         """
         batch, scores = len(self._index), None
         lengths = getattr(rows, "lengths", None)
-        groups = groups_of(batch, samples, int(self._done == 0), lengths)
+        groups = groups_of(batch, samples, int(self._done == 0), lengths, inputs)
         alone = self.forward.differentiable  # each chunk prepares itself
         with torch.set_grad_enabled(alone), contextlib.nullcontext() if alone else self._prepared():
             for chunk, found in self._chunks(rows, groups):
                 if scores is None:
                     shape = (batch, samples, found.shape[1])
-                    scores = found.new_empty(shape, dtype=solve_dtype(found.device))
+                    fresh = found.new_empty if inputs is None else found.new_zeros
+                    scores = fresh(shape, dtype=solve_dtype(found.device))
                 chunk.write(found, scores)
                 self._done += chunk.filled
                 if self.forward.progress is not None:
-                    self.forward.progress(self._done, self.total)
+                    self._told = self._done, self.total
+                    self.forward.progress(*self._told)
             assert scores is not None  # B, n >= 1
             return scores if lengths is None else rows.unsorted(scores)  # type: ignore[attr-defined]
+
+    def expect(self, left: Sequence[int]) -> None:
+        """Say how many rows of each input may follow."""
+        self.total = self._done + sum(left)
+
+    def finish(self) -> None:
+        """Say that no row follows; the progress ends at the rows that were taken."""
+        self.total = self._done
+        if self.forward.progress is not None and self._told[1] != self._done:
+            self.forward.progress(self._done, self._done)
 
     def _chunks(self, rows: Rows, groups: list[Group]) -> Iterator[tuple[Chunk, Tensor]]:
         """Each chunk with its scores [size,T]."""

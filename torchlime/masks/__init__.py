@@ -1,7 +1,9 @@
 """count → masks [B,N,S]: which features each sample keeps.
 
 Convention:
-    True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
+    True = the segment is kept. Row 0 keeps all, unless the sampler's attribute ``beside`` is True:
+    then no row is forced, and the input is scored beside the design. Columns beyond an image's
+    count are False.
     A mask entry depends on (seed, sample, segment, S) alone, not on the batch, the device or any
     global generator. (:class:`FixedCount`, :class:`RandomSize` and :class:`Sizes` also depend on
     the count, and :class:`Orthogonal` on the number of samples, which sets the size of its blocks.)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class Orthogonal:
     columns is exactly uncorrelated (strength 3), so main effects are free of each other and
     of all two-way interactions. Blocks are independent draws. A row and its complement stand next
     to each other and the pairs are in random order, so a block that is cut short keeps most of its
-    balance. Row 0 keeps all and row 1 hides all.
+    balance. No row is forced: the input is scored beside the design, as one row more.
 
     m0 is ceil(log2 S), and m is m0 + 1 if N holds such a block (N ≥ 2^(m0+2)), else m0. If N holds
     no whole block (N < 2^(m0+1)), rows are Bernoulli(0.5), and a warning names the N that this
@@ -36,6 +37,8 @@ class Orthogonal:
         >>> masks.sum(0).tolist(), bool((masks[0::2] ^ masks[1::2]).all())
         ([8, 8, 8, 8], True)
     """
+
+    beside: ClassVar[bool] = True
 
     def __call__(
         self,
@@ -61,7 +64,7 @@ class Orthogonal:
                     f"Orthogonal needs num_samples >= {2 << order} for up to {bound} "
                     f"segments; with {num_samples} the masks are Bernoulli(0.5)",
                 )
-            return Bernoulli()(count, bound, num_samples, seed=seed)
+            return Bernoulli()(count, bound, num_samples, seed=seed, first=1)  # none is forced
         if num_samples >= 4 << order:
             order += 1
         pairs = 1 << order
@@ -77,7 +80,6 @@ class Orthogonal:
             return _parity(rows[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
 
         masks = in_blocks(draw, numbers(blocks, count), len(seeds) * 2 * pairs * bound)
-        masks[:, :1] ^= ~masks[:, :1, :1]  # change the first block's signs: row 0 keeps all
         masks = masks.flatten(1, 2)[:, :num_samples]
         return masks & present(count, bound)
 

@@ -1,13 +1,15 @@
 """Weighted Lasso on the Gram matrix."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from torchlime._checks import check_positive, check_real
+from torchlime._cholesky import factorise, solve, with_diagonal
 from torchlime._row_blocks import row_blocks
-from torchlime.fit import Fit, NormalEquations, factorise, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations
 
 STEPS = 300
 
@@ -35,6 +37,8 @@ class Lasso:
         [[[0.0, 3.0]]]
     """
 
+    errors: ClassVar[bool] = False
+
     alpha: float | None = None
     fraction: float | None = None
 
@@ -55,13 +59,14 @@ class Lasso:
         """
         if masks.is_floating_point():
             return self.of_noise(masks, scores, weights, count)
-        return self._solved(NormalEquations(masks, scores, weights, count))
+        return self.of_equations(NormalEquations(masks, scores, weights, count))
 
     def of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit noise [B,N,F], scores [B,N,T], weights [B,N]."""
-        return self._solved(NormalEquations(noise, scores, weights, count, noise=True))
+        return self.of_equations(NormalEquations(noise, scores, weights, count, noise=True))
 
-    def _solved(self, equations: NormalEquations) -> Fit:
+    def of_equations(self, equations: NormalEquations) -> Fit:
+        """The fit of equations that are made already."""
         gram = equations.gram / equations.total[:, None, None]
         cross = equations.cross / equations.total[:, None, None]
         largest = cross.abs().amax(dim=1, keepdim=True)
