@@ -6,7 +6,7 @@ Convention:
     count are False.
     A mask entry depends on (seed, sample, segment, S) alone, not on the batch, the device or any
     global generator. (:class:`FixedCount`, :class:`RandomSize` and :class:`Sizes` also depend on
-    the count, and :class:`Orthogonal` on the number of samples, which sets the size of its blocks.)
+    the count, and :class:`Orthogonal` draws fewer samples than 3/4 of a block in another way.)
     ``seed`` is an int, for one draw that all inputs share, or an int64 tensor [B] on the device of
     ``count``. A sampler that has an endless design gives its rows ``first`` … first + N − 1.
 """

@@ -9,6 +9,9 @@ from torchlime._hash import numbers, shift_right
 from torchlime._row_blocks import row_blocks
 
 
+ENDLESS = "Bernoulli, FixedCount, Orthogonal, Permutations, RandomSize and Sizes can"
+
+
 def present(count: Tensor, bound: int) -> Tensor:
     """[B,1,S] bool: the columns that stand for a feature."""
     return numbers(bound, count) < count[:, None, None]
@@ -26,7 +29,7 @@ def refuse_further_rows(sampler: object, first: int) -> None:
     if first:
         raise ValueError(
             f"{type(sampler).__name__} draws all its rows at once, so it cannot go on from row "
-            f"first={first}; Bernoulli, FixedCount, Permutations, RandomSize and Sizes can"
+            f"first={first}; {ENDLESS}"
         )
 
 
@@ -44,7 +47,7 @@ def finite_rows(sampler: object, rows: int, num_samples: int, first: int) -> int
     if first >= rows:
         raise ValueError(
             f"{type(sampler).__name__} has {rows} rows here, so it cannot go on from row "
-            f"first={first}; Bernoulli, FixedCount, Permutations, RandomSize and Sizes can"
+            f"first={first}; {ENDLESS}"
         )
     return min(num_samples, rows - first)
 
