@@ -91,7 +91,7 @@ def orthogonal(count: int, width: int, num_samples: int, seed: int, first: int =
         columns = list(zip(codes, signs, flips, strict=True))
         for i in permutation(n, 1, block):
             row = [inner(i, code) ^ sign ^ flip for code, sign, flip in columns]
-            rows += [[1 - entry for entry in row], row]
+            rows += [row, [1 - entry for entry in row]]
     masks = np.array(rows[first:][:num_samples], dtype=bool)
     masks[:, count:] = False
     return masks
@@ -142,7 +142,7 @@ def point(m: int, place: int) -> int:
     x = element(number, size)
     code = sum(
         trace(product(x, power(2, k, size), size), size) << k for k in range(size.bit_length() - 1)
-    )  # noqa: E501
+    )
     return code + bit * size
 
 
