@@ -81,5 +81,5 @@ def streams(seed: int | Tensor, count: Tensor, times: Sequence[Tensor]) -> Tenso
         begun = hash64(seeds[:, None], numbers(len(times), count, first=1))
         return begun[:, None] ^ torch.stack(list(times), dim=-1)
     stem = _mix(_signed(int(seed)))
-    begun = [time ^ _mix(stem ^ k) for k, time in enumerate(times, start=1)]
-    return torch.stack(begun, dim=-1)[None]
+    keys = [time ^ _mix(stem ^ k) for k, time in enumerate(times, start=1)]
+    return torch.stack(keys, dim=-1)[None]
