@@ -400,6 +400,48 @@ def test_nearly_equal_columns_are_told_apart_by_few_light_rows(power):
     np.testing.assert_allclose(fit.standard_errors[0, 0].numpy(), errors, rtol=1e-5)
 
 
+@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.02, 0.002])
+@pytest.mark.parametrize(
+    ("count", "num_samples", "groups"), [(49, 12, 49), (80, 30, 8), (50, 90, 5)]
+)
+def test_lasso_converges_on_hard_designs(count, num_samples, groups, fraction):
+    """Fewer samples than features, and columns that nearly repeat each other."""
+    g = torch.Generator().manual_seed(count)
+    base = torch.rand(4, num_samples, groups, generator=g) < 0.5
+    masks = base[:, :, torch.arange(count) % groups]
+    masks ^= torch.rand(masks.shape, generator=g) < 0.05
+    slopes = torch.randn(4, count, 2, generator=g, dtype=torch.float64)
+    noise = torch.randn(4, num_samples, 2, generator=g, dtype=torch.float64)
+    scores = masks.double() @ slopes + noise
+    fit = Lasso(fraction=fraction)(
+        masks, scores, torch.ones(4, num_samples), torch.full((4,), count)
+    )
+    assert fit.ok.all()
+    z, y = (values - values.mean(dim=1, keepdim=True) for values in (masks.double(), scores))
+    coefficients = fit.coefficients.mT
+    largest = (z.mT @ y).abs().amax(dim=1, keepdim=True)
+    gradient = z.mT @ (y - z @ coefficients) / largest
+    kept = coefficients != 0
+    assert (gradient[kept] / coefficients[kept].sign() - fraction).abs().max() < 2e-8
+    assert gradient[~kept].abs().max() < fraction + 2e-8
+
+
+def test_gradients_flow_through_the_lasso():
+    masks, scores, weights, count = problem(6, 40, targets=1)
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda y: Lasso(fraction=0.1)(masks, y, weights, count).coefficients, scores, atol=1e-6
+    )
+
+
+def test_a_lasso_of_constant_scores_is_zero():
+    masks, _, weights, count = problem(6, 40)
+    for surrogate in (Lasso(fraction=0.1), Lasso(alpha=0.1)):
+        fit = surrogate(masks, torch.full((1, 40, 2), 0.3), weights, count)
+        assert fit.ok.all()
+        assert (fit.coefficients == 0).all()
+
+
 def test_lasso_flags_what_has_not_converged(monkeypatch):
     monkeypatch.setattr("torchlime.surrogates.lasso.STEPS", 1)
     assert not Lasso(fraction=0.01)(*problem(50, 60)).ok

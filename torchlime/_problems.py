@@ -57,7 +57,12 @@ REASONS = {
 
 def flag(condition: Tensor, problem: Problem) -> Tensor:
     """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
-    return condition.long() * int(problem)
+    return condition * int(problem)
+
+
+def broken(values: Tensor) -> Tensor:
+    """Which inputs have NaN or infinite values [B,…]: [B] bool. 0·x is NaN for these alone."""
+    return (values * 0).flatten(1).sum(dim=1) != 0
 
 
 def reasons_of(bits: int, words: dict[str, str], count: int) -> list[str]:

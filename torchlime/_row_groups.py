@@ -12,6 +12,17 @@ def size_of(block: slice) -> int:
     return block.stop - block.start
 
 
+def joined(blocks: list[Block]) -> list[Block]:
+    """The same rows; row 0 of a single input and its next rows become one block."""
+    if len(blocks) == 1:
+        return blocks
+    (inputs, first), (same, others), *rest = blocks
+    single = inputs == same and size_of(inputs) == 1
+    if not (single and first.stop == others.start):
+        return blocks
+    return [(inputs, slice(first.start, others.stop)), *rest]
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows that may share a chunk.

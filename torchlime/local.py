@@ -14,7 +14,7 @@ from torch import Tensor
 from torchlime._by_need import picked
 from torchlime._hash import numbers
 from torchlime._kinds import Kind
-from torchlime._problems import Problem, flag
+from torchlime._problems import Problem, broken, flag
 from torchlime._provenance import in_words, said_by
 from torchlime._returns import check_fit, check_rounds, variance_factor
 from torchlime._shared_predictions import SharedPredictions
@@ -293,8 +293,10 @@ class Sampling:
             self.score = Predictions(self.box, scores, *settings)
 
     def _flags(self, scores: Tensor) -> Tensor:
-        finite = (scores.isfinite().all(dim=1) & self._unmasked.isfinite()).all(dim=1)
-        problems = self._problems | flag(~finite, Problem.NON_FINITE_SCORES)
+        bad = broken(scores)
+        if self.features.kind.beside:
+            bad = bad | broken(self._unmasked)
+        problems = self._problems | flag(bad, Problem.NON_FINITE_SCORES)
         in_range = self.score.reference.get("in_range")
         if in_range is None:
             return problems
