@@ -13,11 +13,11 @@ BUDGET = {
     "segments": 300,
     "masks": 70,
     "fill": 20,
-    "rows": 16,
-    "scores": 11,
+    "rows": 18,
+    "scores": 12,
     "weights": 8,
     "surrogate": 74,
-    "rest": 24,
+    "rest": 28,
 }
 
 

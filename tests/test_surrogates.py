@@ -11,6 +11,7 @@ from sklearn import linear_model
 
 from tests import oracles
 from torchlime import _row_blocks
+from torchlime._returns import variance_factor
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal, present
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, Uniform
@@ -230,6 +231,7 @@ def test_intervals_cover_the_enumerated_truth(sampler):
     seeds = torch.arange(number)
     masks = sampler(count, 10, 256, seed=seeds)
     fit = LeastSquares()(masks, network(masks), Exponential()(masks, count), count)
+    fit = fit.scaled(variance_factor(sampler, 10, 256))
     off = (fit.coefficients - truth.coefficients).abs()
     coverage = (off <= 1.96 * fit.standard_errors).double().mean().item()
     assert 0.93 <= coverage <= 0.99, coverage
@@ -273,8 +275,10 @@ def test_a_few_inputs_at_a_time_change_nothing(which, noise, monkeypatch):
     monkeypatch.setattr("torchlime._row_blocks.ELEMENTS_ON_CPU", 5000)
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     sizes = []
-    solved = which._solved
-    monkeypatch.setattr(type(which), "_solved", lambda self, e: sizes.append(e.inputs) or solved(e))
+    solved = which.of_equations
+    monkeypatch.setattr(
+        type(which), "of_equations", lambda self, e: sizes.append(e.inputs) or solved(e)
+    )
     for mine, theirs in zip(which(*data), whole, strict=True):
         if isinstance(mine, torch.Tensor):
             assert mine.double().allclose(theirs.double(), rtol=0, atol=1e-12, equal_nan=True)

@@ -57,7 +57,8 @@ def in_blocks(draw: Callable[[Tensor], Tensor], rows: Tensor, elements_per_row: 
     A draw takes 8 bytes or more for every bit of its result.
     """
     blocks = row_blocks(len(rows), elements_per_row, rows.device)
-    return torch.cat([draw(rows[block]) for block in blocks], dim=1)
+    parts = [draw(rows[block]) for block in blocks]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def without_smallest(bits: Tensor, hidden: Tensor, exists: Tensor) -> Tensor:

@@ -32,19 +32,18 @@ class Bits:
     value: int
     length: int
 
-    def at(self, index: Tensor, width: int = 1) -> Tensor:
-        """The ``width`` bits from ``index`` [...] on, as int64."""
-        mask = (1 << width) - 1
+    def at(self, index: Tensor) -> Tensor:
+        """The bits from ``index`` […] on, as int64: 8 of them, the first lowest, then any."""
         if self.length <= _WORD:
-            return torch.bitwise_right_shift(self.value, index) & mask
-        step = _WORD - width + 1
+            return torch.bitwise_right_shift(self.value, index)
+        step = _WORD - 7
         word, place = index // step, index % step
         found = torch.zeros_like(index)
         for number in range(-(-self.length // step)):
             bits = (self.value >> number * step) & ((1 << _WORD) - 1)
             there = torch.bitwise_right_shift(bits, place)
             found = torch.where(word == number, there, found)
-        return found & mask
+        return found
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,12 @@ class Forms:
         return 1 << self.degree
 
     def columns(self, places: Tensor, form: Tensor) -> tuple[Tensor, Tensor]:
-        """The points of F₂^m at places […] as int64, and what the forms […] give there: 0 or 1."""
+        """The points of F₂^m at places […], and in bit 0 what the forms […] give there: int64."""
         zero = self.number - 1
         traces, powers = _TABLES[self.order]
         power = places & zero
         live = power != zero
-        code = traces.at(power, self.degree) * live
+        code = (traces.at(power) & zero) * live
         total = power + form
         value = powers.at(total)
         if self.order != self.degree:

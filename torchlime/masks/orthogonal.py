@@ -123,7 +123,7 @@ class Orthogonal:
                 place, value = Forms(order).columns(place, forms.gather(2, turn))
                 flip = flip ^ value
             # The complement and the flip are two bits more.
-            code = place + pairs * (2 + (flip & 1))
+            code = torch.add(place + 2 * pairs, flip & 1, alpha=pairs)
             rows = torch.stack([row + pairs, row + 3 * pairs], dim=-1).flatten(2)
             return _parity(rows[..., None] & code[:, :, None], order + 2)
 
