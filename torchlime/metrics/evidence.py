@@ -108,12 +108,12 @@ def evidence_of(explanation: AnyEvidence, inputs: Any, fill: AnyFill | None = No
     first = leaves_of(inputs)[0]
     if isinstance(explanation, Explanation):
         check_same_device(explanation.targets, first, "the explanation")
+        given, explainer = given_segments(explanation), explanation.explainer
         if len(explanation) != len(first):
             raise ValueError(
                 f"the explanation is of {len(explanation)} inputs, but there are {len(first)} "
                 "images; pass the images that were explained, or index the explanation"
             )
-        given, explainer = given_segments(explanation), explanation.explainer
         ones = torch.ones_like(explanation.scores)
         return Evidence(
             explanation.coefficients, explanation.segment_count,
