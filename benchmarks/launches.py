@@ -5,6 +5,8 @@ without. A kernel is a dispatched operator with a result on the device that is n
 allocation. A few operators launch more than one kernel (a sort, say), so a profiler may count more.
 """
 
+import contextlib
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -21,15 +23,27 @@ from torch.utils._pytree import tree_leaves
 from benchmarks.settings import Row, Settings
 from benchmarks.tables import markdown
 from torchlime import Lime
-from torchlime.masks import Bernoulli, FixedCount
-from torchlime.segments import Grid
+from torchlime.fills import Blur, Constant, ImageMean
+from torchlime.masks import (
+    Bernoulli,
+    Exhaustive,
+    FixedCount,
+    LeaveOneOut,
+    Permutations,
+    RandomSize,
+    Sizes,
+)
+from torchlime.models import Classifier
+from torchlime.segments import Grid, Reduced, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.weights import Exponential, Uniform
 
 STAGES = {
     "torchlime.segments": "segments",
     "torchlime.masks": "masks",
     "torchlime.fills": "fill",
     "torchlime.features": "rows",
+    "torchlime.models": "rows",  # a classifier's normalisation
     "torchlime.predictions": "scores",
     "torchlime.targets": "scores",
     "torchlime.weights": "weights",
@@ -40,9 +54,13 @@ STAGES = {
 ALLOCATIONS = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
 VIEWS = {"_unsafe_view"}  # by its schema it is none
 SHOWN = ("segments", "masks", "fill", "rows", "scores", "weights", "surrogate", "rest")
+CLASSES = 1000
+SIZE = 224
 CAPTION = (
     "Kernels outside the model for images of 224×224, N samples, one target and one thousand"
-    " classes; and the bytes that they read and write."
+    " classes; and the bytes that they read and write. *rows / write* is what the perturbed images"
+    " move, by what writing each of them once would. The model is a function; or a Classifier,"
+    " which takes pixels and normalises them."
 )
 
 
@@ -64,11 +82,12 @@ class Launches(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         result = function(*args, **(kwargs or {}))
-        written = _tensors(result)
+        written = _tensors(result) or _changed(function, args)
         if written and _launches(function) and all(t.device.type == "cuda" for t in written):
             stage = _stage()
             self.kernels[stage] += 1
-            self.bytes[stage] += sum(map(_size, (*_tensors((args, kwargs)), *written)))
+            passed = {id(t): t for t in (*_tensors((args, kwargs)), *written)}  # ``out=`` is both
+            self.bytes[stage] += sum(map(_size, passed.values()))
         return result
 
 
@@ -81,21 +100,45 @@ def counted(call: Callable[[], object]) -> Launches:
     return launches
 
 
-def explain(explainer: Lime, batch: int, size: int = 224) -> None:
-    """Explain images whose model is a single operator."""
+def explain(
+    explainer: Lime, batch: int, size: int = SIZE, dtype: torch.dtype | None = None
+) -> None:
+    """Explain images whose model is a single operator; with a dtype, a classifier of that dtype."""
     images = torch.empty(batch, 3, size, size, device="cuda")
-    explainer.explain(_model, images, top=1)
+    explainer.explain(_model if dtype is None else _classifier(dtype), images, top=1)
 
 
 def _model(images: Tensor) -> Tensor:
-    return images.new_empty(len(images), 1000).zero_()
+    return images.new_empty(len(images), CLASSES).zero_()
+
+
+class _Network(nn.Module):
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, dtype=dtype, device="cuda"))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return _model(images)
+
+
+def _classifier(dtype: torch.dtype) -> Classifier:
+    classifier = Classifier(_Network(dtype), output="none")
+    for name in ("mean", "std"):
+        setattr(classifier, name, torch.empty(3, 1, 1, device="cuda"))
+    return classifier
+
+
+def _changed(function: Any, arguments: tuple[Any, ...]) -> list[Tensor]:
+    """The arguments that an operator without a result writes to."""
+    schema = zip(function._schema.arguments, arguments, strict=False)
+    return _tensors([value for one, value in schema if one.alias_info and one.alias_info.is_write])
 
 
 def _launches(function: Any) -> bool:
     """Whether an operator runs on the device: it is no view and no allocation."""
     returns = function._schema.returns
     aliases = [r.alias_info for r in returns]
-    view = all(alias is not None and not alias.is_write for alias in aliases)
+    view = bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
     name = function.overloadpacket.__name__
     return not view and name not in ALLOCATIONS | VIEWS and function.namespace == "aten"
 
@@ -126,39 +169,60 @@ def _size(tensor: Tensor) -> int:
 
 
 def run(settings: Settings) -> list[Row]:
+    with contextlib.suppress(ImportError):
+        importlib.import_module("kornia")  # Blur's; its own tensors are made outside the counter
     return list(_rows(settings))
 
 
+CHANGES: tuple[dict[str, Any], ...] = (
+    {"segmenter": Slic(100)}, {"segmenter": Grid(7, 7)}, {"segmenter": Reduced(Slic(50), 112)},
+    {"sampler": Bernoulli()}, {"sampler": FixedCount()}, {"sampler": RandomSize()},
+    {"sampler": Sizes()}, {"sampler": Permutations()},
+    {"sampler": LeaveOneOut(), "num_samples": 50},
+    {"segmenter": Grid(3, 3), "sampler": Exhaustive()},
+    {"fill": ImageMean()}, {"fill": Constant(0.5)}, {"fill": Blur()},
+    {"kernel": Uniform()}, {"kernel": Exponential(0.25, "pixel_euclidean")},
+    {"surrogate": Ridge(errors=False)}, {"surrogate": LeastSquares()},
+    {"surrogate": Lasso(fraction=0.1)},
+)  # fmt: skip
+FIELDS = ("segmenter", "sampler", "fill", "kernel", "surrogate")
+
+
 def _rows(settings: Settings) -> Iterator[Row]:
-    others: tuple[dict[str, Any], ...] = (
-        {"segmenter": Grid(7, 7)}, {"sampler": Bernoulli()}, {"sampler": FixedCount()},
-        {"surrogate": Ridge(errors=False)}, {"surrogate": LeastSquares()},
-        {"surrogate": Lasso(fraction=0.1)},
-    )  # fmt: skip
-    cases = [(Lime(num_samples=number), batch) for batch in (1, 8, 32) for number in (512, 1000)]
-    cases += [(Lime(num_samples=512, **changed), 1) for changed in others]
-    for explainer, batch in cases[:1] if settings.quick else cases:
+    cases: list[tuple[Lime, int, torch.dtype | None]] = [
+        (Lime(num_samples=number), batch, None) for batch in (1, 8, 32) for number in (512, 1000)
+    ]
+    cases += [(Lime(), 1, torch.float32), (Lime(), 1, torch.bfloat16)]
+    cases += [(Lime(**changed), 1, None) for changed in CHANGES]
+    for explainer, batch, dtype in cases[:1] if settings.quick else cases:
         settings.say(f"launches: B={batch} {explainer!r}")
-        launches = counted(partial(explain, explainer, batch))
-        changed = [name for name in ("segmenter", "sampler", "surrogate")
-                   if getattr(explainer, name) != getattr(Lime(), name)]  # fmt: skip
+        launches = counted(partial(explain, explainer, batch, dtype=dtype))
+        one = torch.empty(0, dtype=dtype or torch.float32)
+        changed = [name for name in FIELDS if getattr(explainer, name) != getattr(Lime(), name)]
+        what = [repr(getattr(explainer, name)) for name in changed]
         yield {
-            "what": ", ".join(repr(getattr(explainer, name)) for name in changed) or "default",
+            "what": ", ".join(["a Classifier"] * bool(dtype) + what) or "default",
             "batch": batch,
             "samples": explainer.num_samples,
-            "dtype": "float32",
+            "dtype": str(one.dtype).removeprefix("torch."),
             "kernels": dict(launches.kernels),
             "bytes": dict(launches.bytes),
+            "write": batch
+            * explainer.num_samples
+            * 3
+            * SIZE**2
+            * (dtype or torch.float32).itemsize,
         }
 
 
 def table(rows: list[Row]) -> str:
-    head = ["", "B", "N", "all", *SHOWN, "MiB read and written"]
+    head = ["", "dtype", "B", "N", "all", *SHOWN, "MiB read and written", "rows / write"]
     lines = [
         [
-            row["what"], row["batch"], row["samples"], sum(row["kernels"].values()),
+            row["what"], row["dtype"], row["batch"], row["samples"], sum(row["kernels"].values()),
             *(row["kernels"].get(stage, 0) for stage in SHOWN),
             f"{sum(row['bytes'].values()) / 2**20:.0f}",
+            f"{row['bytes']['rows'] / row['write']:.2f}",
         ]
         for row in rows
     ]  # fmt: skip

@@ -31,7 +31,7 @@ def run(settings: Settings) -> list[Row]:
     fit = LeastSquares()(masks, scores, weights, count)
     surrogate = fit.intercepts[:, None] + masks.double() @ fit.coefficients.mT
     residual = weights[..., None] * (scores - surrogate)
-    pairs = residual[:, 2:].unflatten(1, (-1, 2))  # without the unmasked image and its complement
+    pairs = residual.unflatten(1, (-1, 2))
     whole = pairs.square().mean((1, 2))
     odd = ((pairs[:, :, 0] - pairs[:, :, 1]) / 2).square().mean(1)
     return [

@@ -1,5 +1,6 @@
 """Slow, literal definitions: what the fast code is held against. None of them is timed."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -59,28 +60,102 @@ def sizes(count: int, width: int, num_samples: int, seed: int, shares, paired) -
     return masks
 
 
-def orthogonal(count: int, width: int, num_samples: int, seed: int) -> np.ndarray:
-    m = math.ceil(math.log2(width))
-    if num_samples >= 2 ** (m + 2):
-        m += 1
+def orthogonal(count: int, width: int, num_samples: int, seed: int, first: int = 0) -> np.ndarray:
+    m = max(3, math.ceil(math.log2(width)))
+    n = 2**m
 
-    def permutation(stream: int, block: int) -> list[int]:
-        keys = [hash64(seed, stream, block, k) for k in range(2**m)]
-        signed = [key - 2**64 if key >= 2**63 else key for key in keys]
-        return sorted(range(2**m), key=signed.__getitem__)
+    def permutation(size: int, stream: int, time: int, start: int = 0) -> list[int]:
+        keys = {k: hash64(seed, stream, time, k) for k in range(start, size)}
+        return sorted(keys, key=lambda k: (keys[k] ^ 2**63, k))  # as signed integers
+
+    def inner(row: int, code: int) -> int:
+        return (row & code).bit_count() % 2
 
     rows = []
-    for block in range(math.ceil(num_samples / 2 ** (m + 1))):
-        codes = [2**m + p for p in permutation(1, block)[:width]]
-        signs = [hash64(seed, 2, block, j) & 1 for j in range(width)]
-        order = [i for p in permutation(3, block) for i in (p, p + 2**m)]
-        if block == 0:  # row 0 keeps all
-            signs = [1 - (order[0] & c).bit_count() % 2 for c in codes]
-        for i in order:
-            rows.append([(i & c).bit_count() % 2 ^ s for c, s in zip(codes, signs, strict=True)])
-    masks = np.array(rows[:num_samples], dtype=bool)
+    if first == 0 and num_samples < 1.5 * n:
+        order = max(num_samples - 1, width).bit_length()
+        chosen = permutation(2**order, 1, 0)[:num_samples]
+        codes = permutation(2**order, 2, 0, start=1)[:width]
+        signs = [hash64(seed, 3, 0, j) & 1 for j in range(width)]
+        rows = [[inner(i, c) ^ s for c, s in zip(codes, signs, strict=True)] for i in chosen]
+    length = field_size(m) if m <= 8 else 1
+    for block in range(math.ceil((first + num_samples) / (2 * n)) if not rows else 0):
+        cycle, turn = divmod(block, length)
+        places = permutation(n, 2, cycle)[:width]
+        signs = [hash64(seed, 3, cycle, j) & 1 for j in range(width)]
+        codes, flips = places, [0] * width
+        if length > 1:
+            form = permutation(length, 4, cycle)[turn]
+            codes = [point(m, place) for place in places]
+            flips = [quadratic(m, form, place) for place in places]
+        columns = list(zip(codes, signs, flips, strict=True))
+        for i in permutation(n, 1, block):
+            row = [inner(i, code) ^ sign ^ flip for code, sign, flip in columns]
+            rows += [row, [1 - entry for entry in row]]
+    masks = np.array(rows[first:][:num_samples], dtype=bool)
     masks[:, count:] = False
     return masks
+
+
+MODULI = {8: 0b1011, 32: 0b100101, 128: 0b10000011}  # of the fields, as polynomials over F₂
+
+
+def field_size(m: int) -> int:
+    return 2 ** (m if m % 2 else m - 1)
+
+
+def product(a: int, b: int, size: int) -> int:
+    """a · b in the field, as polynomials."""
+    total = 0
+    while b:
+        total ^= a * (b & 1)
+        a, b = a << 1, b >> 1
+        a ^= MODULI[size] * (a >= size)
+    return total
+
+
+def power(a: int, exponent: int, size: int) -> int:
+    total = 1
+    for _ in range(exponent):
+        total = product(total, a, size)
+    return total
+
+
+def trace(a: int, size: int) -> int:
+    total, conjugate = 0, a
+    for _ in range(size.bit_length() - 1):
+        total, conjugate = total ^ conjugate, product(conjugate, conjugate, size)
+    assert total in (0, 1)
+    return total
+
+
+def element(number: int, size: int) -> int:
+    """g^number with g = x; 0 for the last number."""
+    return 0 if number == size - 1 else power(2, number, size)
+
+
+@functools.cache
+def point(m: int, place: int) -> int:
+    """The place's column as a number: bit k is tr(x g^k), and above them e."""
+    size = field_size(m)
+    bit, number = divmod(place, size)
+    x = element(number, size)
+    code = sum(
+        trace(product(x, power(2, k, size), size), size) << k for k in range(size.bit_length() - 1)
+    )
+    return code + bit * size
+
+
+@functools.cache
+def quadratic(m: int, form: int, place: int) -> int:
+    """Gold's form of odd m, Kerdock's of even m, at a place."""
+    size = field_size(m)
+    bit, number = divmod(place, size)
+    ax = product(element(form, size), element(number, size), size)
+    if m % 2:
+        return trace(power(ax, 3, size), size)
+    sums = sum(trace(power(ax, 2**i + 1, size), size) for i in range(1, (m - 2) // 2 + 1))
+    return (sums + bit * trace(ax, size)) % 2
 
 
 def leave_one_out(count: int, width: int) -> np.ndarray:
@@ -201,6 +276,28 @@ def hc3(
         leverage = w[i] * x[i] @ m @ x[i]
         if 1 - leverage >= 1e-8:
             meat += (w[i] * residuals[i] / (1 - leverage)) ** 2 * np.outer(x[i], x[i])
+    return np.sqrt(np.diag(m @ meat @ m))[1:]
+
+
+def hc3_of_pairs(
+    z: np.ndarray, y: np.ndarray, w: np.ndarray, intercept: float, slopes: np.ndarray, alpha: float
+) -> np.ndarray:
+    """As :func:`hc3`, where rows 2i and 2i + 1 are a pair; a last row may be without partner."""
+    x = np.hstack([np.ones((len(z), 1)), z.astype(float)])
+    penalty = alpha * np.diag([0.0] + [1.0] * z.shape[1])
+    m = np.linalg.pinv((x * w[:, None]).T @ x + penalty)
+    residuals = y - intercept - z @ slopes
+    meat = np.zeros_like(m)
+    for start in range(0, len(z), 2):
+        pull, in_slopes = np.zeros(x.shape[1]), 0.0
+        for i in range(start, min(start + 2, len(z))):
+            leverage = w[i] * x[i] @ m @ x[i]
+            pull += w[i] * residuals[i] / (1 - leverage) * x[i]
+            in_slopes += leverage - w[i] / w.sum()
+        if start + 1 == len(z):
+            in_slopes = 0.0
+        lost = (1 - in_slopes / 2) ** 2 / (1 - in_slopes) if in_slopes < 1 else 16.0
+        meat += min(lost, 16.0) * np.outer(pull, pull)
     return np.sqrt(np.diag(m @ meat @ m))[1:]
 
 

@@ -215,7 +215,7 @@ def test_an_explanation_is_the_engines_own(known):
         classifier, pixels, torch.tensor([[1, 0]]), segmenter=Slic(5), num_samples=32
     )
     assert ours.explanation.coefficients.equal(engine.coefficients)
-    assert seen[-1] == (32, 32)
+    assert seen[-1] == (33, 33)  # the photo is beside the design
     assert [answer.category for answer in ours.answers] == ["green", "Red, crimson"]
     assert ours.photo.image.shape[1] == 40  # enough for the 16 pixels that the network sees
     expected = plot.overlay(engine, ours.photo.image, 1, 3, opacity=0.5, box=(14, 4, 46, 36))
@@ -308,7 +308,7 @@ def test_a_stop_ends_an_explanation_within_a_chunk_and_frees_the_model():
     Endless.passes = 0
     with pytest.raises(Pressed):
         explain(known, name, ready, [0], explainer_with(FEW), stop)
-    assert told == [(0, 32)]
+    assert told == [(0, 33)]  # the photo is beside its 32 masks
     assert Endless.passes == 1
     assert len(classifiers.answers(known, name, ready)) == 3
 

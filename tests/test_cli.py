@@ -205,15 +205,15 @@ def test_progress_is_for_terminals(monkeypatch, capsys):
 
 
 def test_a_warning_is_one_line():
-    run_16 = [*FAST[:2], "--samples", "16", "--segments", "15", "--segmenter", "grid"]
-    command = [sys.executable, "-m", "torchlime", "explain", save_photo("a.png"), *run_16]
+    whole = [*FAST[:4], "--segments", "1", "--segmenter", "grid"]
+    command = [sys.executable, "-m", "torchlime", "explain", save_photo("a.png"), *whole]
     root = str(Path(__file__).parents[1])
     process = subprocess.run(
         [*command, "--kernel", "uniform"], capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": root},
     )  # fmt: skip
     assert process.returncode == 0
-    assert process.stderr.startswith("torchlime: warning: Orthogonal needs num_samples >= ")
+    assert process.stderr.startswith("torchlime: warning: an image is one segment as a whole")
     assert len(process.stderr.splitlines()) == 1
 
 

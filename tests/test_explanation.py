@@ -60,7 +60,7 @@ def test_shapes_and_dtypes(explanation):
     assert e.coefficients.dtype == e.scores.dtype == torch.float64
     assert e.masks.shape == (3, 64, 6)
     assert e.sample_scores.shape == (3, 64, 2)
-    assert torch.equal(e.sample_scores[:, 0], e.scores)
+    assert not e.masks[:, 0].all()  # the images are beside the design
     assert e.ok.all()
     assert len(e) == 3
     weights = e.weights
@@ -175,7 +175,7 @@ def test_save_and_load(images, tmp_path, keep_samples):
     assert loaded.settings["num_samples"] == 64
     assert loaded.settings["segmenter"] == "Grid(rows=2, cols=3)"
     with np.load(path, allow_pickle=False) as file:  # no pickle inside
-        assert json.loads(str(file["record"]))["format"] == 3
+        assert json.loads(str(file["record"]))["format"] == 4
 
 
 def test_nothing_half_written_is_left(explanation, tmp_path, monkeypatch):
@@ -395,19 +395,24 @@ def test_files_of_version_1_load(explanation, tmp_path):
     assert loaded[0].as_list() == vectors[0].as_list()
 
 
+KIND = {"design": "masks", "part": "a", "input": "image", "beside": True}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"settings": ["ab"]}, "settings must map names to texts and numbers"),
         ({"settings": {"a": {"b": 1}}}, "settings must map names"),
         (
-            {"kind": {"design": "masks", "part": "x" * 10**5, "input": "image"}},
+            {"kind": {**KIND, "part": "x" * 10**5}},
             "must be short texts",
         ),
-        ({"kind": {"design": "masks", "part": "a\nb", "input": "image"}}, "must be short texts"),
-        ({"kind": {"design": "else", "part": "a", "input": "b"}}, "design of kind must be one of"),
+        ({"kind": {**KIND, "part": "a\nb"}}, "must be short texts"),
+        ({"kind": {**KIND, "design": "else"}}, "design of kind must be one of"),
+        ({"kind": {**KIND, "beside": 1}}, "beside of kind must be true or false"),
+        ({"kind": {**KIND, "design": "noise", "beside": False}}, "noise has the input beside"),
         ({"kind": {}}, "kind must name"),
-        ({"format": 0}, "its format is 0, known ones are 1 to 3"),
+        ({"format": 0}, "its format is 0, known ones are 1 to 4"),
         ({"format": 1.5}, "its format is 1.5"),
     ],
 )

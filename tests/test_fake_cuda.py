@@ -10,6 +10,7 @@ import torchvision
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,6 +23,7 @@ from torchlime.background.draws import Draws
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
 from torchlime.noise import Gaussian
+from torchlime.rounds import Until
 from torchlime.segments import Grid, Reduced, Slic
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
@@ -105,6 +107,42 @@ EXPLAINERS = [
     Lime(segmenter=Slic(30), num_samples=100, kernel=WithoutUnmasked()),
     Lime(segmenter=Reduced(Slic(30), 40), num_samples=100),
 ]
+
+
+RULES = [Until(error=0.25), Until(top=3), Until(absolute=0.1)]
+
+
+@pytest.mark.parametrize("kernel", [Exponential(), InverseDistance("cosine")], ids=repr)
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+@pytest.mark.usefixtures("on_fake_cuda")
+def test_a_rule_that_stops_reads_once_a_round(monkeypatch, rule, own, kernel):
+    """It is one read of a flag for each input that goes on, and nothing else waits."""
+    told = [[False] * 3, [False, True, False], [True, False], [True]]
+    asked = []
+
+    def tolist(flags):
+        assert flags.dtype == torch.bool
+        asked.append(list(flags.shape))
+        return told[len(asked) - 1]
+
+    rows = []
+    with torch.device("cuda"):
+        model = torchvision.models.resnet18().eval()
+    monkeypatch.setattr(FakeTensor, "tolist", tolist)
+    explainer = Lime(
+        segmenter=Grid(4, 5), sampler=Bernoulli(), rounds=rule, kernel=kernel, chunk_size=32
+    )
+    seed = torch.empty(3, dtype=torch.int64, device="cuda") if own else 0
+    with RefuseWaiting():
+        e = explainer.explain(
+            model, images(3), top=2, seed=seed, keep_samples=True,
+            progress=lambda *done: rows.append(done),
+        )  # fmt: skip
+    assert asked == [[3], [3], [2], [1]]
+    assert rows[-1] == (3 * 65 + 3 * 32 + 2 * 32 + 32,) * 2
+    assert e.samples_used.shape == (3,)
+    assert e.masks.shape == (3, 65 + 3 * 32, 20)
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")  # autocast says so

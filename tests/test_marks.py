@@ -202,7 +202,7 @@ BAD = {
     "--model tests.tiny:painting --target-region outside.png": (1, "a.png: the region in outside."),
     "--model tests.tiny:painting": (1, "a.png: a classifier's network gives logits [n,K] or [n], "),
     "--top 1": (1, "a.png: a classifier's network gives logits [n,K] or [n], got dict; for a segm"),
-    "--target-region mask.png": (1, "a.png: for a Region the model must return floats [16,classes"),
+    "--target-region mask.png": (1, "a.png: for a Region the model must return floats [17,classes"),
     "--model tests.tiny:painting --target-box 9,9,19,19": (1, "a.png: for a Box the model must re"),
 }  # fmt: skip
 

@@ -1,3 +1,5 @@
+import itertools
+import math
 import pickle
 
 import numpy as np
@@ -18,6 +20,7 @@ from torchlime.masks import (
     Sizes,
     SlidingWindow,
 )
+from torchlime.masks._forms import Forms
 
 SAMPLERS = [
     Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5),
@@ -38,16 +41,18 @@ def draw(sampler, counts, width, num_samples, seed=0):
 )
 def test_masks_equal_their_literal_definition(width, data, seed):
     count = data.draw(st.integers(1, width))
-    num_samples = data.draw(st.integers(2 ** ((width - 1).bit_length() + 1), 300))
+    num_samples = data.draw(st.integers(2, 300))
+    first = data.draw(st.integers(0, 2000))
     drawn = {
         "bernoulli": draw(Bernoulli(0.3), [count], width, num_samples, seed),
         "fixed": draw(FixedCount(0.4), [count], width, num_samples, seed),
         "pairs": draw(Sizes((0.3, 0.5)), [count], width, num_samples, seed),
         "turns": draw(Sizes((0.3, 0.5, 0.8), paired=False), [count], width, num_samples, seed),
         "orthogonal": draw(Orthogonal(), [count], width, num_samples, seed),
+        "further": Orthogonal()(torch.tensor([count]), width, num_samples, seed=seed, first=first),
         "walks": draw(Permutations(), [count], width, num_samples, seed),
         "single walks": draw(Permutations(paired=False), [count], width, num_samples, seed),
-        "one": draw(LeaveOneOut(), [count], width, num_samples + 1),
+        "one": draw(LeaveOneOut(), [count], width, num_samples + width),
     }
     literal = {
         "bernoulli": oracles.bernoulli(count, width, num_samples, seed, 0.3),
@@ -55,6 +60,7 @@ def test_masks_equal_their_literal_definition(width, data, seed):
         "pairs": oracles.sizes(count, width, num_samples, seed, (0.3, 0.5), True),
         "turns": oracles.sizes(count, width, num_samples, seed, (0.3, 0.5, 0.8), False),
         "orthogonal": oracles.orthogonal(count, width, num_samples, seed),
+        "further": oracles.orthogonal(count, width, num_samples, seed, first),
         "walks": oracles.permutations(count, width, num_samples, seed, True),
         "single walks": oracles.permutations(count, width, num_samples, seed, False),
         "one": oracles.leave_one_out(count, width),
@@ -72,7 +78,7 @@ def test_a_mask_depends_on_seed_sample_segment_and_bound_alone(sampler):
     for i, count in enumerate([10, 60, 33]):
         alone = draw(sampler, [count], 60, 256, seed=3)
         assert torch.equal(together[i], alone[0])
-        assert together[i, 0, :count].all()
+        assert getattr(sampler, "beside", False) or together[i, 0, :count].all()
         assert not together[i, :, count:].any()
     own_seeds = draw(sampler, [10, 60, 33], 60, 256, seed=torch.tensor([3, 3, 4]))
     assert torch.equal(own_seeds[:2], together[:2])
@@ -123,46 +129,126 @@ def test_neighbouring_seeds_share_nothing():
     assert not (a[:, None, :] == b[None, :50]).all(-1).any()  # no shifted rows either
 
 
-@pytest.mark.parametrize("width", [2, 3, 5, 16, 17, 33, 60])
+def words(width, letters):
+    """Sets of so many columns: all of them, or 400 at random."""
+    if math.comb(width, letters) < 5000:
+        return torch.tensor(list(itertools.combinations(range(width), letters)))
+    generator = torch.Generator().manual_seed(letters)
+    return torch.stack([torch.randperm(width, generator=generator)[:letters] for _ in range(400)])
+
+
+def strength(masks):
+    """The largest k up to 5 for which any k columns are balanced."""
+    signs = masks.float() * 2 - 1
+    for letters in range(1, min(5, masks.shape[1]) + 1):
+        products = torch.ones(len(masks), len(chosen := words(masks.shape[1], letters)))
+        for column in chosen.T:
+            products *= signs[:, column]
+        if products.sum(0).any():
+            return letters - 1
+    return 5
+
+
+@pytest.mark.parametrize("width", [2, 3, 5, 8, 16, 17, 33, 60, 256, 257])
 def test_orthogonal_blocks_have_strength_three(width):
-    order = (width - 1).bit_length()
-    for num_samples, size in ((2 << order, 2 << order), (12 << order, 4 << order)):
-        masks = draw(Orthogonal(), [width], width, num_samples, seed=5)[0]
-        for block in masks.split(size):
-            signs = block.double() * 2 - 1
-            assert (signs.sum(0) == 0).all()
-            gram = signs.T @ signs
-            assert torch.equal(gram, size * torch.eye(width, dtype=torch.float64))
-            triples = torch.einsum("ni,nj,nk->ijk", signs, signs, signs)
-            i, j, k = torch.meshgrid(*[torch.arange(triples.shape[0])] * 3, indexing="ij")
-            distinct = (i != j) & (j != k) & (i != k)
-            assert (triples[distinct] == 0).all()
+    size = Orthogonal().block(width)
+    masks = draw(Orthogonal(), [width], width, 3 * size, seed=5)[0]
+    for block in masks.split(size):
+        assert strength(block) >= 3 if width < 256 else strength(block[:, :60]) == 3
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "last"), [(8, 128, 2), (16, 256, 2), (32, 2048, 1), (64, 4096, 0)]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_orthogonal_cycles_have_strength_five(width, rows, last, seed):
+    sampler = Orthogonal()
+    assert sampler.cycle(width) == rows
+    for cycle in range(last + 1):
+        masks = sampler(torch.tensor([width]), width, rows, seed=seed, first=cycle * rows)[0]
+        assert strength(masks) == 5
+        assert strength(masks[:-2]) < 3
+        if width == 16:
+            assert len(masks.unique(dim=0)) == rows
+
+
+def test_orthogonal_cycles_of_many_columns_have_strength_five():
+    for width, rows in ((100, 32768), (200, 65536)):
+        assert Orthogonal().cycle(width) == rows
+        masks = draw(Orthogonal(), [width], width, rows)[0][:, :12]
+        assert strength(masks) == 5
+    assert Orthogonal().cycle(257) == Orthogonal().block(257) == 1024
+
+
+@pytest.mark.parametrize("order", range(3, 9))
+def test_forms_differ_by_the_largest_rank(order):
+    forms = Forms(order)
+    places, number = torch.arange(1 << order), torch.arange(forms.number)[:, None]
+    codes, values = forms.columns(places, number)
+    assert codes.sort().values.equal(places)
+    tables = torch.zeros_like(values)
+    tables[:, codes] = values & 1  # [L, 2^m], by the point
+    differing = tables[:1] ^ tables[1:] if order > 6 else tables[:, None] ^ tables
+    points = torch.arange(1 << order)
+    signs = 1.0 - 2 * (points[:, None] & points).apply_(lambda v: v.bit_count() % 2).float()
+    spectrum = ((1.0 - 2 * differing.flatten(0, -2).float()) @ signs).abs().amax(1)
+    bent = 2.0 ** ((order + 1) // 2)  # of a form of rank m, or m − 1
+    assert set(spectrum.tolist()) <= {bent, 2.0**order}
+    assert (spectrum == 2.0**order).sum() == (0 if order > 6 else forms.number)
 
 
 def test_orthogonal_rows_stand_in_complement_pairs_in_random_order():
     masks = draw(Orthogonal(), [30], 30, 512, seed=1)[0]
-    assert masks[0].all()
-    assert not masks[1].any()
+    assert not masks.all(1).any()  # none is forced
     assert (masks[0::2] ^ masks[1::2]).all()
-    assert not torch.equal(masks[:128], masks[128:256])  # blocks are independent
+    blocks = masks[0::2].split(32)
+    assert not torch.equal(blocks[0], blocks[1])
+    steps = [block ^ block[:1] for block in blocks]  # without what a form flips
+    assert not any(torch.equal(steps[0], step) for step in steps[1:])
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_orthogonal_has_full_rank_from_one_block_on(seed):
-    for width in range(2, 201):
-        block = 2 << (width - 1).bit_length()
-        for num_samples in (block, block + 7, 2 * block, 2 * block + 9):
+def test_orthogonal_rows_are_uniform():
+    seeds = torch.arange(4000)
+    for num_samples in (3, 40):
+        masks = Orthogonal()(torch.full((4000,), 5), 5, num_samples, seed=seeds)
+        share = masks.double().mean(0)
+        assert (share - 0.5).abs().max() < 4.5 * (0.25 / 4000) ** 0.5
+        both = (masks[:, :, 0] & masks[:, :, 3]).double().mean(0)
+        assert (both - 0.25).abs().max() < 4.5 * (0.1875 / 4000) ** 0.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_orthogonal_has_full_rank_from_as_many_rows_as_columns_on(seed):
+    for width in range(2, 201, 3):
+        block = Orthogonal().block(width)
+        for num_samples in (block // 2, block, block + 7, 2 * block):
             masks = draw(Orthogonal(), [width], width, num_samples, seed=seed)[0]
+            if num_samples <= width:
+                continue
             design = np.hstack([np.ones((num_samples, 1)), masks.numpy()])
             gram = design.T @ design
             assert np.linalg.eigvalsh(gram)[0] > 1e-3, (width, num_samples)
 
 
-def test_orthogonal_below_one_block_is_bernoulli_and_says_from_where_it_pays():
-    with pytest.warns(UserWarning, match="num_samples >= 128") as caught:
-        masks = draw(Orthogonal(), [50], 50, 127, seed=2)
-    assert len(caught) == 1
-    assert torch.equal(masks, draw(Bernoulli(0.5), [50], 50, 127, seed=2))
+@pytest.mark.filterwarnings("error")
+def test_orthogonal_below_a_block_is_a_part_of_an_unfolded_design():
+    masks = draw(Orthogonal(), [50], 50, 64, seed=2)[0]
+    signs = masks.double() * 2 - 1
+    assert torch.equal(signs.T @ signs, 64 * torch.eye(50, dtype=torch.float64))
+    assert not (masks[0::2] ^ masks[1::2]).all(1).any()
+    assert len(draw(Orthogonal(), [50], 50, 95, seed=2)[0].unique(dim=0)) == 95
+    masks = draw(Orthogonal(), [50], 50, 96, seed=2)[0]
+    assert (masks[0::2] ^ masks[1::2]).all()
+
+
+def test_the_factor_of_variances_falls_to_the_end_of_a_cycle():
+    sampler = Orthogonal()
+    factors = [sampler.variance_factor(16, rows) for rows in (8, 32, 128, 192, 256)]
+    assert factors[:2] == [1.0, 1.0]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[-1] == sampler.variance_factor(16, 512) == pytest.approx(0.3)
+    assert 0.3 < sampler.variance_factor(16, 300) < 1
+    assert sampler.variance_factor(300, 10_000) == 1.0
 
 
 @pytest.mark.parametrize(("count", "hidden"), [(1, 1), (2, 1), (7, 1), (8, 2), (12, 2), (13, 3)])
@@ -247,7 +333,9 @@ def test_samplers_compile(sampler):
 
 
 @pytest.mark.parametrize(
-    "sampler", [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Sizes(), Permutations()], ids=repr
+    "sampler",
+    [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Orthogonal(), Sizes(), Permutations()],
+    ids=repr,
 )
 @pytest.mark.parametrize("seed", [7, torch.tensor([1, -3])])
 def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
@@ -262,11 +350,11 @@ def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
         sampler(count, 9, 64, seed=seed, first=-1)
 
 
-@pytest.mark.parametrize("sampler", [Orthogonal(), *ENUMERATED], ids=repr)
+@pytest.mark.parametrize("sampler", ENUMERATED, ids=repr)
 def test_designs_of_one_round_have_no_further_rows(sampler):
     with pytest.raises(
         ValueError,
-        match="cannot go on from row first=64; Bernoulli, FixedCount, Permutations, RandomSize",
+        match="cannot go on from row first=64; Bernoulli, FixedCount, Orthogonal, Permutations",
     ):
         sampler(torch.tensor([6]), 6, 16, seed=0, first=64)
 

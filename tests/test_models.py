@@ -17,10 +17,11 @@ from torch import nn
 import torchlime
 from tests import tiny as tiny_models
 from tests.pictures import bomb, labelled_photos
-from torchlime import models, plot
+from torchlime import Lime, models, plot
 from torchlime.models import Classifier, Geometry, load, of_timm, read_photo
 from torchlime.models.of_torchvision import _arguments as arguments_of
 from torchlime.models.of_torchvision import _preset_geometry as preset_geometry
+from torchlime.segments import Grid
 
 Image = pytest.importorskip("PIL.Image")
 torchvision = pytest.importorskip("torchvision")
@@ -633,6 +634,45 @@ def own_network():
 
 def own_classifier():
     return Classifier(tiny(), small(), list("abcde"), output="sigmoid")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("chunk_size", [5, 64])
+def test_images_are_normalised_once_with_the_same_numbers(dtype, chunk_size):
+    """A call of the classifier through a function normalises every row."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten())
+    classifier = Classifier(network, output="none").to(dtype)
+    images = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    explainer = Lime(segmenter=Grid(2, 3), num_samples=32, chunk_size=chunk_size)
+    every = explainer.explain(lambda rows: classifier(rows), images.to(dtype), targets=7)
+    calls = []
+    normalised = classifier.normalised
+    classifier.normalised = lambda pixels: calls.append(len(pixels)) or normalised(pixels)
+    once = explainer.explain(classifier, images, targets=7)
+    assert calls == [2, 2]  # the images and their fill
+    tolerance = 1e-6 if dtype == torch.float32 else 0.1
+    scale = every.coefficients.abs().max()
+    assert (once.coefficients - every.coefficients).abs().max() <= tolerance * scale
+    assert torch.equal(once.segments, every.segments)
+
+
+def test_a_classifier_with_hooks_or_its_own_forward_is_called_whole():
+    class Doubled(Classifier):
+        def forward(self, pixels):
+            return 2 * super().forward(pixels)
+
+    network, rows = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), []
+    hooked, trained = Classifier(network, output="none"), Classifier(network, output="none")
+    hooked.register_forward_hook(lambda module, inputs, outputs: rows.append(len(outputs)))
+    trained.mean.requires_grad_()
+    doubled = Doubled(network, output="none")
+    assert Classifier(network).pixelwise_and_rest() is not None
+    assert [c.pixelwise_and_rest() for c in (hooked, trained, doubled)] == [None] * 3
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=8)
+    image = torch.rand(1, 3, 2, 2)
+    one, two = (explainer.explain(c, image, targets=0) for c in (hooked, doubled))
+    assert sum(rows) >= 8
+    torch.testing.assert_close(two.scores, 2 * one.scores)
 
 
 def test_a_network_of_ones_own():

@@ -21,6 +21,7 @@ from torchlime.features.tokens import as_groups, pooled
 from torchlime.fills import Constant
 from torchlime.local import local_fit
 from torchlime.masks import Bernoulli, Exhaustive, Orthogonal, Sizes
+from torchlime.patches import _kept_by
 from torchlime.rounds import Once
 from torchlime.segments import Grid, Slic
 from torchlime.surrogates import LeastSquares
@@ -228,6 +229,29 @@ def test_the_map_has_the_size_of_the_image_whatever_the_network_gets():
         assert e.segments[0, 0].tolist() == [column // PATCH for column in range(side)]
 
 
+class HidesAll:
+    """Orthogonal, whose row 0 hides every patch; the image is beside it."""
+
+    beside = True
+
+    def __call__(self, count, bound, num_samples, *, seed):
+        masks = Orthogonal()(count, bound, num_samples, seed=seed)
+        return masks ^ masks[:, :1]
+
+    def kept(self, count, num_samples, first=0):
+        return (
+            [count // 2] * num_samples if first else [0, count] + [count // 2] * (num_samples - 2)
+        )
+
+
+def test_numbers_known_before_count_the_image_beside_the_design():
+    kept = _kept_by(HidesAll())
+    assert list(kept(8, 5)) == [8, 0, 8, 4, 4]
+    assert list(kept(8, 5, 64)) == [4] * 5
+    assert _kept_by(Bernoulli()) is None
+    assert list(_kept_by(Sizes())(8, 5)) == list(Sizes().kept(8, 5))
+
+
 def test_a_row_without_patches():
     x = images(1)
     whole = torch.ones(2, PATCHES, dtype=torch.bool)
@@ -239,9 +263,7 @@ def test_a_row_without_patches():
         found - family.reference(model, x, torch.tensor([], dtype=torch.int64))[0]
     ).abs().max() <= 1e-10
     assert PatchLime(sampler=Orthogonal(), num_samples=64).explain(model, x).ok.all()
-    averaging = PatchLime(sampler=Orthogonal(), num_samples=64).explain(
-        model_of("timm, average"), x
-    )
+    averaging = PatchLime(sampler=HidesAll(), num_samples=64).explain(model_of("timm, average"), x)
     with pytest.raises(RuntimeError, match="NaN or infinite scores"):
         averaging.check()
     with pytest.raises(ValueError, match="hides every patch, and this network has no other token"):

@@ -11,7 +11,8 @@ from sklearn import linear_model
 
 from tests import oracles
 from torchlime import _row_blocks
-from torchlime.masks import Bernoulli, FixedCount, Orthogonal
+from torchlime._returns import variance_factor
+from torchlime.masks import Bernoulli, FixedCount, Orthogonal, present
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, Uniform
 
@@ -130,15 +131,56 @@ def test_ridge_gives_the_coefficients_of_the_package_lime(seed):
 
 
 @pytest.mark.parametrize("surrogate", [Ridge(2.0), Ridge(1e-3), LeastSquares()], ids=repr)
+@pytest.mark.parametrize("num_samples", [64, 127, 128])
 @pytest.mark.parametrize("sampler", [Bernoulli(), Orthogonal()], ids=repr)
-def test_standard_errors_are_hc3(surrogate, sampler):
-    data = problem(12, 128, sampler)
+def test_standard_errors_are_hc3(surrogate, sampler, num_samples, monkeypatch):
+    data = problem(12, num_samples, sampler)
     z, y, w = as_numpy(*data)
     fit = surrogate(*data)
+    literal = oracles.hc3 if sampler == Bernoulli() else oracles.hc3_of_pairs
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 30 * 12)
+    in_blocks = surrogate(*data)
+    for one, two in zip(fit, in_blocks, strict=True):
+        assert one.allclose(two, rtol=1e-9, atol=0)
     for t in range(3):
         intercept, slopes = fit.intercepts[0, t].item(), fit.coefficients[0, t].numpy()
-        expected = oracles.hc3(z, y[:, t], w, intercept, slopes, getattr(surrogate, "alpha", 0.0))
+        expected = literal(z, y[:, t], w, intercept, slopes, getattr(surrogate, "alpha", 0.0))
         np.testing.assert_allclose(fit.standard_errors[0, t].numpy(), expected, rtol=1e-8)
+
+
+def test_only_inputs_whose_masks_are_pairs_have_errors_of_pairs():
+    parts = [problem(12, 64, sampler) for sampler in (Orthogonal(), Bernoulli())]
+    both = Ridge()(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    broken = parts[0][0].clone()
+    broken[0, 7, 3] ^= True  # one entry, and there are no pairs
+    parts.append((broken, *parts[0][1:]))
+    for place, data in enumerate(parts):
+        z, y, w = as_numpy(*data)
+        fit = Ridge()(*data)
+        values = fit.intercepts[0, 0].item(), fit.coefficients[0, 0].numpy(), 1.0
+        literal = oracles.hc3 if place else oracles.hc3_of_pairs
+        expected = literal(z, y[:, 0], w, *values)
+        np.testing.assert_allclose(fit.standard_errors[0, 0].numpy(), expected, rtol=1e-8)
+        if place < 2:
+            assert fit.standard_errors[0].allclose(both.standard_errors[place], rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares()], ids=repr)
+def test_errors_of_pairs_need_more_pairs_than_segments(surrogate):
+    for num_samples, defined in ((24, False), (25, False), (26, True)):
+        fit = surrogate(*problem(12, num_samples, Complements(), width=15))
+        assert fit.standard_errors[..., :12].isfinite().all() == defined
+        assert fit.standard_errors[..., :12].isnan().all() != defined
+        assert (fit.standard_errors[..., 12:] == 0).all()
+
+
+class Complements:
+    """Pairs of complements of random masks."""
+
+    def __call__(self, count, bound, num_samples, *, seed):
+        half = Bernoulli()(count, bound, num_samples // 2 + 2, seed=seed)[:, 1:]
+        pairs = torch.stack([half, ~half & present(count, bound)], dim=2)
+        return pairs.flatten(1, 2)[:, :num_samples]
 
 
 def test_standard_errors_where_the_design_is_deficient():
@@ -189,6 +231,7 @@ def test_intervals_cover_the_enumerated_truth(sampler):
     seeds = torch.arange(number)
     masks = sampler(count, 10, 256, seed=seeds)
     fit = LeastSquares()(masks, network(masks), Exponential()(masks, count), count)
+    fit = fit.scaled(variance_factor(sampler, 10, 256))
     off = (fit.coefficients - truth.coefficients).abs()
     coverage = (off <= 1.96 * fit.standard_errors).double().mean().item()
     assert 0.93 <= coverage <= 0.99, coverage
@@ -232,8 +275,10 @@ def test_a_few_inputs_at_a_time_change_nothing(which, noise, monkeypatch):
     monkeypatch.setattr("torchlime._row_blocks.ELEMENTS_ON_CPU", 5000)
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     sizes = []
-    solved = which._solved
-    monkeypatch.setattr(type(which), "_solved", lambda self, e: sizes.append(e.inputs) or solved(e))
+    solved = which.of_equations
+    monkeypatch.setattr(
+        type(which), "of_equations", lambda self, e: sizes.append(e.inputs) or solved(e)
+    )
     for mine, theirs in zip(which(*data), whole, strict=True):
         if isinstance(mine, torch.Tensor):
             assert mine.double().allclose(theirs.double(), rtol=0, atol=1e-12, equal_nan=True)
@@ -357,6 +402,48 @@ def test_nearly_equal_columns_are_told_apart_by_few_light_rows(power):
         else fit.standard_errors[0, 0].numpy()
     )  # its inverse is not that exact
     np.testing.assert_allclose(fit.standard_errors[0, 0].numpy(), errors, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.1, 0.02, 0.002])
+@pytest.mark.parametrize(
+    ("count", "num_samples", "groups"), [(49, 12, 49), (80, 30, 8), (50, 90, 5)]
+)
+def test_lasso_converges_on_hard_designs(count, num_samples, groups, fraction):
+    """Fewer samples than features, and columns that nearly repeat each other."""
+    g = torch.Generator().manual_seed(count)
+    base = torch.rand(4, num_samples, groups, generator=g) < 0.5
+    masks = base[:, :, torch.arange(count) % groups]
+    masks ^= torch.rand(masks.shape, generator=g) < 0.05
+    slopes = torch.randn(4, count, 2, generator=g, dtype=torch.float64)
+    noise = torch.randn(4, num_samples, 2, generator=g, dtype=torch.float64)
+    scores = masks.double() @ slopes + noise
+    fit = Lasso(fraction=fraction)(
+        masks, scores, torch.ones(4, num_samples), torch.full((4,), count)
+    )
+    assert fit.ok.all()
+    z, y = (values - values.mean(dim=1, keepdim=True) for values in (masks.double(), scores))
+    coefficients = fit.coefficients.mT
+    largest = (z.mT @ y).abs().amax(dim=1, keepdim=True)
+    gradient = z.mT @ (y - z @ coefficients) / largest
+    kept = coefficients != 0
+    assert (gradient[kept] / coefficients[kept].sign() - fraction).abs().max() < 2e-8
+    assert gradient[~kept].abs().max() < fraction + 2e-8
+
+
+def test_gradients_flow_through_the_lasso():
+    masks, scores, weights, count = problem(6, 40, targets=1)
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda y: Lasso(fraction=0.1)(masks, y, weights, count).coefficients, scores, atol=1e-6
+    )
+
+
+def test_a_lasso_of_constant_scores_is_zero():
+    masks, _, weights, count = problem(6, 40)
+    for surrogate in (Lasso(fraction=0.1), Lasso(alpha=0.1)):
+        fit = surrogate(masks, torch.full((1, 40, 2), 0.3), weights, count)
+        assert fit.ok.all()
+        assert (fit.coefficients == 0).all()
 
 
 def test_lasso_flags_what_has_not_converged(monkeypatch):

@@ -88,6 +88,8 @@ def test_what_the_unmasked_image_does_to_a_fit():
     """A score that only the unmasked image has: no segment alone is evidence."""
     samples, count = 512, torch.tensor([50])
     masks = Orthogonal()(count, 50, samples, seed=0)
+    masks = masks ^ ~masks[:, :1]  # as signs of the columns: row 0 keeps all
+    assert torch.equal(WithoutUnmasked(Uniform())(masks[:, 1:], count), torch.ones(1, samples - 1))
     scores = masks.all(2, keepdim=True).double()
     pulled, free = (
         LeastSquares()(masks, scores, kernel(masks, count), count)

@@ -20,7 +20,7 @@ are `torchlime.training`, `torchlime.jobs` and `torchlime.compat`, the drop-in f
     >>> import torch, torchlime
     >>> from torchlime.segments import Grid
     >>> image = torch.linspace(0, 1, 64).view(1, 1, 8, 8)  # its lower right corner is the brightest
-    >>> explanation = torchlime.explain(lambda x: x.mean((2, 3)), image, segmenter=Grid(2, 2))
+    >>> explanation = torchlime.explain(lambda x: x.amax((2, 3)), image, segmenter=Grid(2, 2))
     >>> segments, coefficients = explanation.check().top(1)
     >>> segments.tolist(), explanation.heatmap().shape
     ([[[3]]], torch.Size([1, 1, 8, 8]))

@@ -1,4 +1,8 @@
-"""Antithetic pairs in noise: rows z and −z follow each other; a last row without a partner is 0."""
+"""Pairs in designs: rows that follow each other and are opposite.
+
+Noise has pairs z, −z, and a last row without a partner is 0. Masks have pairs of complements, and a
+last row without a partner is any.
+"""
 
 import torch
 from torch import Tensor
@@ -7,7 +11,7 @@ from torchlime._row_blocks import row_blocks
 
 
 def in_pairs(noise: Tensor) -> Tensor:
-    """Whether the rows of noise [B,N,F] come in pairs: [B] bool, on its device."""
+    """Whether the rows of noise [B,N,F] come in antithetic pairs: [B] bool, on its device."""
     batch, samples, width = noise.shape
     if noise.stride(0) == 0 and batch > 1:  # one draw for all
         return in_pairs(noise[:1]).expand(batch)
@@ -16,6 +20,16 @@ def in_pairs(noise: Tensor) -> Tensor:
         halves = noise[:, 2 * rows.start : 2 * rows.stop].unflatten(1, (-1, 2))
         paired = paired & (halves[:, :, 0] == -halves[:, :, 1]).flatten(1).all(dim=1)
     return paired
+
+
+def unpaired(masks: Tensor, absent: Tensor) -> Tensor:
+    """Whether the rows of masks [B,N,S] are no pairs of complements: [B] bool, on its device.
+
+    ``absent`` [B,S] are the columns that stand for no feature, False in every mask.
+    """
+    pairs = masks.shape[1] // 2
+    first, second = masks[:, : 2 * pairs].unflatten(1, (pairs, 2)).unbind(2)
+    return ((first ^ second) == absent[:, None]).flatten(1).any(dim=1)
 
 
 def partners(values: Tensor) -> Tensor:

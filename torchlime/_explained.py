@@ -5,10 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_count
+from torchlime._checks import check_count, check_positive
 from torchlime._several import is_several, names_of
 from torchlime._softmap import blended, is_soft
 from torchlime.masks import present
+from torchlime.rounds import LEAST, widening
+
+FORECAST_STEPS = 20  # to where the rows and their own widening agree
+MOST_ROWS = 2**31
 
 
 def strongest_columns(explanation: Any, k: int) -> tuple[Tensor, Tensor]:
@@ -25,6 +29,23 @@ def strongest_columns(explanation: Any, k: int) -> tuple[Tensor, Tensor]:
         torch.nn.functional.pad(torch.where(found, order, -1), padding, value=-1),
         torch.nn.functional.pad(values, padding),
     )
+
+
+def forecast_of(explanation: Any, error: float) -> Tensor:
+    """As ``Explanation.forecast``."""
+    check_positive(error, "error")
+    if explanation.samples_used is None:
+        raise ValueError("a forecast needs samples_used, which this explanation does not have")
+    scale = 1.0 if explanation.scale is None else explanation.scale[:, None]
+    errors, values = explanation.standard_errors * scale, explanation.coefficients * scale
+    noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
+    signal = signal - noise
+    known = torch.where(signal > 0, noise / signal, torch.nan) * explanation.samples_used[:, None]
+    rows = LEAST + torch.zeros_like(known)
+    for _ in range(FORECAST_STEPS):
+        rows = (known * (widening(errors, rows) / error).square()).clamp(min=LEAST)
+    rows = torch.where(noise + signal == 0, LEAST, rows).amax(dim=1)  # NaN stays
+    return torch.where(rows < MOST_ROWS, rows.ceil(), -1).long()
 
 
 def row_of(explanation: Any, target: int | None) -> int:

@@ -4,10 +4,15 @@ SplitMix64 (Steele, Lea & Flood 2014) hashes the seed and the counters, so no gl
 read or moved. Integers are int64 and stand for unsigned ones.
 """
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from torchlime._checks import is_integer
+
+Bits = TypeVar("Bits", int, Tensor)
 
 
 def numbers(count: int, like: Tensor, first: int = 0) -> Tensor:
@@ -36,7 +41,7 @@ def _signed(value: int) -> int:
     return (value + 2**63) % 2**64 - 2**63
 
 
-def shift_right(bits: Tensor, by: int) -> Tensor:
+def shift_right(bits: Bits, by: int) -> Bits:
     """Logical right shift of int64 (torch's own is arithmetic)."""
     return (bits >> by) & ((1 << (64 - by)) - 1)
 
@@ -46,12 +51,16 @@ _MIX_1 = _signed(0xBF58476D1CE4E5B9)
 _MIX_2 = _signed(0x94D049BB133111EB)
 
 
-def _mix(bits: Tensor) -> Tensor:
+def _mix(bits: Bits) -> Bits:
     """One step of SplitMix64 (Steele, Lea & Flood 2014)."""
-    bits = bits + _GOLDEN
-    bits = (bits ^ shift_right(bits, 30)) * _MIX_1
-    bits = (bits ^ shift_right(bits, 27)) * _MIX_2
+    bits = _wrapped(bits + _GOLDEN)
+    bits = _wrapped((bits ^ shift_right(bits, 30)) * _MIX_1)
+    bits = _wrapped((bits ^ shift_right(bits, 27)) * _MIX_2)
     return bits ^ shift_right(bits, 31)
+
+
+def _wrapped(bits: Bits) -> Bits:
+    return bits if isinstance(bits, Tensor) else _signed(bits)
 
 
 def hash64(seeds: Tensor, *counters: Tensor | int) -> Tensor:
@@ -60,3 +69,17 @@ def hash64(seeds: Tensor, *counters: Tensor | int) -> Tensor:
     for counter in counters:
         bits = _mix(bits ^ counter)
     return bits
+
+
+def streams(seed: int | Tensor, count: Tensor, times: Sequence[Tensor]) -> Tensor:
+    """hash64(seed, k, times[k − 1], …) begun for k = 1, 2, …: [b,n,len(times)] of times [n].
+
+    :func:`hash64` takes the further counters. The host mixes an int seed, which saves kernels.
+    """
+    seeds = seeds_of(seed, count)
+    if isinstance(seed, Tensor) or torch.compiler.is_compiling():
+        begun = hash64(seeds[:, None], numbers(len(times), count, first=1))
+        return begun[:, None] ^ torch.stack(list(times), dim=-1)
+    stem = _mix(_signed(int(seed)))
+    keys = [time ^ _mix(stem ^ k) for k, time in enumerate(times, start=1)]
+    return torch.stack(keys, dim=-1)[None]

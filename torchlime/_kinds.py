@@ -1,7 +1,7 @@
 """The kinds of design, masks and noise, and how kernels and surrogates take them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,23 +18,41 @@ from torchlime.fit import Fit
 class Masks:
     """Features that are kept or hidden: the design is masks [B,N,S] bool, True = kept.
 
-    Row 0 keeps all, so it is the input itself. It is fitted like any other row.
+    Either row 0 keeps all, so it is the input itself, and is fitted like any other row; or the
+    input is scored ``beside`` the design, as a row more that is not fitted. The sampler decides.
 
     Args:
         part: what a feature is called.
         input: what an input is called.
+        beside: whether the input is scored beside the rows of the design.
     """
 
     part: str = "segment"
     input: str = "image"
+    beside: bool = False
 
-    beside: ClassVar[bool] = False  # whether the input is scored beside the rows of the design
     samples: ClassVar[str] = "samples"
 
     @property
     def these(self) -> str:
         """Subject and verb of a sentence about the inputs."""
         return f"the {self.input}s are"
+
+    def drawn_by(self, sampler: object) -> "Masks":
+        """This kind for the masks of a sampler, whose attribute ``beside`` says where the input is.
+
+        A sampler without that attribute begins with the input.
+        """
+        return replace(self, beside=bool(getattr(sampler, "beside", False)))
+
+    def rows(self, masks: Tensor, count: Tensor) -> Tensor:
+        """The rows that the model gets, [B,N,S] or [B,1+N,S]: the input, and the masks [B,N,S]."""
+        if not self.beside:
+            return masks
+        shared = masks.stride(0) == count.stride(0) == 0  # one draw for all, as expanded views
+        some, own = (masks[:1], count[:1]) if shared else (masks, count)
+        whole = torch.arange(masks.shape[2], device=masks.device) < own[:, None, None]
+        return torch.cat([whole, some], dim=1).expand(len(masks), -1, -1)
 
     def check(self, masks: Any, count: Tensor, bound: int) -> Tensor:
         """Return ``masks``, or raise unless they are [B,N,S] bool on the inputs' device."""
@@ -88,6 +106,14 @@ class Noise:
     def these(self) -> str:
         """Subject and verb of a sentence about the inputs."""
         return "x is"
+
+    def drawn_by(self, sampler: object) -> "Noise":
+        """This kind: the input is beside noise, whatever draws it."""
+        return self
+
+    def rows(self, noise: Tensor, count: Tensor) -> Tensor:
+        """The noise: the features themselves put the input in front of it."""
+        return noise
 
     def check(self, noise: Any, count: Tensor, bound: int) -> Tensor:
         """Return ``noise``, or raise unless it is [B,N,F] float on the inputs' device."""

@@ -17,6 +17,7 @@ class Problem(enum.IntFlag):
     FIRST_ROW_MASKED = 64
     BAD_SCALE = 128
     UNKNOWN_VALUE = 256
+    NOT_SURE = 512
 
 
 OF_THE_FIT = Problem.SOLVE_FAILED | Problem.TOO_FEW_EFFECTIVE_SAMPLES
@@ -43,6 +44,10 @@ REASONS = {
     Problem.UNKNOWN_VALUE: (
         "the {input} holds a category, or a missing value, that the background does not have"
     ),
+    Problem.NOT_SURE: (
+        "the coefficients are less sure than was asked when the most samples were taken: raise "
+        "most, or ask for less"
+    ),
     Problem.BAD_SCALE: (
         "the scale of a feature is not a finite number above 0, or it is too small beside the "
         "feature for the dtype of the model's input: use a wider dtype, or centre the features"
@@ -52,7 +57,12 @@ REASONS = {
 
 def flag(condition: Tensor, problem: Problem) -> Tensor:
     """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
-    return condition.long() * int(problem)
+    return condition * int(problem)
+
+
+def broken(values: Tensor) -> Tensor:
+    """Which inputs have NaN or infinite values [B,…]: [B] bool. 0·x is NaN for these alone."""
+    return (values * 0).flatten(1).sum(dim=1) != 0
 
 
 def reasons_of(bits: int, words: dict[str, str], count: int) -> list[str]:

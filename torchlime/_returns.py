@@ -1,12 +1,13 @@
 """Checks of what a caller's own strategies return: types and shapes, which the host knows."""
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
 
-from torchlime._checks import check_count
+from torchlime._checks import check_count, check_real
 from torchlime.fit import Fit
 
 
@@ -67,6 +68,22 @@ def check_fit(fit: Any, scores: Tensor, features: int) -> Fit:
     return fit
 
 
+def variance_factor(sampler: Any, bound: int, num_samples: int) -> float:
+    """What a sampler multiplies the variances of N samples of S features by; 1 if it says nothing.
+
+    Raises:
+        TypeError, ValueError: it is no finite number of at least 0.
+    """
+    method = getattr(sampler, "variance_factor", None)
+    if method is None:
+        return 1.0
+    factor = method(bound, num_samples)
+    check_real(factor, "variance_factor() of the sampler")
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"variance_factor() of the sampler must be at least 0, got {factor!r}")
+    return float(factor)
+
+
 def check_rounds(sizes: Iterable[int], sampler: Callable[..., Any]) -> list[int]:
     """The sizes of rounds, or raise unless they can be drawn.
 
@@ -85,6 +102,11 @@ def check_rounds(sizes: Iterable[int], sampler: Callable[..., Any]) -> list[int]
             f"{sampler!r} does not"
         )
     return listed
+
+
+def goes_on(sampler: Callable[..., Any]) -> bool:
+    """Whether a sampler may have further rows: it takes ``first=``, and does not say otherwise."""
+    return getattr(sampler, "endless", True) and _takes_first(sampler)
 
 
 def _takes_first(sampler: Callable[..., Any]) -> bool:

@@ -12,6 +12,17 @@ def size_of(block: slice) -> int:
     return block.stop - block.start
 
 
+def joined(blocks: list[Block]) -> list[Block]:
+    """The same rows; row 0 of a single input and its next rows become one block."""
+    if len(blocks) == 1:
+        return blocks
+    (inputs, first), (same, others), *rest = blocks
+    single = inputs == same and size_of(inputs) == 1
+    if not (single and first.stop == others.start):
+        return blocks
+    return [(inputs, slice(first.start, others.stop)), *rest]
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows that may share a chunk.
@@ -42,26 +53,33 @@ class Group:
 
 
 def groups_of(
-    batch: int, samples: int, lead: int, lengths: Sequence[Sequence[int]] | None
+    batch: int,
+    samples: int,
+    lead: int,
+    lengths: Sequence[Sequence[int]] | None,
+    inputs: Sequence[int] | None = None,
 ) -> list[Group]:
     """The rows of [B,N] in the order of the convention; rows of each length are a group.
+
+    With ``inputs`` only the rows of these inputs; ``lead`` is then 0.
 
     ``lead`` is 1 where sample 0 of every input comes first, else 0. Without ``lengths`` [B][N] all
     rows are one group. With them, long rows come first, so that memory runs out early.
     """
+    taking = range(batch) if inputs is None else inputs
     if lengths is None:
         blocks = [(slice(0, batch), slice(0, 1))] * lead
         if samples > lead:
-            blocks += [(slice(b, b + 1), slice(lead, samples)) for b in range(batch)]
+            blocks += [(slice(b, b + 1), slice(lead, samples)) for b in taking]
         return [Group(blocks, batch * lead)]
     firsts = [
-        Group([(inputs, slice(0, 1))], size_of(inputs))
-        for _, inputs in _runs([row[0] for row in lengths], 0)
+        Group([(images, slice(0, 1))], size_of(images))
+        for _, images in _runs([row[0] for row in lengths], 0)
         if lead
     ]
     found: dict[int, list[Block]] = {}
-    for b, row in enumerate(lengths):
-        for length, run in _runs(row, lead):
+    for b in taking:
+        for length, run in _runs(lengths[b], lead):
             found.setdefault(length, []).append((slice(b, b + 1), run))
     return firsts + [Group(found[length]) for length in sorted(found, reverse=True)]
 

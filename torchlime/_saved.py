@@ -1,6 +1,7 @@
 """Explanations in files: arrays and a JSON record in a compressed .npz, without pickle."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,8 +18,11 @@ from torchlime._problems import Problem
 from torchlime._provenance import Words
 from torchlime._several import is_several, leaves_of
 
-FORMAT = 3  # 2 had one input; 1 had no kind, and "segments" [B,0,0] for vectors
+# 3 had the input in every design of masks, and no samples_used; 2 had one input; 1 had no kind, and
+# "segments" [B,0,0] for vectors.
+FORMAT = 4
 _KINDS: dict[str, type[Kind]] = {"masks": Masks, "noise": Noise}
+_WORDS_OF_KIND = {"design", "part", "input", "beside"}
 
 
 def save(
@@ -26,11 +30,12 @@ def save(
     kind: Kind,
     settings: Words,
     path: str | os.PathLike[str],
-    unit: str = "score",
-    categories: Mapping[int, str] | None = None,
-    named: dict[str, Any] | None = None,
+    categories: Mapping[int, str],
+    told: Mapping[str, Any],
 ) -> None:
     """Write an explanation's fields, wholly or not at all; ``categories`` are of its targets.
+
+    ``told`` are the fields that are no tensors: a unit, a factor and names.
 
     Raises:
         OSError: the file cannot be written.
@@ -48,10 +53,10 @@ def save(
         for name, t in tensors.items()
     }
     design = next(name for name, known in _KINDS.items() if isinstance(kind, known))
-    kind_words = {"design": design, "part": kind.part, "input": kind.input}
-    told = {"settings": dict(settings), "unit": unit, "categories": dict(categories or {})}
-    told |= several | {"named": named}
-    record = json.dumps({"format": FORMAT, "kind": kind_words, **told})
+    kind_words: dict[str, Any] = {"design": design, "part": kind.part, "input": kind.input}
+    kind_words["beside"] = kind.beside
+    words = {"settings": dict(settings), "categories": dict(categories), **several, **told}
+    record = json.dumps({"format": FORMAT, "kind": kind_words, **words})
     if arrays.get("segments", np.empty(0)).dtype.kind in "iu":
         arrays["segments"] = _narrow(arrays["segments"])
     arrays["record"] = np.array(record)
@@ -98,11 +103,11 @@ def load(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
             kind = _kind_of(record, tensors)
             check_fields(tensors, kind)
             return {
+                **_told(record),
                 **_with_inputs(tensors, record.get("inputs")),
                 "kind": kind,
                 "settings": _checked_settings(record["settings"]),
                 "named": of_record(record.get("named"), tensors["segment_count"]),
-                **_told(record),
             }
         except Exception as error:  # damaged bytes surface as errors of many kinds
             reason = f"{os.fspath(path)} is not a saved explanation: {error}"
@@ -133,14 +138,22 @@ def _kind_of(record: Mapping[str, Any], tensors: dict[str, Tensor]) -> Kind:
         tensors.pop("segments", None)
         return Noise()
     named = record["kind"]
-    if not isinstance(named, dict) or named.keys() != {"design", "part", "input"}:
-        raise ValueError('kind must name "design", "part" and "input"')
+    words_of_kind = _WORDS_OF_KIND - ({"beside"} if record["format"] < 4 else set())
+    if not isinstance(named, dict) or named.keys() != words_of_kind:
+        raise ValueError('kind must name "design", "part", "input" and "beside"')
     words = [named["part"], named["input"]]
     if not all(isinstance(word, str) and word.isprintable() and len(word) <= 60 for word in words):
         raise ValueError("the words of kind must be short texts")
     if named["design"] not in _KINDS:
         raise ValueError(f"the design of kind must be one of {sorted(_KINDS)}")
-    return _KINDS[named["design"]](*words)
+    noise = named["design"] == "noise"
+    beside = named.get("beside", noise)
+    if not isinstance(beside, bool):
+        raise ValueError("beside of kind must be true or false")
+    if noise and not beside:
+        raise ValueError("noise has the input beside it")
+    part, of = words
+    return Noise(part, of) if noise else Masks(part, of, beside)
 
 
 def _checked_settings(settings: Any) -> dict[str, Any]:
@@ -152,13 +165,17 @@ def _checked_settings(settings: Any) -> dict[str, Any]:
 
 
 def _told(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The unit of the scores, and the names of the targets; older files have neither."""
+    """The unit of the scores, the names of the targets, a factor; older files have none."""
+    factor = record.get("variance_factor", 1.0)
+    if not isinstance(factor, float) or not 0 <= factor < math.inf:
+        raise ValueError("variance_factor must be a finite number of at least 0")
     unit, names = record.get("unit", "score"), record.get("categories", {})
     if not isinstance(names, dict) or not all(
         isinstance(text, str) for text in (unit, *names.values())
     ):
         raise ValueError("unit must be a text, and categories must map classes to texts")
-    return {"unit": unit, "categories": {int(i): name for i, name in names.items()} or None}
+    categories = {int(i): name for i, name in names.items()} or None
+    return {"unit": unit, "variance_factor": factor, "categories": categories}
 
 
 def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
@@ -171,7 +188,8 @@ def check_fields(tensors: Mapping[str, Tensor], kind: Kind) -> None:
     if coefficients is None or coefficients.dim() != 3 or 0 in coefficients.shape:
         raise ValueError("coefficients must be of shape [B,T,S], with at least one of each")
     expected = _expected(coefficients.shape, kind, tensors)
-    optional = _OPTIONAL if kind == IMAGES else {*_OPTIONAL, "segments"}
+    of_images = (kind.part, kind.input) == (IMAGES.part, IMAGES.input)
+    optional = _OPTIONAL if of_images else {*_OPTIONAL, "segments"}
     for name in expected.keys() - optional - tensors.keys():
         raise ValueError(f"{name} is missing")
     for name, tensor in tensors.items():
@@ -194,7 +212,16 @@ _REAL: _Type = (
 )
 _WHOLE: _Type = ("int64", lambda tensor: tensor.dtype == torch.int64)
 _BOOL: _Type = ("bool", lambda tensor: tensor.dtype == torch.bool)
-_OPTIONAL = {"ids", "masks", "sample_scores", "weights", "energy", "bins"}
+_OPTIONAL = {
+    "ids",
+    "masks",
+    "sample_scores",
+    "weights",
+    "energy",
+    "bins",
+    "samples_used",
+    "variance_factor",
+}
 
 
 def _expected(
@@ -232,6 +259,8 @@ def _expected(
             "weights": ((batch, samples), _REAL),
             "energy": ((batch, width), _REAL),
             "bins": ((batch, width), _WHOLE),
+            "samples_used": ((batch,), _WHOLE),
+            "variance_factor": ((batch,), _REAL),
         }
     )
 
@@ -253,7 +282,14 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     out_of_range = (problems & Problem.TARGET_OUT_OF_RANGE)[:, None] != 0
     if not bool(((tensors["targets"] >= 0) | out_of_range).all()):
         raise ValueError("targets must be 0 or above where problems do not say otherwise")
-    for name in ("standard_errors", "effective_samples", "weights", "energy"):
+    for name in (
+        "standard_errors",
+        "effective_samples",
+        "weights",
+        "energy",
+        "samples_used",
+        "variance_factor",
+    ):
         if name in tensors and bool((tensors[name] < 0).any()):
             raise ValueError(f"{name} must not be negative")
     if bool((tensors["fidelity"] > 1 + 1e-9).any()):

@@ -1,7 +1,7 @@
 """rows → scores [B,N,T] where all inputs share their samples: the model gets each row once."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,8 +36,11 @@ class SharedPredictions:
         samples = self._from(batch)
         self._samples = Predictions(box, Classes("all"), 1, samples, chunk_size, total // batch - 1)
 
-    def __call__(self, rows: Rows, samples: int) -> Tensor:
-        """The scores [B,n,T]; in the first call sample 0 of every input is the input itself."""
+    def __call__(self, rows: Rows, samples: int, inputs: Sequence[int] | None = None) -> Tensor:
+        """The scores [B,n,T]; in the first call sample 0 of every input is the input itself.
+
+        A row costs the same for one input and for all, so all take part, whatever ``inputs`` says.
+        """
         parts, begin = [], 0
         if not self.reference:
             parts.append(self._own(rows, 1))
@@ -54,6 +57,18 @@ class SharedPredictions:
                 parts.append(self.scores.of_inputs(every, self.reference))
                 return torch.cat(parts, dim=1)
         return parts[0]
+
+    def expect(self, left: Sequence[int]) -> None:
+        """Say how many rows of each input may follow."""
+        own = 0 if self.reference else len(left)
+        self._samples.expect([max(left) - int(own > 0)])
+        self.total = len(left) + self._samples.total
+
+    def finish(self) -> None:
+        """Say that no row follows; the progress ends at the rows that were taken."""
+        self._samples.expect([0])
+        self.total = self._own.total + self._samples.total
+        self._samples.finish()
 
     def _from(self, done: int) -> Forward:
         """How rows are forwarded, with progress that counts ``done`` rows before them."""

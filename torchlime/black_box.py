@@ -140,6 +140,7 @@ class BlackBox:
         self.dtype = _dtype(self.model, device, these)
         self.channels_last = _wants_channels_last(self.modules, device)
         self.contiguous = False
+        self._called = self.model
         self._worked = False  # in this layout
         self._shape: list[int] | None = None  # of a row of outputs
 
@@ -152,13 +153,27 @@ class BlackBox:
         if self.contiguous:
             chunk = tree_map_only(Tensor, _contiguous, chunk)
         try:
-            outputs = self._call(self.model, chunk)
+            outputs = self._call(self._called, chunk)
         except Exception as error:
             if self._worked or is_out_of_memory(error) or not _in_channels_last(chunk):
                 raise
             raise RefusedLayout from error
         self._worked = True
         return self._checked(outputs)
+
+    def pixelwise(self, *images: Tensor) -> tuple[Tensor, ...]:
+        """What the model first does to every pixel by itself, done to ``images`` [B,C,*axes].
+
+        A model says so by a method ``pixelwise_and_rest() → (first, rest)``, as
+        :class:`torchlime.models.Classifier` has it. From then on only the rest is called. A select
+        of pixels commutes with the first part, so the outputs are the same, bit for bit.
+        """
+        says = getattr(type(self.model), "pixelwise_and_rest", None)  # not what torch.compile wraps
+        parts = says(self.model) if says is not None else None
+        if parts is None:
+            return images
+        first, self._called = parts
+        return tuple(first(image.to(self.dtype or image.dtype)) for image in images)
 
     @contextlib.contextmanager
     def prepared(self) -> Iterator[Rewind]:

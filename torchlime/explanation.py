@@ -11,9 +11,9 @@ from torch import Tensor
 
 from torchlime import _saved
 from torchlime._checks import check_count
+from torchlime._explained import forecast_of, on_pixels
 from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
-from torchlime._explained import on_pixels
 from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
 from torchlime._kinds import IMAGES, Kind, words_of
@@ -46,8 +46,9 @@ class Explanation:
 
     Attributes:
         coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
-        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs count as one sample); 0
-            beyond the count, NaN where undefined.
+        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs, and pairs of complements,
+            count as one sample), times the root of ``variance_factor``; 0 beyond the count, NaN
+            where undefined.
         intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
@@ -70,6 +71,11 @@ class Explanation:
         named: what the features are called, for :meth:`names`; None where they have numbers.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
+            Where inputs took different numbers of samples, scores and weights beyond are 0.
+        samples_used: [B] int64, how many rows of the design were fitted for each input; None for
+            an explanation that is older, or of other code.
+        variance_factor: what the design multiplies the variances of the coefficients by; the
+            standard errors have it in them. [B] where inputs took different numbers of samples.
         explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
         explained: the function or Scores whose values are explained; None for classes.
         unit: what a score is: "probability" or "logit" where the model says so, else "score".
@@ -97,9 +103,11 @@ class Explanation:
     weights: Tensor | None = None
     energy: Tensor | None = None
     bins: Tensor | None = None
+    samples_used: Tensor | None = None
     named: Names | None = field(default=None, repr=False)
     explainer: Any = field(default=None, repr=False)
     explained: Any = field(default=None, repr=False)
+    variance_factor: float | Tensor = 1.0
     unit: str = "score"
     categories: Categories | None = None
 
@@ -107,6 +115,11 @@ class Explanation:
     def ok(self) -> Tensor:
         """[B] bool: no problem was found. It stays on the device."""
         return self.problems == 0
+
+    @property
+    def sure(self) -> Tensor:
+        """[B] bool: the coefficients are as sure as ``rounds`` asked. It stays on the device."""
+        return (self.problems & Problem.NOT_SURE) == 0
 
     def reasons(self) -> list[list[str]]:
         """What is wrong with each input's explanation, in sentences; an empty list if nothing is.
@@ -118,20 +131,28 @@ class Explanation:
         counts = self.segment_count.tolist() if any(problems) else problems
         return [reasons_of(bits, words, n) for bits, n in zip(problems, counts, strict=True)]
 
-    def check(self) -> "Explanation":
+    def check(self, *, sure: bool = True) -> "Explanation":
         """Return self, or raise if the explanation is unreliable. Reads ``problems`` on the host.
+
+        Args:
+            sure: raise also where the most samples came before ``rounds`` found the coefficients
+                sure. False leaves that to the caller: ``explanation.sure``.
 
         Raises:
             RuntimeError: with the :meth:`reasons` of each input.
         """
         bad = [
             (f"{self.kind.input} {number}: " if len(self) > 1 else "") + "; ".join(reasons)
-            for number, reasons in enumerate(self.reasons())
+            for number, reasons in enumerate(self._checked(sure).reasons())
             if reasons
         ]
         if bad:
             raise RuntimeError("the explanation is not to be trusted. " + ". ".join(bad))
         return self
+
+    def _checked(self, sure: bool) -> "Explanation":
+        kept = self.problems if sure else self.problems & ~Problem.NOT_SURE
+        return dataclasses.replace(self, problems=kept)
 
     def category(self, target: int) -> str:
         """The name of a class; "class 7" where it has none."""
@@ -231,6 +252,26 @@ class Explanation:
         chosen = chosen.scatter(-1, order[..., :top], True) & (strength > 0)
         return self._on_pixels(chosen)
 
+    def forecast(self, error: float) -> Tensor:
+        """How many rows ``rounds=Until(error=error)`` would take in all: [B] int64, on the device.
+
+        It is said from the standard errors at hand, whose squares fall as 1/N. −1 where they are so
+        large, or so undefined, that nothing can be said. A design whose errors fall faster needs
+        fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
+
+        Raises:
+            ValueError: ``error`` is not above 0, or the explanation has no ``samples_used``.
+
+        Example:
+            >>> from torchlime import explain
+            >>> from torchlime.segments import Grid
+            >>> image = torch.rand(1, 1, 8, 8, generator=torch.manual_seed(0))
+            >>> e = explain(lambda x: (20 * x).mean((2, 3)).sin(), image, segmenter=Grid(2, 4))
+            >>> bool(e.forecast(error=0.05) > e.forecast(error=0.1))
+            True
+        """
+        return forecast_of(self, error)
+
     def refit(
         self, *, kernel: "Kernel | None" = None, surrogate: "Surrogate | None" = None
     ) -> "Explanation":
@@ -252,12 +293,22 @@ class Explanation:
         count, kind = self.segment_count, self.kind
         with undisturbed(masks.device):
             if kernel is not None:
-                weights = kind.weights(kernel, masks, count, self.energy).to(weights.dtype)
-            fit = kind.fit(used, masks, scores, weights, count)
+                weights = self._weights(kernel, masks, weights)
+            fit = kind.fit(used, masks, scores, weights, count).scaled(self.variance_factor)
             units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
         changes["problems"] = changes["problems"] | (self.problems & ~OF_THE_FIT)
         return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
+
+    def _weights(self, kernel: "Kernel", masks: Tensor, before: Tensor) -> Tensor:
+        """A kernel's weights [B,N]; 0 beyond the samples that an input took."""
+        count, used = self.segment_count, self.samples_used
+        if used is None or before.stride(0) == 0:  # one draw for all, of which all took the same
+            return self.kind.weights(kernel, masks, count, self.energy).to(before.dtype)
+        taken = torch.arange(masks.shape[1], device=masks.device) < used[:, None]
+        seen = torch.where(taken[..., None], masks, masks[:, :1])  # a kernel may compare rows
+        found = self.kind.weights(kernel, seen, count, self.energy).to(before.dtype)
+        return torch.where(taken, found, 0.0)
 
     def _made_by(self, kernel: "Kernel | None", surrogate: "Surrogate") -> dict[str, Any]:
         """The provenance of a refit."""
@@ -300,7 +351,9 @@ class Explanation:
         targets = set(self.targets.flatten().tolist())  # read back: to a file
         names = {target: self.category(target) for target in targets if self.categories}
         named = record_of(self.named, self.bins)
-        _saved.save(self.tensors(), self.kind, self.settings, path, self.unit, names, named)
+        factor = 1.0 if isinstance(self.variance_factor, Tensor) else self.variance_factor
+        told = {"unit": self.unit, "variance_factor": factor, "named": named}
+        _saved.save(self.tensors(), self.kind, self.settings, path, names, told)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":

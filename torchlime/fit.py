@@ -1,15 +1,17 @@
 """What all surrogates share: the weighted normal equations, and the diagnostics of the fit."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial, reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from torchlime._antithetic import in_pairs, partners
+from torchlime._antithetic import in_pairs, unpaired
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
+from torchlime._variance import variance_of_masks, variance_of_noise
 
 
 class Fit(NamedTuple):
@@ -27,6 +29,15 @@ class Fit(NamedTuple):
     fidelity: Tensor
     standard_errors: Tensor
     ok: Tensor
+
+    def scaled(self, variance_factor: float | Tensor) -> "Fit":
+        """This fit with its variances times a factor, or times one for each input [B]."""
+        if isinstance(variance_factor, Tensor):
+            root = variance_factor.sqrt()[:, None, None]
+            return self._replace(standard_errors=self.standard_errors * root)
+        if variance_factor == 1:
+            return self
+        return self._replace(standard_errors=self.standard_errors * math.sqrt(variance_factor))
 
 
 class NormalEquations:
@@ -68,8 +79,8 @@ class NormalEquations:
         dual: bool = False,
     ):
         self.inputs = len(scores)
-        self._raw: tuple[slice, Tensor, Tensor] | None = None  # the rows converted last
-        self._last: tuple[slice, Tensor, Tensor] | None = None  # the rows centred last
+        self._raw: tuple[slice, Tensor] | None = None  # the rows joined last
+        self._last: tuple[slice, Tensor] | None = None  # the rows centred last
         if _is_shared(design, weights, count):
             design, weights, count = design[:1], weights[:1], count[:1]
             scores = scores.transpose(0, 1).flatten(1)[None]
@@ -77,16 +88,19 @@ class NormalEquations:
         self.dual = dual
         self.dtype = solve_dtype(design.device)
         self.design = design
+        self.width = design.shape[2]
         self.scores = scores.to(self.dtype)
         self.weights = weights.to(self.dtype)
         self.root = self.weights[..., None].sqrt()
         self.count = count
         self.origin = self.scores[:, :1]
-        self.present = torch.arange(design.shape[2], device=design.device) < count[:, None]
+        self.absent = torch.arange(self.width, device=design.device) >= count[:, None]
         self.total = self.weights.sum(dim=1)
-        self.design_mean, self.score_mean = self._means()
-        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else ~self.present
-        self.gram, self.cross = self._dual() if dual else self._primal()
+        self.share = (self.weights / self.total[:, None])[..., None]
+        self.mean = self._mean()
+        self.design_mean, self.score_mean = self._split(self.mean)
+        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else self.absent
+        self.gram, self.cross, self.variation = self._dual() if dual else self._primal()
 
     @classmethod
     def of_noise(
@@ -96,117 +110,110 @@ class NormalEquations:
         dual = has_fewer_rows(noise)
         return cls(noise, scores, weights, count, noise=True, dual=dual)
 
-    def _means(self) -> tuple[Tensor, Tensor]:
-        """The weighted means of the design [B,1,S] and of the scores [B,1,T]."""
-        share = (self.weights / self.total[:, None])[:, None]
-        of_design = of_scores = self._zero()
-        for rows in self._blocks():
-            z, y = self._rows(rows)
-            of_design = of_design + share[:, :, rows] @ z
-            of_scores = of_scores + share[:, :, rows] @ y
-        return of_design, of_scores
+    def _mean(self) -> Tensor:
+        """The weighted means [B,1,S+T] of the design and of the scores."""
+        return _sum(self.share[:, rows].mT @ self._joined(rows) for rows in self._blocks())
 
-    def _primal(self) -> tuple[Tensor, Tensor]:
-        gram = cross = self.variation = self._zero()
+    def _primal(self) -> tuple[Tensor, Tensor, Tensor]:
+        few = self.scores.shape[2] <= self.width  # then one square product is fastest
+        products, squares = [], []
         for rows in self._blocks():
-            z, y = self._centred(rows)
-            z, y = z * self.root[:, rows], y * self.root[:, rows]
-            gram = gram + z.mT @ z
-            cross = cross + z.mT @ y
-            self.variation = self.variation + y.square().sum(dim=1)
-        return gram, cross
+            joined = self._centred(rows)
+            joined = joined * self.root[:, rows] if self.noise else joined
+            z, y = self._split(joined)
+            products.append((joined if few else z).mT @ joined)
+            squares += [] if few else [y.square().sum(dim=1)]
+        product = _sum(products)
+        gram, cross = self._split(product[:, : self.width])
+        if not (self.design.requires_grad or self.weights.requires_grad):
+            gram = gram.detach()  # the product had the scores in it
+        if few:
+            return gram, cross, product.diagonal(dim1=1, dim2=2)[:, self.width :]
+        return gram, cross, _sum(squares)
 
-    def _dual(self) -> tuple[Tensor, Tensor]:
-        gram = self._zero()
-        for block in self._column_blocks():
-            a = self._root_columns(block)
-            gram = gram + a @ a.mT
+    def _dual(self) -> tuple[Tensor, Tensor, Tensor]:
+        blocks = (self._root_columns(block) for block in self._column_blocks())
+        gram = _sum(a @ a.mT for a in blocks)
         null = self.root / self.total[:, None, None].sqrt()
         size = gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
         cross = self.root * (self.scores - self.origin - self.score_mean)
-        return gram + size * null @ null.mT, cross
-
-    def _zero(self) -> Tensor:
-        return torch.zeros((), dtype=self.dtype, device=self.design.device)
+        return gram + size * null @ null.mT, cross, cross.square().sum(dim=1)
 
     def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
         """The :class:`Fit` of slopes [B,S,T] (of u [B,N,T] in the dual form).
 
         ``ok`` is [B,1] for all targets of an input, or [B,T] for each target.
 
-        Standard errors are heteroscedastic (HC3, MacKinnon & White 1985): with X = [1, Z],
-        M = (XᵀWX + diag(0, α))⁻¹, h = w xᵀMx and residuals e, the variances are the diagonal of
-        M (Σ w² e² / (1−h)² x xᵀ) M. Rows with 1 − h < 1e-8 contribute nothing. All errors are NaN
-        where N ≤ count + 1, or without ``inverse`` [B,S,S], the slopes' block of M.
-
-        The two residuals of an antithetic pair are not independent, so a pair is left out as one.
-        Its even part does not reach the slopes. In the formula z takes the place of x, the odd part
-        (e₊ − e₋)/2 that of e, and 1 − 2w zᵀMz that of 1 − h. All errors are NaN where one
-        1 − 2w zᵀMz is < 1e-8 (such a pair alone decides a slope), or where there are no more pairs
-        than the count.
+        Standard errors are heteroscedastic, as :mod:`torchlime._variance` says; rows that come in
+        pairs count as one. They are NaN where there are no more pairs than the count, or samples no
+        more than the count plus one; and without ``inverse`` [B,S,S], the slopes' block of
+        M = (XᵀWX + diag(0, α))⁻¹ with X = [1, Z].
         """
         coefficients = solution
         if self.dual:
             columns = [self._root_columns(block).mT @ solution for block in self._column_blocks()]
             coefficients, inverse = torch.cat(columns, dim=1), None
-        unexplained = variation = variance = self._zero()
-        paired = in_pairs(self.design)[:, None, None] if self.noise else None
         by_rows = inverse is not None or self.dual or self.noise
-        if not by_rows:
-            variation, unexplained = self.variation, self._unexplained(coefficients)
-        for rows in self._blocks() if by_rows else ():
-            z, y = self._centred(rows)
-            w = self.weights[:, rows, None]
-            residuals = y - z @ coefficients
-            unexplained = unexplained + (w * residuals.square()).sum(dim=1)
-            variation = variation + (w * y.square()).sum(dim=1)
-            if inverse is not None:
-                solved = _product(z, inverse)  # Mx, slopes only
-                leverage = w * (solved * z).sum(-1, keepdim=True)
-                pull = self._pull(w, residuals, leverage, paired)
-                variance = variance + pull.square().mT @ solved.square()
+        variance = alone = None
+        if by_rows:
+            alone = None if inverse is None else self._alone()
+            unexplained, variance = self._residual_sums(coefficients, inverse, alone)
+        else:
+            unexplained = self._unexplained(coefficients)
 
-        slopes = coefficients.mT.masked_fill(~self.present[:, None], 0.0)
-        score_mean = (self.score_mean + self.origin)[:, 0]
+        slopes = coefficients.mT.masked_fill(self.absent[:, None], 0.0)
         # Constant scores that are not at the origin vary by the rounding of their mean.
-        rounding = (8 * torch.finfo(self.dtype).eps) ** 2
-        constant = variation <= rounding * self.total[:, None] * self.score_mean[:, 0].square()
-        variation = torch.where(constant, 1.0, variation)  # so that its gradient is finite too
-        fidelity = torch.where(constant, 0.0, 1 - unexplained / variation)
-        intercepts = score_mean - (slopes @ self.design_mean.mT)[..., 0]
-
-        errors = torch.full_like(slopes, torch.nan)
-        if inverse is not None:
-            enough = self._degrees_of_freedom(paired) > self.count[:, None, None]
-            errors = torch.where(enough, variance.detach().sqrt(), errors)
-        errors = errors.masked_fill(~self.present[:, None], 0.0)
+        mean, rounding = self.score_mean[:, 0], (32 * torch.finfo(self.dtype).eps) ** 2
+        scale = self.total[:, None] * mean
+        constant = torch.addcmul(self.variation, scale, mean, value=-rounding) <= 0
+        variation = self.variation.masked_fill(constant, 1.0)  # so that its gradient is finite too
+        fidelity = (1 - unexplained / variation).masked_fill(constant, 0.0)
+        score_mean = (self.score_mean + self.origin).mT
+        intercepts = torch.baddbmm(score_mean, slopes, self.design_mean.mT, alpha=-1)[..., 0]
+        errors = self._errors(slopes, variance, alone)
         slopes, intercepts, fidelity, errors, ok = (
             value.reshape(self.inputs, -1, *value.shape[2:])  # inputs of one design: their targets
             for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
         )
         return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
 
+    def _residual_sums(
+        self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The weighted squares [B,T] of residuals, and the variances [B,T,S] of the slopes."""
+        unexplained, variance = [], []
+        for rows in self._blocks():
+            z, y = self._split(self._centred(rows))
+            e = torch.baddbmm(y, z, coefficients, alpha=-1)
+            w, share = self.weights[:, rows, None], self.share[:, rows]
+            unexplained.append((w * e.square() if self.noise else e.square()).sum(dim=1))
+            if inverse is not None and alone is not None:
+                of = partial(variance_of_noise, w) if self.noise else variance_of_masks
+                variance.append(of(e.detach(), z.detach(), share, inverse.detach(), alone))
+        return _sum(unexplained), _sum(variance) if variance else None
+
     def _unexplained(self, coefficients: Tensor) -> Tensor:
         """The weighted squares [B,T] of residuals, by the sums: exact enough for masks."""
         explained = coefficients * (2 * self.cross - self.gram @ coefficients)
         return self.variation - explained.sum(dim=1)
 
-    def _pull(
-        self, w: Tensor, residuals: Tensor, leverage: Tensor, paired: Tensor | None
-    ) -> Tensor:
-        """Weighted residuals [B,n,T] of the fit without their own row, or without their pair."""
-        force = w * residuals
-        room = 1 - w / self.total[:, None, None] - leverage
-        pull = torch.where(room < 1e-8, 0.0, force / room)
-        if paired is None:
-            return pull
-        room = 1 - leverage - partners(leverage)
-        odd = (force - partners(force)) / math.sqrt(2)  # its square is half of the pair's
-        return torch.where(paired, torch.where(room < 1e-8, torch.nan, odd / room), pull)
+    def _alone(self) -> Tensor:
+        """Whether the rows come in no pairs: [B,1,1] bool."""
+        if self.noise:
+            return ~in_pairs(self.design)[:, None, None]
+        if self.design.dtype != torch.bool:
+            return torch.ones_like(self.absent[:, :1, None])
+        return unpaired(self.design, self.absent)[:, None, None]
 
-    def _degrees_of_freedom(self, paired: Tensor | None) -> Tensor | int:
-        samples = self.design.shape[1]
-        return samples - 1 if paired is None else torch.where(paired, samples // 2, samples - 1)
+    def _errors(self, slopes: Tensor, variance: Tensor | None, alone: Tensor | None) -> Tensor:
+        """Standard errors [B,T,S]."""
+        if variance is None or alone is None:
+            errors = torch.full_like(slopes, torch.nan)
+        else:
+            freedom, pairs = self.design.shape[1] - 1, self.design.shape[1] // 2
+            count = torch.add(self.count[:, None, None], alone, alpha=pairs - freedom)
+            errors = variance.clamp(min=0).sqrt().masked_fill(count >= pairs, torch.nan)
+        return errors.masked_fill(self.absent[:, None], 0.0)
 
     def _column_blocks(self) -> Iterator[slice]:
         batch, samples, width = self.design.shape
@@ -223,31 +230,38 @@ class NormalEquations:
         # Pairs stay together, and no block is smaller than the Gram matrix that it adds.
         return row_blocks(samples, elements, self.design.device, multiple=width + width % 2)
 
-    def _rows(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def _joined(self, rows: slice) -> Tensor:
+        """Rows of the design, and of the scores from their origin: [B,n,S+T]."""
         if self._raw is None or self._raw[0] != rows:  # a single block is converted once
-            z = self._numbers(self.design[:, rows])
-            self._raw = rows, z, self.scores[:, rows] - self.origin
-        return self._raw[1:]
+            z, y = self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+            self._raw = rows, torch.cat([z, y], dim=2)  # of the dtype of the scores
+        return self._raw[1]
 
     def _numbers(self, design: Tensor) -> Tensor:
         """Part of the design as numbers; a CPU converts bytes faster than bools."""
-        if design.dtype == torch.bool:
-            design = design.view(torch.uint8)
-        return design.to(self.dtype)
+        design = design.view(torch.uint8) if design.dtype == torch.bool else design
+        return design.to(self.dtype) if design.device.type == "cpu" else design
 
-    def _centred(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def _centred(self, rows: slice) -> Tensor:
+        """Rows less their means: [B,n,S+T]; those of masks by √w."""
         if self._last is None or self._last[0] != rows:  # and centred once
-            z, y = self._rows(rows)
+            joined = self._joined(rows)
             self._raw = None
-            own = self.design.dtype == torch.bool and not self.design_mean.requires_grad
-            z = z.sub_(self.design_mean) if own else z - self.design_mean
-            self._last = rows, z, y - self.score_mean
-        return self._last[1:]
+            own = not (self.weights.requires_grad or self.design.requires_grad)
+            joined = joined.sub_(self.mean) if own else joined - self.mean
+            if not self.noise:
+                root = self.root[:, rows]
+                joined = joined.mul_(root) if own else joined * root
+            self._last = rows, joined
+        return self._last[1]
+
+    def _split(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """What belongs to the design […,S], and what to the scores […,T]."""
+        return joined[..., : self.width], joined[..., self.width :]
 
 
-def _product(z: Tensor, square: Tensor) -> Tensor:
-    """z @ square in the memory order of z [B,n,S], so that a CPU multiplies both fast."""
-    return z @ square if z.stride(2) == 1 else (square.mT @ z.mT).mT
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, parts)
 
 
 def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
@@ -273,31 +287,3 @@ def _is_shared(design: Tensor, weights: Tensor, count: Tensor) -> bool:
 def has_fewer_rows(design: Tensor) -> bool:
     """Whether the dual form has fewer unknowns."""
     return design.shape[1] <= design.shape[2]
-
-
-def identity_like(gram: Tensor) -> Tensor:
-    """The identity [S,S] in the dtype and on the device of ``gram``."""
-    return torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-
-
-def with_diagonal(gram: Tensor, diagonal: Tensor) -> Tensor:
-    """``gram`` […,S,S] plus diag(``diagonal`` […,S])."""
-    return gram + torch.diag_embed(diagonal)
-
-
-def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Cholesky factor, NaN where it fails, and a success flag […] that stays on the device.
-
-    It also fails where rounding alone can have made a pivot positive.
-    """
-    factor, info = torch.linalg.cholesky_ex(gram)
-    pivots = factor.diagonal(dim1=-2, dim2=-1).square()
-    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1)
-    ok = (info == 0) & (pivots > rounding).all(dim=-1)  # NaN compares as False
-    return torch.where(ok[..., None, None], factor, torch.nan), ok
-
-
-def solve(factor: Tensor, right: Tensor) -> Tensor:
-    """Solve L Lᵀ x = right for x, given the Cholesky factor L."""
-    half = torch.linalg.solve_triangular(factor, right, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True)

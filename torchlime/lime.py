@@ -14,6 +14,7 @@ from torchlime._labelmap import Segments, warn_of_one_segment
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
 from torchlime._several import is_several, leaves_of
+from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
@@ -22,8 +23,9 @@ from torchlime.features.given import features_of, segmented_features
 from torchlime.fills import SegmentMean
 from torchlime.local import Samples, local_fit, local_samples
 from torchlime.masks import Orthogonal
+from torchlime.rounds import Once
 from torchlime.segments import Slic
-from torchlime.strategies import Fill, Kernel, Sampler, Segmenter, Surrogate
+from torchlime.strategies import Fill, Kernel, Rounds, Sampler, Segmenter, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Targets, scores_for, words_of_scores
 from torchlime.weights import Exponential
@@ -42,17 +44,20 @@ class Lime(Settings):
 
     Args:
         segmenter: images → Segments.
-        sampler: count → masks; its first row keeps all.
-        num_samples: N, perturbed images per image (the unmasked one included).
+        sampler: count → masks.
+        num_samples: N, masks for each image. The model gets N rows for each; N + 1 with samplers
+            that have the image ``beside`` the design, such as Orthogonal.
         fill: images, segments → what a hidden segment shows; or a tensor that broadcasts
             to the images. For several inputs, one for all, or a tuple or dict of them.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
+        rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
         chunk_size: the most images of one forward pass. None = 256 images of 224×224 pixels; on a
             CPU 6, or 3 a thread if that is more. It is fewer for larger images, and on a CPU more
             for smaller ones.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
-            batch, such as TensorRT, ONNX and exported programs.
+            batch, such as TensorRT, ONNX and exported programs. With an image beside the design,
+            N = k·chunk_size − 1 fills k passes of one image.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
         seed: of the masks; an int.
 
@@ -74,6 +79,7 @@ class Lime(Settings):
     fill: AnyFill = SegmentMean()
     kernel: Kernel = Exponential(width=0.25)
     surrogate: Surrogate = Ridge(alpha=1.0)
+    rounds: Rounds = Once()
     chunk_size: int | None = None
     exact_chunks: bool = False
     autocast: torch.dtype | None = None
@@ -87,6 +93,7 @@ class Lime(Settings):
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each image go to explain(seed=)"
             )
+        check_rounds_setting(self.rounds)
         check_callables(
             segmenter=self.segmenter,
             sampler=self.sampler,
@@ -111,6 +118,7 @@ class Lime(Settings):
         seed: int | Tensor | None = None,
         differentiable: bool = False,
         keep_samples: bool = False,
+        resume: Explanation | None = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain what ``model`` sees in each of ``images``.
@@ -118,7 +126,7 @@ class Lime(Settings):
         The model runs in eval mode and without gradients. Its modes and the global RNG are
         restored. (If the model is a function, this holds for the networks that its code names.)
         Nothing is read back to the host, so the call returns before a GPU is done. The model gets
-        B·N rows, whatever the number of targets.
+        B·N rows, or B·(N + 1), whatever the number of targets.
 
         If DistributedDataParallel wraps the model, the inner network is called, so one rank may
         explain alone. A model sharded by FSDP needs every rank to make the same call.
@@ -156,6 +164,10 @@ class Lime(Settings):
                 leave the weights as they are until then. Draw new masks in every training step:
                 ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
+            resume: an explanation of the same images with its samples, to go on from with
+                ``num_samples`` rows more, or by ``rounds``. Sampler and seed must be its own. Its
+                numbers are then those of one longer call. The images as they are are scored again,
+                and it reads the earlier masks on the host.
             progress: called with (rows forwarded, rows in all) after each chunk. The model is in
                 eval mode then, and the function must leave it so.
 
@@ -176,9 +188,10 @@ class Lime(Settings):
         explanation = local_fit(
             model, features, scores, sampler=self.sampler,
             num_samples=int(self.num_samples), kernel=self.kernel, surrogate=self.surrogate,
-            forward=forward, seed=seed, keep_samples=keep_samples,
+            forward=forward, seed=seed, keep_samples=keep_samples, rounds=self.rounds,
+            resume=resume,
         )  # fmt: skip
-        words = {**vars(self), "seed": seed, **words_of_scores(scores)}
+        words = {**vars(self), **more_rows(resume, self), "seed": seed, **words_of_scores(scores)}
         if segments is not None:
             words["segmenter"] = "given by the caller"
         used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
@@ -240,6 +253,7 @@ class LimeSettings(TypedDict, total=False):
     fill: AnyFill
     kernel: Kernel
     surrogate: Surrogate
+    rounds: Rounds
     chunk_size: int | None
     exact_chunks: bool
     autocast: torch.dtype | None
@@ -255,6 +269,7 @@ class ExplainSettings(LimeSettings, total=False):
     seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
+    resume: Explanation | None
     progress: Progress | None
 
 

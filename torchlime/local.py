@@ -11,13 +11,18 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from torchlime._problems import Problem, flag
+from torchlime._by_need import picked
+from torchlime._hash import numbers
+from torchlime._kinds import Kind
+from torchlime._problems import Problem, broken, flag
 from torchlime._provenance import in_words, said_by
-from torchlime._returns import check_fit, check_rounds
+from torchlime._returns import check_fit, check_rounds, variance_factor
 from torchlime._shared_predictions import SharedPredictions
+from torchlime._taking import by_need, check_resume, stops_of, together
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
 from torchlime.explanation import Explanation
+from torchlime.fit import Fit
 from torchlime.predictions import Predictions
 from torchlime.rounds import Once
 from torchlime.strategies import (
@@ -46,6 +51,7 @@ def local_fit(
     forward: Forward = Forward(),
     seed: int | Tensor = 0,
     keep_samples: bool = False,
+    resume: Explanation | None = None,
 ) -> Explanation:
     """Explain a model's scores by the features of its inputs.
 
@@ -54,27 +60,45 @@ def local_fit(
         features: the features of the inputs, see :class:`torchlime.strategies.Features`.
         scores: which scores of the model are explained, see :mod:`torchlime.targets`.
         sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
-        num_samples: N, the most rows of the design for each input.
+        num_samples: N, the most rows of the design for each input; with ``resume`` so many more. If
+            the sampler or the kind has the input beside the design, the model gets a row more.
         rounds: when the samples are enough.
         forward: how rows pass through the model.
         seed: an int for one draw that all inputs share, or an int64 tensor [B].
         keep_samples: keep what the surrogate was fitted to, for :meth:`Explanation.refit`.
+        resume: an explanation of the same inputs with its samples, to go on from.
 
     Raises:
         TypeError, ValueError: a strategy or the model returned another type or shape.
         torch.OutOfMemoryError: not even a single row fits into a forward pass.
     """
-    kind, count = features.kind, features.count
-    sizes = check_rounds(rounds.sizes(num_samples), sampler)
-    sampling = Sampling(model, features, scores, kernel, forward, keep_samples)
+    kind, count = features.kind.drawn_by(sampler), features.count
+    sampling = Sampling(model, features, kind, scores, kernel, forward, keep_samples)
+
+    def draw(size: int, first: int) -> Tensor:
+        return drawn(sampler, features, size, seed, first)
+
+    def fit_of(design: Tensor, scored: Tensor, weights: Tensor, of: Tensor) -> Fit:
+        with torch.set_grad_enabled(forward.differentiable):
+            found = kind.fit(surrogate, design, scored, weights, of)
+        return check_fit(found, scored, features.bound)
+
+    def factor_of(rows: int) -> float:
+        return variance_factor(sampler, features.bound, rows)
+
+    stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
-        for place, size in enumerate(sizes):
-            design = drawn(sampler, features, size, seed, sampling.first)
-            samples = sampling.add(design, later=sum(sizes[place + 1 :]))
-            with torch.set_grad_enabled(forward.differentiable):
-                fit = kind.fit(surrogate, *samples[:3], count)
-            if rounds.settled(check_fit(fit, samples.scores, features.bound), count):
-                break
+        if resume is not None:
+            check_resume(resume, rounds, sampler, seed, count, draw)
+        if stops or resume is not None:
+            samples, fit, used, factor = by_need(
+                sampling, draw, rounds, num_samples, stops, surrogate, fit_of, factor_of, resume
+            )  # fmt: skip
+        else:
+            sizes = check_rounds(rounds.sizes(num_samples), sampler)
+            samples, fit, used, factor = together(
+                sampling, draw, rounds, sizes, fit_of, factor_of
+            )  # fmt: skip
         with torch.set_grad_enabled(forward.differentiable):
             carried = features.fields()
             fields: dict[str, Any] = carried | kind.fields(
@@ -91,7 +115,7 @@ def local_fit(
     of_scores = said_by(model) if isinstance(scores, Classes) else {"explained": scores}
     return Explanation(
         targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        settings=words, **of_scores, **fields,
+        samples_used=used, variance_factor=factor, settings=words, **of_scores, **fields,
     )  # fmt: skip
 
 
@@ -106,6 +130,7 @@ class Samples(NamedTuple):
         targets: [B,T] int64.
         energy: [B,S], or None.
         problems: [B] int64, bits of Problem.
+        beside: whether the inputs are beside the design; else row 0 of it is the input.
     """
 
     design: Tensor
@@ -115,6 +140,7 @@ class Samples(NamedTuple):
     targets: Tensor
     energy: Tensor | None
     problems: Tensor
+    beside: bool = False
 
 
 def local_samples(
@@ -129,7 +155,8 @@ def local_samples(
     seed: int | Tensor = 0,
 ) -> Samples:
     """What :func:`local_fit` would fit in one round; arguments and errors are its."""
-    sampling = Sampling(model, features, scores, kernel, forward)
+    kind = features.kind.drawn_by(sampler)
+    sampling = Sampling(model, features, kind, scores, kernel, forward)
     with undisturbed(features.count.device):
         return sampling.add(drawn(sampler, features, num_samples, seed))
 
@@ -139,6 +166,7 @@ class Sampling:
 
     Args:
         model, features, scores, kernel, forward: as for :func:`local_fit`.
+        kind: the features' kind for the sampler.
         energy: compute it even if the kernel does not need it.
 
     Attributes:
@@ -149,16 +177,18 @@ class Sampling:
         self,
         model: Model,
         features: Features,
+        kind: Kind,
         scores: Scores,
         kernel: Kernel,
         forward: Forward,
         energy: bool = False,
     ):
         self.features = features
+        self.kind = kind
         self.scores = scores
         self.kernel = kernel
         self.forward = forward
-        device, these = features.count.device, features.kind.these
+        device, these = features.count.device, kind.these
         self.box = BlackBox(model, device, forward, these, features.call)
         self.first = 0
         self._wants_energy = energy or getattr(kernel, "needs_energy", False)
@@ -170,27 +200,87 @@ class Sampling:
 
         ``later`` is how many rows may follow.
         """
-        features, kind = self.features, self.features.kind
+        self.take(design, later)
+        return self.samples()
+
+    def take(self, design: Tensor, later: int = 0, inputs: list[int] | None = None) -> None:
+        """Score further rows [B,n,S] of the design; for some ``inputs`` only in later rounds."""
+        features, kind = self.features, self.kind
         beside = int(kind.beside and self.first == 0)
+        rows = kind.rows(design, features.count) if beside else design
         number = design.shape[1] + beside
         if self.first == 0:
             self._begin(len(design) * (number + later))
-        scores = self.score(features.rows(design, self.box, self.first), number)
+        scores = self.score(features.rows(rows, self.box, self.first), number, inputs)
         if self.first == 0:
-            self._problems = features.problems(design, self.box)
+            self._problems = features.problems(rows, self.box)
             self._energy = features.energy() if self._wants_energy else None
         self.first += design.shape[1]
         with torch.set_grad_enabled(self.forward.differentiable):
             if not self._designs:
                 self._unmasked = scores[:, 0]
-            self._scores.append(scores[:, beside:])
-            scores = _joined(self._scores)
-        self._designs.append(design)
-        design = _joined(self._designs)
-        weights = kind.weights(self.kernel, design, features.count, self._energy)
+            self._scores = [_joined([*self._scores, scores[:, beside:]])]
+        self._designs = [_joined([*self._designs, design])]
+
+    def resume(self, kept: Explanation, rows: int, left: list[int]) -> Tensor:
+        """Go on from the first ``rows`` of an explanation; ``left`` of each input may follow.
+
+        The inputs as they are are scored again, since they fix what is explained. It returns the
+        targets [B,T].
+        """
+        masks, scores = kept.masks, kept.sample_scores
+        assert masks is not None
+        assert scores is not None
+        masks, scores = masks[:, :rows], scores[:, :rows]
+        self._begin(len(masks))
+        design = self.kind.rows(masks, self.features.count)
+        self._unmasked = self.score(self.features.rows(design[:, :1], self.box, 0), 1)[:, 0]
+        self._problems = self.features.problems(design, self.box)
+        self._energy = self.features.energy() if self._wants_energy else None
+        self._designs, self._scores = [masks], [scores]
+        self.first = masks.shape[1]
+        self.score.expect(left)
+        return self.score.reference["targets"]
+
+    def fill_in(self, low: int, high: int, inputs: list[int]) -> None:
+        """Score the known rows ``low`` … ``high`` − 1 for inputs that do not have them yet."""
+        rows = self.features.rows(self._designs[0][:, low:high], self.box, low)
+        found = self.score(rows, high - low, inputs)
+        with torch.set_grad_enabled(self.forward.differentiable):
+            every = self._scores[0].clone()
+            for b in inputs:
+                every[b, low:high] = found[b]
+            self._scores = [every]
+
+    def some(self, index: Tensor | None, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Design, scores, weights and count of the first ``rows`` rows of some inputs."""
+        design, scores, count = (
+            picked(values, index)
+            for values in (
+                self._designs[0][:, :rows],
+                self._scores[0][:, :rows],
+                self.features.count,
+            )
+        )
+        energy = None if self._energy is None else picked(self._energy, index)
+        weights = self.kind.weights(self.kernel, design, count, energy)
+        return design, scores, weights.to(scores.dtype), count
+
+    def samples(self, used: Tensor | None = None) -> Samples:
+        """All samples so far; with ``used`` [B] those beyond weigh 0."""
+        kind, count = self.kind, self.features.count
+        design, scores = self._designs[0], self._scores[0]
+        if used is None:
+            weights = kind.weights(self.kernel, design, count, self._energy)
+        else:
+            taken = numbers(design.shape[1], used) < used[:, None]
+            seen = torch.where(taken[..., None], design, design[:, :1])  # a kernel may compare rows
+            weights = kind.weights(self.kernel, seen, count, self._energy).where(taken, 0.0)
+            scores = torch.where(taken[..., None], scores, 0.0)
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,
             self.score.reference["targets"], self._energy, self._flags(scores),
+            kind.beside,
         )  # fmt: skip
 
     def _begin(self, total: int) -> None:
@@ -203,8 +293,10 @@ class Sampling:
             self.score = Predictions(self.box, scores, *settings)
 
     def _flags(self, scores: Tensor) -> Tensor:
-        finite = (scores.isfinite().all(dim=1) & self._unmasked.isfinite()).all(dim=1)
-        problems = self._problems | flag(~finite, Problem.NON_FINITE_SCORES)
+        bad = broken(scores)
+        if self.features.kind.beside:
+            bad = bad | broken(self._unmasked)
+        problems = self._problems | flag(bad, Problem.NON_FINITE_SCORES)
         in_range = self.score.reference.get("in_range")
         if in_range is None:
             return problems

@@ -62,7 +62,7 @@ class Gaussian:
         if first % len(signs):
             raise ValueError(f"first must be even, since samples come in pairs, got {first}")
         drawn = num_samples // len(signs)
-        if self.antithetic and drawn < bound and not torch.compiler.is_compiling():
+        if self.antithetic and drawn < bound and not first and not torch.compiler.is_compiling():
             warn(
                 f"{num_samples} samples in pairs span {drawn} directions, fewer than the "
                 f"{bound} features; raise num_samples to {2 * bound} or more, "

@@ -1,6 +1,7 @@
 """LIME of vision transformers: hidden patches are left out, not painted over."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
@@ -12,16 +13,18 @@ from torchlime._inputs import Array, Images, as_images, as_label_map
 from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
+from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Tokens
 from torchlime.features._vits import vit_of
-from torchlime.features.tokens import as_groups, pooled
+from torchlime.features.tokens import Kept, as_groups, pooled
 from torchlime.local import Samples, local_fit, local_samples, local_scores
 from torchlime.masks import Sizes
+from torchlime.rounds import Once
 from torchlime.segments import Grid
-from torchlime.strategies import Kernel, Sampler, Segmenter, Surrogate
+from torchlime.strategies import Kernel, Rounds, Sampler, Segmenter, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
@@ -46,15 +49,17 @@ class PatchLime(Settings):
     Args:
         segmenter: images of a pixel a patch [B,C,rows,columns], the mean colours → groups of
             patches; None = every patch is a segment.
-        sampler: count → masks; its first row keeps all. :class:`torchlime.masks.Sizes` keeps
+        sampler: count → masks. :class:`torchlime.masks.Sizes` keeps
             numbers that are known before, so that nothing is read back; for others see
             :class:`torchlime.features.Tokens`.
-        num_samples: N, rows for each image (the whole image included).
+        num_samples: N, rows of the design for each image; the model gets one more if the sampler
+            has the image beside the design.
         at: the name of the first module of the model that is given the tokens [n,prefix+P,D], with
             their positions added, such as "blocks.0"; None = the network is one of the above.
         prefix: with ``at``, how many tokens come before the patches.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
+        rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
         chunk_size: the most rows of one forward pass; None = as for :class:`torchlime.Lime`.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
@@ -79,6 +84,7 @@ class PatchLime(Settings):
     prefix: int | None = None
     kernel: Kernel = Exponential(width=0.25)
     surrogate: Surrogate = Ridge(alpha=1.0)
+    rounds: Rounds = Once()
     chunk_size: int | None = None
     exact_chunks: bool = False
     autocast: torch.dtype | None = None
@@ -95,6 +101,7 @@ class PatchLime(Settings):
         strategies: dict[str, Any] = {"sampler": self.sampler, "kernel": self.kernel}
         if self.segmenter is not None:
             strategies["segmenter"] = self.segmenter
+        check_rounds_setting(self.rounds)
         check_callables(**strategies, surrogate=self.surrogate)
 
     def explain(
@@ -109,6 +116,7 @@ class PatchLime(Settings):
         seed: int | Tensor | None = None,
         differentiable: bool = False,
         keep_samples: bool = False,
+        resume: Explanation | None = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain what ``model`` sees in each of ``images``.
@@ -121,8 +129,8 @@ class PatchLime(Settings):
             model: as for :meth:`torchlime.Lime.explain`; it runs one vision transformer, once.
             segments: used instead of the segmenter's: a label map of the patches, [rows,columns] or
                 [B,rows,columns] of any integers.
-            images, targets, top, max_segments, seed, differentiable, keep_samples, progress: as for
-                :meth:`torchlime.Lime.explain`.
+            images, targets, top, max_segments, seed, differentiable, keep_samples, resume,
+                progress: as for :meth:`torchlime.Lime.explain`.
 
         Returns:
             Explanation: of the groups of patches as segments at the size of the images.
@@ -142,8 +150,15 @@ class PatchLime(Settings):
             model, self._features(model, images, segments, max_segments), scores,
             sampler=self.sampler, num_samples=int(self.num_samples), kernel=self.kernel,
             surrogate=self.surrogate, forward=forward, seed=seed, keep_samples=keep_samples,
+            rounds=self.rounds, resume=resume,
         )  # fmt: skip
-        words = {**vars(self), "seed": seed, "hidden": "left out", **words_of_scores(scores)}
+        words = {
+            **vars(self),
+            **more_rows(resume, self),
+            "seed": seed,
+            "hidden": "left out",
+            **words_of_scores(scores),
+        }
         if segments is not None:
             words["segmenter"] = "given by the caller"
         used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
@@ -220,13 +235,25 @@ class PatchLime(Settings):
                 size = _size(self.segmenter, grid.rows, grid.columns)
             if groups is not None:
                 warn_of_one_segment(groups.count, groups.bound)
-            kept = getattr(self.sampler, "kept", None) if known else None
+            kept = _kept_by(self.sampler) if known else None
             return Tokens(images, vit, grid, groups, kept, size)
 
 
 def _eager(model: Any) -> Any:
     """The network that torch.compile was given: hooks are not seen in compiled code."""
     return getattr(model, "_orig_mod", model)
+
+
+def _kept_by(sampler: Any) -> Kept | None:
+    """How many features the rows that the model gets keep, where the sampler says it."""
+    kept = getattr(sampler, "kept", None)
+    if kept is None or not getattr(sampler, "beside", False):
+        return kept
+
+    def with_input(count: int, number: int, first: int = 0) -> Sequence[int]:
+        return kept(count, number, first) if first else (count, *kept(count, number - 1, 0))
+
+    return with_input
 
 
 def _size(segmenter: Any, rows: int, columns: int) -> int | None:
@@ -249,6 +276,7 @@ class PatchSettings(TypedDict, total=False):
     prefix: int | None
     kernel: Kernel
     surrogate: Surrogate
+    rounds: Rounds
     chunk_size: int | None
     exact_chunks: bool
     autocast: torch.dtype | None
@@ -263,6 +291,7 @@ class ExplainPatchSettings(PatchSettings, total=False):
     seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
+    resume: Explanation | None
     progress: Progress | None
 
 

@@ -9,7 +9,7 @@ Convention:
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,15 +39,6 @@ class Chunk:
     size: int
     filled: int
     unmasked: int
-
-    def write(self, values: Tensor, to: Tensor) -> None:
-        """Write values [size,T] of the rows to [B,N,T]."""
-        start = 0
-        for inputs, samples in self.blocks:
-            shape = (size_of(inputs), size_of(samples))
-            stop = start + shape[0] * shape[1]
-            to[inputs, samples] = values[start:stop].view(*shape, values.shape[1])
-            start = stop
 
     def by_row(self, values: Tensor) -> Tensor:
         """Values [B,…] of the inputs → [size,…]: for each row those of the input it belongs to."""
@@ -101,28 +92,43 @@ class Predictions:
         self._index = torch.arange(batch, device=box.device)
         self._most = forward.chunk_size or chunk_size
         self._done = 0
+        self._told = 0, total
         self._onward: Rewind | None = None  # where the rows so far left the random states
 
-    def __call__(self, rows: Rows, samples: int) -> Tensor:
+    def __call__(self, rows: Rows, samples: int, inputs: Sequence[int] | None = None) -> Tensor:
         """The scores [B,n,T] of ``samples`` rows of every input, in the solve's dtype.
 
-        In the first call sample 0 of every input is the unmasked one.
+        In the first call sample 0 of every input is the unmasked one. In later calls only some
+        ``inputs`` may take part, in rising order; the scores of the others are 0.
         """
-        batch, scores = len(self._index), None
+        batch, lead = len(self._index), int(self._done == 0)
         lengths = getattr(rows, "lengths", None)
-        groups = groups_of(batch, samples, int(self._done == 0), lengths)
+        groups = groups_of(batch, samples, lead, lengths, inputs)
+        chunks, parts = [], []
         alone = self.forward.differentiable  # each chunk prepares itself
         with torch.set_grad_enabled(alone), contextlib.nullcontext() if alone else self._prepared():
             for chunk, found in self._chunks(rows, groups):
-                if scores is None:
-                    shape = (batch, samples, found.shape[1])
-                    scores = found.new_empty(shape, dtype=solve_dtype(found.device))
-                chunk.write(found, scores)
+                chunks.append(chunk)
+                parts.append(found[: chunk.filled])
                 self._done += chunk.filled
                 if self.forward.progress is not None:
-                    self.forward.progress(self._done, self.total)
-            assert scores is not None  # B, n >= 1
+                    self._told = self._done, self.total
+                    self.forward.progress(*self._told)
+            found = torch.cat(parts).to(solve_dtype(parts[0].device))
+            if lengths is None and inputs is None:
+                return _by_input(found, batch, samples, lead)
+            scores = _by_block(found, chunks, batch, samples)
             return scores if lengths is None else rows.unsorted(scores)  # type: ignore[attr-defined]
+
+    def expect(self, left: Sequence[int]) -> None:
+        """Say how many rows of each input may follow."""
+        self.total = self._done + sum(left)
+
+    def finish(self) -> None:
+        """Say that no row follows; the progress ends at the rows that were taken."""
+        self.total = self._done
+        if self.forward.progress is not None and self._told[1] != self._done:
+            self.forward.progress(self._done, self._done)
 
     def _chunks(self, rows: Rows, groups: list[Group]) -> Iterator[tuple[Chunk, Tensor]]:
         """Each chunk with its scores [size,T]."""
@@ -240,6 +246,26 @@ _NO_MEMORY_FOR = (
     "out of memory with {} rows in the forward pass, and exact_chunks=True forbids fewer; free "
     "memory on the device, or take an engine of a smaller batch and its chunk_size"
 )
+
+
+def _by_input(scores: Tensor, batch: int, samples: int, lead: int) -> Tensor:
+    """Scores [B·n,T] in the order of the convention, as [B,n,T]; ``lead`` rows come first."""
+    targets = scores.shape[1]
+    if batch == 1 or samples == 1 or not lead:
+        return scores.view(batch, samples, targets)
+    rest = scores[batch:].view(batch, samples - 1, targets)
+    return torch.cat([scores[:batch, None], rest], dim=1)
+
+
+def _by_block(scores: Tensor, chunks: list[Chunk], batch: int, samples: int) -> Tensor:
+    """Scores [m,T] in the order of the chunks' blocks, as [B,n,T]; 0 where there is none."""
+    found, start = scores.new_zeros(batch, samples, scores.shape[1]), 0
+    for inputs, some in (block for chunk in chunks for block in chunk.blocks):
+        shape = (size_of(inputs), size_of(some), -1)
+        stop = start + shape[0] * shape[1]
+        found[inputs, some] = scores[start:stop].view(shape)
+        start = stop
+    return found
 
 
 def _even(total: int, most: int) -> int:

@@ -3,13 +3,45 @@
 Convention:
     ``sizes(num_samples)`` gives the number of samples of each round. ``settled(fit, count)`` tells
     after a round whether to stop. A rule that stops early reads back one flag a round.
+    :class:`Until` decides for each input by itself, and reads B flags a round, in one read.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
+from torchlime._checks import check_count, check_positive, check_real
 from torchlime.fit import Fit
+
+LEAST = 64  # samples before the first look
+STEP = 32  # samples between two looks, where the sampler has no blocks
+WIDENING = 1.2
+QUANTILE = 1.2816  # of the normal distribution, at .9
+EARLY = 8  # errors of few samples may be too small by chance
+NORMAL = 1.96
+NORMAL_OF_ALL = 2.9  # of the largest of some 16 errors
+
+
+def widening(errors: Tensor, rows: Any) -> Tensor:
+    """c(N) = max(1.2, √(χ²_ν(.9)/ν)) (1 + 8/N): [B,T], by what a relative error is multiplied.
+
+    |b − β|² is a weighted χ² with about ν = (Σ SE²)² / Σ SE⁴ degrees of freedom, at most S. Its
+    quantile .9 is Wilson & Hilferty's (1931). It is above 1.2 for few features only.
+
+    Args:
+        errors: [B,T,S], standard errors.
+        rows: N, an int, or a tensor that broadcasts to [B,T].
+    """
+    squares = errors.square()
+    total = squares.sum(dim=2).square()
+    share = torch.where(total > 0, squares.square().sum(dim=2) / total, 0.0)  # 1/ν
+    spread = 2 / 9 * share
+    quantile = (1 - spread + QUANTILE * spread.sqrt()) ** 1.5
+    return quantile.clamp(min=WIDENING) * (1 + EARLY / rows)
 
 
 @dataclass(frozen=True)
@@ -28,3 +60,129 @@ class Once:
     def settled(self, fit: Fit, count: Tensor) -> bool:
         """True: there is no other round."""
         return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Until:
+    """Draw samples until the coefficients are as sure as asked, for each input by itself.
+
+    Exactly one of ``error``, ``top`` and ``absolute`` is given. After each block of the sampler
+    (each 32 rows, from 64 on, where it has no blocks) the inputs that are sure leave, and the
+    chunks of the next round hold the others alone. So an input's result does not depend on the
+    inputs beside it. All targets of an input must be sure. ``most`` stands in the place of
+    ``num_samples``, which is not used. An input for which ``most`` came first has
+    ``Problem.NOT_SURE``. The result says how many rows each input took: ``samples_used``.
+
+    Args:
+        error: the error of all coefficients of a target together, as a share of their length:
+            |b − β| ≤ error · |β|. The rule is c(N)·r ≤ error, where
+            r² = Σ SE² / (Σ b² − Σ SE²) and c(N) is :func:`widening`, 1.2 (1 + 8/N) or more.
+        top: the ``top`` strongest features are named rightly, up to near ties: of every feature
+            among them and every other, 1.96·SE_gap − gap ≤ slack · max |b|. As SE_gap stands
+            SE_i + SE_j, which bounds it whatever the covariance of the two coefficients is.
+        absolute: the error of every coefficient, in units of the score: 2.9 · max SE ≤ absolute.
+        most: the most rows of an input.
+        slack: how far a feature outside of the ``top`` may lie above one of them, as a share of the
+            largest coefficient.
+
+    Convention:
+        Errors are those of the samples: what a straight line cannot say of the model is no error.
+        The errors of a model that draws random numbers are in them, too. Rows grow in whole blocks,
+        so that pairs stay whole, and the last round ends at or below ``most``. On a GPU a round
+        reads back one byte for each input, and waits for it: this is the exception of the rule
+        that nothing is read.
+
+    Source: the rule and its constants were chosen on 90 networks whose outputs of all masks are
+    known; the realised error was within the tolerance in .91 to .97 of the runs.
+
+    Raises:
+        TypeError, ValueError: not exactly one of the three is given, or one is out of range.
+
+    Example:
+        >>> import torch
+        >>> from torchlime import Lime
+        >>> from torchlime.fills import Constant
+        >>> from torchlime.masks import Bernoulli
+        >>> from torchlime.segments import Grid
+        >>> settings = {"segmenter": Grid(2, 2), "sampler": Bernoulli(), "fill": Constant(0.0)}
+        >>> explainer = Lime(**settings, rounds=Until(error=0.25))
+        >>> images = torch.rand(2, 1, 4, 4, generator=torch.manual_seed(0))
+        >>> smooth = explainer.explain(lambda x: x.mean(dim=(2, 3)).sin(), images)
+        >>> sharp = explainer.explain(lambda x: (20 * x).mean(dim=(2, 3)).sin(), images)
+        >>> smooth.samples_used.tolist(), bool((sharp.samples_used > 100).all())
+        ([65, 65], True)
+    """
+
+    error: float | None = None
+    top: int | None = None
+    absolute: float | None = None
+    most: int = 4096
+    slack: float = 0.1
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("error", "top", "absolute") if getattr(self, name) is not None]
+        if len(given) != 1:
+            got = " and ".join(given) or "none"
+            raise ValueError(f"Until takes exactly one of error, top and absolute, got {got}")
+        if self.top is not None:
+            check_count(self.top, "top")
+        else:
+            check_positive(getattr(self, given[0]), given[0])
+        check_count(self.most, "most", 2)
+        check_real(self.slack, "slack")
+        if not 0 <= self.slack < math.inf:
+            raise ValueError(f"slack must be a finite number of at least 0, got {self.slack!r}")
+
+    def sizes(self, num_samples: int) -> tuple[int, ...]:
+        """The most rows: each input stops by itself before, and ``num_samples`` is not used."""
+        return (self.most,)
+
+    def settled(self, fit: Fit, count: Tensor) -> bool:
+        """Whether all inputs are sure, as if they had the most rows. It reads one flag."""
+        return bool(self.sure(fit, self.most).all())  # read back: for those who call it
+
+    def stops(self, sampler: Callable[..., Any], bound: int, *, lead: int) -> list[int]:
+        """The numbers of rows after which errors are looked at, in rising order.
+
+        Args:
+            sampler: its method ``block(bound)``, if there is one, gives the rows of a block.
+            bound: S.
+            lead: 1 if the first row is the input itself, before the blocks; else 0.
+
+        Raises:
+            ValueError: ``most`` is below the first of them.
+        """
+        block = getattr(sampler, "block", None)
+        step = block(bound) if callable(block) else STEP
+        least = max(LEAST, 2 * (bound + 1))  # errors need more pairs than features
+        first = math.ceil(least / step) * step + lead
+        if first > self.most:
+            raise ValueError(
+                f"most={self.most} is below the first look, after {first} rows for up to {bound} "
+                f"features; raise most to {first} or above"
+            )
+        return list(range(first, self.most + 1, step))
+
+    def sure(self, fit: Fit, rows: int) -> Tensor:
+        """Whether the fits to so many rows are as sure as asked: [B] bool, on the device."""
+        errors, values = fit.standard_errors, fit.coefficients
+        if self.error is not None:
+            noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
+            wide = widening(errors, rows)
+            # Without divisions, so that scores that do not vary are sure.
+            sure = wide * wide * noise <= self.error**2 * (signal - noise)
+        elif self.absolute is not None:
+            sure = NORMAL_OF_ALL * errors.amax(dim=2) <= self.absolute
+        else:
+            sure = self._ranked(values.abs(), errors)
+        return sure.all(dim=1)
+
+    def _ranked(self, strength: Tensor, errors: Tensor) -> Tensor:
+        """Whether no other feature may be stronger than one of the top by more than the slack."""
+        order = strength.argsort(dim=2, descending=True, stable=True)
+        strength, errors = strength.gather(2, order), NORMAL * errors.gather(2, order)
+        if self.top is None or self.top >= strength.shape[2]:
+            return errors.isfinite().all(dim=2)
+        inside = (errors - strength)[..., : self.top].amax(dim=2)
+        outside = (errors + strength)[..., self.top :].amax(dim=2)
+        return inside + outside <= self.slack * strength[..., 0]

@@ -60,6 +60,11 @@ class Sampler(Protocol):
     ) -> Tensor:
         """Masks [B,N,S] bool, row 0 all kept, False beyond count [B] int64; or noise [B,N,S] float.
 
+        If an attribute ``beside`` of the sampler is True, row 0 is a mask like the others. The
+        input is then scored beside the design, as one row more that is not fitted. A method
+        ``variance_factor(bound, num_samples)``, if there is one, says by what number the design
+        multiplies the variances that the residuals show; its pairs of complements are found anyway.
+
         ``seed`` is an int, for one draw that all inputs share (the result may be an expanded view),
         or an int64 tensor [B]. A method ``kept(count, num_samples, first)``, if there is one, says
         on the host how many of ``count`` features the rows from row ``first`` on keep.
@@ -68,7 +73,12 @@ class Sampler(Protocol):
 
 
 class EndlessSampler(Protocol):
-    """A sampler that has one endless design for a seed. Only further rounds need it."""
+    """A sampler that has one endless design for a seed. Only further rounds need it.
+
+    A method ``block(bound)``, if there is one, gives the rows of a block: rounds of
+    :class:`torchlime.rounds.Until` end with blocks. An attribute ``endless`` that is False says
+    that there are no further rows, although the sampler takes ``first``.
+    """
 
     def __call__(
         self, count: Tensor, bound: int, num_samples: int, /, *, seed: int | Tensor, first: int = 0
@@ -93,7 +103,8 @@ class Kernel(Protocol):
     """design → proximity weights.
 
     If a kernel has a method ``of_noise(noise, count)``, noise goes there. Otherwise noise is passed
-    like masks.
+    like masks. An attribute ``by_row`` that is True says that a row's weight does not depend on the
+    other rows, so that sums over earlier rows stay as they are.
     """
 
     def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None, /) -> Tensor:
@@ -108,7 +119,10 @@ class Kernel(Protocol):
 class Surrogate(Protocol):
     """design, scores, weights → Fit.
 
-    If a surrogate has a method ``of_noise`` with the same arguments, noise goes there.
+    If a surrogate has a method ``of_noise`` with the same arguments, noise goes there. A method
+    ``of_equations(equations)``, if there is one, fits :class:`torchlime.fit.NormalEquations` that
+    grew from round to round. An attribute ``errors`` that is False says that its standard errors
+    are NaN.
     """
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor, /) -> Fit:
@@ -141,10 +155,11 @@ class Features(Protocol):
         """A function that makes chunks from the rows of a design, in the model's dtype and layout.
 
         Args:
-            design: [B,n,S].
+            design: [B,n,S]. Masks hold all rows that the model gets. In the first round row 0 keeps
+                all; it is no row of the sampler's design if that has the input beside it.
             box: the model.
-            first: the number of the design's first row, above 0 in later rounds. If the kind scores
-                the input beside the design, the input is sample 0 of the first round.
+            first: the number of the design's first row, above 0 in later rounds. Noise lacks the
+                input, which is sample 0 of the first round.
         """
         raise NotImplementedError(f"{type(self).__name__} must define rows()")
 
@@ -178,7 +193,10 @@ class Scores(Protocol):
 
 
 class Rounds(Protocol):
-    """How many samples are drawn, and when they are enough; see :mod:`torchlime.rounds`."""
+    """How many samples are drawn, and when they are enough; see :mod:`torchlime.rounds`.
+
+    :class:`torchlime.rounds.Until` decides for each input; others decide for all together.
+    """
 
     def sizes(self, num_samples: int, /) -> Iterable[int]:
         """The number of samples of each round, at most ``num_samples`` in all."""

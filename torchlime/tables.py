@@ -16,13 +16,15 @@ from torchlime._names import BinNames
 from torchlime._provenance import in_words
 from torchlime._row_by_row import fit_in_groups, groups_of
 from torchlime._settings import Settings, check_keywords
+from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._undisturbed import undisturbed
 from torchlime.background import Background
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Table
 from torchlime.local import Samples, local_fit, local_samples
-from torchlime.strategies import Kernel, Surrogate
+from torchlime.rounds import Once
+from torchlime.strategies import Kernel, Rounds, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Classes, Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
@@ -54,6 +56,7 @@ class TableLime(Settings):
         frames: the model takes DataFrames like the background's data. None = an estimator does if
             the background was made from a DataFrame; any other callable takes tensors [n,C], in
             which a word is its number among the words of its column.
+        rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
         chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
             64 to 4096.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
@@ -81,6 +84,7 @@ class TableLime(Settings):
     kernel: Kernel | None = None
     surrogate: Surrogate = Ridge(alpha=1.0)
     frames: bool | None = None
+    rounds: Rounds = Once()
     chunk_size: int | None = None
     exact_chunks: bool = False
     autocast: torch.dtype | None = None
@@ -104,6 +108,7 @@ class TableLime(Settings):
                 "Background.of(..., bins=None)"
             )
         Forward.of(self)
+        check_rounds_setting(self.rounds)
         check_callables(kernel=self.kernel or Exponential(), surrogate=self.surrogate)
 
     def explain(
@@ -116,6 +121,7 @@ class TableLime(Settings):
         seed: int | Tensor | None = None,
         differentiable: bool = False,
         keep_samples: bool = False,
+        resume: Explanation | None = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain what ``model`` makes of each of the rows ``x``.
@@ -126,7 +132,7 @@ class TableLime(Settings):
                 the host.
             x: rows of the background's table: a DataFrame, a Series, an array or a tensor [B,C]
                 float. Words of a tensor are numbers, see :meth:`Background.rows`.
-            targets, top, differentiable, keep_samples, progress: as for
+            targets, top, differentiable, keep_samples, resume, progress: as for
                 :meth:`torchlime.Lime.explain`.
             seed: used instead of the explainer's; an int64 tensor [B] gives each row a draw of its
                 own, and the model then scores N·B rows.
@@ -153,15 +159,18 @@ class TableLime(Settings):
         }  # fmt: skip
         groups = groups_of(features, int(self.num_samples))
         whole = len(groups) == 1 or keep_samples or differentiable or not features.shared
+        whole = whole or self.rounds != Once() or resume is not None
         if whole or not isinstance(scores, Classes):
             explanation = local_fit(
                 model, features, scores, sampler=features.sampler, seed=seed,
-                keep_samples=keep_samples, **fit,
+                keep_samples=keep_samples, rounds=self.rounds, resume=resume, **fit,
             )  # fmt: skip
         else:
             explanation = fit_in_groups(model, features, scores, groups, **fit)
         used = dataclasses.replace(self, kernel=kernel)
-        settings = in_words(**{**vars(used), "seed": seed, **words_of_scores(scores)})
+        settings = in_words(
+            **{**vars(used), **more_rows(resume, used), "seed": seed, **words_of_scores(scores)}
+        )
         used = dataclasses.replace(used, seed=int(seed)) if is_integer(seed) else used
         return dataclasses.replace(
             explanation, settings=settings, explainer=used, named=_names(self.background)
@@ -235,6 +244,7 @@ class TableSettings(TypedDict, total=False):
     kernel: Kernel | None
     surrogate: Surrogate
     frames: bool | None
+    rounds: Rounds
     chunk_size: int | None
     exact_chunks: bool
     autocast: torch.dtype | None
@@ -247,6 +257,7 @@ class ExplainTableSettings(TableSettings, total=False):
     seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
+    resume: Explanation | None
     progress: Progress | None
 
 

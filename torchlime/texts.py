@@ -12,6 +12,7 @@ from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._estimator import Estimator, as_scores
 from torchlime._provenance import in_words, said_by
 from torchlime._settings import Settings, check_keywords
+from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._words import Split
 from torchlime._words import by_tokenizer as by_tokenizer
 from torchlime._words import characters as characters
@@ -21,7 +22,8 @@ from torchlime.explanation import Explanation
 from torchlime.features import Words
 from torchlime.local import Samples, local_fit, local_samples
 from torchlime.masks import RandomSize
-from torchlime.strategies import Kernel, Sampler, Surrogate
+from torchlime.rounds import Once
+from torchlime.strategies import Kernel, Rounds, Sampler, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
@@ -44,6 +46,7 @@ class TextLime(Settings):
         sampler: count → masks.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
+        rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
         chunk_size: the most strings of one call of the model; None = 256.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
@@ -70,6 +73,7 @@ class TextLime(Settings):
     sampler: Sampler = RandomSize()
     kernel: Kernel = Exponential(0.25, "cosine")
     surrogate: Surrogate = Ridge(alpha=1.0)
+    rounds: Rounds = Once()
     chunk_size: int | None = None
     exact_chunks: bool = False
     autocast: torch.dtype | None = None
@@ -82,6 +86,7 @@ class TextLime(Settings):
         if not is_integer(self.seed):
             raise TypeError(f"seed must be an int, got {type(self.seed).__name__}")
         Forward.of(self)
+        check_rounds_setting(self.rounds)
         check_callables(
             split=self.split, sampler=self.sampler, kernel=self.kernel, surrogate=self.surrogate
         )
@@ -95,6 +100,7 @@ class TextLime(Settings):
         top: int = 1,
         seed: int | Tensor | None = None,
         keep_samples: bool = False,
+        resume: Explanation | None = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain what ``model`` makes of each of the texts.
@@ -104,7 +110,7 @@ class TextLime(Settings):
                 array; an estimator or pipeline of scikit-learn; or a text-classification pipeline
                 of Hugging Face. Its network may lie on any device; the fit is on the CPU.
             texts: one string, or B of them.
-            targets, top, keep_samples, progress: as for :meth:`torchlime.Lime.explain`.
+            targets, top, keep_samples, resume, progress: as for :meth:`torchlime.Lime.explain`.
             seed: used instead of the explainer's; an int64 tensor [B] gives each text its own.
 
         Returns:
@@ -122,9 +128,12 @@ class TextLime(Settings):
         explanation = local_fit(
             model_of_texts(model), features, scores, sampler=self.sampler,
             num_samples=int(self.num_samples), kernel=self.kernel, surrogate=self.surrogate,
-            forward=forward, seed=seed, keep_samples=keep_samples,
+            forward=forward, seed=seed, keep_samples=keep_samples, rounds=self.rounds,
+            resume=resume,
         )  # fmt: skip
-        settings = in_words(**{**vars(self), "seed": seed, **words_of_scores(scores)})
+        settings = in_words(
+            **{**vars(self), **more_rows(resume, self), "seed": seed, **words_of_scores(scores)}
+        )
         used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
         return dataclasses.replace(
             explanation, settings=settings, explainer=used, named=features.names
@@ -241,6 +250,7 @@ class TextSettings(TypedDict, total=False):
     sampler: Sampler
     kernel: Kernel
     surrogate: Surrogate
+    rounds: Rounds
     chunk_size: int | None
     exact_chunks: bool
     autocast: torch.dtype | None
@@ -252,6 +262,7 @@ class ExplainTextSettings(TextSettings, total=False):
     top: int
     seed: int | Tensor | None
     keep_samples: bool
+    resume: Explanation | None
     progress: Progress | None
 
 

@@ -15,13 +15,15 @@ from torchlime._labelmap import as_segments
 from torchlime._names import TextNames
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
+from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Entries
 from torchlime.local import local_fit
 from torchlime.masks import RandomSize
-from torchlime.strategies import Kernel, Sampler, Surrogate
+from torchlime.rounds import Once
+from torchlime.strategies import Kernel, Rounds, Sampler, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
@@ -44,6 +46,7 @@ class TokenLime(Settings):
         sampler: count → masks.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
+        rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
         chunk_size: the most rows of one forward pass; None = 256, fewer on a CPU.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
@@ -67,6 +70,7 @@ class TokenLime(Settings):
     sampler: Sampler = RandomSize()
     kernel: Kernel = Exponential(0.25, "cosine")
     surrogate: Surrogate = Ridge(alpha=1.0)
+    rounds: Rounds = Once()
     chunk_size: int | None = None
     exact_chunks: bool = False
     autocast: torch.dtype | None = None
@@ -80,6 +84,7 @@ class TokenLime(Settings):
             )
         check_count(self.num_samples, "num_samples", 2)
         Forward.of(self)
+        check_rounds_setting(self.rounds)
         check_callables(sampler=self.sampler, kernel=self.kernel, surrogate=self.surrogate)
 
     def explain(
@@ -95,6 +100,7 @@ class TokenLime(Settings):
         seed: int | Tensor | None = None,
         differentiable: bool = False,
         keep_samples: bool = False,
+        resume: Explanation | None = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain what ``model`` makes of each of the texts.
@@ -104,7 +110,7 @@ class TokenLime(Settings):
                 is a mapping, it is called ``model(**mapping)``.
             ids: [B,L] integers; or the mapping that a tokenizer returns, with "input_ids" and
                 whatever else the model takes, such as "attention_mask", each [B,…].
-            targets, top, differentiable, keep_samples, progress: as for
+            targets, top, differentiable, keep_samples, resume, progress: as for
                 :meth:`torchlime.Lime.explain`.
             groups: which tokens are hidden together: any integers, [L] or [B,L]; −1 is never
                 hidden. None = the words of a fast tokenizer's mapping, else each token alone.
@@ -136,9 +142,12 @@ class TokenLime(Settings):
         explanation = local_fit(
             model, features, scores, sampler=self.sampler, num_samples=int(self.num_samples),
             kernel=self.kernel, surrogate=self.surrogate, forward=forward, seed=seed,
-            keep_samples=keep_samples,
+            keep_samples=keep_samples, rounds=self.rounds,
+            resume=resume,
         )  # fmt: skip
-        words = in_words(**{**vars(self), "seed": seed, **words_of_scores(scores)})
+        words = in_words(
+            **{**vars(self), **more_rows(resume, self), "seed": seed, **words_of_scores(scores)}
+        )
         used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
         found = dataclasses.replace(
             explanation, segments=segments.labels, settings=words,
@@ -211,6 +220,7 @@ class TokenSettings(TypedDict, total=False):
     sampler: Sampler
     kernel: Kernel
     surrogate: Surrogate
+    rounds: Rounds
     chunk_size: int | None
     exact_chunks: bool
     autocast: torch.dtype | None
@@ -226,6 +236,7 @@ class ExplainTokensSettings(TokenSettings, total=False):
     seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
+    resume: Explanation | None
     progress: Progress | None
 
 

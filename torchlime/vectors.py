@@ -13,13 +13,15 @@ from torchlime._estimator import Estimator
 from torchlime._inputs import Array, as_vectors
 from torchlime._provenance import in_words
 from torchlime._settings import Settings, check_keywords
+from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.features import Vectors
 from torchlime.local import Samples, local_fit, local_samples
 from torchlime.noise import Gaussian
-from torchlime.strategies import Kernel, Sampler, Surrogate
+from torchlime.rounds import Once
+from torchlime.strategies import Kernel, Rounds, Sampler, Surrogate
 from torchlime.surrogates import Ridge
 from torchlime.targets import Targets, scores_of, words_of_scores
 from torchlime.weights import Exponential
@@ -54,6 +56,7 @@ class VectorLime(Settings):
             standardised distance ‖ε‖, which is lime's rule for tables.
         surrogate: noise, scores, weights → Fit. ``Lasso`` has no dual form, so F should be at most
             some 2000.
+        rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
         chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
             64 to 4096.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, as for
@@ -86,6 +89,7 @@ class VectorLime(Settings):
     sampler: Sampler = Gaussian(antithetic=True)
     kernel: Kernel | None = None
     surrogate: Surrogate = Ridge(alpha=1.0)
+    rounds: Rounds = Once()
     chunk_size: int | None = None
     exact_chunks: bool = False
     autocast: torch.dtype | None = None
@@ -102,6 +106,7 @@ class VectorLime(Settings):
             )
         Forward.of(self)
         kernel = self.kernel or Exponential()
+        check_rounds_setting(self.rounds)
         check_callables(sampler=self.sampler, kernel=kernel, surrogate=self.surrogate)
 
     def explain(
@@ -114,6 +119,7 @@ class VectorLime(Settings):
         seed: int | Tensor | None = None,
         differentiable: bool = False,
         keep_samples: bool = False,
+        resume: Explanation | None = None,
         progress: Progress | None = None,
     ) -> Explanation:
         """Explain what ``model`` makes of each of the vectors ``x``.
@@ -123,7 +129,7 @@ class VectorLime(Settings):
                 ``.logits``; or an estimator of scikit-learn. Its ``predict_proba``, else its
                 ``predict``, gets arrays [n,F] on the CPU, so every chunk on another device waits.
             x: [B,F] or [B,…] float.
-            targets, top, differentiable, keep_samples, progress: as for
+            targets, top, differentiable, keep_samples, resume, progress: as for
                 :meth:`torchlime.Lime.explain`.
             seed: used instead of the explainer's; an int64 tensor [B] gives each vector its own.
 
@@ -149,10 +155,13 @@ class VectorLime(Settings):
         explanation = local_fit(
             model, features, scores, sampler=self.sampler, num_samples=int(self.num_samples),
             kernel=kernel, surrogate=self.surrogate, forward=forward, seed=seed,
-            keep_samples=keep_samples,
+            keep_samples=keep_samples, rounds=self.rounds,
+            resume=resume,
         )  # fmt: skip
         used = dataclasses.replace(self, kernel=kernel)
-        settings = in_words(**{**vars(used), "seed": seed, **words_of_scores(scores)})
+        settings = in_words(
+            **{**vars(used), **more_rows(resume, used), "seed": seed, **words_of_scores(scores)}
+        )
         used = dataclasses.replace(used, seed=int(seed)) if is_integer(seed) else used
         return dataclasses.replace(explanation, settings=settings, explainer=used)
 
@@ -199,6 +208,7 @@ class VectorSettings(TypedDict, total=False):
     sampler: Sampler
     kernel: Kernel | None
     surrogate: Surrogate
+    rounds: Rounds
     chunk_size: int | None
     exact_chunks: bool
     autocast: torch.dtype | None
@@ -211,6 +221,7 @@ class ExplainVectorSettings(VectorSettings, total=False):
     seed: int | Tensor | None
     differentiable: bool
     keep_samples: bool
+    resume: Explanation | None
     progress: Progress | None
 
 

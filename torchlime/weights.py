@@ -16,7 +16,7 @@ Convention:
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ class Exponential:
         >>> Exponential(width=1.0)(masks, torch.tensor([2])).tolist()
         [[1.0, 0.6065306597126334]]
     """
+
+    by_row: ClassVar[bool] = True  # a row's weight does not depend on the other rows
 
     width: float = 0.25
     distance: Distance = "cosine"
@@ -116,6 +118,8 @@ class Uniform:
         [[1.0, 1.0, 1.0]]
     """
 
+    by_row: ClassVar[bool] = True
+
     @property
     def needs_energy(self) -> bool:
         """False: no distance is measured."""
@@ -132,13 +136,15 @@ class Uniform:
 
 @dataclass(frozen=True)
 class WithoutUnmasked:
-    """Another kernel's weights, but 0 for row 0, the unmasked image x.
+    """Another kernel's weights, but 0 for row 0 if it keeps all: the unmasked image x.
 
-    Every draw of masks begins with x, so that x is scored. If x is fitted too, as in lime, it moves
-    all coefficients alike. With :class:`Exponential` weights of cosine distances it moves them by
-    about 4e/N, where e is the error at x of the surrogate of the other samples. This is a bias; a
-    better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of all masks, and
-    the fit without x is not exact. Noise does not begin with x, so no row of noise is left out.
+    Most draws of masks begin with x, so that x is scored. (Those of
+    :class:`torchlime.masks.Orthogonal` do not; x is scored beside them.) If x is fitted too, as in
+    lime, it moves all coefficients alike. With :class:`Exponential` weights of cosine distances it
+    moves them by about 4e/N, where e is the error at x of the surrogate of the other samples. This
+    is a bias; a better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of
+    all masks, and the fit without x is not exact. Noise does not begin with x, so no row of noise
+    is left out.
 
     Raises:
         TypeError: ``kernel`` cannot be called.
@@ -156,6 +162,11 @@ class WithoutUnmasked:
             raise TypeError(f"kernel must be callable, got {self.kernel!r}")
 
     @property
+    def by_row(self) -> bool:
+        """Whether a row's weight does not depend on the other rows; the other kernel decides."""
+        return getattr(self.kernel, "by_row", False)
+
+    @property
     def needs_energy(self) -> bool:
         """Whether the call wants ``energy``; the other kernel decides."""
         return getattr(self.kernel, "needs_energy", False)
@@ -165,7 +176,8 @@ class WithoutUnmasked:
         if masks.is_floating_point():
             return self.of_noise(masks, count)
         weights = self.kernel(masks, count, energy)
-        return torch.cat([torch.zeros_like(weights[:, :1]), weights[:, 1:]], dim=1)
+        unmasked = masks[:, 0].sum(dim=1, keepdim=True) == count[:, None]
+        return torch.cat([weights[:, :1].masked_fill(unmasked, 0), weights[:, 1:]], dim=1)
 
     def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
         """The other kernel's weights [B,N] of noise [B,N,F]."""

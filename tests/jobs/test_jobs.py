@@ -360,7 +360,7 @@ def test_a_stopped_job_goes_on_and_recomputes_nothing(root, out, tmp_path, monke
     forward = tiny.Bright.forward
     monkeypatch.setattr(tiny.Bright, "forward", lambda s, x: seen.append(len(x)) or forward(s, x))
     assert run(root, out, engine) == jobs.Summary(6, 0, before=4, failures=0)
-    assert sum(seen) == 6 * (32 + 1)
+    assert sum(seen) == 6 * (1 + 32 + 1)  # the best class, the design, and the photo beside it
     after = rows(out)
     assert {photo_id: after[photo_id] for photo_id in before} == before
     assert_same_rows(after, rows(tmp_path / "whole"))

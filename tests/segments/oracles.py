@@ -197,6 +197,33 @@ def maze(size, seed, axes=2):
     return cut
 
 
+def large_maze(size, seed):
+    """As :func:`maze` in two axes, but fast: one step takes about a microsecond."""
+    random = np.random.default_rng(seed)
+    side = (size + 1) // 2
+    order = np.argsort(random.random((side * side, 4)), axis=1).tolist()
+    seen, corridors = bytearray(side * side), np.zeros((2 * side - 1, 2 * side - 1), int)
+    corridors[::2, ::2] = 1
+    stack, walls = [0], []
+    seen[0] = 1
+    while stack:
+        here = stack[-1]
+        row, column = divmod(here, side)
+        while order[here]:
+            way = order[here].pop()
+            new_row, new_column = row + (0, 0, 1, -1)[way], column + (1, -1, 0, 0)[way]
+            new = new_row * side + new_column
+            if 0 <= new_row < side and 0 <= new_column < side and not seen[new]:
+                seen[new] = 1
+                walls.append((row + new_row, column + new_column))
+                stack.append(new)
+                break
+        else:
+            stack.pop()
+    corridors[tuple(np.array(walls).T)] = 1
+    return corridors
+
+
 def tree(size):
     """Columns of ones joined at heights that make regions merge in pairs, round by round."""
     path = np.zeros((size, size), int)

@@ -63,6 +63,18 @@ def test_converges_on_adversaries_in_every_orientation(size):
         np.testing.assert_array_equal(root[3], first_pixels(turned[3]), err_msg=name)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_large_mazes(seed):
+    """512×512: one region of long corridors, where hooks may be lost."""
+    labels = oracles.large_maze(512, seed)
+    assert oracles.regions(labels)[labels == 1].min() == oracles.regions(labels)[labels == 1].max()
+    turned = np.stack([turn(labels) for turn in ORIENTATIONS])
+    root, converged = connected_components(torch.from_numpy(turned))
+    assert converged.all()
+    for image in range(len(turned)):
+        np.testing.assert_array_equal(root[image], first_pixels(turned[image]))
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
 def test_lines(shape):
     labels = np.random.default_rng(0).integers(0, 2, shape)

@@ -80,9 +80,14 @@ def test_what_cells_give_is_the_adjoint_of_what_they_see(shape):
     grid = cells_of(shape, 1000)
     a = torch.randint(-9, 9, (2, 3, grid.number)).double()
     b = torch.randint(-9, 9, (2, 3, 3 ** len(shape), grid.number)).double()
-    assert (grid.around(a) * b).sum() == (a * grid.gather(b)).sum()
+
+    def seen_from(values):
+        axes = len(shape)
+        return grid.around(values).flatten(2 + axes).flatten(2, 1 + axes)
+
+    assert (seen_from(a) * b).sum() == (a * grid.gather(b)).sum()
     number = torch.arange(1, grid.number + 1).double()
-    seen = grid.around(number[None, None])[0, 0]
+    seen = seen_from(number[None, None])[0, 0]
     far = grid.offsets(seen.device)[:, None] + number
     assert torch.equal(seen[seen > 0], far[seen > 0])
 

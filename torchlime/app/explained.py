@@ -14,7 +14,13 @@ from torch import Tensor
 from torchlime import Lime, plot
 from torchlime.app.classifiers import Answer
 from torchlime.app.photos import MAX_SIDE, Prepared
-from torchlime.app.words import bars_in_words, fidelity_in_words, legend_in_words, spelled
+from torchlime.app.words import (
+    bars_in_words,
+    fidelity_in_words,
+    legend_in_words,
+    samples_in_words,
+    spelled,
+)
 from torchlime.explanation import Explanation, label_map_of
 from torchlime.plot.photos import is_whole
 
@@ -87,6 +93,14 @@ class Explained:
     def fidelity(self, place: int) -> str:
         """How much of the model the surrogate explains, in a sentence."""
         return fidelity_in_words(self.explanation.fidelity[0, place].item())
+
+    @property
+    def samples(self) -> str:
+        """How many samples were drawn, and whether they were enough, in a sentence."""
+        used = self.explanation.samples_used
+        if used is None:
+            return ""
+        return samples_in_words(int(used[0]), sure=bool(self.explanation.sure[0]))
 
     @cached_property
     def archive(self) -> bytes:
@@ -173,7 +187,7 @@ explainer = Lime(
 )
 targets = {targets}  # {categories}
 wanted = torch.tensor([targets], device=pixels.device)
-explanation = explainer.explain(classifier, pixels, wanted).to("cpu").check()
+explanation = explainer.explain(classifier, pixels, wanted).to("cpu").check(sure=False)
 explanation.save({archive})
 
 box = classifier.crop_box(photo.size)

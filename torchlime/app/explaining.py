@@ -36,7 +36,8 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime:
         if not least <= choices.get(name, least) <= most:
             raise ValueError(f"{name} must be {least} to {most}, got {choices[name]}")
     samples, segments = choices.get("samples"), choices.get("segments")
-    if samples is not None and segments is not None and samples <= segments:
+    both = samples is not None and segments is not None and choices.get("until") is None
+    if both and int(samples or 0) <= int(segments or 0):
         raise ValueError(f"{samples} samples are too few for {segments} segments")
     return explainer_of(meaning_of(words_of(choices, None)))
 
@@ -58,7 +59,7 @@ def explain(
     wanted = None if targets is None else torch.tensor([list(targets)], device=pixels.device)
     with _in_use(known, model, explainer, progress) as (classifier, step):
         explanation = explainer.explain(classifier, pixels, wanted, progress=step)
-        explanation = explanation.to("cpu").check()
+        explanation = explanation.to("cpu").check(sure=False)
     scores = zip(explanation.targets[0].tolist(), explanation.scores[0].tolist(), strict=True)
     explained = [answer_of(classifier, *pair) for pair in scores]
     return Made(
@@ -75,7 +76,7 @@ def stability(known: Models, explained: Made, progress: Progress | None = None) 
         second = explainer.explain(
             classifier, pixels, explanation.targets.to(pixels.device),
             seed=explainer.seed + 1, progress=step,
-        ).to("cpu").check()  # fmt: skip
+        ).to("cpu").check(sure=False)  # fmt: skip
     both = [explanation, second]
     return [
         stability_in_words(*pair)
@@ -96,7 +97,8 @@ def _in_use(
     ``progress`` is also called while another thread uses a classifier, and within a forward pass.
     Whatever it raises ends the wait or the pass.
     """
-    told = [(0, explainer.num_samples)]
+    beside = int(getattr(explainer.sampler, "beside", False))
+    told = [(0, explainer.num_samples + beside)]
     step = WORK.stepping(progress)
 
     def chunk(done: int, total: int) -> None:

@@ -15,6 +15,13 @@ from torchlime.app.photos import Prepared
 from torchlime.app.words import plain
 from torchlime.cli.meanings import SAMPLERS, SURROGATES
 
+SURE = {
+    "fixed": "a fixed number of samples",
+    "quick": "quick: until the error is below 35 %",
+    "good": "good: below 25 %",
+    "certain": "certain: below 15 %",
+}
+UNTIL = {"fixed": None, "quick": 0.35, "good": 0.25, "certain": 0.15}
 FILLS = {"mean": "its mean colour", "colour": "one colour", "blur": "a blur"}
 BEST = 5  # classes that are shown at once
 OTHER = "The explanation below was made with other choices. Press the button to make it anew."
@@ -45,10 +52,17 @@ def controls(slot: str) -> dict[str, Any]:
             help="How many pieces the photo is cut into. Many small ones show finer evidence, and "
             "need more samples.",
         )  # fmt: skip
+        sure = left.selectbox(
+            "How sure", SURE, format_func=SURE.__getitem__, key=f"{slot} sure",
+            help="The network looks at copies of the photo until the evidence is as sure as this: "
+            "an easy photo takes fewer than a hard one. The error is that of all segments "
+            "together, as a share of the evidence.",
+        )  # fmt: skip
         samples = left.select_slider(
             "Samples", [2**power for power in range(5, 12)], 256, key=f"{slot} samples",
             help="How many copies of the photo the network looks at, each with other segments "
             "hidden. More take longer and are more stable. There must be more than segments.",
+            disabled=sure != "fixed",
         )  # fmt: skip
         fill = middle.selectbox(
             "A hidden segment shows", FILLS, format_func=FILLS.__getitem__, key=f"{slot} fill",
@@ -72,6 +86,7 @@ def controls(slot: str) -> dict[str, Any]:
     return {
         "segments": segments,
         "samples": samples,
+        "until": UNTIL[sure],
         "fill": colour or fill,
         "sampler": sampler,
         "surrogate": surrogate,
@@ -93,7 +108,7 @@ def view(known: Models, explained: Explained, slot: str) -> None:
             st.subheader(f"{plain(answer.category)}, {plain(answer.score)}", anchor=False)
             st.caption(plain(explained.legend(place)))
             shown = st.container()
-            st.markdown(explained.fidelity(place))
+            st.markdown(" ".join(filter(None, (explained.fidelity(place), explained.samples))))
         with columns[1 if alone else place % 2]:
             segment = _bars(explained, place, slot)
         with shown:

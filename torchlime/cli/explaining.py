@@ -131,7 +131,7 @@ class _Job:
             with self._failing(results, index, photos[index]):
                 if isinstance(explanation, BaseException):
                     raise explanation
-                explanation.check()
+                explanation.check(sure=False)
             if index not in results and not isinstance(explanation, BaseException):
                 results[index] = self._write(index, photos[index], opened[index], explanation)
         return [results[index] for index in photos]

@@ -35,6 +35,7 @@ def numbers_of(
     return {
         "segment_count": int(explanation.segment_count[0]),
         "effective_samples": explanation.effective_samples[0].item(),
+        **_samples_of(explanation),
         "targets": _targets_of(explanation, classifier, strongest),
     }
 
@@ -48,8 +49,27 @@ def named_numbers_of(explanation: "Explanation", strongest: int) -> dict[str, An
         "features": (explanation.names() or [[]])[0],
         "unit": explanation.unit,
         "effective_samples": explanation.effective_samples[0].item(),
+        **_samples_of(explanation),
         "targets": _targets_of(explanation, _Outputs(explanation), strongest),
     }
+
+
+def _samples_of(explanation: "Explanation") -> dict[str, Any]:
+    used = explanation.samples_used
+    return {
+        "samples_used": None if used is None else int(used[0]),
+        "sure": bool(explanation.sure[0]),
+    }
+
+
+def samples_in_words(result: Mapping[str, Any]) -> str:
+    """How many samples an explanation took, and whether they were enough.
+
+    >>> samples_in_words({"samples_used": 4096, "sure": False})
+    '4096 samples, which are too few to be as sure as was asked'
+    """
+    enough = "" if result["sure"] else ", which are too few to be as sure as was asked"
+    return f"{result['samples_used']} samples{enough}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +122,8 @@ def line_of(result: Mapping[str, Any], target: Mapping[str, Any]) -> str:
         f"{printable(features[place])} {coefficients[place]:+.3g}" for place in target["strongest"]
     )
     score = spelled(target["score"], result["unit"])
-    return f"{score} {class_name(target['category'])}: {strongest or 'nothing changes it'}"
+    line = f"{score} {class_name(target['category'])}: {strongest or 'nothing changes it'}"
+    return line if result.get("sure", True) else f"{line} ({samples_in_words(result)})"
 
 
 def class_name(category: str) -> str:
@@ -134,7 +155,7 @@ def report_of(result: Mapping[str, Any], classifier: "Classifier") -> str:
             continue
         lines.append(
             f"\nwhat speaks for and against {target['category']!r} ({result['segment_count']} "
-            f"segments, fidelity {target['fidelity']:.2f}):"
+            f"segments, {samples_in_words(result)}, fidelity {target['fidelity']:.2f}):"
         )
         for rank, segment in enumerate(target["strongest"], start=1):
             error = target["standard_errors"][segment]

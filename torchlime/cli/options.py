@@ -27,6 +27,7 @@ from torchlime.cli.meanings import (
     weights_file,
 )
 from torchlime.models.limits import Limits
+from torchlime.rounds import Once, Until
 
 if TYPE_CHECKING:
     from torchlime.models import Marks
@@ -57,6 +58,12 @@ class Option:
     many: bool = False
 
 
+ROUNDS_OPTIONS = {
+    "until": Option(None, above_zero,
+        "instead of a number of samples: draw until the error of the coefficients is at most this "
+        "share of their length, such as 0.25, for each by itself"),
+    "most-samples": Option(4096, count(2), "with --until: the most samples"),
+}  # fmt: skip
 OPTIONS = {
     "model": Option("efficientnet_lite0", str,
         "one of torchlime models, timm:NAME, hf:FOLDER, torchvision:NAME (segmentation networks "
@@ -77,6 +84,7 @@ OPTIONS = {
         "for a detector: explain the object in this box, x0,y0,x1,y1 in pixels of the photo; or a "
         "CSV file with the columns photo,x0,y0,x1,y1"),
     "samples": Option(512, count(2), "perturbed copies of each photo"),
+    **ROUNDS_OPTIONS,
     "segments": Option(50, count(1), "about how many superpixels each photo has"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
     "segment-side": Option(1024, count(0),
@@ -191,7 +199,7 @@ def meaning_of(
         raise UsageError("--target-region and --target-box exclude each other")
     if asked.target_box is not None and asked.top is not None:
         raise UsageError("--top and --target-box exclude each other: a box is one object")
-    if asked.segments >= asked.samples:
+    if asked.until is None and asked.segments >= asked.samples:
         raise UsageError(
             f"--samples {asked.samples} are too few for --segments {asked.segments}: "
             "a fit needs more samples than segments"
@@ -227,12 +235,18 @@ def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:
         segmenter=_segmenter(asked),
         sampler=asked.sampler,
         num_samples=asked.samples,
+        rounds=rounds_of(asked),
         fill=asked.fill,
         kernel=asked.kernel,
         surrogate=asked.surrogate,
         autocast=DTYPES[asked.dtype],
         seed=asked.seed,
     )
+
+
+def rounds_of(asked: argparse.Namespace) -> Once | Until:
+    """How many samples are drawn, and when they are enough."""
+    return Once() if asked.until is None else Until(error=asked.until, most=asked.most_samples)
 
 
 def _segmenter(asked: argparse.Namespace) -> Any:

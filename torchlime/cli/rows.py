@@ -13,7 +13,15 @@ from torchlime.cli.explaining import complain, progress_of
 from torchlime.cli.loading import importable_here
 from torchlime.cli.meanings import count
 from torchlime.cli.numbers import class_name, line_of, named_numbers_of
-from torchlime.cli.options import Option, add_options, each_meaning, record_of, words_of
+from torchlime.cli.options import (
+    ROUNDS_OPTIONS,
+    Option,
+    add_options,
+    each_meaning,
+    record_of,
+    rounds_of,
+    words_of,
+)
 from torchlime.cli.outputs import Folder
 from torchlime.jobs.tables import unreadable
 
@@ -37,6 +45,7 @@ CSV_OPTIONS = {
         "of numbers: quartiles, deciles, entropy (needs --target-column) or none"),
     "separator": Option(",", csvs.separator, "the sign between values in the csv files, or tab"),
     "samples": Option(5000, count(2), "rows drawn from the background"),
+    **ROUNDS_OPTIONS,
 }  # fmt: skip
 TABLE_OPTIONS = {
     **CSV_OPTIONS,
@@ -105,6 +114,7 @@ def prepared(
     explainer = TableLime(
         background=csv.background,
         num_samples=asked.samples,
+        rounds=rounds_of(asked),
         frames=csvs.takes_frames(csv, model, arguments.frames),
         seed=asked.seed,
     )
@@ -170,7 +180,7 @@ class _Job:
 
     def _result(self, row: int, explanation: "Explanation") -> dict[str, Any]:
         try:
-            explanation.check()
+            explanation.check(sure=False)
         except RuntimeError as error:
             return self._failed(row, error)
         return self._write(row, explanation)

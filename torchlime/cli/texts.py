@@ -15,7 +15,15 @@ from torchlime.cli.explaining import complain, progress_of
 from torchlime.cli.loading import importable_here
 from torchlime.cli.meanings import UsageError, choice, count
 from torchlime.cli.numbers import line_of, named_numbers_of
-from torchlime.cli.options import Option, add_options, each_meaning, record_of, words_of
+from torchlime.cli.options import (
+    ROUNDS_OPTIONS,
+    Option,
+    add_options,
+    each_meaning,
+    record_of,
+    rounds_of,
+    words_of,
+)
 from torchlime.cli.outputs import Folder, distinct
 from torchlime.cli.rows import told, written
 
@@ -34,6 +42,7 @@ TEXT_OPTIONS = {
         help="hf:FOLDER of a text classifier; " + estimating.MODEL_OPTIONS["model"].help,
     ),
     "samples": Option(1000, count(2), "strings made of each text"),
+    **ROUNDS_OPTIONS,
     "split": Option("words", choice(*SPLITS), "what is hidden: words or characters"),
     "hide": Option(None, str,
         "what stands in the place of a hidden word, such as [MASK] (default: nothing)"),
@@ -78,7 +87,7 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
     folder = Folder(asked.out, [Path(file) for file in (*arguments.files, asked.model)])
     explainer = TextLime(
         split=SPLITS[asked.split], hide=asked.hide or "", together=not arguments.apart,
-        num_samples=asked.samples, seed=asked.seed,
+        num_samples=asked.samples, rounds=rounds_of(asked), seed=asked.seed,
     )  # fmt: skip
     with importable_here(asked.model):
         model = model_of_texts(estimating.loaded(asked, arguments.trust))
@@ -160,7 +169,7 @@ class _Job:
             try:
                 if isinstance(found, BaseException):
                     raise found
-                results[text.stem] = self._write(text, found.check())
+                results[text.stem] = self._write(text, found.check(sure=False))
             except OSError:  # a full disk is no fault of the text
                 raise
             except (Exception, SystemExit) as error:  # the model may raise anything

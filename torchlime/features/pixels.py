@@ -14,7 +14,8 @@ from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, over_channels, segment_sums
 from torchlime._precision import solve_dtype
-from torchlime._problems import Problem, flag
+from torchlime._problems import Problem, broken, flag
+from torchlime._row_groups import joined
 from torchlime._softmap import SoftSegments, blended, by_channel
 from torchlime.black_box import BlackBox
 from torchlime.strategies import Block, Features, Fill, Rows
@@ -49,9 +50,12 @@ class Pixels(Features):
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
         """A function that makes the perturbed images of masks [B,n,S]."""
         make = Blended if isinstance(self.segments, SoftSegments) else Perturbed
+        images, fill = self.images, self.fill
+        if make is Perturbed and images.dim() == 4 and images.is_floating_point():
+            images, fill = box.pixelwise(images, fill)
         return make(
-            self.images,
-            self.fill,
+            images,
+            fill,
             self.segments,
             design,
             dtype=box.dtype,
@@ -71,9 +75,8 @@ class Pixels(Features):
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Flags for non-finite images, segments that did not converge and masked first rows."""
-        finite = self.images.isfinite().flatten(1).all(dim=1)
         return (
-            flag(~finite, Problem.NON_FINITE_IMAGE)
+            flag(broken(self.images), Problem.NON_FINITE_IMAGE)
             | flag(~self.segments.ok, Problem.SEGMENTS_NOT_CONVERGED)
             | flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED)
         )
@@ -182,15 +185,18 @@ class Perturbed:
         If ``rows`` exceeds the rows of the blocks, the rest is padding: valid images without
         meaning. With ``reuse`` the next call overwrites the result.
         """
-        if not self.reuse or rows != self._pixels.shape[0]:
+        fresh = not self.reuse or rows != self._pixels.shape[0]
+        if fresh:
             self.release()  # before taking new ones: this happens when memory ran out
             self._keep = self._keep.new_empty(rows, self.images.shape[1])
-            self._pixels = self._pixels.new_zeros(rows, self.images.shape[1])
+            self._pixels = self._pixels.new_empty(rows, self.images.shape[1])
         start = 0
-        for images, samples in blocks:
+        for images, samples in joined(blocks):
             stop = start + (images.stop - images.start) * (samples.stop - samples.start)
             self._perturb(images, samples, slice(start, stop))
             start = stop
+        if fresh and start < rows:
+            self._pixels[start:].zero_()
         if not self.channels_last:
             return self._pixels.view(rows, *self.shape)
         channels, height, width = self.shape

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, as_segments, segment_sizes, segment_sums
-from torchlime._problems import Problem, flag
+from torchlime._problems import Problem, broken, flag
 from torchlime._row_blocks import row_blocks
 from torchlime.black_box import BlackBox, Model
 from torchlime.features._vit import Grid, Vit
@@ -101,9 +101,8 @@ class Tokens(Features):
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Flags for non-finite images, groups that did not converge and masked first rows."""
-        finite = self.images.isfinite().flatten(1).all(dim=1)
         return (
-            flag(~finite, Problem.NON_FINITE_IMAGE)
+            flag(broken(self.images), Problem.NON_FINITE_IMAGE)
             | flag(~self.groups.ok, Problem.SEGMENTS_NOT_CONVERGED)
             | flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED)
         )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchlime._provenance import named
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Marks
+from torchlime.rounds import Once
 
 
 def seed_of(seed: int, photo_id: str) -> int:
@@ -50,6 +51,7 @@ def identity(
         field.name: described(getattr(explainer, field.name))
         for field in fields(explainer)
         if field.name not in ("chunk_size", "exact_chunks")
+        and (field.name, getattr(explainer, field.name)) != ("rounds", Once())  # as before it was
     }
     return {
         "model": name,

@@ -14,7 +14,7 @@ from torchlime._errors import printable as printable
 from torchlime._errors import sentence_of
 from torchlime._extras import imported
 from torchlime._names import GivenNames
-from torchlime.explanation import Explanation, label_map_of
+from torchlime.explanation import Explanation, Problem, label_map_of
 from torchlime.features.tables import BINNED, PLAIN
 from torchlime.folders import PhotoFile
 
@@ -40,6 +40,9 @@ def schema() -> Any:
         "2.00 < age <= 3.00", and ``columns`` [S] the columns that these are of. ``unit`` is that of
         the scores. ``vectors`` and ``scale`` [S] are null but for numbers without bins. What is of
         photos alone is null.
+
+        ``samples_used`` is how many rows of the design were fitted, and ``sure`` whether the
+        coefficients are as sure as was asked, True where nothing was. Older rows have neither.
     """
     pa = imported("pyarrow", "a job", "jobs")
     integer, number, text = pa.int64(), pa.float64(), pa.string()
@@ -76,6 +79,8 @@ def schema() -> Any:
         "unit": text,
         "vectors": pa.list_(number),
         "scale": pa.list_(number),
+        "samples_used": integer,
+        "sure": pa.bool_(),
     }
     return pa.schema(list(columns.items()), metadata={"torchlime.jobs": str(FORMAT)})
 
@@ -107,6 +112,7 @@ def explained(item: Item, explanation: Explanation, **known: Any) -> Row:
     return (
         _of(item)
         | {"status": "ok", "effective_samples": explanation.effective_samples.item()}
+        | _samples_of(explanation)
         | {name: getattr(explanation, name)[0].tolist() for name in listed}
         | {
             name: getattr(explanation, name)[0, :, :count].tolist()
@@ -115,6 +121,11 @@ def explained(item: Item, explanation: Explanation, **known: Any) -> Row:
         | (_of_photo(explanation) if explanation.named is None else _of_table(explanation))
         | known
     )
+
+
+def _samples_of(explanation: Explanation) -> Row:
+    used = explanation.samples_used
+    return {"samples_used": None if used is None else int(used), "sure": bool(explanation.sure)}
 
 
 def _of_photo(explanation: Explanation) -> Row:
@@ -147,6 +158,7 @@ def explanation_of(row: Mapping[str, Any]) -> Explanation:
     coefficients = torch.tensor([row["coefficients"]], dtype=torch.float64)
     intercepts = torch.tensor([row["intercepts"]], dtype=torch.float64)
     versions = {name: row[name] for name in ("seed", "torchlime", "torch")}
+    used = row.get("samples_used")
     return Explanation(
         coefficients=coefficients,
         standard_errors=torch.tensor([row["standard_errors"]], dtype=torch.float64),
@@ -156,7 +168,8 @@ def explanation_of(row: Mapping[str, Any]) -> Explanation:
         scores=torch.tensor([row["scores"]], dtype=torch.float64),
         segment_count=torch.tensor([coefficients.shape[2]]),
         effective_samples=torch.tensor([row["effective_samples"]], dtype=torch.float64),
-        problems=torch.zeros(1, dtype=torch.int64),
+        problems=torch.tensor([0 if row.get("sure", True) else int(Problem.NOT_SURE)]),
+        samples_used=None if used is None else torch.tensor([used]),
         settings=json.loads(row["settings"]) | versions,
         **_fields_of(row, coefficients, intercepts),
     )

@@ -20,6 +20,7 @@ from torchlime.jobs.identity import described, weights_hash
 from torchlime.jobs.rows import Row, explained, failed, in_utf8, printable
 from torchlime.jobs.store import Store
 from torchlime.jobs.told import Summary
+from torchlime.rounds import Once
 from torchlime.tables import TableLime
 
 AT_ONCE = 256  # rows of a call, which share the samples; those of one call are lost by a kill
@@ -168,13 +169,15 @@ class Work:
                 field.name: described(getattr(self.explainer, field.name))
                 for field in fields(self.explainer)
                 if field.name not in _NOT_OF_A_ROW
+                and (field.name, getattr(self.explainer, field.name)) != ("rounds", Once())
             },
         }
 
     def _row(self, one: TableRow, explanation: Explanation) -> Row:
-        reasons = explanation.reasons()[0]
-        if reasons:
-            return failed(one, f"the explanation is not to be trusted. {'; '.join(reasons)}")
+        try:
+            explanation.check(sure=False)
+        except RuntimeError as error:
+            return failed(one, str(error))
         targets = explanation.targets[0].tolist()
         names = [printable(output_name(explanation, target)) for target in targets]
         return explained(

@@ -1,10 +1,12 @@
 """count → masks [B,N,S]: which features each sample keeps.
 
 Convention:
-    True = the segment is kept. Row 0 keeps all. Columns beyond an image's count are False.
+    True = the segment is kept. Row 0 keeps all, unless the sampler's attribute ``beside`` is True:
+    then no row is forced, and the input is scored beside the design. Columns beyond an image's
+    count are False.
     A mask entry depends on (seed, sample, segment, S) alone, not on the batch, the device or any
     global generator. (:class:`FixedCount`, :class:`RandomSize` and :class:`Sizes` also depend on
-    the count, and :class:`Orthogonal` on the number of samples, which sets the size of its blocks.)
+    the count, and :class:`Orthogonal` draws fewer samples than 3/4 of a block in another way.)
     ``seed`` is an int, for one draw that all inputs share, or an int64 tensor [B] on the device of
     ``count``. A sampler that has an endless design gives its rows ``first`` … first + N − 1.
 """

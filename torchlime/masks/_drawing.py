@@ -8,6 +8,8 @@ from torch import Tensor
 from torchlime._hash import numbers, shift_right
 from torchlime._row_blocks import row_blocks
 
+ENDLESS = "Bernoulli, FixedCount, Orthogonal, Permutations, RandomSize and Sizes can"
+
 
 def present(count: Tensor, bound: int) -> Tensor:
     """[B,1,S] bool: the columns that stand for a feature."""
@@ -26,7 +28,7 @@ def refuse_further_rows(sampler: object, first: int) -> None:
     if first:
         raise ValueError(
             f"{type(sampler).__name__} draws all its rows at once, so it cannot go on from row "
-            f"first={first}; Bernoulli, FixedCount, Permutations, RandomSize and Sizes can"
+            f"first={first}; {ENDLESS}"
         )
 
 
@@ -44,7 +46,7 @@ def finite_rows(sampler: object, rows: int, num_samples: int, first: int) -> int
     if first >= rows:
         raise ValueError(
             f"{type(sampler).__name__} has {rows} rows here, so it cannot go on from row "
-            f"first={first}; Bernoulli, FixedCount, Permutations, RandomSize and Sizes can"
+            f"first={first}; {ENDLESS}"
         )
     return min(num_samples, rows - first)
 
@@ -55,7 +57,8 @@ def in_blocks(draw: Callable[[Tensor], Tensor], rows: Tensor, elements_per_row: 
     A draw takes 8 bytes or more for every bit of its result.
     """
     blocks = row_blocks(len(rows), elements_per_row, rows.device)
-    return torch.cat([draw(rows[block]) for block in blocks], dim=1)
+    parts = [draw(rows[block]) for block in blocks]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def without_smallest(bits: Tensor, hidden: Tensor, exists: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Every mask there is."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ class Exhaustive:
         >>> Exhaustive()(torch.tensor([2]), 2, 4, seed=0).tolist()
         [[[True, True], [False, True], [True, False], [False, False]]]
     """
+
+    endless: ClassVar[bool] = False  # there are no rows beyond
 
     def __call__(
         self,

@@ -1,6 +1,7 @@
 """One segment hidden in every row."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -28,6 +29,8 @@ class LeaveOneOut:
         >>> LeaveOneOut()(torch.tensor([2]), 2, 100, seed=0).tolist()
         [[[True, True], [False, True], [True, False]]]
     """
+
+    endless: ClassVar[bool] = False  # there are no rows beyond
 
     def __call__(
         self,

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +42,8 @@ class SlidingWindow:
         >>> masks[0].int().tolist()
         [[1, 1, 1, 1], [0, 0, 1, 1], [1, 0, 0, 1], [1, 1, 0, 0]]
     """
+
+    endless: ClassVar[bool] = False  # there are no rows beyond
 
     grid: tuple[int, ...]
     window: tuple[int, ...]

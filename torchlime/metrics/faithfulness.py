@@ -188,10 +188,10 @@ def _weighted_r2(samples: Samples, explanation: Explanation) -> Tensor:
     """1 − Σ w (y − g)² / Σ w (y − ȳ)² over the samples: [B,T]; 0 where the scores do not vary."""
     scores, weights = samples.scores, samples.weights[..., None]
     design = samples.design.to(scores.dtype)
-    if explanation.scale is None:  # the first row, the whole image, was in the fit too
+    if not samples.beside:  # the first row, the whole image, was in the fit too
         design, scores, weights = design[:, 1:], scores[:, 1:], weights[:, 1:]
-        origin = explanation.intercepts
-    else:
+    origin = explanation.intercepts
+    if explanation.scale is not None:
         design, origin = design * explanation.scale[:, None], explanation.local_predictions
     fitted = design @ explanation.coefficients.mT + origin[:, None]
     mean = (weights * scores).sum(1, keepdim=True) / weights.sum(1, keepdim=True)

@@ -242,9 +242,17 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores [n,K] of ``pixels`` [n,3,H,W] in [0,1], of any floating dtype."""
+        return self.of_normalised(self.normalised(pixels))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """What the network takes for ``pixels`` [n,3,H,W]: each of them by itself is normalised."""
         normalised = (pixels - self.mean) / self.std
         dtypes = (p.dtype for p in self.network.parameters() if p.is_floating_point())
-        outputs = _logits(self.network(normalised.to(next(dtypes, normalised.dtype))))
+        return normalised.to(next(dtypes, normalised.dtype))
+
+    def of_normalised(self, images: Tensor) -> Tensor:
+        """Scores [n,K] of what :meth:`normalised` gave."""
+        outputs = _logits(self.network(images))
         if self.output == "sigmoid":
             return outputs.sigmoid()
         if self.output == "softmax":
@@ -254,6 +262,20 @@ class Classifier(nn.Module):
                 )
             return outputs.softmax(dim=1)
         return outputs
+
+    def pixelwise_and_rest(
+        self,
+    ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] | None:
+        """What a call does to every pixel by itself, and the rest of it.
+
+        :class:`torchlime.black_box.BlackBox` looks for it: the first part runs once for an image
+        and its fill, and not for every perturbed copy. None where a call is more than the two:
+        under hooks, in a subclass with its own forward, and where the normalisation is trained.
+        """
+        hooks = self._forward_hooks or self._forward_pre_hooks or self._backward_hooks
+        trained = self.mean.requires_grad or self.std.requires_grad
+        own = type(self).forward is Classifier.forward and "forward" not in vars(self)
+        return None if hooks or trained or not own else (self.normalised, self.of_normalised)
 
 
 def _logits(outputs: Any) -> Tensor:

@@ -67,13 +67,18 @@ class Cells(NamedTuple):
         return image
 
     def around(self, values: Tensor) -> Tensor:
-        """[B,C,G] → [B,C,3ⁿ,G]: the values of each cell's neighbours, 0 beyond the grid."""
+        """[B,C,G] → [B,C,3,…,3,*shape], a view: the values of each cell's neighbours.
+
+        They are 0 beyond the grid. ``flatten(2 + n).flatten(2, 1 + n)`` makes it [B,C,3ⁿ,G].
+        """
         count = len(self.axes)
-        values = F.pad(values.view(*values.shape[:2], *self.shape), (1, 1) * count)
+        values = F.pad(values.unflatten(2, self.shape), (1, 1) * count)
         for dim in range(2, 2 + count):
             values = values.unfold(dim, 3, 1)
         cells, neighbours = range(2, 2 + count), range(2 + count, 2 + 2 * count)
-        return values.permute(0, 1, *neighbours, *cells).flatten(2 + count).flatten(2, 1 + count)
+        values = values.permute(0, 1, *neighbours, *cells)
+        # A compiler gives what is written with ``out=`` the strides of its sources.
+        return values.contiguous() if torch.compiler.is_compiling() else values
 
     def gather(self, values: Tensor) -> Tensor:
         """[B,C,3ⁿ,G] → [B,C,G]: what all cells give to each cell. It is the adjoint of ``around``.
@@ -100,9 +105,9 @@ class Cells(NamedTuple):
     def offsets(self, device: torch.device) -> Tensor:
         """How far each neighbour is from a cell in raster order: [3ⁿ] int64."""
         steps = torch.arange(-1, 2, device=device)
-        offsets = torch.zeros_like(steps[:1])
-        for parts in self.shape:
-            offsets = (offsets[:, None] * parts + steps).flatten()
+        offsets = steps
+        for parts in self.shape[1:]:
+            offsets = torch.add(steps, offsets[:, None], alpha=parts).flatten()
         return offsets
 
 

@@ -13,11 +13,11 @@ _WHITE = (0.95047, 1.0, 1.08883)
 def colours_of(images: Tensor, blur: bool) -> Tensor:
     """Images [B,C,*axes] on the scale of Lab; three channels of two or three axes are sRGB."""
     pixels = images.to(solve_dtype(images.device)).nan_to_num(0.0, 0.0, 0.0)
-    # Values are halved, so that no range overflows.
+    pixels.div_(2)  # so that no range overflows
     low, high = pixels.flatten(1).aminmax(dim=1, keepdim=True)
-    low = (low / 2).view(-1, *[1] * (images.dim() - 1))
-    span = (high / 2).view_as(low) - low
-    pixels = (pixels / 2 - low) / span.clamp_(min=torch.finfo(span.dtype).tiny)
+    low = low.view(-1, *[1] * (images.dim() - 1))
+    span = (high.view_as(low) - low).clamp_(min=torch.finfo(low.dtype).tiny)
+    pixels.sub_(low).div_(span)
     if blur:
         pixels = _binomial_blur(pixels)
     return lab(pixels) if pixels.shape[1] == 3 and pixels.dim() > 3 else 100 * pixels
@@ -49,7 +49,9 @@ def lab(rgb: Tensor) -> Tensor:
     torch._foreach_add_(red, green)
     torch._foreach_add_(red, blue)
     torch._foreach_div_(red, _WHITE)
-    xyz = torch.stack(red, dim=1)
+    xyz = torch.stack(red)
     root = xyz.clamp(min=0.008856) ** (1 / 3)
-    fx, fy, fz = torch.where(xyz > 0.008856, root, 7.787 * xyz + 4 / 29).unbind(1)
-    return torch.stack((116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)), dim=1)
+    f = torch.where(xyz > 0.008856, root, 7.787 * xyz + 4 / 29)
+    scaled = torch._foreach_mul([f[1], *(f[:2] - f[1:]).unbind()], (116.0, 500.0, 200.0))
+    scaled[0].sub_(16)
+    return torch.stack(scaled, dim=1)

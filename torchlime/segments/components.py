@@ -6,6 +6,7 @@ neighbours along the axes alone, whatever the number of axes: 2 neighbours in a 
 image, 6 in a volume.
 """
 
+import functools
 from collections.abc import Iterator
 
 import torch
@@ -53,9 +54,10 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.gather(1, root)
         if turn % 2:
             root = root.gather(1, runs)
-    split = root.new_zeros(len(root), dtype=torch.bool)
-    for stride, same in pairs:
-        split = split | (same & (root[:, :-stride] != root[:, stride:])).any(dim=1)
+    if not pairs:
+        return root, root.new_ones(len(root), dtype=torch.bool)
+    splits = [(same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs]
+    split = functools.reduce(torch.bitwise_or, splits)
     return torch.where(split[:, None], runs, root), ~split
 
 
@@ -75,9 +77,12 @@ def _pairs(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
     for dim in range(labels.dim() - 2, 0, -1):
         if labels.shape[dim] > 1:
             same = _step_after(labels, dim) == _step_before(labels, dim)
-            same = _padded(same, dim, before=0, after=1, value=False).flatten(1)
             stride = labels.shape[dim + 1 :].numel()
-            yield stride, same[:, :-stride]
+            if dim == 1:
+                yield stride, same.flatten(1)
+            else:
+                same = _padded(same, dim, before=0, after=1, value=False).flatten(1)
+                yield stride, same[:, :-stride]
 
 
 def _step_before(values: Tensor, dim: int) -> Tensor:
@@ -124,32 +129,32 @@ def connect_labels(
     """
     root, converged = connected_components(labels)
     flat = labels.flatten(1)
-    sums = _sums(colours, root)
+    values = F.pad(colours.flatten(2), (0, 0, 0, 1), value=1).long()
+    sums = _sums(values, root)
     size = sums[:, -1]
     rank = torch.add(root, size, alpha=-(1 << INDEX_BITS))  # the largest region comes first
-    ones = torch.ones_like(flat)
-    best = rank.new_zeros(len(labels), num_labels).scatter_reduce_(1, flat, rank, "amin")
-    stays = rank.new_zeros(len(labels), num_labels).scatter_add_(1, flat, ones) >= max(min_size, 1)
-    ids = stays.cumsum(dim=1) - 1
-    best.masked_fill_(~stays, 1)  # no region has this rank
-    rest = rank != best.gather(1, flat)
-    owners = ids.gather(1, flat).masked_fill_(rest, NOBODY).view_as(labels)
+    tables = rank.new_zeros(3, len(labels), num_labels)
+    best, ids, pixels = tables
+    best.scatter_reduce_(1, flat, rank, "amin")
+    stays = pixels.scatter_add_(1, flat, values[:, -1]) >= max(min_size, 1)
+    number = stays.cumsum(dim=1)
+    best.mul_(stays)  # no region has the rank 0
+    torch.sub(number, 1, out=ids)
+    best, owners = tables[:2].gather(2, flat.expand(2, -1, -1))
+    owners = owners.masked_fill_(rank != best, NOBODY).view_as(labels)
     means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
     owners = _merge(owners, root, means)
+    end, step = max(labels.shape[1:]) << INDEX_BITS, 1 << INDEX_BITS
+    places = torch.arange(0, end, step, device=labels.device)
     for dim in range(owners.dim() - 1, 0, -1):
-        owners = _fill_along(owners, dim)
-    return owners, ids[:, -1] + 1, converged
+        owners = _fill_along(owners, dim, places)
+    return owners, number[:, -1], converged
 
 
-def _sums(colours: Tensor, root: Tensor) -> Tensor:
-    """Sums over each pixel's region of the colours [B,C,*axes], and its size: [B,C+1,P] int64.
-
-    Colours are whole numbers.
-    """
-    values = F.pad(colours.flatten(2), (0, 0, 0, 1), value=1).long()
+def _sums(values: Tensor, root: Tensor) -> Tensor:
+    """Sums of values [B,C,P] over each pixel's region: [B,C,P] int64."""
     index = root[:, None].expand_as(values)
-    sums = torch.zeros_like(values).scatter_add_(2, index, values)
-    return sums.gather(2, index)
+    return torch.zeros_like(values).scatter_add_(2, index, values).gather(2, index)
 
 
 def _merge(owners: Tensor, root: Tensor, colours: Tensor) -> Tensor:
@@ -161,22 +166,29 @@ def _merge(owners: Tensor, root: Tensor, colours: Tensor) -> Tensor:
     steps = _steps(colours)
     index = root[:, None].expand(-1, steps.shape[1], -1).flatten(1)
     for _ in range(MERGE_ROUNDS):
-        offers = torch.stack(_around(owners), dim=1).flatten(2).add_(steps)
+        around = _around(owners)
+        offers = torch.add(steps.view(around.shape), around)
         best = owners.flatten(1).scatter_reduce(1, index, offers.flatten(1), "amin")
         owners = best.gather(1, root).bitwise_and_(NOBODY | INDEX_MASK).view_as(owners)
     return owners
 
 
-def _around(owners: Tensor) -> list[Tensor]:
-    """The owner before and after each pixel along each axis, [B,*axes] each."""
+def _around(owners: Tensor) -> Tensor:
+    """The owners around each pixel: [B,2n,*axes], or a view [B,2,2,H,W] of the same order.
+
+    First come the pixels before it along each axis, then those after it, the last axis first.
+    """
     axes = owners.dim() - 1
     around = F.pad(owners, (1, 1) * axes, value=NOBODY)
+    if axes == 2:  # their places are 0, w − 1, w + 1 and 2w after the first, which makes a lattice
+        whole, row, _ = around.stride()
+        return around.as_strided(
+            (len(owners), 2, 2, *owners.shape[1:]), (whole, row + 1, row - 1, row, 1), 1
+        )
     inner = [slice(1, -1)] * axes
-    return [
-        around[:, *inner[:axis], cut, *inner[axis + 1 :]]
-        for axis in range(axes)
-        for cut in (slice(None, -2), slice(2, None))
-    ]
+    before = [around[:, *inner[:k], :-2, *inner[k + 1 :]] for k in range(axes)]
+    after = [around[:, *inner[:k], 2:, *inner[k + 1 :]] for k in range(axes)]
+    return torch.stack(before + after[::-1], dim=1)
 
 
 def _steps(colours: Tensor) -> Tensor:
@@ -184,22 +196,22 @@ def _steps(colours: Tensor) -> Tensor:
 
     They are above the bits that hold an owner. Beyond the border there is nobody at any distance.
     """
-    found = []
+    before, after = [], []
     for dim in range(2, colours.dim()):
         step = _padded(colours.diff(dim=dim).square_().sum(dim=1), dim - 1, 1, 1)
-        found += [_step_before(step, dim - 1), _step_after(step, dim - 1)]
-    steps = torch.stack(found, dim=1).flatten(2)
+        before.append(_step_before(step, dim - 1))
+        after.append(_step_after(step, dim - 1))
+    steps = torch.stack(before + after[::-1], dim=1).flatten(2)
     return steps.add_(1).mul_(2.0**INDEX_BITS).long()
 
 
-def _fill_along(owners: Tensor, dim: int) -> Tensor:
+def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:
     """Extend the owned pixels of a line over its ownerless ones, forwards and then backwards.
 
     A pixel takes the latest owner before it. Where there is none, it takes the first of the line.
+    ``places`` are the pixels of a line above the bits that hold an owner, at least as many.
     """
-    end = owners.shape[dim] << INDEX_BITS
-    place = torch.arange(0, end, 1 << INDEX_BITS, device=owners.device)
-    place = place.view(-1, *[1] * (owners.dim() - 1 - dim))
+    place = places[: owners.shape[dim]].view(-1, *[1] * (owners.dim() - 1 - dim))
     latest = (owners + place).masked_fill_(owners >= NOBODY, -1).cummax(dim=dim).values
     first = (latest & (2 * NOBODY - 1)).amin(dim=dim, keepdim=True)
     return torch.maximum(latest, first).bitwise_and_(NOBODY | INDEX_MASK)

@@ -14,6 +14,10 @@ from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
+# A share of the last centre, added to the sums over its pixels: it is lost in any sum but that over
+# no pixels, whose mean is then the last centre. It is a power of 2, so this is exact.
+NOTHING = 2.0**-100
+
 
 @dataclass(frozen=True)
 class Slic:
@@ -131,13 +135,15 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     axes, channels = len(grid.axes), colours.shape[1]
     quarter = int(outside_window(axes)) // 4
     largest = min(math.isqrt(quarter // (channels + axes)), 2**8) - 2
-    within = tuple(range(2, colours.dim()))
-    high, low = colours.amax(dim=within, keepdim=True), colours.amin(dim=within, keepdim=True)
+    pixels = colours.flatten(2)
+    low, high = pixels.amin(dim=2), pixels.amax(dim=2)
     weight = compactness / grid.step
     farthest = 2.5 * weight * max(grid.sizes)
-    spread = (high - low).amax(dim=1, keepdim=True) / 2
-    scale = largest / spread.clamp(min=farthest)
-    return ((colours - (high + low) / 2) * scale).round(), weight * scale.flatten()
+    spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
+    scale = 2 * largest / spread
+    middle = (high + low).div_(2).view(*low.shape, *[1] * axes)
+    moved = (colours - middle).mul_(scale.view(-1, *[1] * (axes + 1)))
+    return moved.round_(), weight * scale
 
 
 class _Points(NamedTuple):
@@ -146,37 +152,37 @@ class _Points(NamedTuple):
     features: Tensor  # [B·G,C+n+1,P]: colours, positions and 1, all 0 where a cell is padded
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
-    inside: Tensor  # [1,1,3ⁿ,G]: 1 where that neighbour of the cell is in the grid, 0 where not
-    beyond: Tensor  # [G,3ⁿ,1]: the penalty of a neighbour that is not in the grid
+    inside: Tensor  # [1,1,3,…,3,*shape]: 1 where that neighbour of the cell is in the grid, else 0
+    beyond: Tensor  # [B·G·3ⁿ,1,1]: the penalty of a neighbour that is not in the grid
     reach: Tensor  # [B,1,1,n,1]: how far a pixel may be from its centre along each axis
 
 
 def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     batch, channels = colours.shape[:2]
     axes = len(grid.axes)
-    positions = [
-        _along_axis((torch.arange(side, device=pixel.device) * pixel[:, None]).round_(), k, axes)
-        for k, side in enumerate(colours.shape[2:])
-    ]
+    along = torch.arange(max(colours.shape[2:]), device=pixel.device) * pixel[:, None]
+    along.round_()
+    positions = [_along_axis(along[:, :side], k, axes) for k, side in enumerate(colours.shape[2:])]
     positions.append(colours.new_ones([1] * (axes + 1)))
     spread = [values.expand(batch, *colours.shape[2:]) for values in positions]
-    features = grid.cut(torch.stack((*colours.unbind(1), *spread), dim=1))
-    middle = features.view(batch, grid.number, -1, *grid.sizes)
+    pixels = grid.cut(torch.stack((*colours.unbind(1), *spread), dim=1))
+    middle = pixels.view(batch, grid.number, -1, *grid.sizes)
     for size in grid.sizes:
         middle = middle.select(3, (size - 1) // 2)
     middle = F.pad(middle[:, :, channels:-1], (channels, 1))
-    features[:, :, :-1].addcmul_(middle[:, :, :-1, None], features[:, :, -1:], value=-1)
     small = math.prod(grid.sizes) * 2**8 <= 2**24  # then so is every sum in a cell
-    features = features.to(torch.float32 if small else colours.dtype)
-    inside = grid.around(colours.new_ones(1, 1, grid.number))
-    beyond = (1 - inside[0, 0].mT[..., None]) * ((axes + 1) * outside_window(axes))
-    reach = torch.stack([pixel * axis.step for axis in grid.axes], dim=1)
+    pixels[:, :, :-1].addcmul_(middle[:, :, :-1, None], pixels[:, :, -1:], value=-1)
+    features = pixels.to(torch.float32 if small else pixels.dtype)
+    inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
+    penalty = (axes + 1) * outside_window(axes)
+    beyond = _by_cell(torch.rsub(inside, penalty, alpha=penalty), axes)
+    reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
         middle.mT[:, :, None],
         inside,
-        beyond.to(features.dtype),
+        beyond.expand(batch, -1, -1, 1).reshape(-1, 1, 1),
         reach[:, None, None, :, None],
     )
 
@@ -213,22 +219,27 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         sums = torch.bmm(members, points.features.mT)
         sums = sums.view(batch, grid.number, -1, sums.shape[-1]).permute(0, 3, 2, 1)
         sums = grid.gather(_in_image(sums, points.origin))
-        centres = torch.where(sums[:, -1:] > 0, _means(sums), centres)
+        centres = _means(sums.add_(centres, alpha=NOTHING))
     members = _nearest(centres, points, grid)
-    neighbours = members.shape[1]
-    first = torch.arange(neighbours, 0, -1, device=own.device)[:, None]
-    around = neighbours - members.mul_(first).amax(dim=1).long().view(batch, grid.number, -1)
-    return grid.join(own + grid.offsets(own.device)[around])
+    falling = torch.arange(members.shape[1] - 1, -1, -1, device=own.device)[:, None]
+    last = members.mul_(falling).amax(dim=1).long().view(batch, grid.number, -1)
+    return grid.join(own - grid.offsets(own.device)[last])  # offsets are odd in their order
 
 
 def _means(sums: Tensor) -> Tensor:
-    """Sums [B,C+n+1,G] over pixels → their rounded means; the last of a cell is 1."""
-    return (sums / sums[:, -1:].clamp(min=1)).round_()
+    """Sums [B,C+n+1,G] over pixels → their rounded means; the last of them is 1."""
+    return (sums / sums[:, -1:]).round_()
 
 
 def _in_image(sums: Tensor, origin: Tensor) -> Tensor:
     """Sums [B,C+n+1,·,G] of features, with positions measured from the corner of the image."""
-    return torch.addcmul(sums, sums[:, -1:], origin)
+    moved = torch.empty(sums.shape, dtype=origin.dtype, device=origin.device)
+    return torch.addcmul(sums, sums[:, -1:], origin, out=moved)
+
+
+def _by_cell(around: Tensor, axes: int) -> Tensor:
+    """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,G,3ⁿ,C]."""
+    return around.flatten(2 + axes).flatten(2, 1 + axes).permute(0, 3, 2, 1)
 
 
 def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
@@ -236,16 +247,17 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
 
     |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates.
     """
-    axes = len(grid.axes)
-    batch, window = len(centres), outside_window(axes)
+    axes, window = len(grid.axes), outside_window(len(grid.axes))
     around = grid.around(centres)
-    near = around.new_empty(around.shape, dtype=points.features.dtype)
-    torch.addcmul(around, points.origin, points.inside, value=-1, out=near)
-    near = near.permute(0, 3, 2, 1)[..., :-1]
+    moved = around.new_empty(around.shape, dtype=points.features.dtype)
+    origin = points.origin.unflatten(3, grid.shape).unflatten(2, [1] * axes)
+    torch.addcmul(around, origin, points.inside, value=-1, out=moved)
+    near = _by_cell(moved, axes)[..., :-1]
     outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
     near = near.flatten(0, 1)
-    fixed = near.square().sum(dim=-1, keepdim=True).unflatten(0, (batch, -1)) + points.beyond
-    cost = torch.baddbmm(fixed.flatten(0, 1), near, points.features[:, :-1], alpha=-2)
+    rows = near.flatten(0, 1)
+    fixed = torch.baddbmm(points.beyond, rows[:, None], rows[..., None]).view(*near.shape[:2], 1)
+    cost = torch.baddbmm(fixed, near, points.features[:, :-1], alpha=-2)
     for number, size in enumerate(grid.sizes):
         along = _along_axis(outside[..., number, :size].flatten(0, 1), number, axes)
         cost.view(*cost.shape[:2], *grid.sizes).add_(along, alpha=window)

@@ -5,15 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime.fit import (
-    Fit,
-    NormalEquations,
-    factorise,
-    few_at_a_time,
-    identity_like,
-    solve,
-    with_diagonal,
-)
+from torchlime._cholesky import factorise, identity_like, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations, few_at_a_time
 
 SHIFT = 1e-9
 STEPS = 4
@@ -51,12 +44,13 @@ class LeastSquares:
         return few_at_a_time(self._of_noise, noise, scores, weights, count)
 
     def _of_masks(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
-        return self._solved(NormalEquations(masks, scores, weights, count))
+        return self.of_equations(NormalEquations(masks, scores, weights, count))
 
     def _of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
-        return self._solved(NormalEquations.of_noise(noise, scores, weights, count))
+        return self.of_equations(NormalEquations.of_noise(noise, scores, weights, count))
 
-    def _solved(self, equations: NormalEquations) -> Fit:
+    def of_equations(self, equations: NormalEquations) -> Fit:
+        """The fit of equations that are made already."""
         largest = equations.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         scale = torch.where(largest > 0, largest, 1.0)[:, None, None]
         padding = equations.padding.to(equations.dtype)

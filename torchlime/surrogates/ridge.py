@@ -7,15 +7,8 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_real
-from torchlime.fit import (
-    Fit,
-    NormalEquations,
-    factorise,
-    few_at_a_time,
-    identity_like,
-    solve,
-    with_diagonal,
-)
+from torchlime._cholesky import factorise, identity_like, solve, with_diagonal
+from torchlime.fit import Fit, NormalEquations, few_at_a_time
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,12 +59,13 @@ class Ridge:
         return few_at_a_time(self._of_noise, noise, scores, weights, count)
 
     def _of_masks(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
-        return self._solved(NormalEquations(masks, scores, weights, count))
+        return self.of_equations(NormalEquations(masks, scores, weights, count))
 
     def _of_noise(self, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
-        return self._solved(NormalEquations.of_noise(noise, scores, weights, count))
+        return self.of_equations(NormalEquations.of_noise(noise, scores, weights, count))
 
-    def _solved(self, equations: NormalEquations) -> Fit:
+    def of_equations(self, equations: NormalEquations) -> Fit:
+        """The fit of equations that are made already."""
         penalty = equations.total.new_full(equations.padding.shape, self.alpha)
         diagonal = penalty.masked_fill(equations.padding, 1.0)
         factor, ok = factorise(with_diagonal(equations.gram, diagonal))

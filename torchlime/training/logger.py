@@ -21,8 +21,9 @@ from torchlime._checks import (
 from torchlime._inputs import Array, Images, as_images, as_targets, as_vectors
 from torchlime._networks import networks_of
 from torchlime.black_box import Model
-from torchlime.explanation import Explanation, label_map_of
+from torchlime.explanation import Explanation, Problem, label_map_of
 from torchlime.lime import Lime
+from torchlime.rounds import Until
 from torchlime.training.sinks import writer
 from torchlime.vectors import VectorLime
 
@@ -44,7 +45,9 @@ class ExplanationLogger:
         images whose explanation has ``problems``. The other numbers are means over the other images
         and their targets: ``score`` (the model on the unmasked image), ``fidelity`` (weighted R² of
         the surrogate) and, with ``objects``, ``inside`` (share of the positive evidence on the
-        object). They are NaN where no image is left.
+        object). They are NaN where no image is left. With ``rounds=Until(…)`` there are two more:
+        ``samples``, the mean number of samples, and ``unsure``, for how many images the most came
+        first; these are not unwell.
 
         Under ``torch.distributed`` rank 0 alone explains and writes. A model sharded by FSDP needs
         all its ranks in every forward pass: call ``step`` on each rank. Then all ranks explain, and
@@ -144,8 +147,12 @@ class ExplanationLogger:
         if self.objects is not None:
             inside = self.objects.to(explanation.coefficients.device)
             values["inside"] = metrics.share_inside(explanation, inside)
-        numbers = {name: value[explanation.ok].mean().item() for name, value in values.items()}
-        return numbers | {"unwell": (~explanation.ok).double().mean().item()}
+        well = (explanation.problems & ~Problem.NOT_SURE) == 0
+        numbers = {name: value[well].mean().item() for name, value in values.items()}
+        if isinstance(self.explainer.rounds, Until) and explanation.samples_used is not None:
+            numbers["samples"] = explanation.samples_used.double().mean().item()
+            numbers["unsure"] = (~explanation.sure).sum().item()
+        return numbers | {"unwell": (~well).double().mean().item()}
 
     def _picture(self, explanation: Explanation) -> Tensor:
         if explanation.segments is None:

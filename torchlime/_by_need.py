@@ -1,0 +1,110 @@
+"""Rounds in which only those inputs take part that are not sure yet.
+
+The host knows how many rows each input has taken, and which inputs go on. It learns the latter by
+one read of a flag for each input a round. The device has the same numbers, so that nothing is
+uploaded.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Score = Callable[[int, int, list[int]], None]
+Sure = Callable[[Tensor | None, int, list[int]], Tensor]
+Leave = Callable[[list[int], Tensor], None]
+
+
+class Need:
+    """Which rows each of B inputs has taken, and which inputs take more.
+
+    Args:
+        taken: how many rows each input has taken, on the host.
+        used: [B] int64, the same on the device.
+        limits: the most rows of each input, on the host.
+        limit: the same on the device: an int, or [B] int64.
+        leave: is told, after a look, which of the inputs looked at go on, and the flags [k].
+
+    Attributes:
+        sure: [B] bool on the device, the inputs that were found to be sure.
+    """
+
+    def __init__(
+        self,
+        taken: Sequence[int],
+        used: Tensor,
+        limits: Sequence[int],
+        limit: int | Tensor,
+        leave: Leave | None = None,
+    ):
+        self.taken = list(taken)
+        self.used = used
+        self.sure = torch.zeros_like(used, dtype=torch.bool)
+        self._limits = list(limits)
+        self._limit = limit
+        self._leave = leave
+        self._going = [True] * len(self.taken)
+
+    @property
+    def left(self) -> list[int]:
+        """How many rows each input may still take."""
+        every = zip(self.taken, self._limits, self._going, strict=True)
+        return [max(limit - taken, 0) if going else 0 for taken, limit, going in every]
+
+    def run(self, stops: Sequence[int], score: Score, sure: Sure) -> None:
+        """Take rows until every input is sure or has as many as it may.
+
+        Args:
+            stops: the numbers of rows after which inputs are looked at.
+            score: gets (first row, last row + 1, inputs), and scores these rows of these inputs.
+            sure: gets the numbers [k] of inputs on the device, None for all, how many rows they
+                have, and their numbers on the host; returns [k] bool. It is read back.
+        """
+        looked_at = set(stops)
+        while any(self.left):
+            active = [b for b, left in enumerate(self.left) if left > 0]
+            low = min(self.taken[b] for b in active)
+            ends = looked_at.union(self.taken, (self._limits[b] for b in active))
+            high = min(end for end in ends if end > low)
+            these = [b for b in active if self.taken[b] == low]
+            score(low, high, these)
+            self._take(low, high, these, sure if high in looked_at else None)
+
+    def look(self, sure: Sure) -> None:
+        """Look at the rows that every input has at the beginning."""
+        for rows in sorted(set(self.taken) - {0}):
+            these = [b for b, taken in enumerate(self.taken) if taken == rows]
+            self._settle(self._index(self.used == rows, len(these)), these, sure, rows)
+
+    def _take(self, low: int, high: int, these: list[int], sure: Sure | None) -> None:
+        takes = ~self.sure & (self.used == low) & (self.used < self._limit)
+        index = self._index(takes, len(these))
+        for b in these:
+            self.taken[b] = high
+        rows = torch.full_like(self.used, high)
+        self.used = rows if index is None else self.used.scatter(0, index, rows)
+        if sure is not None:
+            self._settle(index, these, sure, high)
+
+    def _settle(self, index: Tensor | None, these: list[int], sure: Sure, rows: int) -> None:
+        found = sure(index, rows, these)
+        self.sure = found if index is None else self.sure.scatter(0, index, found)
+        for b, settled in zip(these, found.tolist(), strict=True):  # the one read of a round
+            self._going[b] = not settled
+        if not all(self._going[b] for b in these) and self._leave is not None:
+            self._leave([b for b in these if self._going[b]], found)
+
+    def _index(self, chosen: Tensor, number: int) -> Tensor | None:
+        """The numbers of the inputs where ``chosen`` [B] holds; None for all inputs."""
+        if number == len(self.taken):
+            return None
+        return (~chosen).long().argsort(stable=True)[:number]
+
+
+def picked(values: Tensor, index: Tensor | None) -> Tensor:
+    """The inputs ``index`` [k] of values [B,…]; a view where all inputs share one."""
+    if index is None:
+        return values
+    if len(values) > 1 and values.stride(0) == 0:
+        return values[:1].expand(len(index), *values.shape[1:])
+    return values[index]
