@@ -1,4 +1,4 @@
-"""python -m benchmarks NAME …, and python -m benchmarks report."""
+"""python -m benchmarks NAME …, python -m benchmarks report, and python -m benchmarks gpu."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from pathlib import Path
 NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
     "scale", "vectors", "residual", "large", "tokens", "tabular", "tutorials", "captum",
-    "launches", "coverage", "stopping",
+    "launches", "coverage", "stopping", "kernels",
 )  # fmt: skip
 
 
@@ -22,6 +22,12 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks.report import report
 
         return report(options.check)
+    if "gpu" in options.names:
+        from benchmarks import gpu
+
+        if options.names != ["gpu"] or options.out is None:
+            parser().error("gpu goes alone, and with --out DIR")
+        return gpu.run(gpu.parts(options), options.minutes, options.out)
     # The thread pools of numpy and torch fight over the cores; before either is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     import torch
@@ -29,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmarks import results
     from benchmarks.settings import RESULTS, Settings
 
+    options.device = options.device or "cpu"
     check(options)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -48,11 +55,17 @@ def main(arguments: list[str] | None = None) -> int:
     for name in NAMES if "all" in options.names else options.names:
         module = importlib.import_module(f"benchmarks.{name}")
         try:
-            rows = module.run(settings)
+            rows = []
+            for row in module.run(settings):
+                rows.append(row)
+                if options.out:  # what a run leaves that is cut off
+                    record = results.record(name, rows, settings, origin)
+                    results.write_partial(record, options.out)
             print(module.table(rows), flush=True)
             if options.out or not options.quick:
                 record = results.record(name, rows, settings, origin)
                 print(results.write(record, settings.results), flush=True)
+                results.partial(name, settings.results).unlink(missing_ok=True)
         except Exception:  # the others' hours are not lost with this one
             traceback.print_exc()
             failed = True
@@ -64,11 +77,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "names",
         nargs="+",
-        choices=[*NAMES, "all", "report"],
+        choices=[*NAMES, "all", "report", "gpu"],
         metavar="NAME",
-        help=f"{', '.join(NAMES)}, all; or report: fill the READMEs' tables",
+        help=f"{', '.join(NAMES)}, all; report: fill the READMEs' tables; "
+        "or gpu: in a short time what a GPU can tell, in the order of its worth",
     )
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--device", default=None, choices=["cpu", "cuda"],
+                        help="cpu is the default, of gpu cuda")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="tiny sizes: a test, not a timing")
     parser.add_argument("--threads", type=positive, help="of torch, on the CPU")
     parser.add_argument("--out", type=Path, help="where results go instead of benchmarks/results")
@@ -83,6 +98,8 @@ def parser() -> argparse.ArgumentParser:
         default=5,
         help="rounds of a timing: 5 (the default) or more",
     )
+    parser.add_argument("--minutes", type=float, default=9.0, help="gpu: for all parts")
+    parser.add_argument("--parts", nargs="+", help="gpu: only these parts")
     parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--check", action="store_true", help="report: fail if a table is stale")
     return parser

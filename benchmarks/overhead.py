@@ -4,7 +4,8 @@ The bare forwards take the same rows in the same chunks, dtype and memory format
 model was seen to get from explain().
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 from benchmarks import results, samples
 from benchmarks.settings import Row, Settings, network, photo_batch
 from benchmarks.tables import markdown, milliseconds, percent
+from benchmarks.timer import Call
 from torchlime import Lime
 
 EVERY_MODEL = ("resnet18", "resnet50", "vit_b_16", "efficientnet_lite0")
 CPU_MODELS = ("resnet18", "efficientnet_lite0")
 CAPTION = (
     "Ratio minus one is what torchlime adds to the model's bare forward passes. explain() is given"
-    " the segments; images/s is with segmentation."
+    " the segments; images/s is with segmentation. *Captured* is capture(), which segments as well."
 )
 
 
@@ -27,37 +29,66 @@ class Case(NamedTuple):
     precision: str
     compiled: bool = False
     batch: int = 1
+    captured: bool = False
+    layout: torch.memory_format = torch.channels_last  # of the weights, on a GPU
 
 
 ON_CPU = (Case("float32"), Case("bfloat16 autocast"))
-ON_GPU = (
-    Case("float32"),
-    Case("bfloat16 autocast"),
+ON_GPU = (  # in the order of their worth
     Case("bfloat16 weights"),
+    Case("bfloat16 weights", captured=True),
+    Case("float32"),
+    Case("TF32"),
+    Case("bfloat16 autocast"),
     Case("bfloat16 weights", compiled=True),
     Case("bfloat16 weights", compiled=True, batch=32),
+    Case("bfloat16 weights", batch=8),
+    Case("bfloat16 weights", batch=32),
+    Case("bfloat16 weights", batch=32, captured=True),
+    Case("bfloat16 weights", layout=torch.contiguous_format),
 )
 
 
-def run(settings: Settings) -> list[Row]:
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows, each when it is measured."""
     names = settings.models or (EVERY_MODEL if settings.on_gpu else CPU_MODELS)
     numbers = [128 if settings.quick else 1000]
     enough = samples.equal_evaluations(results.of_samples(settings), at=1000)
     if enough is None:
         settings.say("overhead: of samples there is no result, so no row at the N of equal error")
-    rows = []
-    for name in names[:1] if settings.quick else names:
-        for case in ON_GPU if settings.on_gpu else ON_CPU:
-            for number in numbers + ([enough] if enough and case.batch > 1 else []):
+    for case in ON_GPU if settings.on_gpu else ON_CPU:
+        for name in names[:1] if settings.quick else names:
+            at_equal_error = case.compiled and case.batch > 1
+            for number in numbers + ([enough] if enough and at_equal_error else []):
                 settings.say(f"overhead: {name} {case} N={number}")
-                rows.append(measure(settings, name, case, number))
-    return rows
+                yield measure(settings, name, case, number)
 
 
 def measure(settings: Settings, name: str, case: Case, number: int) -> Row:
+    with tf32(case.precision == "TF32"):
+        return measured(settings, name, case, number)
+
+
+@contextlib.contextmanager
+def tf32(wanted: bool) -> Iterator[None]:
+    """All products of float32 in TF32; else torch's own choice, which is convolutions only."""
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    for backend in backends if wanted else ():
+        backend.allow_tf32 = True
+    try:
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+
+
+def measured(settings: Settings, name: str, case: Case, number: int) -> Row:
     device = settings.device
     images = photo_batch(case.batch, 64 if settings.quick else 224, device)
     model = network(name, device)
+    if settings.on_gpu:
+        model.to(memory_format=case.layout)
     if case.precision == "bfloat16 weights":
         model.bfloat16()
     autocast = torch.bfloat16 if case.precision == "bfloat16 autocast" else None
@@ -72,17 +103,20 @@ def measure(settings: Settings, name: str, case: Case, number: int) -> Row:
     def explain() -> None:
         explainer.explain(callee, images, segments=segments)
 
+    fast = explainer.capture(callee, images) if case.captured else None
+
     def forwards(times: int = calls) -> None:
         with torch.no_grad(), torch.autocast(device.type, autocast, enabled=autocast is not None):
             for _ in range(times):
                 callee(chunk)
 
+    sides: dict[str, Call] = {"explain": explain, "forwards": forwards}
+    if fast is None:
+        sides["segmentation"] = lambda: explainer.segmenter(images)
+    else:
+        sides["explain"] = lambda: fast(images)
     readings = settings.timer()(
-        {
-            "explain": explain,
-            "forwards": forwards,
-            "segmentation": lambda: explainer.segmenter(images),
-        },
+        sides,
         # The model was warmed up when it was watched; what a compiler does is still to do.
         warm={"explain": explain, "forwards": forwards} if case.compiled else {
             "forwards": lambda: forwards(1)
@@ -92,16 +126,17 @@ def measure(settings: Settings, name: str, case: Case, number: int) -> Row:
         "model": name,
         "dtype": case.precision,
         "compiled": case.compiled,
+        "captured": case.captured,
         "batch": case.batch,
         "samples": number,
         "rows": len(chunk),
         "chunks": calls,
         "channels_last": not chunk.is_contiguous(),
         "seconds": {side: reading.record() for side, reading in readings.items()},
-        "explain_over_forwards": readings["explain"].over(readings["forwards"]).record(),
-        "segmentation_over_forwards": (
-            readings["segmentation"].over(readings["forwards"]).record()
-        ),
+    } | {
+        f"{side}_over_forwards": readings[side].over(readings["forwards"]).record()
+        for side in readings
+        if side != "forwards"
     }
 
 
@@ -125,8 +160,19 @@ def seen(model: nn.Module, call: Callable[[], object]) -> tuple[Tensor, int]:
 
 
 def images_per_second(row: Row) -> float:
-    whole: float = sum(row["seconds"][part]["median"] for part in ("explain", "segmentation"))
+    parts = [row["seconds"][part]["median"] for part in row["seconds"] if part != "forwards"]
+    whole: float = sum(parts)
     return row["batch"] / whole
+
+
+def said(row: Row) -> str:
+    """What is particular about a row, after its precision; results of old have no capture."""
+    kinds = {
+        ", compiled": row["compiled"],
+        ", captured": row.get("captured", False),
+        ", channels first": row["dtype"] == "bfloat16 weights" and not row["channels_last"],
+    }
+    return "".join(kind for kind, is_so in kinds.items() if is_so)
 
 
 def table(rows: list[Row]) -> str:
@@ -137,14 +183,16 @@ def table(rows: list[Row]) -> str:
         [
             [
                 row["model"],
-                row["dtype"] + (", compiled" if row["compiled"] else ""),
+                row["dtype"] + said(row),
                 row["batch"],
                 row["samples"],
                 milliseconds(row["seconds"]["forwards"]),
                 milliseconds(row["seconds"]["explain"]),
                 f"{images_per_second(row):.3g}",
                 percent(row["explain_over_forwards"]),
-                f"{row['segmentation_over_forwards']['median'] * 100:.2g} %",
+                f"{row['segmentation_over_forwards']['median'] * 100:.2g} %"
+                if "segmentation" in row["seconds"]
+                else "in explain()",
             ]
             for row in rows
         ],

@@ -5,14 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import summary, targets
+from benchmarks import estimate, summary, targets
 from benchmarks.results import OF_ANY_HARDWARE, newest
 from benchmarks.settings import RESULTS
 
 ROOT = Path(__file__).parents[1]
 READMES = (ROOT / "README.md", ROOT / "benchmarks/README.md")
 BLOCK = re.compile(r"(<!-- benchmarks:(\w+) -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
-_OF_SEVERAL = {"targets": targets, "summary": summary}  # made of several benchmarks
+_OF_SEVERAL = {  # made of the results of others
+    "targets": targets, "summary": summary, "estimate": estimate,
+}  # fmt: skip
 NOT_MEASURED = "*Not measured.*"
 NO_GPU = "*On a GPU: not measured.*"
 

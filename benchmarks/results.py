@@ -68,6 +68,18 @@ def write(result: dict[str, Any], results: Path) -> Path:
     return path
 
 
+def write_partial(result: dict[str, Any], results: Path) -> None:
+    """Write the rows so far of a run that goes on."""
+    path = partial(result["benchmark"], results)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def partial(name: str, results: Path) -> Path:
+    """Where the rows are of a run that was cut off."""
+    return results / "partial" / f"{name}.json"
+
+
 def read(path: Path) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -120,7 +132,8 @@ def of_samples(settings: Settings) -> list[Row]:
 def newest(name: str, results: Path) -> list[dict[str, Any]]:
     """The newest version's results on each hardware."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(results.glob(f"*/{name}.json"), key=lambda p: version(p.parent.name)):
+    whole = [path for path in results.glob(f"*/{name}.json") if path.parent.name != "partial"]
+    for path in sorted(whole, key=lambda p: version(p.parent.name)):
         found[path.parent.name.partition("-")[2]] = read(path)
     return [found[hardware] for hardware in sorted(found)]
 

@@ -160,6 +160,54 @@ def test_chunks_shrink_when_memory_runs_out(images):
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
+@pytest.mark.parametrize("model_too", [False, True])
+def test_captured(model, images, explainer, model_too):
+    settings = {"top": 2, "keep_samples": True}
+    fast = explainer.capture(model, images * 0.5, model_too=model_too, **settings)
+    for number in (1, 2):  # what is replayed is the work, not its result
+        x = images.roll(number, 0) ** number
+        seeds = torch.arange(len(x), device="cuda") + number
+        plain, before = (
+            explainer.explain(model, x, seed=seeds, **settings),
+            torch.cuda.get_rng_state(),
+        )
+        torch.cuda.set_sync_debug_mode("error")
+        captured = fast(x, seed=seeds)
+        torch.cuda.set_sync_debug_mode("default")
+        assert torch.equal(captured.segments, plain.segments)
+        assert torch.equal(captured.masks, plain.masks)
+        assert torch.equal(captured.targets, plain.targets)
+        assert torch.equal(captured.problems, plain.problems)
+        scale = plain.coefficients.abs().max()
+        assert (captured.coefficients - plain.coefficients).abs().max() < 1e-3 * scale
+        assert torch.equal(torch.cuda.get_rng_state(), before)
+
+
+def test_captured_sees_new_weights(images):
+    model = torchvision.models.resnet18().eval().cuda()
+    explainer = Lime(segmenter=Grid(4, 4), num_samples=64)
+    fast = explainer.capture(model, images, 3, model_too=True)
+    first = fast(images).scores
+    with torch.no_grad():
+        model.fc.weight.mul_(2)
+        model.fc.bias.mul_(2)
+    assert fast(images).scores.allclose(2 * first, rtol=1e-3)
+
+
+def test_a_model_that_no_graph_can_hold(images):
+    def model(x):
+        return x.mean((2, 3)) * float(x.max())
+
+    explainer = Lime(segmenter=Grid(4, 4), num_samples=64)
+    fast = explainer.capture(model, images, 1)
+    assert fast(images).check().coefficients.isfinite().all()
+    with pytest.raises(RuntimeError, match="CUDA cannot capture the model"):
+        explainer.capture(model, images, 1, model_too=True)
+    torch.cuda.synchronize()
+    assert fast(images).check().coefficients.isfinite().all()  # nothing is left behind
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
 def test_the_cpus_segments_and_masks(model, images, explainer, exact_convolutions):
     on_gpu = explainer.explain(model, images, 3, keep_samples=True).to("cpu")
     on_cpu = explainer.explain(copy.deepcopy(model).cpu(), images.cpu(), 3, keep_samples=True)

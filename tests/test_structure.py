@@ -46,7 +46,7 @@ LAYERS = [
     {"explanation", "_shared_predictions"},
     {"_taking"},
     {"local"},
-    {"_row_by_row"},
+    {"_row_by_row", "capture"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches"},
     {"_given_masks"},
     {"metrics", "plot"},

@@ -113,6 +113,8 @@ class BlackBox:
         dtype: the dtype of the model's first floating parameter; None = that of the inputs.
         channels_last: whether its convolutions run faster on channels-last images.
         contiguous: whether the model failed on channels-last images.
+        ready: whether the caller has prepared the model, as a capture in a CUDA graph must, where
+            modes and random states cannot be touched; :meth:`prepared` does nothing then.
 
     Raises:
         TypeError, ValueError, RuntimeError: the model cannot be called; the message says why.
@@ -141,6 +143,7 @@ class BlackBox:
         self.channels_last = _wants_channels_last(self.modules, device)
         self.contiguous = False
         self._called = self.model
+        self.ready = False
         self._worked = False  # in this layout
         self._shape: list[int] | None = None  # of a row of outputs
 
@@ -181,6 +184,9 @@ class BlackBox:
 
         Yields what sets the random states to those before.
         """
+        if self.ready:
+            yield lambda: None
+            return
         autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if self.autocast is not None:
             autocast = torch.autocast(self.device.type, self.autocast)

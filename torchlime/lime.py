@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 import torch
@@ -17,6 +18,7 @@ from torchlime._several import is_several, leaves_of
 from torchlime._taking import check_rounds_setting, more_rows
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
+from torchlime.capture import Captured, static_features
 from torchlime.explanation import Explanation
 from torchlime.features import Entries, Pixels
 from torchlime.features.given import features_of, segmented_features
@@ -191,11 +193,62 @@ class Lime(Settings):
             forward=forward, seed=seed, keep_samples=keep_samples, rounds=self.rounds,
             resume=resume,
         )  # fmt: skip
-        words = {**vars(self), **more_rows(resume, self), "seed": seed, **words_of_scores(scores)}
+        words = {**more_rows(resume, self), **words_of_scores(scores)}
         if segments is not None:
             words["segmenter"] = "given by the caller"
+        return self._made(explanation, seed, **words)
+
+    def capture(
+        self,
+        model: Model,
+        images: Tensor | tuple[Tensor, ...] | Mapping[str, Tensor],
+        targets: Targets = None,
+        *,
+        top: int = 1,
+        keep_samples: bool = False,
+        model_too: bool = False,
+    ) -> Captured:
+        """:meth:`explain` for images of one shape; on a GPU all but the model as CUDA graphs.
+
+        ``fast(images, seed=…)`` explains others of the same shape. Its numbers are those of
+        ``explain`` with a tensor of seeds. Images are on the device; ``seed`` may be an int.
+
+        Args:
+            model, targets, top, keep_samples: as for :meth:`explain`.
+            images: examples, which fix shapes, dtypes and device.
+            model_too: capture the forward passes too, where the model allows it. Then it runs with
+                the weights in their places, but without what its Python code does.
+
+        Raises:
+            TypeError, ValueError: this cannot be captured; the message says why.
+            RuntimeError: CUDA refused a capture; the message says of which part.
+
+        Example:
+            >>> from torchlime.segments import Grid
+            >>> images = torch.ones(1, 1, 2, 2)
+            >>> explainer = Lime(segmenter=Grid(1, 2), num_samples=4)
+            >>> fast = explainer.capture(lambda x: x.sum((2, 3)), images)
+            >>> fast(images, seed=3).coefficients.shape
+            torch.Size([1, 1, 2])
+        """
+        for leaf in leaves_of(images):
+            if not isinstance(leaf, Tensor):
+                raise TypeError(f"capture takes tensors on the device, got {type(leaf).__name__}")
+        inputs = as_inputs(images, model)
+        scores = scores_for(inputs, targets, top)
+        return Captured(
+            model, inputs, partial(static_features, segmenter=self.segmenter, fill=self.fill),
+            scores, sampler=self.sampler, num_samples=int(self.num_samples), kernel=self.kernel,
+            surrogate=self.surrogate, rounds=self.rounds, forward=Forward.of(self), seed=self.seed,
+            keep_samples=keep_samples, model_too=model_too,
+            finish=lambda made, seed: self._made(made, seed, **words_of_scores(scores)),
+        )  # fmt: skip
+
+    def _made(self, explanation: Explanation, seed: int | Tensor, **words: Any) -> Explanation:
+        """The explanation with how it was made."""
+        told = in_words(**{**vars(self), "seed": seed, **words})
         used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
-        return dataclasses.replace(explanation, settings=in_words(**words), explainer=used)
+        return dataclasses.replace(explanation, settings=told, explainer=used)
 
     def samples(
         self,

@@ -30,6 +30,7 @@ from torchlime.strategies import (
     EndlessSampler,
     Features,
     Kernel,
+    Reference,
     Rounds,
     Sampler,
     Scores,
@@ -100,22 +101,14 @@ def local_fit(
                 sampling, draw, rounds, sizes, fit_of, factor_of
             )  # fmt: skip
         with torch.set_grad_enabled(forward.differentiable):
-            carried = features.fields()
-            fields: dict[str, Any] = carried | kind.fields(
-                fit, samples.design, samples.weights, count, **carried
-            )
-        fields["problems"] = fields["problems"] | samples.problems
-    if keep_samples:
-        fields |= {"masks": samples.design, "sample_scores": samples.scores}
-        fields |= {"weights": samples.weights, "energy": samples.energy}
+            fields = fields_of(features, kind, fit, samples, keep_samples)
     words = in_words(
         sampler=sampler, num_samples=num_samples, kernel=kernel, surrogate=surrogate, rounds=rounds,
         chunk_size=forward.chunk_size, autocast=forward.autocast, seed=seed,
     )  # fmt: skip
-    of_scores = said_by(model) if isinstance(scores, Classes) else {"explained": scores}
     return Explanation(
-        targets=samples.targets, scores=samples.unmasked, segment_count=count, kind=kind,
-        samples_used=used, variance_factor=factor, settings=words, **of_scores, **fields,
+        samples_used=used, variance_factor=factor, settings=words, kind=kind, **fields,
+        **said_of(model, scores),
     )  # fmt: skip
 
 
@@ -141,6 +134,27 @@ class Samples(NamedTuple):
     energy: Tensor | None
     problems: Tensor
     beside: bool = False
+
+
+def fields_of(
+    features: Features, kind: Kind, fit: Fit, samples: Samples, keep_samples: bool
+) -> dict[str, Any]:
+    """The fields of an Explanation that lie on the device."""
+    count, carried = features.count, features.fields()
+    fields: dict[str, Any] = carried | kind.fields(
+        fit, samples.design, samples.weights, count, **carried
+    )
+    fields["problems"] = fields["problems"] | samples.problems
+    fields |= {"targets": samples.targets, "scores": samples.unmasked, "segment_count": count}
+    if keep_samples:
+        fields |= {"masks": samples.design, "sample_scores": samples.scores}
+        fields |= {"weights": samples.weights, "energy": samples.energy}
+    return fields
+
+
+def said_of(model: Model, scores: Scores) -> dict[str, Any]:
+    """The fields of an Explanation that say what its scores are."""
+    return said_by(model) if isinstance(scores, Classes) else {"explained": scores}
 
 
 def local_samples(
@@ -266,6 +280,16 @@ class Sampling:
         weights = self.kind.weights(self.kernel, design, count, energy)
         return design, scores, weights.to(scores.dtype), count
 
+    @property
+    def scored(self) -> tuple[Tensor, Tensor, Reference]:
+        """The scores [B,N,T] so far, those of the inputs [B,T], and what these fixed."""
+        return self._scores[0], self._unmasked, self.score.reference
+
+    @scored.setter
+    def scored(self, values: tuple[Tensor, Tensor, dict[str, Tensor]]) -> None:
+        scores, self._unmasked, self.score.reference = values
+        self._scores = [scores]
+
     def samples(self, used: Tensor | None = None) -> Samples:
         """All samples so far; with ``used`` [B] those beyond weigh 0."""
         kind, count = self.kind, self.features.count
@@ -294,7 +318,7 @@ class Sampling:
 
     def _flags(self, scores: Tensor) -> Tensor:
         bad = broken(scores)
-        if self.features.kind.beside:
+        if self.kind.beside:
             bad = bad | broken(self._unmasked)
         problems = self._problems | flag(bad, Problem.NON_FINITE_SCORES)
         in_range = self.score.reference.get("in_range")

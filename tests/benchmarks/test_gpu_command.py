@@ -1,0 +1,106 @@
+"""The command for the day of a GPU: its parts cost each other nothing, and its summary says all."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from benchmarks import gpu, overhead, results
+from benchmarks.__main__ import main, parser
+from benchmarks.gpu import LEAST, Part
+from benchmarks.settings import Settings
+
+
+def code(name, text, seconds=30.0, **more):
+    return Part(name, ("-c", text), seconds, **more)
+
+
+def test_parts_that_fail_hang_or_miss_a_package_leave_the_others(tmp_path, capsys):
+    child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    parts = [
+        code("fails", "print('the reason'); raise SystemExit(3)"),
+        code("hangs", child + "; import time; time.sleep(60)", seconds=1.0),
+        code("lacks", "print('never')", needs=(("no_such_module", "no-such-package"),)),
+        code("works", "print('it worked')"),
+    ]
+    begin = time.monotonic()
+    assert gpu.run(parts, 1.0, tmp_path) == 1
+    assert time.monotonic() - begin < 30
+    text = (tmp_path / "summary.md").read_text()
+    assert "| fails | failed | 0 | exit status 3, see fails.log |" in text
+    assert "the reason" in text
+    assert "| hangs | cut off | 1 | after 1 s |" in text
+    assert "| lacks | skipped | 0 | without no-such-package |" in text
+    assert "| works | done |" in text
+    assert "it worked" in text
+    assert not (tmp_path / "lacks.log").exists()
+    assert capsys.readouterr().out.endswith(text + "\n")
+
+
+def test_without_time_nothing_starts_and_the_summary_says_so(tmp_path):
+    assert gpu.run([code("late", "print(1)")], (LEAST - 1) / 60, tmp_path) == 0
+    assert "| late | no time | 0 |  |" in (tmp_path / "summary.md").read_text()
+
+
+def test_the_summary_is_there_before_the_last_part(tmp_path):
+    path = tmp_path / "summary.md"
+    text = f"assert '| second | to come |' in open({str(path)!r}).read()"
+    assert gpu.run([code("first", "pass"), code("second", text)], 1.0, tmp_path) == 0
+
+
+def test_a_part_that_was_cut_off_shows_the_rows_that_it_had(tmp_path):
+    settings = Settings(torch.device("cpu"), quick=True, results=tmp_path)
+    row = {"call": "eager", "batch": 7, "samples": 16, "dtype": "float32", "operators": 99}
+    record = results.record("kernels", [row], settings, results.origin(settings, "a command"))
+    results.write_partial(record, tmp_path)
+    part = code("kernels", "import time; time.sleep(60)", seconds=0.5, benchmark="kernels")
+    gpu.run([part], 1.0, tmp_path)
+    assert "| eager | 7 | 16 | 99 | – | – | – |" in (tmp_path / "summary.md").read_text()
+    assert results.newest("kernels", tmp_path) == []  # it is no result of a whole run
+
+
+def test_the_command_runs_here(tmp_path):
+    command = "gpu --device cpu --quick --minutes 2 --parts kernels overhead --out"
+    pytest.importorskip("skimage")
+    assert main([*command.split(), str(tmp_path)]) == 0
+    text = (tmp_path / "summary.md").read_text()
+    for name in ("kernels", "overhead"):
+        (path,) = tmp_path.glob(f"*/{name}.json")
+        assert json.loads(path.read_text())["settings"]["device"] == "cpu"
+        assert f"## {name}" in text
+    assert list(tmp_path.glob("partial/*")) == []
+
+
+def test_every_part_is_a_command_that_exists(tmp_path):
+    given = ["gpu", "--out", str(tmp_path), "--commit", "abc1234"]
+    parts = gpu.parts(parser().parse_args(given))
+    assert [part.name for part in parts][:3] == ["tests", "kernels", "overhead"]
+    for part in parts:
+        if part.benchmark:
+            options = parser().parse_args(list(part.arguments[2:]))
+            assert options.names == [part.benchmark]
+            assert (options.device, options.commit) == ("cuda", "abc1234")
+            assert options.out == tmp_path
+    with pytest.raises(SystemExit, match="unknown --parts: nonsense"):
+        gpu.parts(parser().parse_args([*given, "--parts", "nonsense"]))
+
+
+@pytest.mark.parametrize("arguments", [["gpu"], ["gpu", "stages", "--out", "x"]])
+def test_it_goes_alone_and_into_a_folder(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "gpu goes alone, and with --out DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["TF32", "float32"])
+def test_a_captured_case(precision):
+    pytest.importorskip("skimage")
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    settings = Settings(torch.device("cpu"), quick=True)
+    row = overhead.measure(settings, "resnet18", overhead.Case(precision, captured=True), 128)
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+    assert row["seconds"].keys() == {"explain", "forwards"}
+    assert overhead.images_per_second(row) == 1 / row["seconds"]["explain"]["median"]
+    assert f"| {precision}, captured |" in overhead.table([row])
+    assert "in explain()" in overhead.table([row])

@@ -1,0 +1,411 @@
+"""A captured explanation is a plain one; and its parts do nothing that a CUDA graph forbids."""
+
+import dataclasses
+import random
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import torchlime.capture
+from tests.test_fake_cuda import CAUGHT, RefuseWaiting, Waits
+from torchlime import Lime, _networks
+from torchlime.black_box import Forward
+from torchlime.capture import Captured
+from torchlime.features import Pixels
+from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
+from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
+from torchlime.segments import FastSlic, Grid, Slic
+from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.targets import Classes
+from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
+
+EXPLAINERS = [
+    Lime(segmenter=Slic(8), num_samples=64),
+    Lime(segmenter=Grid(2, 3), sampler=Bernoulli(), num_samples=50, chunk_size=7, fill=Blur(1.0)),
+    Lime(
+        segmenter=Grid(2, 3),
+        sampler=Exhaustive(),
+        num_samples=64,
+        kernel=InverseDistance(),
+        surrogate=LeastSquares(),
+        fill=Constant(0.2),
+    ),
+    Lime(
+        segmenter=Slic(8),
+        sampler=FixedCount(),
+        num_samples=40,
+        kernel=Exponential(1.0, "pixel_euclidean"),
+        surrogate=Lasso(fraction=0.3),
+        fill=ImageMean(),
+        chunk_size=16,
+        exact_chunks=True,
+    ),
+    Lime(segmenter=Grid(2, 3), num_samples=64, kernel=WithoutUnmasked(), autocast=torch.bfloat16),
+]
+
+
+def images(batch, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, 5, 5, generator=g)
+    return torch.nn.functional.interpolate(coarse, (24, 20), mode="bilinear")
+
+
+def network():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Flatten(),
+        torch.nn.LazyLinear(5),
+    ).train()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = network()
+    made(images(1))
+    return made
+
+
+def assert_same(one, other):
+    """All fields; tensors bit for bit."""
+    for field in dataclasses.fields(one):
+        mine, theirs = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(mine, torch.Tensor):
+            assert mine.dtype == theirs.dtype
+            same = mine.isclose(theirs, rtol=0, atol=0, equal_nan=True)
+            assert same.all(), field.name
+        elif field.name == "segments":
+            assert_trees_same(mine, theirs)
+        else:
+            assert mine == theirs, field.name
+
+
+def assert_trees_same(one, other):
+    leaves = [torch.utils._pytree.tree_leaves(tree) for tree in (one, other)]
+    assert all(a is b or torch.equal(a, b) for a, b in zip(*leaves, strict=True))
+
+
+@pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
+@pytest.mark.parametrize(("batch", "model_too"), [(1, False), (3, True)])
+def test_the_numbers_are_those_of_a_plain_call(model, explainer, batch, model_too):
+    settings = {"top": 2, "keep_samples": True}
+    fast = explainer.capture(model, images(batch, 9), model_too=model_too, **settings)
+    for number in (1, 2, 1):  # others than the example, and the first again
+        x, seeds = images(batch, number), torch.arange(batch) + 100 * number
+        plain = explainer.explain(model, x, seed=seeds, **settings)
+        captured = fast(x, seed=seeds)
+        assert plain.masks.shape[0] == batch
+        assert_same(captured, plain)
+    assert model.training
+
+
+@pytest.mark.parametrize("targets", [3, torch.tensor([[0, 1], [4, 7]]), "all", lambda y, rows: y])
+def test_targets(model, targets):
+    explainer = EXPLAINERS[0]
+    if isinstance(targets, str):
+        targets = Classes(targets)
+    fast, x, seeds = (
+        explainer.capture(model, images(2), targets),
+        images(2, 5),
+        torch.tensor([4, 5]),
+    )
+    assert_same(fast(x, seed=seeds), explainer.explain(model, x, targets, seed=seeds))
+
+
+def test_seeds(model):
+    explainer = dataclasses.replace(EXPLAINERS[0], seed=6)
+    fast, x = explainer.capture(model, images(2), keep_samples=True), images(2, 5)
+    for made, seed in ((fast(x), 6), (fast(x, seed=8), 8), (fast(x, seed=np.int64(9)), 9)):
+        plain = explainer.explain(model, x, seed=seed, keep_samples=True)
+        assert torch.equal(made.masks, plain.masks)
+        assert made.coefficients.allclose(plain.coefficients, rtol=1e-9, atol=1e-12)
+        assert made.settings == plain.settings
+        assert made.explainer == plain.explainer == dataclasses.replace(explainer, seed=seed)
+
+
+def test_several_inputs():
+    def model(a, b):
+        return a.mean((2, 3)) + b.mean((2, 3))
+
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=32)
+    fast = explainer.capture(model, {"a": images(2), "b": images(2, 1)})
+    x, seeds = {"a": images(2, 2), "b": images(2, 3)}, torch.tensor([1, 2])
+    made, plain = fast(x, seed=seeds), explainer.explain(model, x, seed=seeds)
+    assert_same(made, plain)
+    with pytest.raises(ValueError, match=r"images must be images\['a'\], images\['b'\]"):
+        fast({"a": images(2)})
+    with pytest.raises(ValueError, match="as in the capture"):
+        fast(images(2))
+
+
+def test_a_result_is_not_overwritten_by_the_next_call(model):
+    fast = EXPLAINERS[0].capture(model, images(2), keep_samples=True)
+    first = fast(images(2, 1), seed=1)
+    kept = dataclasses.replace(first, **{n: v.clone() for n, v in first.tensors().items()})
+    fast(images(2, 2), seed=2)
+    assert_same(first, kept)
+
+
+def test_a_model_in_training_is_seen_as_it_is_now():
+    model = torch.nn.Conv2d(3, 4, 24)
+    explainer, x = Lime(segmenter=Grid(2, 2), num_samples=32), torch.rand(1, 3, 24, 24)
+
+    def scores(x):
+        return model(x).flatten(1)
+
+    fast = explainer.capture(scores, x, 0)
+    with torch.no_grad():
+        model.weight.mul_(2)
+    seeds = torch.tensor([3])
+    assert_same(fast(x, seed=seeds), explainer.explain(scores, x, 0, seed=seeds))
+
+
+def test_the_callers_modes_do_not_reach_it(model):
+    explainer, x, seeds = EXPLAINERS[0], images(2), torch.tensor([1, 2])
+    plain = explainer.explain(model, x, seed=seeds)
+    with torch.inference_mode():
+        fast = explainer.capture(model, x)
+        assert_same(fast(x, seed=seeds), plain)
+    before = torch.get_rng_state()
+    made = fast(x.requires_grad_(), seed=seeds)
+    assert_same(made, plain)
+    assert not made.coefficients.requires_grad
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class HostSegmenter:
+    """As those that wrap another library."""
+
+    def __call__(self, x):
+        labels = torch.from_numpy(np.zeros_like(x.numpy()[:, 0], dtype=np.int64))
+        return dataclasses.replace(Grid(1, 1)(x), labels=labels)
+
+
+def by_the_generator(count, bound, samples, *, seed):
+    masks = torch.rand(len(count), samples, bound) < 0.5
+    masks[:, 0] = True
+    return masks
+
+
+def by_the_number(count, bound, samples, *, seed):
+    return Bernoulli()(count, bound, samples, seed=int(seed[0]))
+
+
+def half(x):
+    return (torch.arange(x[0, 0].numel()) % 2).view(x.shape[2:])
+
+
+REFUSED = {
+    "of the host": ({"segmenter": HostSegmenter()}, r"HostSegmenter .* calls numpy\(\)"),
+    "a label map": ({"segmenter": half}, "half returns a label map"),
+    "another library": ({"segmenter": FastSlic()}, r"FastSlic.* calls (cpu|numpy)\(\)"),
+    "the generator": ({"sampler": by_the_generator}, r"by_the_generator calls rand\(\)"),
+    "an int seed": ({"sampler": by_the_number}, r"by_the_number calls __int__\(\)"),
+    "a kernel that reads": (
+        {"kernel": lambda masks, count, energy: Uniform()(masks, count) * masks.sum().item()},
+        r"what comes after the model calls item\(\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_strategies_that_no_graph_can_hold(what):
+    if what == "another library":
+        pytest.importorskip("fast_slic")
+    settings, sentence = REFUSED[what]
+    explainer = Lime(**{"segmenter": Grid(2, 2), "num_samples": 32} | settings)
+    with pytest.raises(ValueError, match=sentence):
+        explainer.capture(lambda x: x.mean((2, 3)), images(1))
+
+
+def test_other_inputs_are_refused(model):
+    explainer = EXPLAINERS[0]
+    fast = explainer.capture(model, images(2))
+    for wrong in (images(3), images(2).double(), images(2)[:, :, 1:], images(2).to("meta")):
+        with pytest.raises(ValueError, match="images must be torch.float32.*as in the capture"):
+            fast(wrong)
+    for wrong in (torch.tensor([1]), torch.tensor([1.0, 2.0]), torch.tensor([1, 2]).int()):
+        with pytest.raises(ValueError, match="seed must be torch.int64"):
+            fast(images(2), seed=wrong)
+    for wrong in ({"images": images(2).numpy()}, {"images": images(2), "seed": "1"}):
+        with pytest.raises(TypeError, match="must be a tensor"):
+            fast(**wrong)
+    with pytest.raises(TypeError, match="capture takes tensors on the device, got ndarray"):
+        explainer.capture(model, np.zeros((1, 24, 20, 3)))
+
+
+class EarlyStop:
+    def sizes(self, number):
+        return number // 2, number // 2
+
+    def settled(self, fit, count):
+        return True
+
+
+class Shorter(Pixels):
+    def rows(self, design, box, first):
+        rows = super().rows(design, box, first)
+        rows.lengths = [[1] * design.shape[1]]
+        return rows
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"rounds": EarlyStop()}, r"capture takes rounds=Once\(\)"),
+        ({"forward": Forward(differentiable=True)}, "capture cannot be differentiable"),
+        ({"features": Shorter}, "rows of several lengths"),
+    ],
+)
+def test_what_else_is_refused(changed, sentence):
+    made = changed.pop("features", Pixels)
+    with pytest.raises(ValueError, match=sentence):
+        Captured(
+            lambda x: x.mean((2, 3)), images(1),
+            lambda x: made(x, Grid(2, 2)(x), 0 * x), Classes(), sampler=Bernoulli(),
+            num_samples=16, kernel=Uniform(), surrogate=Ridge(), **changed,
+        )  # fmt: skip
+
+
+# What follows is on fake CUDA tensors.
+
+
+class InCapture(RefuseWaiting):
+    """Raise on what a stream that captures forbids, beside what waits for the device."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if torch.Tag.nondeterministic_seeded in function.tags:
+            raise Waits(f"{function} takes from a generator")
+        return super().__torch_dispatch__(function, types, args, kwargs)
+
+
+FORBIDDEN = [
+    (torch, "get_rng_state"), (torch, "set_rng_state"), (torch, "manual_seed"),
+    (torch.cuda, "get_rng_state"), (torch.cuda, "set_rng_state"), (torch.cuda, "manual_seed"),
+    (torch.cuda, "empty_cache"), (torch.cuda, "mem_get_info"), (torch.cuda, "synchronize"),
+    (torch.cuda, "memory_allocated"), (torch.nn.Module, "train"), (random, "getstate"),
+    (_networks, "random_states"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """The parts that were captured; inside of them nothing forbidden happens."""
+    done = []
+
+    def graphed(work, device, what):
+        assert device.type == "cuda"
+        work()  # the warm-up
+
+        def forbidden(*_, **__):
+            raise Waits("it touches the allocator, a mode or a generator")
+
+        def captured():
+            done.append(what)
+            with monkeypatch.context() as patch:
+                for owner, name in FORBIDDEN:
+                    patch.setattr(owner, name, forbidden)
+                with InCapture():
+                    work()
+
+        captured()
+        return captured
+
+    monkeypatch.setattr(torchlime.capture, "graphed", graphed)
+    return done
+
+
+ON_CUDA = [
+    Lime(),
+    Lime(segmenter=Grid(4, 4), sampler=Bernoulli(), num_samples=64, fill=ImageMean()),
+    Lime(
+        segmenter=Grid(4, 5),
+        sampler=Orthogonal(),
+        num_samples=300,
+        fill=Blur(3.0),
+        surrogate=LeastSquares(),
+        kernel=Exponential(1.0, "pixel_euclidean"),
+    ),
+    Lime(segmenter=Grid(2, 4), sampler=Exhaustive(), num_samples=256, fill=Constant(0.1)),
+    Lime(
+        segmenter=Grid(3, 3),
+        sampler=FixedCount(),
+        num_samples=100,
+        fill=SegmentMean(),
+        kernel=InverseDistance(),
+        surrogate=Ridge(errors=False),
+        autocast=torch.bfloat16,
+    ),
+]
+FAKE = pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")  # autocast says so
+
+
+@FAKE
+@pytest.mark.parametrize(
+    ("explainer", "model_too"), [*((one, False) for one in ON_CUDA), (ON_CUDA[1], True)]
+)
+def test_nothing_that_a_capture_forbids(explainer, model_too, parts):
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            model = torchvision.models.resnet18().train()
+            x, seeds = torch.empty(2, 3, 64, 48), torch.zeros(2, dtype=torch.int64)
+        fast = explainer.capture(model, x, top=3, model_too=model_too)
+        with RefuseWaiting():
+            made = fast(x, seed=seeds)
+            fast(x, seed=3)
+    assert made.coefficients.shape[:2] == (2, 3)
+    assert made.coefficients.device.type == "cuda"
+    assert len(set(parts)) == 2 + model_too
+    assert len(parts) >= 3 * len(set(parts))
+
+
+@FAKE
+def test_the_seed_of_a_graph_is_a_tensor_that_calls_write(parts):
+    given = []
+
+    def sampler(count, bound, samples, *, seed):
+        given.append(seed)
+        return Bernoulli()(count, bound, samples, seed=seed)
+
+    with FakeTensorMode():
+        x = torch.empty(2, 3, 64, 48, device="cuda")
+        explainer = Lime(segmenter=Grid(2, 2), sampler=sampler, num_samples=16)
+        fast = explainer.capture(lambda x: x.mean((2, 3)), x)
+        fast(x, seed=5)
+    assert len({id(seed) for seed in given}) == 1
+    assert given[0].shape == (2,)
+
+
+def with_upload(x):
+    return x * torch.tensor([1.0, 2.0, 3.0]).to(x.device).view(3, 1, 1)
+
+
+def with_states(x):
+    torch.cuda.get_rng_state()
+    return x
+
+
+CAUGHT_INSIDE = {
+    "an upload": with_upload,
+    "a generator": lambda x: x * torch.rand(3, 1, 1, device=x.device),
+    "the allocator": lambda x: (torch.cuda.empty_cache(), x)[1],
+    "a random state": with_states,
+    "a size of the data": lambda x: x * x[x > 0].sum(),
+}
+
+
+@FAKE
+@pytest.mark.parametrize("what", CAUGHT_INSIDE)
+def test_the_net_catches(what, parts, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: torch.zeros(16))
+
+    def model(x):
+        return CAUGHT_INSIDE[what](x).mean((2, 3))
+
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=16)
+    with FakeTensorMode():
+        x = torch.empty(2, 3, 24, 20, device="cuda")
+        with pytest.raises(CAUGHT):
+            explainer.capture(model, x, model_too=True)
