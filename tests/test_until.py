@@ -22,7 +22,15 @@ from torchlime._growing import Growing
 from torchlime.explanation import Problem
 from torchlime.fills import Constant
 from torchlime.fit import NormalEquations
-from torchlime.masks import Bernoulli, Exhaustive, FixedCount, LeaveOneOut, RandomSize, Sizes
+from torchlime.masks import (
+    Bernoulli,
+    Exhaustive,
+    FixedCount,
+    LeaveOneOut,
+    Orthogonal,
+    RandomSize,
+    Sizes,
+)
 from torchlime.noise import Gaussian
 from torchlime.rounds import Once, Until
 from torchlime.segments import Grid
@@ -230,6 +238,18 @@ def test_an_image_that_no_sample_can_help_leaves():
     assert e.problems[1] & Problem.NON_FINITE_SCORES
     others = lime(rounds=Until(error=0.1, most=600)).explain(MODEL, images[[0, 2]], 0)
     assert torch.equal(e.samples_used[[0, 2]], others.samples_used)
+
+
+def test_a_score_of_the_image_alone_that_is_no_number_is_said():
+    images = images_of(2)
+
+    def model(x):
+        scores = x.mean(dim=(1, 2, 3))[:, None]
+        is_first = (x == images[0]).flatten(1).all(dim=1)
+        return torch.where(is_first[:, None], torch.nan, scores)
+
+    e = lime(sampler=Orthogonal()).explain(model, images, 0)
+    assert (e.problems & Problem.NON_FINITE_SCORES).tolist() == [Problem.NON_FINITE_SCORES, 0]
 
 
 def test_when_the_most_comes_first_it_is_said():
