@@ -248,7 +248,9 @@ def test_a_score_of_the_image_alone_that_is_no_number_is_said():
         is_first = (x == images[0]).flatten(1).all(dim=1)
         return torch.where(is_first[:, None], torch.nan, scores)
 
-    e = lime(sampler=Orthogonal()).explain(model, images, 0)
+    halves = lime(sampler=Orthogonal(), num_samples=8)  # a part of a block, without the image
+    e = halves.explain(model, images, 0, keep_samples=True)
+    assert not e.masks.all(dim=2).any()
     assert (e.problems & Problem.NON_FINITE_SCORES).tolist() == [Problem.NON_FINITE_SCORES, 0]
 
 
