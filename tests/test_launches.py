@@ -17,7 +17,7 @@ BUDGET = {
     "scores": 12,
     "weights": 8,
     "surrogate": 74,
-    "rest": 28,
+    "rest": 29,
 }
 
 

@@ -317,10 +317,9 @@ class Sampling:
             self.score = Predictions(self.box, scores, *settings)
 
     def _flags(self, scores: Tensor) -> Tensor:
-        bad = broken(scores)
         if self.kind.beside:
-            bad = bad | broken(self._unmasked)
-        problems = self._problems | flag(bad, Problem.NON_FINITE_SCORES)
+            scores = torch.cat([self._unmasked[:, None], scores], dim=1)
+        problems = self._problems | flag(broken(scores), Problem.NON_FINITE_SCORES)
         in_range = self.score.reference.get("in_range")
         if in_range is None:
             return problems
