@@ -31,6 +31,7 @@ KERNELS = [
     weights.Exponential(), weights.Exponential(2.0, "euclidean"),
     weights.Exponential(0.5, "pixel_euclidean"), weights.InverseDistance(),
     weights.InverseDistance("cosine"), weights.Uniform(), weights.WithoutUnmasked(),
+    weights.ShapleyKernel(), weights.ImportanceWeights(masks.GlimeLaw(), masks.UniformLaw()),
 ]  # fmt: skip
 SURROGATES = [
     surrogates.Ridge(), surrogates.Ridge(0.0), surrogates.LeastSquares(),
@@ -95,6 +96,13 @@ def surrogate_call(strategy, device="cpu"):
     return strategy, (kept, scores, 0.5 + draw(B, N).to(device), count)
 
 
+def constrained_call(strategy, device="cpu"):
+    """As :func:`surrogate_call`, for a surrogate that needs a row that hides all."""
+    _, (kept, *others) = surrogate_call(strategy, device)
+    kept[:, 1] = False
+    return strategy, (kept, *others)
+
+
 def walk_call(strategy, device="cpu"):
     """As :func:`surrogate_call`, for a surrogate of walks."""
     _, (_, scores, weight, count) = surrogate_call(strategy, device)
@@ -109,6 +117,7 @@ CALLS = [
     *((fill_call, strategy) for strategy in FILLS),
     *((kernel_call, strategy) for strategy in KERNELS),
     *((surrogate_call, strategy) for strategy in SURROGATES),
+    (constrained_call, surrogates.ConstrainedLeastSquares()),
     (walk_call, surrogates.MarginalContributions()),
 ]
 NAMES = [repr(strategy) for _, strategy in CALLS]
@@ -189,7 +198,7 @@ def test_it_is_a_frozen_value_that_pickles_compares_and_prints(strategy):
             setattr(strategy, field.name, None)
 
 
-@pytest.mark.parametrize("strategy", [*KERNELS[1:2], *KERNELS[5:]], ids=repr)
+@pytest.mark.parametrize("strategy", [*KERNELS[1:2], *KERNELS[5:7]], ids=repr)
 def test_kernels_take_noise_where_it_has_a_distance(strategy):
     drawn = noise.Gaussian()(torch.full((B,), S), S, N, seed=torch.arange(B))
     if strategy == weights.WithoutUnmasked():
