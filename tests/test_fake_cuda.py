@@ -34,7 +34,7 @@ from torchlime.masks import (
 from torchlime.noise import Gaussian
 from torchlime.rounds import Until
 from torchlime.segments import Grid, Reduced, Slic
-from torchlime.surrogates import ConstrainedLeastSquares, Lasso, LeastSquares, Ridge
+from torchlime.surrogates import BayesianRidge, ConstrainedLeastSquares, Lasso, LeastSquares, Ridge
 from torchlime.weights import (
     Exponential,
     ImportanceWeights,
@@ -282,7 +282,9 @@ def test_metrics_of_heatmaps_and_of_randomised_weights():
     assert all(n.shape == (2, 2, 1) and n.device.type == "cuda" for n in alike)
 
 
-@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1), BayesianRidge()], ids=repr
+)
 @pytest.mark.parametrize("num_samples", [101, 9])
 @pytest.mark.parametrize("own_seeds", [False, True])
 @pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")

@@ -268,11 +268,11 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
-    """A fit of design [B,N,S], scores, weights and count: one batch on a GPU.
+    """A fit of design [B,N,S], scores, weights, count and more [B,…]: one batch on a GPU.
 
     A CPU fits a few inputs at a time, so that their designs stay in its cache.
     """
-    design, _, weights, count = data
+    design, _, weights, count, *_ = data
     together = design.device.type != "cpu" or torch.compiler.is_compiling()
     if together or _is_shared(design, weights, count):
         return fit(*data)
