@@ -119,6 +119,7 @@ CALLS = [
     *((kernel_call, strategy) for strategy in KERNELS),
     *((surrogate_call, strategy) for strategy in SURROGATES),
     (constrained_call, surrogates.ConstrainedLeastSquares()),
+    (surrogate_call, surrogates.MeanDrop()),
     (walk_call, surrogates.MarginalContributions()),
 ]
 NAMES = [repr(strategy) for _, strategy in CALLS]

@@ -48,7 +48,7 @@ LAYERS = [
     {"local"},
     {"_row_by_row"},
     {"lime", "vectors", "tables", "texts", "tokens", "patches", "rise"},
-    {"_given_masks"},
+    {"_given_masks", "methods"},
     {"metrics", "plot"},
     {"models"},
     {"jobs", "training", "compat", "examples", "server"},

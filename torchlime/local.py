@@ -14,7 +14,7 @@ from torch import Tensor
 from torchlime._by_need import picked
 from torchlime._hash import numbers
 from torchlime._kinds import Kind, Masks
-from torchlime._problems import Problem, broken, flag
+from torchlime._problems import Problem, broken, flag, of_the_fit
 from torchlime._provenance import in_words, said_by
 from torchlime._returns import check_fit, check_rounds, check_through_input, variance_factor
 from torchlime._shared_predictions import SharedPredictions
@@ -105,7 +105,7 @@ def local_fit(
             fields: dict[str, Any] = carried | kind.fields(
                 fit, samples.design, samples.weights, count, **carried
             )
-        fields["problems"] = fields["problems"] | samples.problems
+        fields["problems"] = of_the_fit(fields["problems"], surrogate) | samples.problems
     if keep_samples:
         fields |= {"masks": samples.design, "sample_scores": samples.scores}
         fields |= {"weights": samples.weights, "energy": samples.energy}

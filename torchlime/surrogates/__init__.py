@@ -6,4 +6,5 @@ from torchlime.surrogates.constrained import ConstrainedLeastSquares as Constrai
 from torchlime.surrogates.lasso import Lasso as Lasso
 from torchlime.surrogates.least_squares import LeastSquares as LeastSquares
 from torchlime.surrogates.marginal import MarginalContributions as MarginalContributions
+from torchlime.surrogates.mean_drop import MeanDrop as MeanDrop
 from torchlime.surrogates.ridge import Ridge as Ridge
