@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torchlime._checks import is_integer
 from torchlime._networks import random_states
 from torchlime._provenance import named
-from torchlime._returns import check_fit, variance_factor
+from torchlime._returns import check_fit, check_through_input, variance_factor
 from torchlime._several import leaves_of, mapped, names_of
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model
@@ -140,6 +140,7 @@ class Captured:
         """inputs, seed → features, design."""
         features: Any = self._features_of(self.inputs)
         self._kind = features.kind.drawn_by(self.sampler)
+        check_through_input(self.surrogate, self.sampler, self._kind.beside)
         # Our own samplers read on the host only where that is free, on a CPU.
         own = type(self.sampler).__module__.startswith("torchlime.")
         sampler = self.sampler if own else partial(watched, self.sampler)
@@ -175,7 +176,9 @@ class Captured:
         fit = self._kind.fit(self.surrogate, *samples[:3], count)
         factor = variance_factor(self.sampler, features.bound, used)
         fit = check_fit(fit, samples.scores, features.bound).scaled(factor)
-        self._fields = fields_of(features, self._kind, fit, samples, self.keep_samples)
+        self._fields = fields_of(
+            features, self._kind, self.surrogate, fit, samples, self.keep_samples
+        )
         self._fields |= {"samples_used": torch.full_like(count, used), "variance_factor": factor}
 
     def _with_the_model(self) -> Work:
