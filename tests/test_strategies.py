@@ -110,6 +110,8 @@ CALLS = [
     *((kernel_call, strategy) for strategy in KERNELS),
     *((surrogate_call, strategy) for strategy in SURROGATES),
     (walk_call, surrogates.MarginalContributions()),
+    (surrogate_call, surrogates.MarginalMean()),
+    (surrogate_call, surrogates.MarginalMean(difference=True)),
 ]
 NAMES = [repr(strategy) for _, strategy in CALLS]
 

@@ -5,4 +5,5 @@ from torchlime.surrogates.bayesian_ridge import BayesianRidge as BayesianRidge
 from torchlime.surrogates.lasso import Lasso as Lasso
 from torchlime.surrogates.least_squares import LeastSquares as LeastSquares
 from torchlime.surrogates.marginal import MarginalContributions as MarginalContributions
+from torchlime.surrogates.marginal_mean import MarginalMean as MarginalMean
 from torchlime.surrogates.ridge import Ridge as Ridge
