@@ -35,6 +35,7 @@ SURROGATES = [
     surrogates.Ridge(), surrogates.Ridge(0.0), surrogates.LeastSquares(),
     surrogates.Lasso(alpha=0.01), surrogates.Lasso(fraction=0.3),
     surrogates.BayesianRidge(), surrogates.BayesianRidge(0.5, 2.0, 3.0),
+    surrogates.SignEntropy(resamples=4), surrogates.SignEntropy(surrogates.LeastSquares(), 3),
 ]  # fmt: skip
 
 
@@ -208,8 +209,8 @@ def test_surrogates_take_noise(strategy, antithetic):
     slopes = draw(B, S, T).double()
     scores = drawn.double() @ slopes
     fit = strategy.of_noise(drawn, scores, torch.ones(B, N), torch.full((B,), S))
-    shrinks = isinstance(strategy, surrogates.Lasso) or getattr(strategy, "precision", None)
-    if not shrinks and getattr(strategy, "alpha", 0) == 0:
+    exact = (surrogates.Ridge(0.0), surrogates.LeastSquares(), surrogates.BayesianRidge())
+    if strategy in exact:
         assert fit.coefficients.allclose(slopes.mT, rtol=0, atol=1e-9)
     assert fit.ok.all()
 

@@ -7,3 +7,4 @@ from torchlime.surrogates.least_squares import LeastSquares as LeastSquares
 from torchlime.surrogates.marginal import MarginalContributions as MarginalContributions
 from torchlime.surrogates.marginal_mean import MarginalMean as MarginalMean
 from torchlime.surrogates.ridge import Ridge as Ridge
+from torchlime.surrogates.sign_entropy import SignEntropy as SignEntropy
