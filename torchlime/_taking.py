@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlime._by_need import Need
+from torchlime._by_need import Need, fit_own_rows
 from torchlime._growing import GrowingFit
 from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
@@ -78,8 +78,8 @@ def by_need(
             sampling.take(draw(high - low, low), limits[0] - high, some)
 
     def sure(index: Tensor | None, rows: int, these: list[int]) -> Tensor:
-        data = sampling.some(index, rows)
         with torch.no_grad():
+            data = sampling.some(index, rows)
             found: Fit = fit(*data) if growing is None else growing(these, *data)
             hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
             found = found.scaled(factor_of(rows))
@@ -90,17 +90,21 @@ def by_need(
         need.look(sure)
     need.run(stops, score, sure)
     sampling.score.finish()
-    even = min(need.taken) == max(need.taken)
-    samples = sampling.samples(None if even else need.used)
-    if stops:
-        unsure = flag(~need.sure, Problem.NOT_SURE)
-        samples = samples._replace(problems=samples.problems | unsure)
     factor: float | Tensor = factor_of(need.taken[0])
-    if not even:
+    if min(need.taken) == max(need.taken):
+        samples = sampling.samples()
+        found: Fit = fit(*samples[:3], count)
+    else:
+        with torch.set_grad_enabled(sampling.forward.differentiable):
+            found, weights = fit_own_rows(need.taken, need.used, sampling.first, sampling.some, fit)
+            samples = sampling.samples(need.used, weights)
         factor = torch.ones_like(need.used, dtype=samples.scores.dtype)
         for rows in set(need.taken):
             factor = torch.where(need.used == rows, factor_of(rows), factor)
-    return samples, fit(*samples[:3], count).scaled(factor), need.used, factor
+    if stops:
+        unsure = flag(~need.sure, Problem.NOT_SURE)
+        samples = samples._replace(problems=samples.problems | unsure)
+    return samples, found.scaled(factor), need.used, factor
 
 
 def _growing(sampling: Any, surrogate: Surrogate) -> GrowingFit | None:

@@ -266,16 +266,14 @@ class Sampling:
         weights = self.kind.weights(self.kernel, design, count, energy)
         return design, scores, weights.to(scores.dtype), count
 
-    def samples(self, used: Tensor | None = None) -> Samples:
-        """All samples so far; with ``used`` [B] those beyond weigh 0."""
+    def samples(self, used: Tensor | None = None, weights: Tensor | None = None) -> Samples:
+        """All samples so far; or the first ``used`` [B] of each input, with the weights [B,N]."""
         kind, count = self.kind, self.features.count
         design, scores = self._designs[0], self._scores[0]
-        if used is None:
+        if used is None or weights is None:
             weights = kind.weights(self.kernel, design, count, self._energy)
         else:
             taken = numbers(design.shape[1], used) < used[:, None]
-            seen = torch.where(taken[..., None], design, design[:, :1])  # a kernel may compare rows
-            weights = kind.weights(self.kernel, seen, count, self._energy).where(taken, 0.0)
             scores = torch.where(taken[..., None], scores, 0.0)
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,
