@@ -74,9 +74,9 @@ class Need:
             score(low, high, these)
             self._take(low, high, these, sure if high in looked_at else None)
 
-    def look(self, sure: Sure) -> None:
-        """Look at the rows that every input has at the beginning."""
-        for rows in sorted(set(self.taken) - {0}):
+    def look(self, sure: Sure, first: int) -> None:
+        """Look at the rows that inputs have at the beginning, if these are ``first`` or more."""
+        for rows in sorted(rows for rows in set(self.taken) if rows >= first):
             these = [b for b, taken in enumerate(self.taken) if taken == rows]
             self._settle(self._index(self.used == rows, len(these)), these, sure, rows)
 

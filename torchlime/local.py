@@ -16,9 +16,10 @@ from torchlime._hash import numbers
 from torchlime._kinds import Kind
 from torchlime._problems import Problem, broken, flag
 from torchlime._provenance import in_words, said_by
+from torchlime._resuming import check_resume
 from torchlime._returns import check_fit, check_rounds, variance_factor
 from torchlime._shared_predictions import SharedPredictions
-from torchlime._taking import by_need, check_resume, stops_of, together
+from torchlime._taking import by_need, stops_of, together
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
 from torchlime.explanation import Explanation
@@ -89,7 +90,10 @@ def local_fit(
     stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
         if resume is not None:
-            check_resume(resume, rounds, sampler, seed, count, draw)
+            check_resume(
+                resume, rounds, sampler, seed, features, draw, num_samples, stops,
+                forward.differentiable,
+            )  # fmt: skip
         if stops or resume is not None:
             samples, fit, used, factor = by_need(
                 sampling, draw, rounds, num_samples, stops, surrogate, fit_of, factor_of, resume
@@ -222,11 +226,11 @@ class Sampling:
             self._scores = [_joined([*self._scores, scores[:, beside:]])]
         self._designs = [_joined([*self._designs, design])]
 
-    def resume(self, kept: Explanation, rows: int, left: list[int]) -> Tensor:
+    def resume(self, kept: Explanation, rows: int, left: list[int]) -> tuple[Tensor, Tensor]:
         """Go on from the first ``rows`` of an explanation; ``left`` of each input may follow.
 
         The inputs as they are are scored again, since they fix what is explained. It returns the
-        targets [B,T].
+        targets [B,T] and their scores [B,T].
         """
         masks, scores = kept.masks, kept.sample_scores
         assert masks is not None
@@ -240,7 +244,7 @@ class Sampling:
         self._designs, self._scores = [masks], [scores]
         self.first = masks.shape[1]
         self.score.expect(left)
-        return self.score.reference["targets"]
+        return self.score.reference["targets"], self._unmasked
 
     def fill_in(self, low: int, high: int, inputs: list[int]) -> None:
         """Score the known rows ``low`` … ``high`` − 1 for inputs that do not have them yet."""
