@@ -44,6 +44,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"_explained"},
     {"explanation", "_shared_predictions"},
+    {"_resuming"},
     {"_taking"},
     {"local"},
     {"_row_by_row", "capture"},

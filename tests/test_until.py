@@ -399,7 +399,7 @@ def test_going_on_is_refused_where_it_can_not_be():
         (lime(seed=7), {}, ValueError, "resume has seed 0, but this call has 7"),
         (explainer, {"seed": torch.tensor([1, 2])}, ValueError, "resume has seed 0"),
         (explainer, {"resume": kept[:1]}, ValueError, "resume explains 1 inputs, but there are 2"),
-        (lime(segmenter=Grid(2, 2)), {}, ValueError, "resume holds other samples"),
+        (lime(segmenter=Grid(2, 2)), {}, ValueError, "resume has other segments"),
         (explainer, {"targets": 1}, ValueError, r"resume explains the targets \[\[0\], \[0\]\]"),
     ]
     for explainer, changes, kind, message in wrong:

@@ -9,10 +9,14 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+from torchlime.fit import Fit
 
 Score = Callable[[int, int, list[int]], None]
 Sure = Callable[[Tensor | None, int, list[int]], Tensor]
 Leave = Callable[[list[int], Tensor], None]
+Data = tuple[Tensor, Tensor, Tensor, Tensor]  # design, scores, weights and count
 
 
 class Need:
@@ -70,9 +74,9 @@ class Need:
             score(low, high, these)
             self._take(low, high, these, sure if high in looked_at else None)
 
-    def look(self, sure: Sure) -> None:
-        """Look at the rows that every input has at the beginning."""
-        for rows in sorted(set(self.taken) - {0}):
+    def look(self, sure: Sure, first: int) -> None:
+        """Look at the rows that inputs have at the beginning, if these are ``first`` or more."""
+        for rows in sorted(rows for rows in set(self.taken) if rows >= first):
             these = [b for b, taken in enumerate(self.taken) if taken == rows]
             self._settle(self._index(self.used == rows, len(these)), these, sure, rows)
 
@@ -108,3 +112,34 @@ def picked(values: Tensor, index: Tensor | None) -> Tensor:
     if len(values) > 1 and values.stride(0) == 0:
         return values[:1].expand(len(index), *values.shape[1:])
     return values[index]
+
+
+def fit_own_rows(
+    taken: Sequence[int],
+    used: Tensor,
+    samples: int,
+    some: Callable[[Tensor, int], Data],
+    fit: Callable[..., Fit],
+) -> tuple[Fit, Tensor]:
+    """The fit of each input to its own rows alone; and the weights [B,N], 0 beyond these rows.
+
+    A surrogate that does not heed weights sees no row of others, and neither does a kernel that
+    compares rows.
+
+    Args:
+        taken: how many rows each input has taken, on the host.
+        used: [B] int64, the same on the device.
+        samples: N.
+        some: gets the numbers [k] of inputs and how many rows they have; returns their data.
+        fit: of these data.
+    """
+    fits, weights, order = [], [], []
+    for rows in sorted(set(taken)):
+        index = (used != rows).long().argsort(stable=True)[: list(taken).count(rows)]
+        data = some(index, rows)
+        fits.append(fit(*data))
+        weights.append(pad(data[2], (0, samples - rows)))
+        order.append(index)
+    place = torch.cat(order).argsort()
+    found = Fit(*(torch.cat(values)[place] for values in zip(*fits, strict=True)))
+    return found, torch.cat(weights)[place]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from torchlime import _saved
+from torchlime._by_need import Data, fit_own_rows, picked
 from torchlime._checks import check_count
 from torchlime._explained import forecast_of, on_pixels
 from torchlime._explained import label_map_of as label_map_of
@@ -24,6 +25,7 @@ from torchlime._provenance import Words, in_words
 from torchlime._reading import Categories, category_of, told
 from torchlime._several import mapped
 from torchlime._undisturbed import undisturbed
+from torchlime.fit import Fit
 
 if TYPE_CHECKING:
     from torchlime.strategies import Kernel, Surrogate
@@ -292,24 +294,43 @@ class Explanation:
             )
         count, kind = self.segment_count, self.kind
         with undisturbed(masks.device):
-            if kernel is not None:
-                weights = self._weights(kernel, masks, weights)
-            fit = kind.fit(used, masks, scores, weights, count).scaled(self.variance_factor)
+            fit, weights = self._fit_again(masks, scores, weights, kernel, used)
+            fit = fit.scaled(self.variance_factor)
             units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
         problems = of_the_fit(changes["problems"], used)
         changes["problems"] = problems | (self.problems & ~OF_THE_FIT)
         return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
 
-    def _weights(self, kernel: "Kernel", masks: Tensor, before: Tensor) -> Tensor:
-        """A kernel's weights [B,N]; 0 beyond the samples that an input took."""
-        count, used = self.segment_count, self.samples_used
-        if used is None or before.stride(0) == 0:  # one draw for all, of which all took the same
-            return self.kind.weights(kernel, masks, count, self.energy).to(before.dtype)
-        taken = torch.arange(masks.shape[1], device=masks.device) < used[:, None]
-        seen = torch.where(taken[..., None], masks, masks[:, :1])  # a kernel may compare rows
-        found = self.kind.weights(kernel, seen, count, self.energy).to(before.dtype)
-        return torch.where(taken, found, 0.0)
+    def _fit_again(
+        self,
+        masks: Tensor,
+        scores: Tensor,
+        before: Tensor,
+        kernel: "Kernel | None",
+        surrogate: "Surrogate",
+    ) -> tuple[Fit, Tensor]:
+        """The fit of each input to the rows that it took, and its weights [B,N], 0 beyond."""
+
+        def some(index: Tensor | None, rows: int) -> Data:
+            design, values, weights = (v[:, :rows] for v in (masks, scores, before))
+            design, values, weights, count = (
+                picked(v, index) for v in (design, values, weights, self.segment_count)
+            )
+            if kernel is not None:
+                energy = None if self.energy is None else picked(self.energy, index)
+                weights = self.kind.weights(kernel, design, count, energy).to(before.dtype)
+            return design, values, weights, count
+
+        def fit(*data: Tensor) -> Fit:
+            return self.kind.fit(surrogate, *data)
+
+        samples, used = masks.shape[1], self.samples_used
+        if isinstance(self.variance_factor, Tensor) and used is not None:
+            # Inputs took different numbers of rows: these are read back.
+            return fit_own_rows(used.tolist(), used, samples, some, fit)
+        data = some(None, samples)
+        return fit(*data), data[2]
 
     def _made_by(self, kernel: "Kernel | None", surrogate: "Surrogate") -> dict[str, Any]:
         """The provenance of a refit."""

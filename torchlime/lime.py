@@ -1,6 +1,5 @@
 """LIME of images: the settings, and one call."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,10 @@ from torch import Tensor
 from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._inputs import Array, Extra, Inputs, as_inputs
 from torchlime._labelmap import Segments, warn_of_one_segment
-from torchlime._provenance import in_words
+from torchlime._resuming import check_settings, made_by
 from torchlime._settings import Settings, check_keywords
 from torchlime._several import is_several, leaves_of
-from torchlime._taking import check_rounds_setting, more_rows
+from torchlime._taking import check_rounds_setting
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.capture import Captured, static_features
@@ -167,9 +166,13 @@ class Lime(Settings):
                 ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
             resume: an explanation of the same images with its samples, to go on from with
-                ``num_samples`` rows more, or by ``rounds``. Sampler and seed must be its own. Its
-                numbers are then those of one longer call. The images as they are are scored again,
-                and it reads the earlier masks on the host.
+                ``num_samples`` rows more, or by ``rounds``. The numbers are then those of one
+                longer call, so whatever changes a sample must be its own: sampler, seed, segments,
+                fill, autocast. Kernel and surrogate may be others. It is refused with
+                ``differentiable``, and where a longer design begins otherwise, such as one of
+                Orthogonal that was cut short below 3/4 of a block. The images as they are are
+                scored again; other scores than before are a warning. It reads the earlier masks on
+                the host.
             progress: called with (rows forwarded, rows in all) after each chunk. The model is in
                 eval mode then, and the function must leave it so.
 
@@ -182,6 +185,7 @@ class Lime(Settings):
                 type, shape, device or range.
             torch.OutOfMemoryError: not even a single image fits into a forward pass.
         """
+        check_settings(resume, self)
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         inputs = as_inputs(images, model)
         features = self._features(inputs, segments, max_segments, extra)
@@ -193,10 +197,10 @@ class Lime(Settings):
             forward=forward, seed=seed, keep_samples=keep_samples, rounds=self.rounds,
             resume=resume,
         )  # fmt: skip
-        words = {**more_rows(resume, self), **words_of_scores(scores)}
+        words: dict[str, Any] = words_of_scores(scores)
         if segments is not None:
             words["segmenter"] = "given by the caller"
-        return self._made(explanation, seed, **words)
+        return made_by(explanation, self, seed, resume, **words)
 
     def capture(
         self,
@@ -241,14 +245,8 @@ class Lime(Settings):
             scores, sampler=self.sampler, num_samples=int(self.num_samples), kernel=self.kernel,
             surrogate=self.surrogate, rounds=self.rounds, forward=Forward.of(self), seed=self.seed,
             keep_samples=keep_samples, model_too=model_too,
-            finish=lambda made, seed: self._made(made, seed, **words_of_scores(scores)),
+            finish=lambda made, seed: made_by(made, self, seed, None, **words_of_scores(scores)),
         )  # fmt: skip
-
-    def _made(self, explanation: Explanation, seed: int | Tensor, **words: Any) -> Explanation:
-        """The explanation with how it was made."""
-        told = in_words(**{**vars(self), "seed": seed, **words})
-        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
-        return dataclasses.replace(explanation, settings=told, explainer=used)
 
     def samples(
         self,

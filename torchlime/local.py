@@ -16,9 +16,10 @@ from torchlime._hash import numbers
 from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, broken, flag, of_the_fit
 from torchlime._provenance import in_words, said_by
+from torchlime._resuming import check_resume
 from torchlime._returns import check_fit, check_rounds, check_through_input, variance_factor
 from torchlime._shared_predictions import SharedPredictions
-from torchlime._taking import by_need, check_resume, stops_of, together
+from torchlime._taking import by_need, stops_of, together
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model
 from torchlime.explanation import Explanation
@@ -91,7 +92,10 @@ def local_fit(
     stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
         if resume is not None:
-            check_resume(resume, rounds, sampler, seed, count, draw)
+            check_resume(
+                resume, rounds, sampler, seed, features, draw, num_samples, stops,
+                forward.differentiable,
+            )  # fmt: skip
         if stops or resume is not None:
             samples, fit, used, factor = by_need(
                 sampling, draw, rounds, num_samples, stops, surrogate, fit_of, factor_of, resume
@@ -242,11 +246,11 @@ class Sampling:
             self._scores = [_joined([*self._scores, scores[:, beside:]])]
         self._designs = [_joined([*self._designs, design])]
 
-    def resume(self, kept: Explanation, rows: int, left: list[int]) -> Tensor:
+    def resume(self, kept: Explanation, rows: int, left: list[int]) -> tuple[Tensor, Tensor]:
         """Go on from the first ``rows`` of an explanation; ``left`` of each input may follow.
 
         The inputs as they are are scored again, since they fix what is explained. It returns the
-        targets [B,T].
+        targets [B,T] and their scores [B,T].
         """
         masks, scores = kept.masks, kept.sample_scores
         assert masks is not None
@@ -260,7 +264,7 @@ class Sampling:
         self._designs, self._scores = [masks], [scores]
         self.first = masks.shape[1]
         self.score.expect(left)
-        return self.score.reference["targets"]
+        return self.score.reference["targets"], self._unmasked
 
     def fill_in(self, low: int, high: int, inputs: list[int]) -> None:
         """Score the known rows ``low`` … ``high`` − 1 for inputs that do not have them yet."""
@@ -296,16 +300,14 @@ class Sampling:
         scores, self._unmasked, self.score.reference = values
         self._scores = [scores]
 
-    def samples(self, used: Tensor | None = None) -> Samples:
-        """All samples so far; with ``used`` [B] those beyond weigh 0."""
+    def samples(self, used: Tensor | None = None, weights: Tensor | None = None) -> Samples:
+        """All samples so far; or the first ``used`` [B] of each input, with the weights [B,N]."""
         kind, count = self.kind, self.features.count
         design, scores = self._designs[0], self._scores[0]
-        if used is None:
+        if used is None or weights is None:
             weights = kind.weights(self.kernel, design, count, self._energy)
         else:
             taken = numbers(design.shape[1], used) < used[:, None]
-            seen = torch.where(taken[..., None], design, design[:, :1])  # a kernel may compare rows
-            weights = kind.weights(self.kernel, seen, count, self._energy).where(taken, 0.0)
             scores = torch.where(taken[..., None], scores, 0.0)
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,

@@ -1,6 +1,5 @@
 """LIME of vision transformers: hidden patches are left out, not painted over."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
@@ -11,9 +10,9 @@ from torch import Tensor
 from torchlime._checks import check_callables, check_count, check_images, is_integer
 from torchlime._inputs import Array, Images, as_images, as_label_map
 from torchlime._labelmap import Segments, as_segments, warn_of_one_segment
-from torchlime._provenance import in_words
+from torchlime._resuming import check_settings, made_by
 from torchlime._settings import Settings, check_keywords
-from torchlime._taking import check_rounds_setting, more_rows
+from torchlime._taking import check_rounds_setting
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import BlackBox, Forward, Model, Progress
 from torchlime.explanation import Explanation
@@ -141,6 +140,7 @@ class PatchLime(Settings):
                 :meth:`torchlime.Lime.explain`.
             torch.OutOfMemoryError: not even a single image fits into a forward pass.
         """
+        check_settings(resume, self)
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         images = as_images(images, model)
         scores = scores_of(targets, top, len(images), images.device)
@@ -152,17 +152,10 @@ class PatchLime(Settings):
             surrogate=self.surrogate, forward=forward, seed=seed, keep_samples=keep_samples,
             rounds=self.rounds, resume=resume,
         )  # fmt: skip
-        words = {
-            **vars(self),
-            **more_rows(resume, self),
-            "seed": seed,
-            "hidden": "left out",
-            **words_of_scores(scores),
-        }
+        words: dict[str, Any] = {"hidden": "left out", **words_of_scores(scores)}
         if segments is not None:
             words["segmenter"] = "given by the caller"
-        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
-        return dataclasses.replace(explanation, settings=in_words(**words), explainer=used)
+        return made_by(explanation, self, seed, resume, **words)
 
     def samples(
         self,

@@ -184,5 +184,7 @@ class Until:
         if self.top is None or self.top >= strength.shape[2]:
             return errors.isfinite().all(dim=2)
         inside = (errors - strength)[..., : self.top].amax(dim=2)
-        outside = (errors + strength)[..., self.top :].amax(dim=2)
+        most = errors + strength
+        # What is surely 0, such as a column beyond the count, is stronger than none.
+        outside = most.masked_fill(most == 0, -torch.inf)[..., self.top :].amax(dim=2)
         return inside + outside <= self.slack * strength[..., 0]

@@ -13,10 +13,10 @@ from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._estimator import Estimator, as_scores
 from torchlime._inputs import Array, device_of_networks
 from torchlime._names import BinNames
-from torchlime._provenance import in_words
+from torchlime._resuming import check_settings, made_by
 from torchlime._row_by_row import fit_in_groups, groups_of
 from torchlime._settings import Settings, check_keywords
-from torchlime._taking import check_rounds_setting, more_rows
+from torchlime._taking import check_rounds_setting
 from torchlime._undisturbed import undisturbed
 from torchlime.background import Background
 from torchlime.black_box import Forward, Model, Progress
@@ -146,6 +146,7 @@ class TableLime(Settings):
                 has not. What only the device knows is in ``problems``.
             torch.OutOfMemoryError: not even a single row fits into a forward pass.
         """
+        check_settings(resume, self)
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         seed = self.seed if seed is None else seed
         model, x = self._model_and_rows(model, x)
@@ -168,13 +169,8 @@ class TableLime(Settings):
         else:
             explanation = fit_in_groups(model, features, scores, groups, **fit)
         used = dataclasses.replace(self, kernel=kernel)
-        settings = in_words(
-            **{**vars(used), **more_rows(resume, used), "seed": seed, **words_of_scores(scores)}
-        )
-        used = dataclasses.replace(used, seed=int(seed)) if is_integer(seed) else used
-        return dataclasses.replace(
-            explanation, settings=settings, explainer=used, named=_names(self.background)
-        )
+        explanation = dataclasses.replace(explanation, named=_names(self.background))
+        return made_by(explanation, used, seed, resume, **words_of_scores(scores))
 
     def samples(
         self,

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from torchlime._checks import check_callables, check_count, is_integer
 from torchlime._estimator import Estimator, as_scores
-from torchlime._provenance import in_words, said_by
+from torchlime._provenance import said_by
+from torchlime._resuming import check_settings, made_by
 from torchlime._settings import Settings, check_keywords
-from torchlime._taking import check_rounds_setting, more_rows
+from torchlime._taking import check_rounds_setting
 from torchlime._words import Split
 from torchlime._words import by_tokenizer as by_tokenizer
 from torchlime._words import characters as characters
@@ -121,6 +122,7 @@ class TextLime(Settings):
             TypeError, ValueError, IndexError: an argument, or the model's output, is of the wrong
                 type, shape or range; a text has no words.
         """
+        check_settings(resume, self)
         forward = self._forward(progress)
         seed = self.seed if seed is None else seed
         features = self._features(texts)
@@ -131,13 +133,8 @@ class TextLime(Settings):
             forward=forward, seed=seed, keep_samples=keep_samples, rounds=self.rounds,
             resume=resume,
         )  # fmt: skip
-        settings = in_words(
-            **{**vars(self), **more_rows(resume, self), "seed": seed, **words_of_scores(scores)}
-        )
-        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
-        return dataclasses.replace(
-            explanation, settings=settings, explainer=used, named=features.names
-        )
+        explanation = dataclasses.replace(explanation, named=features.names)
+        return made_by(explanation, self, seed, resume, **words_of_scores(scores))
 
     def samples(
         self,

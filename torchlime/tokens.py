@@ -13,9 +13,9 @@ from torchlime._inputs import as_extra
 from torchlime._kinds import Masks
 from torchlime._labelmap import as_segments
 from torchlime._names import TextNames
-from torchlime._provenance import in_words
+from torchlime._resuming import check_settings, made_by
 from torchlime._settings import Settings, check_keywords
-from torchlime._taking import check_rounds_setting, more_rows
+from torchlime._taking import check_rounds_setting
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
@@ -129,6 +129,7 @@ class TokenLime(Settings):
                 type, shape, device or range.
             torch.OutOfMemoryError: not even a single text fits into a forward pass.
         """
+        check_settings(resume, self)
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         tokens, extra = _apart(ids)
         groups = _groups(ids, tokens, groups, extra.get("attention_mask"))
@@ -145,14 +146,8 @@ class TokenLime(Settings):
             keep_samples=keep_samples, rounds=self.rounds,
             resume=resume,
         )  # fmt: skip
-        words = in_words(
-            **{**vars(self), **more_rows(resume, self), "seed": seed, **words_of_scores(scores)}
-        )
-        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
-        found = dataclasses.replace(
-            explanation, segments=segments.labels, settings=words,
-            explainer=used,
-        )  # fmt: skip
+        explanation = dataclasses.replace(explanation, segments=segments.labels)
+        found = made_by(explanation, self, seed, resume, **words_of_scores(scores))
         if tokenizer is None:
             return found
         return dataclasses.replace(found, named=_names(found, tokens, tokenizer))

@@ -11,9 +11,9 @@ from torch import Tensor
 from torchlime._checks import check_callables, check_count, check_positive, is_integer
 from torchlime._estimator import Estimator
 from torchlime._inputs import Array, as_vectors
-from torchlime._provenance import in_words
+from torchlime._resuming import check_settings, made_by
 from torchlime._settings import Settings, check_keywords
-from torchlime._taking import check_rounds_setting, more_rows
+from torchlime._taking import check_rounds_setting
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
@@ -144,6 +144,7 @@ class VectorLime(Settings):
                 takes.
             torch.OutOfMemoryError: not even a single vector fits into a forward pass.
         """
+        check_settings(resume, self)
         forward = Forward.of(self, differentiable=differentiable, progress=progress)
         x = as_vectors(x, model)
         scores = scores_of(targets, top, len(x), x.device, "x is")
@@ -159,11 +160,7 @@ class VectorLime(Settings):
             resume=resume,
         )  # fmt: skip
         used = dataclasses.replace(self, kernel=kernel)
-        settings = in_words(
-            **{**vars(used), **more_rows(resume, used), "seed": seed, **words_of_scores(scores)}
-        )
-        used = dataclasses.replace(used, seed=int(seed)) if is_integer(seed) else used
-        return dataclasses.replace(explanation, settings=settings, explainer=used)
+        return made_by(explanation, used, seed, resume, **words_of_scores(scores))
 
     def samples(
         self,

@@ -135,6 +135,8 @@ class Tokens(Features):
         """Patches of the rows from row ``first`` on, sorted, where that needs no device."""
         if self._kept is None or self._size is None:
             return None
+        if first == 0 and number == 1:  # no sampler draws the input alone
+            return [self._size * self.bound]
         kept = [self._size * number for number in self._kept(self.bound, number, first)]
         lead = kept[:1] if first == 0 else []
         return lead + sorted(kept[len(lead) :], reverse=True)
