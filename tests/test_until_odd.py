@@ -57,7 +57,7 @@ def by_share(masks, count, energy=None):
         {"kernel": by_share},
         {"kernel": by_share, "sampler": Orthogonal()},
     ],
-    ids=str,
+    ids=["walks", "unweighted", "by share", "by share, orthogonal"],
 )
 def test_no_image_is_fitted_to_the_rows_of_others(changes):
     images = images_of(5)
