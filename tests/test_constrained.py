@@ -181,6 +181,9 @@ def test_importance_weights_have_a_mean_of_one():
     masks = SizeLaw(UniformLaw())(count, 12, 20_000, seed=0)
     weights = ImportanceWeights(GlimeLaw(), drawn=UniformLaw())(masks, count)
     assert weights.mean().item() == pytest.approx(1, abs=5 * weights.std().item() / 20_000**0.5)
+    masks[0, 0], masks[0, 1], masks[0, 2] = True, False, torch.arange(12) < 6
+    weights = ImportanceWeights(UniformLaw(), drawn=LeverageLaw())(masks[:, :3], count)
+    assert weights[0].tolist() == pytest.approx([0, 0, 11 / 13])  # one law has no mass at the ends
     for kernel in (ShapleyKernel(), LEVERAGE, ImportanceWeights(GlimeLaw(), UniformLaw())):
         assert eval(repr(pickle.loads(pickle.dumps(kernel)))) == kernel
         assert kernel.by_row
