@@ -498,8 +498,13 @@ def test_rounds_until_the_shapley_values_are_sure():
 
 @pytest.mark.parametrize("sampler", [Orthogonal(), SizeLaw(UniformLaw())], ids=repr)
 def test_an_input_beside_the_design_is_refused(sampler):
-    with pytest.raises(ValueError, match=r"needs rows .* that hide all, and .* beside its"):
-        explain(Network(), IMAGES, **SETTINGS, sampler=sampler)
+    message = r"needs rows .* that hide all, but this sampler has the image beside its design"
+    with pytest.raises(ValueError, match=message):
+        explain(lambda x: pytest.fail("scored"), IMAGES, **SETTINGS, sampler=sampler)
+    others = SETTINGS | {"surrogate": LeastSquares()}
+    found = explain(Network(), IMAGES, **others, sampler=sampler, keep_samples=True)
+    with pytest.raises(ValueError, match=message):
+        found.refit(surrogate=FIT)
 
 
 def test_a_design_that_hides_not_all_is_a_problem_of_the_explanation():
