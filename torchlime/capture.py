@@ -18,9 +18,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from torchlime._checks import is_integer
+from torchlime._kinds import check_through_input
 from torchlime._networks import random_states
 from torchlime._provenance import named
-from torchlime._returns import check_fit, check_through_input, variance_factor
+from torchlime._returns import check_fit, variance_factor
 from torchlime._several import leaves_of, mapped, names_of
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model
@@ -140,7 +141,7 @@ class Captured:
         """inputs, seed → features, design."""
         features: Any = self._features_of(self.inputs)
         self._kind = features.kind.drawn_by(self.sampler)
-        check_through_input(self.surrogate, self.sampler, self._kind.beside)
+        check_through_input(self.surrogate, self._kind)
         # Our own samplers read on the host only where that is free, on a CPU.
         own = type(self.sampler).__module__.startswith("torchlime.")
         sampler = self.sampler if own else partial(watched, self.sampler)

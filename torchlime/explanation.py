@@ -17,7 +17,7 @@ from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
 from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
-from torchlime._kinds import IMAGES, Kind, words_of
+from torchlime._kinds import IMAGES, Kind, check_through_input, words_of
 from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, of_the_fit, reasons_of
 from torchlime._problems import Problem as Problem
@@ -281,7 +281,7 @@ class Explanation:
 
         Raises:
             ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
-                explainer, and ``surrogate`` is not given.
+                explainer, and ``surrogate`` is not given; or it needs a row that they lack.
         """
         masks, scores, weights = self.masks, self.sample_scores, self.weights
         if masks is None or scores is None or weights is None:
@@ -293,6 +293,7 @@ class Explanation:
                 "needs refit(surrogate=...)"
             )
         count, kind = self.segment_count, self.kind
+        check_through_input(used, kind)
         with undisturbed(masks.device):
             fit, weights = self._fit_again(masks, scores, weights, kernel, used)
             fit = fit.scaled(self.variance_factor)
