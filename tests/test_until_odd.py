@@ -8,13 +8,13 @@ import torch
 from torchvision.models import VisionTransformer
 
 from tests.test_until import MODEL, assert_alike, images_of, lime, net_of, texts_model
-from torchlime import PatchLime, TextLime, VectorLime
+from torchlime import Background, PatchLime, TableLime, TextLime, TokenLime, VectorLime, metrics
 from torchlime.fills import Constant
 from torchlime.fit import Fit
 from torchlime.masks import Bernoulli, Exhaustive, Orthogonal, Permutations, Sizes
 from torchlime.rounds import Once, Until
 from torchlime.segments import Grid
-from torchlime.surrogates import LeastSquares, MarginalContributions
+from torchlime.surrogates import Lasso, LeastSquares, MarginalContributions, Ridge
 from torchlime.weights import Uniform
 
 NUMBERS = ("coefficients", "standard_errors", "intercepts", "fidelity", "effective_samples")
@@ -250,3 +250,39 @@ def test_patches_go_on(sampler, segmenter):
     for b, rows in enumerate(found.samples_used.tolist()):
         one = fixed(by_need, images[b : b + 1], rows, vit)
         assert found.coefficients[b].allclose(one.coefficients[0], rtol=0, atol=1e-9)
+
+
+# ---- what else asks for the rows -------------------------------------------------------------
+
+
+def test_settings_that_can_not_be_are_refused_when_they_are_made():
+    rule = Until(error=0.25)
+    for kind in (lime, VectorLime, TextLime, PatchLime, lambda **s: TokenLime(hide=0, **s)):
+        with pytest.raises(ValueError, match=r"Until needs standard errors, and Lasso.* gives non"):
+            kind(rounds=rule, surrogate=Lasso(alpha=0.1))
+        with pytest.raises(TypeError, match=r"Until draws further rows, and Exhaustive\(\) has no"):
+            kind(rounds=rule, sampler=Exhaustive())
+    background = Background.of(torch.rand(20, 3))
+    with pytest.raises(ValueError, match="Until needs standard errors"):
+        TableLime(background=background, rounds=rule, surrogate=Ridge(errors=False))
+
+
+def test_fidelity_takes_as_many_fresh_samples_as_there_were():
+    images, rows = images_of(3), []
+
+    def model(x):
+        rows.append(len(x))
+        return MODEL(x)
+
+    explainer = lime(rounds=Until(error=0.1, most=800), chunk_size=1)
+    found = explainer.explain(MODEL, images)
+    most = int(found.samples_used.max())
+    expected = metrics.fidelity(MODEL, images, found, seed=9, num_samples=most)
+    assert metrics.fidelity(model, images, found, seed=9).equal(expected)
+    assert sum(rows) == 3 * most
+    rows.clear()
+    once = lime(num_samples=60, chunk_size=1)
+    kept = once.explain(MODEL, images, keep_samples=True)
+    more = dataclasses.replace(once, num_samples=20).explain(MODEL, images, resume=kept)
+    metrics.fidelity(model, images, more, seed=9)
+    assert sum(rows) == 3 * 80

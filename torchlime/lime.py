@@ -92,7 +92,7 @@ class Lime(Settings):
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each image go to explain(seed=)"
             )
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate, self.sampler)
         check_callables(
             segmenter=self.segmenter,
             sampler=self.sampler,
