@@ -8,7 +8,16 @@ import torch
 from torchvision.models import VisionTransformer
 
 from tests.test_until import MODEL, assert_alike, images_of, lime, net_of, texts_model
-from torchlime import Background, PatchLime, TableLime, TextLime, TokenLime, VectorLime, metrics
+from torchlime import (
+    Background,
+    Explanation,
+    PatchLime,
+    TableLime,
+    TextLime,
+    TokenLime,
+    VectorLime,
+    metrics,
+)
 from torchlime.fills import Constant
 from torchlime.fit import Fit
 from torchlime.masks import Bernoulli, Exhaustive, Orthogonal, Permutations, Sizes
@@ -286,3 +295,50 @@ def test_fidelity_takes_as_many_fresh_samples_as_there_were():
     more = dataclasses.replace(once, num_samples=20).explain(MODEL, images, resume=kept)
     metrics.fidelity(model, images, more, seed=9)
     assert sum(rows) == 3 * 80
+
+
+def test_the_progress_of_a_resumed_call_knows_all_rows():
+    images, told = images_of(4), []
+    explainer = lime(num_samples=20)
+    kept = explainer.explain(MODEL, images, keep_samples=True)
+    explainer.explain(MODEL, images, resume=kept, progress=lambda *rows: told.append(rows))
+    assert told == [(4, 84), (44, 84), (84, 84)]
+    data = torch.randn(50, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+    table = TableLime(background=Background.of(data), num_samples=64, chunk_size=40)
+    kept = table.explain(net_of(3, 3), data[:4], 0, keep_samples=True)
+    told.clear()
+    table.explain(net_of(3, 3), data[:4], 0, resume=kept, progress=lambda *rows: told.append(rows))
+    assert told == [(4, 68), (36, 68), (68, 68)]
+
+
+def test_random_numbers_of_a_resumed_call_do_not_begin_again():
+    """Those of the first rows after the inputs as they are are not theirs."""
+    images, drawn = images_of(40), []
+
+    def noisy(x):
+        drawn.append(torch.randn(len(x), 1, dtype=torch.float64))
+        return MODEL(x)[:, :1] + drawn[-1]
+
+    explainer = lime(num_samples=2, chunk_size=40)
+    kept = explainer.explain(noisy, images, 0, keep_samples=True)
+    drawn.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explainer.explain(noisy, images, 0, resume=kept)
+    assert len(torch.cat(drawn).unique()) == 40 * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("samples_used", torch.tensor([0, 9]), "samples_used must be at least 1"),
+        ("samples_used", torch.tensor([64, 999]), "samples_used must be at most the 9[67] rows"),
+        ("variance_factor", torch.tensor([1.0, torch.nan]), "variance_factor must be finite"),
+        ("variance_factor", torch.tensor([1.0, torch.inf]), "variance_factor must be finite"),
+    ],
+)
+def test_files_with_wrong_numbers_of_rows_are_refused(name, value, sentence, tmp_path):
+    e = lime(num_samples=96).explain(MODEL, images_of(2), keep_samples=True)
+    dataclasses.replace(e, **{name: value}).save(tmp_path / "e.npz")
+    with pytest.raises(ValueError, match=sentence):
+        Explanation.load(tmp_path / "e.npz")
