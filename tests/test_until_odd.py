@@ -342,3 +342,55 @@ def test_files_with_wrong_numbers_of_rows_are_refused(name, value, sentence, tmp
     dataclasses.replace(e, **{name: value}).save(tmp_path / "e.npz")
     with pytest.raises(ValueError, match=sentence):
         Explanation.load(tmp_path / "e.npz")
+
+
+# ---- models that draw random numbers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "grid"), [(128, Grid(2, 4)), (512, Grid(4, 4))], ids=str)
+def test_whole_cycles_do_not_hide_the_noise_of_a_model(rows, grid):
+    """Errors are as large as the spread; plain Orthogonal's are those of a still model."""
+    images = images_of(1).expand(60, -1, -1, -1)
+    torch.manual_seed(0)
+
+    def noise(x):
+        return torch.randn(len(x), 1, dtype=torch.float64)
+
+    plain, noisy = (
+        lime(
+            sampler=sampler, segmenter=grid, num_samples=rows, chunk_size=8000,
+            surrogate=LeastSquares(),
+        ).explain(noise, images, 0, seed=torch.arange(60))
+        for sampler in (Orthogonal(), Orthogonal(noisy=True))
+    )  # fmt: skip
+    assert noisy.variance_factor == 1.0
+    within = noisy.coefficients.abs() <= 1.96 * noisy.standard_errors
+    assert 0.92 < within.double().mean() < 0.98
+    assert torch.equal(plain.coefficients, noisy.coefficients)  # the same masks and draws
+    assert (plain.standard_errors < 0.6 * noisy.standard_errors).all()
+
+
+def test_a_noisy_model_is_sure_when_it_is():
+    images = images_of(1).expand(60, -1, -1, -1)
+    exact = lime(sampler=Exhaustive(), num_samples=256, surrogate=LeastSquares())
+    truth = exact.explain(lambda x: MODEL(x)[:, :1], images[:1], 0).coefficients[0, 0]
+
+    def model(x):
+        return MODEL(x)[:, :1] + torch.randn(len(x), 1, dtype=torch.float64)
+
+    explainer = lime(
+        sampler=Orthogonal(noisy=True), surrogate=LeastSquares(), chunk_size=8000,
+        rounds=Until(error=0.35, most=4000),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    found = explainer.explain(model, images, 0, seed=torch.arange(60))
+    error = (found.coefficients[:, 0] - truth).norm(dim=1) / truth.norm()
+    assert found.sure.all()
+    assert (error <= 0.35).double().mean() >= 0.85
+
+
+def test_orthogonal_is_called_what_it_was():
+    assert repr(Orthogonal()) == "Orthogonal()"
+    assert repr(Orthogonal(noisy=True)) == "Orthogonal(noisy=True)"
+    with pytest.raises(TypeError, match="noisy must be True or False, got 0.5"):
+        Orthogonal(noisy=0.5)

@@ -169,8 +169,9 @@ class Lime(Settings):
                 fill, autocast. Kernel and surrogate may be others. It is refused with
                 ``differentiable``, and where a longer design begins otherwise, such as one of
                 Orthogonal that was cut short below 3/4 of a block. The images as they are are
-                scored again; other scores than before are a warning. It reads the earlier masks on
-                the host.
+                scored again; other scores than before are a warning. A model that draws random
+                numbers draws those of the earlier call again: seed it anew before. It reads the
+                earlier masks on the host.
             progress: called with (rows forwarded, rows in all) after each chunk. The model is in
                 eval mode then, and the function must leave it so.
 
