@@ -394,3 +394,14 @@ def test_orthogonal_is_called_what_it_was():
     assert repr(Orthogonal(noisy=True)) == "Orthogonal(noisy=True)"
     with pytest.raises(TypeError, match="noisy must be True or False, got 0.5"):
         Orthogonal(noisy=0.5)
+
+
+def test_a_forecast_is_no_less_than_the_first_look():
+    images = images_of(1, size=12)
+    explainer = lime(segmenter=Grid(12, 12), num_samples=400, rounds=Once())
+    e = explainer.explain(lambda x: x.new_ones(len(x), 1), images)
+    taken = dataclasses.replace(explainer, rounds=Until(error=0.5)).explain(
+        lambda x: x.new_ones(len(x), 1), images
+    )
+    assert e.forecast(error=0.5).item() == 290  # 2·(144 + 1)
+    assert taken.samples_used.item() == 321  # in steps of 32, behind the image

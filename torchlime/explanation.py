@@ -258,7 +258,8 @@ class Explanation:
     def forecast(self, error: float) -> Tensor:
         """How many rows ``rounds=Until(error=error)`` would take in all: [B] int64, on the device.
 
-        It is said from the standard errors at hand, whose squares fall as 1/N. −1 where they are so
+        It is said from the standard errors at hand, whose squares fall as 1/N, before it is rounded
+        up to a whole block. −1 where they are so
         large, or so undefined, that nothing can be said. A design whose errors fall faster needs
         fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
 
