@@ -405,3 +405,20 @@ def test_a_forecast_is_no_less_than_the_first_look():
     )
     assert e.forecast(error=0.5).item() == 290  # 2·(144 + 1)
     assert taken.samples_used.item() == 321  # in steps of 32, behind the image
+
+
+def test_other_segments_of_several_inputs_are_refused():
+    first, second = images_of(2), images_of(2, seed=1)
+    rows = torch.arange(64).view(8, 8) // 16
+
+    def model(a, b):
+        return MODEL(a) + MODEL(b).flip(1)
+
+    explainer = lime(num_samples=50)
+    arguments = (model, (first, second), 0)
+    kept = explainer.explain(*arguments, segments=(rows, rows + 4), keep_samples=True)
+    more = explainer.explain(*arguments, segments=(rows, rows + 4), resume=kept)
+    longer = dataclasses.replace(explainer, num_samples=100)
+    assert_alike(more, longer.explain(*arguments, segments=(rows, rows + 4)), NUMBERS)
+    with pytest.raises(ValueError, match="resume has other segments"):
+        explainer.explain(*arguments, segments=(rows, rows.T + 4), resume=kept)

@@ -216,7 +216,8 @@ class Lime(Settings):
     ) -> Samples:
         """What :meth:`explain` would fit: masks, scores and weights, without a surrogate.
 
-        Arguments, guarantees and errors are those of :meth:`explain`.
+        There are ``num_samples`` of them, whatever ``rounds`` says. Arguments, guarantees and
+        errors are those of :meth:`explain`.
 
         Example:
             >>> from torchlime.segments import Grid
