@@ -422,3 +422,13 @@ def test_other_segments_of_several_inputs_are_refused():
     assert_alike(more, longer.explain(*arguments, segments=(rows, rows + 4)), NUMBERS)
     with pytest.raises(ValueError, match="resume has other segments"):
         explainer.explain(*arguments, segments=(rows, rows.T + 4), resume=kept)
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(0, ValueError), (-5, ValueError), (2.5, TypeError)])
+def test_a_block_that_is_none(rows, kind):
+    class Blocks(Bernoulli):
+        def block(self, bound):
+            return rows
+
+    with pytest.raises(kind, match=r"block\(\) of the sampler must be"):
+        lime(rounds=Until(error=0.3), sampler=Blocks()).explain(MODEL, images_of(1))

@@ -161,10 +161,11 @@ class Until:
             lead: 1 if the first row is the input itself, before the blocks; else 0.
 
         Raises:
-            ValueError: ``most`` is below the first of them.
+            TypeError, ValueError: ``most`` is below the first of them, or a block has no rows.
         """
         block = getattr(sampler, "block", None)
         step = block(bound) if callable(block) else STEP
+        check_count(step, "block() of the sampler")
         first = math.ceil(least_rows(bound) / step) * step + lead
         if first > self.most:
             raise ValueError(
