@@ -8,13 +8,22 @@ import torch
 from torchvision.models import VisionTransformer
 
 from tests.test_until import MODEL, assert_alike, images_of, lime, net_of, texts_model
-from torchlime import PatchLime, TextLime, VectorLime
+from torchlime import (
+    Background,
+    Explanation,
+    PatchLime,
+    TableLime,
+    TextLime,
+    TokenLime,
+    VectorLime,
+    metrics,
+)
 from torchlime.fills import Constant
 from torchlime.fit import Fit
 from torchlime.masks import Bernoulli, Exhaustive, Orthogonal, Permutations, Sizes
 from torchlime.rounds import Once, Until
 from torchlime.segments import Grid
-from torchlime.surrogates import LeastSquares, MarginalContributions
+from torchlime.surrogates import Lasso, LeastSquares, MarginalContributions, Ridge
 from torchlime.weights import Uniform
 
 NUMBERS = ("coefficients", "standard_errors", "intercepts", "fidelity", "effective_samples")
@@ -250,3 +259,176 @@ def test_patches_go_on(sampler, segmenter):
     for b, rows in enumerate(found.samples_used.tolist()):
         one = fixed(by_need, images[b : b + 1], rows, vit)
         assert found.coefficients[b].allclose(one.coefficients[0], rtol=0, atol=1e-9)
+
+
+# ---- what else asks for the rows -------------------------------------------------------------
+
+
+def test_settings_that_can_not_be_are_refused_when_they_are_made():
+    rule = Until(error=0.25)
+    for kind in (lime, VectorLime, TextLime, PatchLime, lambda **s: TokenLime(hide=0, **s)):
+        with pytest.raises(ValueError, match=r"Until needs standard errors, and Lasso.* gives non"):
+            kind(rounds=rule, surrogate=Lasso(alpha=0.1))
+        with pytest.raises(TypeError, match=r"Until draws further rows, and Exhaustive\(\) has no"):
+            kind(rounds=rule, sampler=Exhaustive())
+    background = Background.of(torch.rand(20, 3))
+    with pytest.raises(ValueError, match="Until needs standard errors"):
+        TableLime(background=background, rounds=rule, surrogate=Ridge(errors=False))
+
+
+def test_fidelity_takes_as_many_fresh_samples_as_there_were():
+    images, rows = images_of(3), []
+
+    def model(x):
+        rows.append(len(x))
+        return MODEL(x)
+
+    explainer = lime(rounds=Until(error=0.1, most=800), chunk_size=1)
+    found = explainer.explain(MODEL, images)
+    most = int(found.samples_used.max())
+    expected = metrics.fidelity(MODEL, images, found, seed=9, num_samples=most)
+    assert metrics.fidelity(model, images, found, seed=9).equal(expected)
+    assert sum(rows) == 3 * most
+    rows.clear()
+    once = lime(num_samples=60, chunk_size=1)
+    kept = once.explain(MODEL, images, keep_samples=True)
+    more = dataclasses.replace(once, num_samples=20).explain(MODEL, images, resume=kept)
+    metrics.fidelity(model, images, more, seed=9)
+    assert sum(rows) == 3 * 80
+
+
+def test_the_progress_of_a_resumed_call_knows_all_rows():
+    images, told = images_of(4), []
+    explainer = lime(num_samples=20)
+    kept = explainer.explain(MODEL, images, keep_samples=True)
+    explainer.explain(MODEL, images, resume=kept, progress=lambda *rows: told.append(rows))
+    assert told == [(4, 84), (44, 84), (84, 84)]
+    data = torch.randn(50, 3, dtype=torch.float64, generator=torch.manual_seed(0))
+    table = TableLime(background=Background.of(data), num_samples=64, chunk_size=40)
+    kept = table.explain(net_of(3, 3), data[:4], 0, keep_samples=True)
+    told.clear()
+    table.explain(net_of(3, 3), data[:4], 0, resume=kept, progress=lambda *rows: told.append(rows))
+    assert told == [(4, 68), (36, 68), (68, 68)]
+
+
+def test_random_numbers_of_a_resumed_call_do_not_begin_again():
+    """Those of the first rows after the inputs as they are are not theirs."""
+    images, drawn = images_of(40), []
+
+    def noisy(x):
+        drawn.append(torch.randn(len(x), 1, dtype=torch.float64))
+        return MODEL(x)[:, :1] + drawn[-1]
+
+    explainer = lime(num_samples=2, chunk_size=40)
+    kept = explainer.explain(noisy, images, 0, keep_samples=True)
+    drawn.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        explainer.explain(noisy, images, 0, resume=kept)
+    assert len(torch.cat(drawn).unique()) == 40 * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("samples_used", torch.tensor([0, 9]), "samples_used must be at least 1"),
+        ("samples_used", torch.tensor([64, 999]), "samples_used must be at most the 9[67] rows"),
+        ("variance_factor", torch.tensor([1.0, torch.nan]), "variance_factor must be finite"),
+        ("variance_factor", torch.tensor([1.0, torch.inf]), "variance_factor must be finite"),
+    ],
+)
+def test_files_with_wrong_numbers_of_rows_are_refused(name, value, sentence, tmp_path):
+    e = lime(num_samples=96).explain(MODEL, images_of(2), keep_samples=True)
+    dataclasses.replace(e, **{name: value}).save(tmp_path / "e.npz")
+    with pytest.raises(ValueError, match=sentence):
+        Explanation.load(tmp_path / "e.npz")
+
+
+# ---- models that draw random numbers ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "grid"), [(128, Grid(2, 4)), (512, Grid(4, 4))], ids=str)
+def test_whole_cycles_do_not_hide_the_noise_of_a_model(rows, grid):
+    """Errors are as large as the spread; plain Orthogonal's are those of a still model."""
+    images = images_of(1).expand(60, -1, -1, -1)
+    torch.manual_seed(0)
+
+    def noise(x):
+        return torch.randn(len(x), 1, dtype=torch.float64)
+
+    plain, noisy = (
+        lime(
+            sampler=sampler, segmenter=grid, num_samples=rows, chunk_size=8000,
+            surrogate=LeastSquares(),
+        ).explain(noise, images, 0, seed=torch.arange(60))
+        for sampler in (Orthogonal(), Orthogonal(noisy=True))
+    )  # fmt: skip
+    assert noisy.variance_factor == 1.0
+    within = noisy.coefficients.abs() <= 1.96 * noisy.standard_errors
+    assert 0.92 < within.double().mean() < 0.98
+    assert torch.equal(plain.coefficients, noisy.coefficients)  # the same masks and draws
+    assert (plain.standard_errors < 0.6 * noisy.standard_errors).all()
+
+
+def test_a_noisy_model_is_sure_when_it_is():
+    images = images_of(1).expand(60, -1, -1, -1)
+    exact = lime(sampler=Exhaustive(), num_samples=256, surrogate=LeastSquares())
+    truth = exact.explain(lambda x: MODEL(x)[:, :1], images[:1], 0).coefficients[0, 0]
+
+    def model(x):
+        return MODEL(x)[:, :1] + torch.randn(len(x), 1, dtype=torch.float64)
+
+    explainer = lime(
+        sampler=Orthogonal(noisy=True), surrogate=LeastSquares(), chunk_size=8000,
+        rounds=Until(error=0.35, most=4000),
+    )  # fmt: skip
+    torch.manual_seed(0)
+    found = explainer.explain(model, images, 0, seed=torch.arange(60))
+    error = (found.coefficients[:, 0] - truth).norm(dim=1) / truth.norm()
+    assert found.sure.all()
+    assert (error <= 0.35).double().mean() >= 0.85
+
+
+def test_orthogonal_is_called_what_it_was():
+    assert repr(Orthogonal()) == "Orthogonal()"
+    assert repr(Orthogonal(noisy=True)) == "Orthogonal(noisy=True)"
+    with pytest.raises(TypeError, match="noisy must be True or False, got 0.5"):
+        Orthogonal(noisy=0.5)
+
+
+def test_a_forecast_is_no_less_than_the_first_look():
+    images = images_of(1, size=12)
+    explainer = lime(segmenter=Grid(12, 12), num_samples=400, rounds=Once())
+    e = explainer.explain(lambda x: x.new_ones(len(x), 1), images)
+    taken = dataclasses.replace(explainer, rounds=Until(error=0.5)).explain(
+        lambda x: x.new_ones(len(x), 1), images
+    )
+    assert e.forecast(error=0.5).item() == 290  # 2·(144 + 1)
+    assert taken.samples_used.item() == 321  # in steps of 32, behind the image
+
+
+def test_other_segments_of_several_inputs_are_refused():
+    first, second = images_of(2), images_of(2, seed=1)
+    rows = torch.arange(64).view(8, 8) // 16
+
+    def model(a, b):
+        return MODEL(a) + MODEL(b).flip(1)
+
+    explainer = lime(num_samples=50)
+    arguments = (model, (first, second), 0)
+    kept = explainer.explain(*arguments, segments=(rows, rows + 4), keep_samples=True)
+    more = explainer.explain(*arguments, segments=(rows, rows + 4), resume=kept)
+    longer = dataclasses.replace(explainer, num_samples=100)
+    assert_alike(more, longer.explain(*arguments, segments=(rows, rows + 4)), NUMBERS)
+    with pytest.raises(ValueError, match="resume has other segments"):
+        explainer.explain(*arguments, segments=(rows, rows.T + 4), resume=kept)
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(0, ValueError), (-5, ValueError), (2.5, TypeError)])
+def test_a_block_that_is_none(rows, kind):
+    class Blocks(Bernoulli):
+        def block(self, bound):
+            return rows
+
+    with pytest.raises(kind, match=r"block\(\) of the sampler must be"):
+        lime(rounds=Until(error=0.3), sampler=Blocks()).explain(MODEL, images_of(1))

@@ -127,3 +127,26 @@ def test_the_page_offers_three_grades():
     assert explaining.explainer_with({"until": 0.2, "samples": 32, "segments": 50}).rounds.error
     with pytest.raises(ValueError, match="32 samples are too few for 50 segments"):
         explaining.explainer_with({"samples": 32, "segments": 50})
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--until", "0.2", "--samples", "100"], "--until and --samples exclude each other"),
+        (["--most-samples", "100"], "--most-samples goes with --until"),
+        (["--until", "0.2", "--surrogate", "lasso"], "^torchlime: Until needs standard errors"),
+    ],
+)
+def test_flags_that_do_not_go_together(capsys, flags, sentence):
+    assert explain(*flags) == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_a_flag_is_stronger_than_the_file(capsys):
+    Path("c.toml").write_text("samples = 100\nmost-samples = 200\n")
+    assert explain("--config", "c.toml", "--until", "0.25", "--json") == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert (settings["until"], settings["most-samples"]) == (0.25, 200)
+    assert explain("--config", "c.toml", "--json") == 0
+    (photo,) = json.loads(capsys.readouterr().out)["photos"]
+    assert photo["samples_used"] == 100

@@ -9,7 +9,7 @@ from torchlime._checks import check_count, check_positive
 from torchlime._several import is_several, names_of
 from torchlime._softmap import blended, is_soft
 from torchlime.masks import present
-from torchlime.rounds import LEAST, widening
+from torchlime.rounds import least_rows, widening
 
 FORECAST_STEPS = 20  # to where the rows and their own widening agree
 MOST_ROWS = 2**31
@@ -41,10 +41,11 @@ def forecast_of(explanation: Any, error: float) -> Tensor:
     noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
     signal = signal - noise
     known = torch.where(signal > 0, noise / signal, torch.nan) * explanation.samples_used[:, None]
-    rows = LEAST + torch.zeros_like(known)
+    least = least_rows(values.shape[2])
+    rows = least + torch.zeros_like(known)
     for _ in range(FORECAST_STEPS):
-        rows = (known * (widening(errors, rows) / error).square()).clamp(min=LEAST)
-    rows = torch.where(noise + signal == 0, LEAST, rows).amax(dim=1)  # NaN stays
+        rows = (known * (widening(errors, rows) / error).square()).clamp(min=least)
+    rows = torch.where(noise + signal == 0, least, rows).amax(dim=1)  # NaN stays
     return torch.where(rows < MOST_ROWS, rows.ceil(), -1).long()
 
 

@@ -11,6 +11,7 @@ from torchlime._checks import is_integer
 from torchlime._names import TextNames
 from torchlime._provenance import in_words
 from torchlime._returns import goes_on
+from torchlime._several import is_several, leaves_of
 from torchlime._warn import warn
 from torchlime.explanation import Explanation
 from torchlime.rounds import Once, Until
@@ -133,12 +134,16 @@ def _check_features(kept: Explanation, features: Features) -> None:
         raise ValueError("resume explains other texts")
     for name, value in features.fields().items():
         was = getattr(kept, name)
-        if isinstance(value, Tensor) and isinstance(was, Tensor) and not _equal(value, was):
+        if is_several(value) == is_several(was) and not _equal(leaves_of(value), leaves_of(was)):
             raise ValueError(f"resume has other {name} than these inputs have")
 
 
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a.shape == b.shape and torch.equal(a.nan_to_num(), b.to(a.dtype).nan_to_num())
+def _equal(mine: Sequence[Any], theirs: Sequence[Any]) -> bool:
+    return len(mine) == len(theirs) and all(
+        a.shape == b.shape and torch.equal(a.nan_to_num(), b.to(a.dtype).nan_to_num())
+        for a, b in zip(mine, theirs, strict=True)
+        if isinstance(a, Tensor) and isinstance(b, Tensor)
+    )
 
 
 def _check_design(masks: Tensor, draw: Draw, more: int) -> None:

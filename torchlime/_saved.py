@@ -272,6 +272,18 @@ def _map_shape(tensor: Tensor, batch: int, width: int) -> tuple[tuple[int, ...],
     return (batch, *[-1] * (tensor.dim() - 1)), _WHOLE
 
 
+def _check_rows(tensors: Mapping[str, Tensor]) -> None:
+    used, factor, masks = (
+        tensors.get(name) for name in ("samples_used", "variance_factor", "masks")
+    )
+    if factor is not None and not bool(factor.isfinite().all()):
+        raise ValueError("variance_factor must be finite")
+    if used is not None and bool((used < 1).any()):
+        raise ValueError("samples_used must be at least 1")
+    if used is not None and masks is not None and bool((used > masks.shape[1]).any()):
+        raise ValueError(f"samples_used must be at most the {masks.shape[1]} rows of masks")
+
+
 def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
     count, problems = tensors["segment_count"], tensors["problems"]
     if not bool(((count >= 1) & (count <= bound)).all()):  # of a file, on the host
@@ -287,11 +299,11 @@ def _check_ranges(tensors: Mapping[str, Tensor], bound: int) -> None:
         "effective_samples",
         "weights",
         "energy",
-        "samples_used",
         "variance_factor",
     ):
         if name in tensors and bool((tensors[name] < 0).any()):
             raise ValueError(f"{name} must not be negative")
+    _check_rows(tensors)
     if bool((tensors["fidelity"] > 1 + 1e-9).any()):
         raise ValueError("fidelity must be at most 1")
     for name, segments in tensors.items():

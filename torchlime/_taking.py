@@ -125,18 +125,31 @@ def stops_of(
     """
     if not isinstance(rounds, Until):
         return []
-    if not goes_on(sampler):
+    _check_until(sampler, surrogate)
+    return rounds.stops(sampler, bound, lead=int(not kind.beside))
+
+
+def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> None:
+    """Raise unless a setting tells how many rows there are, and when they are enough.
+
+    ``sampler`` is None where the features bring their own.
+
+    Raises:
+        TypeError, ValueError: it is no such object; or it is :class:`Until`, and the surrogate has
+            no errors, or the sampler no further rows.
+    """
+    if not all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled")):
+        expected = "rounds must be Once(), Until(error=0.25), or an object with sizes and settled"
+        raise TypeError(f"{expected}, got {rounds!r}")
+    if isinstance(rounds, Until):
+        _check_until(sampler, surrogate)
+
+
+def _check_until(sampler: Any, surrogate: Any) -> None:
+    if sampler is not None and not goes_on(sampler):
         raise TypeError(
             f"Until draws further rows, and {sampler!r} has none; Orthogonal(), Bernoulli(), "
             "FixedCount(), Permutations(), RandomSize(), SizeLaw(), Sizes() and Gaussian() have"
         )
     if not getattr(surrogate, "errors", True):
         raise ValueError(f"Until needs standard errors, and {surrogate!r} gives none")
-    return rounds.stops(sampler, bound, lead=int(not kind.beside))
-
-
-def check_rounds_setting(rounds: Any) -> None:
-    """Raise unless a setting tells how many rows there are, and when they are enough."""
-    if not all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled")):
-        expected = "rounds must be Once(), Until(error=0.25), or an object with sizes and settled"
-        raise TypeError(f"{expected}, got {rounds!r}")

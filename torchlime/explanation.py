@@ -50,7 +50,8 @@ class Explanation:
         coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
         standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs, and pairs of complements,
             count as one sample), times the root of ``variance_factor``; 0 beyond the count, NaN
-            where undefined.
+            where undefined. For a model that draws random numbers see
+            :class:`torchlime.masks.Orthogonal`.
         intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
@@ -257,7 +258,8 @@ class Explanation:
     def forecast(self, error: float) -> Tensor:
         """How many rows ``rounds=Until(error=error)`` would take in all: [B] int64, on the device.
 
-        It is said from the standard errors at hand, whose squares fall as 1/N. −1 where they are so
+        It is said from the standard errors at hand, whose squares fall as 1/N, before it is rounded
+        up to a whole block. −1 where they are so
         large, or so undefined, that nothing can be said. A design whose errors fall faster needs
         fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
 

@@ -94,7 +94,7 @@ class Lime(Settings):
                 f"seed must be an int, got {type(self.seed).__name__}; "
                 "seeds for each image go to explain(seed=)"
             )
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate, self.sampler)
         check_callables(
             segmenter=self.segmenter,
             sampler=self.sampler,
@@ -171,8 +171,9 @@ class Lime(Settings):
                 fill, autocast. Kernel and surrogate may be others. It is refused with
                 ``differentiable``, and where a longer design begins otherwise, such as one of
                 Orthogonal that was cut short below 3/4 of a block. The images as they are are
-                scored again; other scores than before are a warning. It reads the earlier masks on
-                the host.
+                scored again; other scores than before are a warning. A model that draws random
+                numbers draws those of the earlier call again: seed it anew before. It reads the
+                earlier masks on the host.
             progress: called with (rows forwarded, rows in all) after each chunk. The model is in
                 eval mode then, and the function must leave it so.
 
@@ -263,7 +264,8 @@ class Lime(Settings):
     ) -> Samples:
         """What :meth:`explain` would fit: masks, scores and weights, without a surrogate.
 
-        Arguments, guarantees and errors are those of :meth:`explain`.
+        There are ``num_samples`` of them, whatever ``rounds`` says. Arguments, guarantees and
+        errors are those of :meth:`explain`.
 
         Example:
             >>> from torchlime.segments import Grid

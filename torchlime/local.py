@@ -256,7 +256,7 @@ class Sampling:
         assert masks is not None
         assert scores is not None
         masks, scores = masks[:, :rows], scores[:, :rows]
-        self._begin(len(masks))
+        self._begin(len(masks) * (1 + max(left)))
         design = self.kind.rows(masks, self.features.count)
         self._unmasked = self.score(self.features.rows(design[:, :1], self.box, 0), 1)[:, 0]
         self._problems = self.features.problems(design, self.box)

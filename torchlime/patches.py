@@ -100,7 +100,7 @@ class PatchLime(Settings):
         strategies: dict[str, Any] = {"sampler": self.sampler, "kernel": self.kernel}
         if self.segmenter is not None:
             strategies["segmenter"] = self.segmenter
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate, self.sampler)
         check_callables(**strategies, surrogate=self.surrogate)
 
     def explain(

@@ -26,6 +26,15 @@ NORMAL = 1.96
 NORMAL_OF_ALL = 2.9  # of the largest of some 16 errors
 
 
+def least_rows(bound: int) -> int:
+    """The rows of ``bound`` features before which nothing is sure: errors need pairs beyond them.
+
+    >>> least_rows(8), least_rows(49)
+    (64, 100)
+    """
+    return max(LEAST, 2 * (bound + 1))
+
+
 def widening(errors: Tensor, rows: Any) -> Tensor:
     """c(N) = max(1.2, √(χ²_ν(.9)/ν)) (1 + 8/N): [B,T], by what a relative error is multiplied.
 
@@ -87,10 +96,12 @@ class Until:
 
     Convention:
         Errors are those of the samples: what a straight line cannot say of the model is no error.
-        The errors of a model that draws random numbers are in them, too. Rows grow in whole blocks,
-        so that pairs stay whole, and the last round ends at or below ``most``. On a GPU a round
-        reads back one byte for each input, and waits for it: this is the exception of the rule
-        that nothing is read.
+        The errors of a model that draws random numbers in eval mode are in them, too; for such a
+        model take ``Orthogonal(noisy=True)``, Bernoulli or another sampler, since plain Orthogonal
+        counts on a cycle that cancels errors, which noise does not. The first look is behind
+        2·(S + 1) rows or more. Rows grow in whole blocks, so that pairs stay whole, and the last
+        round ends at or below ``most``. On a GPU a round reads back one byte for each input, and
+        waits for it: this is the exception of the rule that nothing is read.
 
     Source: the rule and its constants were chosen on 90 networks whose outputs of all masks are
     known; the realised error was within the tolerance in .91 to .97 of the runs.
@@ -150,12 +161,12 @@ class Until:
             lead: 1 if the first row is the input itself, before the blocks; else 0.
 
         Raises:
-            ValueError: ``most`` is below the first of them.
+            TypeError, ValueError: ``most`` is below the first of them, or a block has no rows.
         """
         block = getattr(sampler, "block", None)
         step = block(bound) if callable(block) else STEP
-        least = max(LEAST, 2 * (bound + 1))  # errors need more pairs than features
-        first = math.ceil(least / step) * step + lead
+        check_count(step, "block() of the sampler")
+        first = math.ceil(least_rows(bound) / step) * step + lead
         if first > self.most:
             raise ValueError(
                 f"most={self.most} is below the first look, after {first} rows for up to {bound} "

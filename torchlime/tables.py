@@ -108,7 +108,7 @@ class TableLime(Settings):
                 "Background.of(..., bins=None)"
             )
         Forward.of(self)
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate)
         check_callables(kernel=self.kernel or Exponential(), surrogate=self.surrogate)
 
     def explain(

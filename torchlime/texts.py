@@ -87,7 +87,7 @@ class TextLime(Settings):
         if not is_integer(self.seed):
             raise TypeError(f"seed must be an int, got {type(self.seed).__name__}")
         Forward.of(self)
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate, self.sampler)
         check_callables(
             split=self.split, sampler=self.sampler, kernel=self.kernel, surrogate=self.surrogate
         )

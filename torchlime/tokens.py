@@ -84,7 +84,7 @@ class TokenLime(Settings):
             )
         check_count(self.num_samples, "num_samples", 2)
         Forward.of(self)
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate, self.sampler)
         check_callables(sampler=self.sampler, kernel=self.kernel, surrogate=self.surrogate)
 
     def explain(

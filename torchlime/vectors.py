@@ -106,7 +106,7 @@ class VectorLime(Settings):
             )
         Forward.of(self)
         kernel = self.kernel or Exponential()
-        check_rounds_setting(self.rounds)
+        check_rounds_setting(self.rounds, self.surrogate, self.sampler)
         check_callables(sampler=self.sampler, kernel=kernel, surrogate=self.surrogate)
 
     def explain(

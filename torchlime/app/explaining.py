@@ -35,8 +35,10 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime:
     for name, (least, most) in RANGES.items():
         if not least <= choices.get(name, least) <= most:
             raise ValueError(f"{name} must be {least} to {most}, got {choices[name]}")
+    if choices.get("until") is not None:
+        choices = {name: value for name, value in choices.items() if name != "samples"}
     samples, segments = choices.get("samples"), choices.get("segments")
-    both = samples is not None and segments is not None and choices.get("until") is None
+    both = samples is not None and segments is not None
     if both and int(samples or 0) <= int(segments or 0):
         raise ValueError(f"{samples} samples are too few for {segments} segments")
     return explainer_of(meaning_of(words_of(choices, None)))
@@ -98,7 +100,7 @@ def _in_use(
     Whatever it raises ends the wait or the pass.
     """
     beside = int(getattr(explainer.sampler, "beside", False))
-    told = [(0, explainer.num_samples + beside)]
+    told = [(0, sum(explainer.rounds.sizes(explainer.num_samples)) + beside)]
     step = WORK.stepping(progress)
 
     def chunk(done: int, total: int) -> None:

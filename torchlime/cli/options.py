@@ -61,7 +61,8 @@ class Option:
 ROUNDS_OPTIONS = {
     "until": Option(None, above_zero,
         "instead of a number of samples: draw until the error of the coefficients is at most this "
-        "share of their length, such as 0.25, for each by itself"),
+        "share of their length, such as 0.25, for each by itself; this needs standard errors, "
+        "which lasso does not give"),
     "most-samples": Option(4096, count(2), "with --until: the most samples"),
 }  # fmt: skip
 OPTIONS = {
@@ -145,7 +146,11 @@ def add_options(parser: argparse.ArgumentParser, options: Mapping[str, Option] =
 def words_of(
     flags: Mapping[str, Any], config: str | None, options: Mapping[str, Option] = OPTIONS
 ) -> dict[str, Any]:
-    """What was asked, in words: the defaults, then the configuration file, then the flags."""
+    """What was asked, in words: the defaults, then the configuration file, then the flags.
+
+    Raises:
+        UsageError: the file cannot be used, or two flags exclude each other.
+    """
     words: dict[str, Any] = {name: option.default for name, option in options.items()}
     if "photos" in flags:
         words["photos"] = []
@@ -154,7 +159,14 @@ def words_of(
     if config is not None:
         words |= _read_config(Path(config), words)
     given = {name.replace("_", "-"): value for name, value in flags.items() if value != []}
-    return {name: given.get(name, value) for name, value in words.items()}
+    found = {name: given.get(name, value) for name, value in words.items()}
+    if given.get("until") is not None and given.get("samples") is not None:
+        raise UsageError(
+            "--until and --samples exclude each other; --most-samples says how many there may be"
+        )
+    if "most-samples" in given and found.get("until") is None:
+        raise UsageError("--most-samples goes with --until; without it, take --samples")
+    return found
 
 
 def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:

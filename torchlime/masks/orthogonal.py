@@ -17,7 +17,7 @@ _ORDER_THREE = {3: 0.85, 4: 0.7, 5: 0.6}
 _ORDER_THREE_BEYOND = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Orthogonal:
     """Randomised Hadamard design with fold-over, whose blocks form cycles of strength 5.
 
@@ -44,6 +44,12 @@ class Orthogonal:
 
     Above 256 columns there are no forms here, and blocks are independent.
 
+    Args:
+        noisy: the model draws random numbers even in eval mode. A cycle cancels none of their
+            spread, so :meth:`variance_factor` is 1. The masks are the same. Without it, standard
+            errors count on a model that gives an input one score: at whole cycles those of a model
+            that is all noise are √(1 − ρ) of what they should be.
+
     Convention:
         No row is forced: the input is scored beside the design. Rows ``first`` … ``first`` + N − 1
         are those of one endless design, but for one case: a first draw of less than 3/4 of a block
@@ -53,6 +59,9 @@ class Orthogonal:
     Kerdock 1972, Gold 1968 and Delsarte & Goethals 1975 (the forms); the complement pairs are the
     paired sampling of Covert & Lee 2021.
 
+    Raises:
+        TypeError: ``noisy`` is no bool.
+
     Example:
         >>> masks = Orthogonal()(torch.tensor([4]), 4, 16, seed=0)[0]
         >>> masks.sum(0).tolist(), bool((masks[0::2] ^ masks[1::2]).all())
@@ -60,6 +69,16 @@ class Orthogonal:
     """
 
     beside: ClassVar[bool] = True
+
+    noisy: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.noisy, bool):
+            raise TypeError(f"noisy must be True or False, got {self.noisy!r}")
+
+    def __repr__(self) -> str:
+        # As it was before there was a choice: jobs and results know it by this.
+        return "Orthogonal(noisy=True)" if self.noisy else "Orthogonal()"
 
     def __call__(
         self,
@@ -93,9 +112,10 @@ class Orthogonal:
         that is left after t blocks, b of them since the last whole cycle of L. ρ is the share that
         three-way interactions have in the odd part of the residuals; it was measured on networks
         whose every output is known, as 0.85 for 8 columns, 0.7 for 16, 0.6 for 32 and 0.5 above.
+        φ is 1 for ``noisy`` models.
         """
         length, blocks = self.cycle(bound) // self.block(bound), num_samples / self.block(bound)
-        if length == 1 or blocks <= 1:
+        if self.noisy or length == 1 or blocks <= 1:
             return 1.0
         rest = blocks % length
         left = rest / blocks * min(1.0, 1 - (rest - 1) / (length - 1))

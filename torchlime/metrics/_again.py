@@ -21,7 +21,8 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
     """A function of images that explains as the explanation was made, by the same segments.
 
     The masks and the targets are those of the explanation too, so that all that differs is due to
-    the images and the model.
+    the images and the model. With ``rounds=Until(…)`` these also say how many of the masks there
+    are.
 
     Raises:
         ValueError: how it was made is not known.

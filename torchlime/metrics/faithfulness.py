@@ -16,6 +16,7 @@ from torchlime.masks import present
 from torchlime.metrics._scoring import scores_of_masks
 from torchlime.metrics._shared import explainer_of, given_segments, targets_of, unless_broken
 from torchlime.metrics.evidence import AnyEvidence, evidence_of, ranks_of
+from torchlime.rounds import Until
 from torchlime.vectors import VectorLime
 
 STEPS_OF_PIXELS = 28
@@ -119,7 +120,8 @@ def fidelity(
     Args:
         model, images, explanation: as for :func:`deletion`.
         seed: the seed of the fresh masks, not the explanation's own. A tensor is not checked.
-        num_samples: how many samples, at least 3; None = as many as the explanation had.
+        num_samples: how many samples, at least 3; None = as many as the explanation had, or its
+            image that took most.
         extra: as for :func:`deletion`.
 
     Raises:
@@ -136,6 +138,9 @@ def fidelity(
     explainer = explanation.explainer
     if not isinstance(explainer, VectorLime):
         explainer = explainer_of(explanation)
+    used = explanation.samples_used
+    if num_samples is None and isinstance(explainer.rounds, Until) and used is not None:
+        num_samples = max(int(used.max()), 3)  # read back
     if num_samples is not None:
         explainer = dataclasses.replace(explainer, num_samples=num_samples)
     targets = targets_of(explanation)
