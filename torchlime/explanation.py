@@ -24,6 +24,7 @@ from torchlime._provenance import Words, in_words
 from torchlime._reading import Categories, category_of, told
 from torchlime._several import mapped
 from torchlime._undisturbed import undisturbed
+from torchlime.interactions import Interactions, interactions_of
 
 if TYPE_CHECKING:
     from torchlime.strategies import Kernel, Surrogate
@@ -299,6 +300,36 @@ class Explanation:
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
         changes["problems"] = changes["problems"] | (self.problems & ~OF_THE_FIT)
         return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
+
+    def interactions(
+        self, pairs: Any = None, *, surrogate: "Surrogate | None" = None
+    ) -> Interactions:
+        """Fit terms for pairs of features to the same samples, without new forward passes.
+
+        Args:
+            pairs: [P,2] or [B,P,2] int, two features each, by the ids of the caller's label map,
+                else by columns. None: segments that touch along an axis of the label map; without
+                such a map all pairs.
+            surrogate: None is ``Ridge()``.
+
+        Convention:
+            The design that cancels pairs, :class:`torchlime.masks.Orthogonal`, aliases some of them
+            with each other where it has few blocks. It reads a number or a flag on the host.
+
+        Raises:
+            TypeError, ValueError: the samples were not kept (``keep_samples=True``); the features
+                are numbers; a pair is of one feature, there twice, or of none of the features; or
+                all pairs are more than the samples can tell apart.
+
+        Example:
+            >>> from torchlime import explain
+            >>> from torchlime.segments import Grid
+            >>> image, how = torch.rand(1, 1, 4, 4), {"segmenter": Grid(2, 2), "keep_samples": True}
+            >>> e = explain(lambda x: x.amin((2, 3)), image, **how)
+            >>> e.interactions().pairs.tolist()
+            [[[0, 1], [0, 2], [1, 3], [2, 3]]]
+        """
+        return interactions_of(self, pairs, surrogate)
 
     def _weights(self, kernel: "Kernel", masks: Tensor, before: Tensor) -> Tensor:
         """A kernel's weights [B,N]; 0 beyond the samples that an input took."""

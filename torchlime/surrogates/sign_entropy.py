@@ -12,6 +12,7 @@ from torchlime._antithetic import in_pairs, unpaired
 from torchlime._checks import check_callables, check_count, check_real, is_integer
 from torchlime._hash import hash64, numbers, seeds_of, shift_right
 from torchlime._precision import solve_dtype
+from torchlime._some_columns import fit_to, fit_to_columns
 from torchlime.fit import Fit
 from torchlime.surrogates.ridge import Ridge
 
@@ -84,7 +85,7 @@ class SignEntropy:
         stays = ~(entropy > self.threshold)  # NaN stays, and is seen
         stays = stays & (numbers(masks.shape[2], count) < count[:, None])[:, None]
         fits = [
-            _fit_to(self.surrogate, stays[:, t], masks, scores[:, :, t : t + 1], weights)
+            fit_to_columns(self.surrogate, stays[:, t], masks, scores[:, :, t : t + 1], weights)
             for t in range(scores.shape[2])
         ]
         parts = zip(*(fit[:4] for fit in fits), strict=True)
@@ -115,7 +116,7 @@ class SignEntropy:
         ok = torch.ones_like(count, dtype=torch.bool)
         for number in range(self.resamples):
             drawn = weights[some] * self._factors(rows, number)
-            fit = _fit(quick, masks, scores, drawn.expand(len(masks), -1), count)
+            fit = fit_to(quick, masks, scores, drawn.expand(len(masks), -1), count)
             signs = signs + fit.coefficients.sign() + 0 * fit.coefficients  # NaN has no sign
             ok = ok & fit.ok
         positive = (signs / self.resamples + 1) / 2
@@ -137,27 +138,3 @@ def _units(design: Tensor, count: Tensor) -> Tensor:
         alone = unpaired(design, numbers(width, count) >= count[:, None])
     rows = numbers(samples, count)
     return torch.where(alone[:, None], rows, rows // 2)
-
-
-def _fit(
-    surrogate: Callable[..., Fit], design: Tensor, scores: Tensor, weights: Tensor, count: Tensor
-) -> Fit:
-    if design.is_floating_point():
-        surrogate = getattr(surrogate, "of_noise", surrogate)
-    return surrogate(design, scores, weights, count)
-
-
-def _fit_to(
-    surrogate: Callable[..., Fit], stays: Tensor, design: Tensor, scores: Tensor, weights: Tensor
-) -> Fit:
-    """The fit to the columns that stay [B,S], which it sees before all others."""
-    order = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, None]
-    count = stays.sum(dim=1)
-    sorted_design = design.gather(2, order.expand_as(design))
-    inside = numbers(stays.shape[1], count) < count[:, None, None]
-    fit = _fit(surrogate, sorted_design.masked_fill(~inside, 0), scores, weights, count)
-    coefficients, errors = (
-        torch.zeros_like(values).scatter(2, order, values)
-        for values in (fit.coefficients, fit.standard_errors)
-    )
-    return fit._replace(coefficients=coefficients, standard_errors=errors)
