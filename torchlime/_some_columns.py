@@ -25,7 +25,15 @@ def fit_to_columns(
 
     The surrogate sees them before all others, and the others beyond its count. Their coefficients
     and errors are 0.
+
+    Raises:
+        ValueError: the surrogate has a mean for each feature, which would meet another.
     """
+    if isinstance(getattr(surrogate, "mean", None), Tensor):
+        raise ValueError(
+            "a mean for each feature does not fit where columns are chosen; give "
+            f"{type(surrogate).__name__} a number as mean"
+        )
     order = (~columns).to(torch.uint8).argsort(dim=1, stable=True)[:, None]
     count = columns.sum(dim=1)
     inside = numbers(columns.shape[1], count) < count[:, None, None]
