@@ -10,7 +10,7 @@ from tests import oracles
 from torchlime import explain, explain_text, explain_vector
 from torchlime.fills import Constant
 from torchlime.interactions import neighbours
-from torchlime.masks import Bernoulli, Exhaustive
+from torchlime.masks import Bernoulli, Exhaustive, Orthogonal
 from torchlime.segments import Grid
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, Uniform
@@ -233,3 +233,38 @@ def test_other_surrogates_and_what_was_not_kept():
 def test_bad_pairs(pairs, error, message):
     with pytest.raises(error, match=message):
         explained(high_order, **EXACT).interactions(pairs)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "error", "covered"),
+    [(Bernoulli(), (0.02, 0.05), (0.95, 0.99)), (Orthogonal(), (0.08, 0.15), (0.7, 0.85))],
+    ids=repr,
+)
+def test_what_samplers_leave_of_a_game_of_many_pairs(sampler, error, covered):
+    """The numbers in the text of ``Explanation.interactions``."""
+    grid = Grid(7, 7)
+    near = neighbours(torch.arange(49).view(1, 7, 7), 49)[0].nonzero()
+    g = torch.Generator().manual_seed(0)
+    strong = torch.randperm(len(near), generator=g)[:20]
+    every = torch.combinations(torch.arange(49))
+    far = every[torch.randperm(len(every), generator=g)[:60]]
+    pairs = torch.cat([near[strong], far])
+    values = torch.cat(
+        [2 * torch.randn(20, generator=g), torch.randn(60, generator=g) / 2]
+    ).double()
+    linear = torch.randn(49, generator=g).double()
+
+    def model(x):
+        z = x.flatten(1)
+        return (z @ linear + (z[:, pairs[:, 0]] * z[:, pairs[:, 1]]) @ values)[:, None]
+
+    table = torch.zeros(49, 49).double().index_put_(tuple(pairs.T), values, accumulate=True)
+    truth = table[near[:, 0], near[:, 1]]
+    e = explain(model, torch.ones(10, 1, 7, 7).double(), torch.zeros(10, 1).long(), segmenter=grid,
+                fill=Constant(0.0), kernel=Uniform(), sampler=sampler, num_samples=512,
+                seed=torch.arange(10), keep_samples=True)  # fmt: skip
+    found = e.interactions()
+    off = found.coefficients[:, 0] - truth
+    assert error[0] < off.square().mean() / truth.square().mean() < error[1]
+    inside = (off.abs() <= 1.96 * found.standard_errors[:, 0]).double().mean()
+    assert covered[0] < inside < covered[1]
