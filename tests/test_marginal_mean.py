@@ -47,6 +47,27 @@ def test_over_all_masks_the_difference_is_the_banzhaf_value():
         torch.testing.assert_close(getattr(fit, name), getattr(squares, name), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", ["a table", "a network"])
+def test_banzhaf_values_of_ten_players(kind):
+    masks = torch.from_numpy(oracles.all_masks(10).copy())
+    g = torch.Generator().manual_seed(4)
+    scores = torch.randn(1024, 2, generator=g).double()
+    if kind == "a network":
+        hidden = torch.randn(10, 8, generator=g), torch.randn(8, 2, generator=g)
+        scores = (masks.double() @ hidden[0].double()).tanh() @ hidden[1].double()
+    value = {tuple(row): score for row, score in zip(masks.tolist(), scores, strict=True)}
+    fit = DIFFERENCE(masks[None], scores[None], torch.ones(1, 1024), torch.tensor([10]))
+    mean = MEAN(masks[None], scores[None], torch.ones(1, 1024), torch.tensor([10]))
+    for j in range(10):
+        without = [row for row in value if not row[j]]
+        joined = [(*row[:j], True, *row[j + 1 :]) for row in without]
+        gains = [value[a] - value[b] for a, b in zip(joined, without, strict=True)]
+        expected = torch.stack(gains).mean(0)
+        assert fit.coefficients[0, :, j].allclose(expected, rtol=0, atol=1e-9)
+        expected = torch.stack([value[row] for row in joined]).mean(0)
+        assert mean.coefficients[0, :, j].allclose(expected, rtol=0, atol=1e-9)
+
+
 def test_axioms_of_banzhaf_values():
     """A player who adds nothing has 0, two who add the same are equal, and games add up."""
     masks, scores, weights, count = every(6)

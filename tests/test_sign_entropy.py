@@ -9,7 +9,7 @@ from sklearn import linear_model
 
 from tests import oracles
 from tests.test_surrogates import as_numpy, noisy_problem, problem
-from torchlime import explain
+from torchlime import _row_blocks, explain
 from torchlime.masks import Bernoulli, Orthogonal
 from torchlime.noise import Gaussian
 from torchlime.segments import Grid
@@ -166,6 +166,22 @@ def test_bad_numbers_stay_and_failures_are_flagged():
     masks[..., 1] = False
     assert not SignEntropy(Ridge(0.0), 3)(masks, *rest).ok
     assert not which(good[0], good[1], torch.zeros(1, 40), good[3]).ok
+
+
+def test_blocks_of_resamples_change_nothing(monkeypatch):
+    data = [torch.cat([values, values]) for values in noised(6, 40)]
+    which = SignEntropy(Ridge(), 7)
+    whole = which(*data)
+    monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 3 * 2 * 40 * 6)
+    for ours, theirs in zip(which(*data), whole, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_a_mean_for_each_feature_is_refused():
+    which = SignEntropy(BayesianRidge(mean=torch.zeros(5)), 3)
+    with pytest.raises(ValueError, match="give BayesianRidge a number as mean"):
+        which(*noised(5, 40))
+    assert SignEntropy(BayesianRidge(mean=0.5), 3)(*noised(5, 40)).ok
 
 
 def test_gradients_pass_through_the_last_fit():

@@ -12,6 +12,8 @@ from torchlime._antithetic import in_pairs, unpaired
 from torchlime._checks import check_callables, check_count, check_real, is_integer
 from torchlime._hash import hash64, numbers, seeds_of, shift_right
 from torchlime._precision import solve_dtype
+from torchlime._row_blocks import row_blocks
+from torchlime._some_columns import fit_to, fit_to_columns
 from torchlime.fit import Fit
 from torchlime.surrogates.ridge import Ridge
 
@@ -30,7 +32,8 @@ class SignEntropy:
     independently.
 
     Args:
-        surrogate: fits the resamples, and what is left. For noise, its ``of_noise`` is used.
+        surrogate: fits the resamples, and what is left. For noise, its ``of_noise`` is used. It may
+            not have numbers of its own for each feature, such as a mean.
         resamples: how many fits decide, each as long as one fit without errors.
         threshold: in bits, from 0 (all must agree) to 1 (all features stay). At 0.3, 95 of 100
             agree.
@@ -84,7 +87,7 @@ class SignEntropy:
         stays = ~(entropy > self.threshold)  # NaN stays, and is seen
         stays = stays & (numbers(masks.shape[2], count) < count[:, None])[:, None]
         fits = [
-            _fit_to(self.surrogate, stays[:, t], masks, scores[:, :, t : t + 1], weights)
+            fit_to_columns(self.surrogate, stays[:, t], masks, scores[:, :, t : t + 1], weights)
             for t in range(scores.shape[2])
         ]
         parts = zip(*(fit[:4] for fit in fits), strict=True)
@@ -109,23 +112,36 @@ class SignEntropy:
         if isinstance(quick, Ridge):
             quick = dataclasses.replace(quick, errors=False)
         shared = masks.stride(0) == weights.stride(0) == count.stride(0) == 0
-        some = slice(1 if shared else None)
-        rows = _units(masks[some], count[some])
+        some, batch = slice(1 if shared else None), len(masks)
+        units = _units(masks[some], count[some])
         signs = torch.zeros((), dtype=solve_dtype(masks.device), device=masks.device)
         ok = torch.ones_like(count, dtype=torch.bool)
-        for number in range(self.resamples):
-            drawn = weights[some] * self._factors(rows, number)
-            fit = _fit(quick, masks, scores, drawn.expand(len(masks), -1), count)
-            signs = signs + fit.coefficients.sign() + 0 * fit.coefficients  # NaN has no sign
-            ok = ok & fit.ok
+        # Several resamples are one batch; those of a design that inputs share are fitted in turn.
+        elements = 2**62 if shared else masks.numel()
+        for block in row_blocks(self.resamples, elements, masks.device):
+            drawn = (weights[some] * self._factors(units, block)).flatten(0, 1)
+            if shared:
+                fit = fit_to(quick, masks, scores, drawn.expand(batch, -1), count)
+            else:
+                times = block.stop - block.start
+                design, y, counts = (_repeated(v, times) for v in (masks, scores, count))
+                fit = fit_to(quick, design, y, drawn, counts)
+            found = fit.coefficients.unflatten(0, (-1, batch))
+            signs = signs + (found.sign() + 0 * found).sum(dim=0)  # NaN has no sign
+            ok = ok & fit.ok.unflatten(0, (-1, batch)).all(dim=0)
         positive = (signs / self.resamples + 1) / 2
         both = torch.stack([positive, 1 - positive])
         return -torch.xlogy(both, both).sum(dim=0) / math.log(2), ok
 
-    def _factors(self, units: Tensor, number: int) -> Tensor:
-        """The factors of the weights [b,N] in a resample, one for each of the units."""
-        bits = shift_right(hash64(seeds_of(self.seed, units[:, 0]), number, units), 11)
+    def _factors(self, units: Tensor, block: slice) -> Tensor:
+        """The factors of the weights [k,b,N] in some resamples, one for each of the units."""
+        times = numbers(block.stop - block.start, units, block.start)[:, None, None]
+        bits = shift_right(hash64(seeds_of(self.seed, units[:, 0]), times, units), 11)
         return -((bits.to(solve_dtype(units.device)) + 0.5) / 2**53).log()
+
+
+def _repeated(values: Tensor, times: int) -> Tensor:
+    return values.expand(times, *values.shape).flatten(0, 1)
 
 
 def _units(design: Tensor, count: Tensor) -> Tensor:
@@ -137,27 +153,3 @@ def _units(design: Tensor, count: Tensor) -> Tensor:
         alone = unpaired(design, numbers(width, count) >= count[:, None])
     rows = numbers(samples, count)
     return torch.where(alone[:, None], rows, rows // 2)
-
-
-def _fit(
-    surrogate: Callable[..., Fit], design: Tensor, scores: Tensor, weights: Tensor, count: Tensor
-) -> Fit:
-    if design.is_floating_point():
-        surrogate = getattr(surrogate, "of_noise", surrogate)
-    return surrogate(design, scores, weights, count)
-
-
-def _fit_to(
-    surrogate: Callable[..., Fit], stays: Tensor, design: Tensor, scores: Tensor, weights: Tensor
-) -> Fit:
-    """The fit to the columns that stay [B,S], which it sees before all others."""
-    order = (~stays).to(torch.uint8).argsort(dim=1, stable=True)[:, None]
-    count = stays.sum(dim=1)
-    sorted_design = design.gather(2, order.expand_as(design))
-    inside = numbers(stays.shape[1], count) < count[:, None, None]
-    fit = _fit(surrogate, sorted_design.masked_fill(~inside, 0), scores, weights, count)
-    coefficients, errors = (
-        torch.zeros_like(values).scatter(2, order, values)
-        for values in (fit.coefficients, fit.standard_errors)
-    )
-    return fit._replace(coefficients=coefficients, standard_errors=errors)
