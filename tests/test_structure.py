@@ -42,9 +42,9 @@ LAYERS = [
     # The stages: none knows another.
     {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
     | {"surrogates", "rounds"},
-    {"_explained", "interactions"},
+    {"_explained", "interactions", "_refitting"},
     {"explanation", "_shared_predictions"},
-    {"_resuming"},
+    {"_resuming", "_sampling"},
     {"_taking"},
     {"local"},
     {"_row_by_row", "capture"},

@@ -1,7 +1,4 @@
-"""Samples taken in rounds: for all inputs together, or for each by its need.
-
-``sampling`` is a :class:`torchlime.local.Sampling`, which collects them.
-"""
+"""Samples taken in rounds: for all inputs together, or for each by its need."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,17 +12,18 @@ from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
 from torchlime._resuming import Draw, check_unmasked
 from torchlime._returns import goes_on
+from torchlime._sampling import Samples, Sampling
 from torchlime.explanation import Explanation
 from torchlime.fit import Fit
 from torchlime.rounds import Until
 from torchlime.strategies import Rounds, Sampler, Surrogate
 
 Factor = Callable[[int], float]  # number of rows → what the design multiplies variances by
-Taken = tuple[Any, Fit, Tensor, float | Tensor]  # Samples, their fit, rows [B], the factor or [B]
+Taken = tuple[Samples, Fit, Tensor, float | Tensor]  # the last: rows [B], the factor or [B]
 
 
 def together(
-    sampling: Any, draw: Draw, rounds: Rounds, sizes: list[int], fit: Any, factor_of: Factor
+    sampling: Sampling, draw: Draw, rounds: Rounds, sizes: list[int], fit: Any, factor_of: Factor
 ) -> Taken:
     """Rounds of all inputs; the rule says once for all whether to stop."""
     count = sampling.features.count
@@ -39,7 +37,7 @@ def together(
 
 
 def by_need(
-    sampling: Any,
+    sampling: Sampling,
     draw: Draw,
     rounds: Rounds,
     num_samples: int,
@@ -106,7 +104,7 @@ def by_need(
     return samples, found.scaled(factor), need.used, factor
 
 
-def _growing(sampling: Any, surrogate: Surrogate) -> GrowingFit | None:
+def _growing(sampling: Sampling, surrogate: Surrogate) -> GrowingFit | None:
     """Fits that go on from the equations of the round before, where weights stay as they were."""
     of_equations = getattr(surrogate, "of_equations", None)
     if of_equations is None or not isinstance(sampling.kind, Masks):

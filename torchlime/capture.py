@@ -22,12 +22,13 @@ from torchlime._kinds import check_through_input
 from torchlime._networks import random_states
 from torchlime._provenance import named
 from torchlime._returns import check_fit, variance_factor
+from torchlime._sampling import Sampling, drawn
 from torchlime._several import leaves_of, mapped, names_of
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model
 from torchlime.explanation import Explanation
 from torchlime.features.given import segmented_features
-from torchlime.local import Sampling, drawn, fields_of, said_of
+from torchlime.local import fields_of, said_of
 from torchlime.rounds import Once
 from torchlime.strategies import Features, Kernel, Rounds, Sampler, Scores, Segmenter, Surrogate
 

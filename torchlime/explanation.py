@@ -10,22 +10,20 @@ import torch
 from torch import Tensor
 
 from torchlime import _saved
-from torchlime._by_need import Data, fit_own_rows, picked
 from torchlime._checks import check_count
 from torchlime._explained import forecast_of, on_pixels
 from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
 from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
-from torchlime._kinds import IMAGES, Kind, check_through_input, words_of
+from torchlime._kinds import IMAGES, Kind, words_of
 from torchlime._names import Names, record_of
-from torchlime._problems import OF_THE_FIT, of_the_fit, reasons_of
 from torchlime._problems import Problem as Problem
-from torchlime._provenance import Words, in_words
+from torchlime._problems import reasons_of
+from torchlime._provenance import Words
 from torchlime._reading import Categories, category_of, told
+from torchlime._refitting import refitted
 from torchlime._several import mapped
-from torchlime._undisturbed import undisturbed
-from torchlime.fit import Fit
 from torchlime.interactions import Interactions, interactions_of
 
 if TYPE_CHECKING:
@@ -286,25 +284,7 @@ class Explanation:
             ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
                 explainer, and ``surrogate`` is not given; or it needs a row that they lack.
         """
-        masks, scores, weights = self.masks, self.sample_scores, self.weights
-        if masks is None or scores is None or weights is None:
-            raise ValueError("refit needs the samples: explain(..., keep_samples=True)")
-        used = surrogate or getattr(self.explainer, "surrogate", None)
-        if used is None:
-            raise ValueError(
-                "an explanation without its explainer, such as one that was loaded from a file, "
-                "needs refit(surrogate=...)"
-            )
-        count, kind = self.segment_count, self.kind
-        check_through_input(used, kind)
-        with undisturbed(masks.device):
-            fit, weights = self._fit_again(masks, scores, weights, kernel, used)
-            fit = fit.scaled(self.variance_factor)
-            units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
-            changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
-        problems = of_the_fit(changes["problems"], used)
-        changes["problems"] = problems | (self.problems & ~OF_THE_FIT)
-        return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
+        return refitted(self, kernel, surrogate)
 
     def interactions(
         self, pairs: Any = None, *, surrogate: "Surrogate | None" = None
@@ -338,44 +318,6 @@ class Explanation:
             [[[0, 1], [0, 2], [1, 3], [2, 3]]]
         """
         return interactions_of(self, pairs, surrogate)
-
-    def _fit_again(
-        self,
-        masks: Tensor,
-        scores: Tensor,
-        before: Tensor,
-        kernel: "Kernel | None",
-        surrogate: "Surrogate",
-    ) -> tuple[Fit, Tensor]:
-        """The fit of each input to the rows that it took, and its weights [B,N], 0 beyond."""
-
-        def some(index: Tensor | None, rows: int) -> Data:
-            design, values, weights = (v[:, :rows] for v in (masks, scores, before))
-            design, values, weights, count = (
-                picked(v, index) for v in (design, values, weights, self.segment_count)
-            )
-            if kernel is not None:
-                energy = None if self.energy is None else picked(self.energy, index)
-                weights = self.kind.weights(kernel, design, count, energy).to(before.dtype)
-            return design, values, weights, count
-
-        def fit(*data: Tensor) -> Fit:
-            return self.kind.fit(surrogate, *data)
-
-        samples, used = masks.shape[1], self.samples_used
-        if isinstance(self.variance_factor, Tensor) and used is not None:
-            # Inputs took different numbers of rows: these are read back.
-            return fit_own_rows(used.tolist(), used, samples, some, fit)
-        data = some(None, samples)
-        return fit(*data), data[2]
-
-    def _made_by(self, kernel: "Kernel | None", surrogate: "Surrogate") -> dict[str, Any]:
-        """The provenance of a refit."""
-        strategies = {"surrogate": surrogate} | ({} if kernel is None else {"kernel": kernel})
-        made: dict[str, Any] = {"settings": {**self.settings, **in_words(**strategies)}}
-        if self.explainer is not None:
-            made["explainer"] = dataclasses.replace(self.explainer, **strategies)
-        return made
 
     def to(self, device: torch.device | str) -> "Explanation":
         """A copy whose tensors lie on ``device``."""
