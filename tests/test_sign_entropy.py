@@ -63,7 +63,7 @@ def test_it_is_its_definition(sampler, settings):
         np.testing.assert_allclose(fit.coefficients[0, t, :8].numpy(), slopes, atol=1e-10)
         assert fit.intercepts[0, t].item() == pytest.approx(intercept, abs=1e-10)
         found = fit.standard_errors[0, t, :8].numpy()
-        assert ((found > 0) == (slopes != 0)).all()
+        assert ((found > 0) == (slopes != 0)).all() if kept else np.isnan(found).all()
         if kept and sampler == Bernoulli():
             errors = oracles.hc3(z[:, kept], y[:, t], w, intercept, slopes[kept], 0.5)
             np.testing.assert_allclose(found[kept], errors, rtol=1e-8)
@@ -104,7 +104,13 @@ def test_where_nothing_is_sure_the_mean_is_left():
     w = weights.double()
     assert fit.intercepts.allclose((w[..., None] * scores).sum(1) / w.sum(1, keepdim=True))
     assert fit.fidelity.abs().max() < 1e-12
+    assert fit.standard_errors.isnan().all()  # else a rule that stops would be sure of nothing
     assert fit.ok.all()
+    constant = SignEntropy(LeastSquares(), 5)(masks, torch.ones(1, 400, 1), weights, count)
+    assert (constant.coefficients == 0).all()
+    assert (constant.standard_errors == 0).all()
+    sparse = SignEntropy(Lasso(fraction=1.0), 5, 0.0)(masks, scores, weights, count)
+    assert sparse.ok
 
 
 def test_pairs_keep_together():
@@ -147,9 +153,9 @@ def test_batches_targets_and_shared_designs_change_nothing():
     ]
     for name in ("coefficients", "standard_errors", "intercepts", "fidelity"):
         values = getattr(shared, name)
-        assert values.allclose(getattr(own, name), rtol=0, atol=1e-10)
+        assert values.allclose(getattr(own, name), rtol=0, atol=1e-10, equal_nan=True)
         one_by_one = torch.cat([getattr(fit, name) for fit in alone])
-        assert values[:, 1:2].allclose(one_by_one, rtol=0, atol=1e-10)
+        assert values[:, 1:2].allclose(one_by_one, rtol=0, atol=1e-10, equal_nan=True)
 
 
 def test_bad_numbers_stay_and_failures_are_flagged():
@@ -174,7 +180,7 @@ def test_blocks_of_resamples_change_nothing(monkeypatch):
     whole = which(*data)
     monkeypatch.setattr(_row_blocks, "ELEMENTS_ON_CPU", 3 * 2 * 40 * 6)
     for ours, theirs in zip(which(*data), whole, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
 def test_a_mean_for_each_feature_is_refused():

@@ -44,7 +44,8 @@ class BayesianRidge(Settings):
         Standard errors are the standard deviations of β after the scores were seen. Weights are not
         normalised: Σw is the number of observations, so scaling all weights changes the fit. Scores
         that are exactly linear lead to λ/α of 1e-10 of the largest diagonal of G, its least value.
-        Where the evidence grows up to λ = ∞, the coefficients are the mean, with errors of 0.
+        Where the evidence grows up to λ = ∞, the coefficients are the mean; their errors are NaN,
+        as the posterior's would be 0 although nothing was seen.
 
     Source: MacKay 1992, as in scikit-learn's BayesianRidge without priors of the precisions (which
     would depend on the unit of the scores); Zhao et al. 2021 (BayLIME).
@@ -168,7 +169,7 @@ class _Evidence(NamedTuple):
     def posterior(self) -> tuple[Tensor, Tensor, Tensor]:
         """The mean of β − m [B,T,S], its standard deviations [B,T,S], and whether they are right.
 
-        At the largest λ/α the evidence grows on up to λ = ∞: both are 0.
+        At the largest λ/α the evidence grows on up to λ = ∞: they are 0 and NaN.
         """
         if self.precision is not None and self.noise is not None:
             ratio = (self.precision / self.noise).expand_as(self.spread)
@@ -187,8 +188,8 @@ class _Evidence(NamedTuple):
         else:
             variance = (self.spread - (moved * self.right).sum(dim=2)) / self.total
         errors = (inverse * variance[..., None]).detach().clamp(min=0).sqrt()
-        moved, errors = (v.masked_fill(endless[..., None], 0.0) for v in (moved, errors))
-        return moved, errors, ok & converged
+        moved = moved.masked_fill(endless[..., None], 0.0)
+        return moved, errors.masked_fill(endless[..., None], torch.nan), ok & converged
 
     def _best_ratio(self) -> tuple[Tensor, Tensor, Tensor]:
         """λ/α [B,T] of the largest evidence, whether it was found, and whether it is the most.

@@ -40,9 +40,10 @@ class SignEntropy:
         seed: of the resamples.
 
     Convention:
-        A coefficient of exactly 0 counts as half positive. The last fit runs once for each target.
-        Its errors and its fidelity know nothing of the selection. ``ok`` is False where any of the
-        fits failed.
+        A coefficient of exactly 0 counts as half positive; one that is 0 in all resamples has an
+        entropy of 0. The last fit runs once for each target. Its errors and its fidelity know
+        nothing of the selection. Where no feature of a target stays, the errors are NaN. ``ok`` is
+        False where any of the fits failed.
 
     Source: Bora et al. 2024 (SLICE), who compare runs of other masks; Rubin 1981.
 
@@ -84,14 +85,16 @@ class SignEntropy:
         A design of floats is noise.
         """
         entropy, ok = self._entropy(masks, scores, weights, count)
-        stays = ~(entropy > self.threshold)  # NaN stays, and is seen
-        stays = stays & (numbers(masks.shape[2], count) < count[:, None])[:, None]
+        present = (numbers(masks.shape[2], count) < count[:, None])[:, None]
+        stays = ~(entropy > self.threshold) & present  # NaN stays, and is seen
         fits = [
             fit_to_columns(self.surrogate, stays[:, t], masks, scores[:, :, t : t + 1], weights)
             for t in range(scores.shape[2])
         ]
         parts = zip(*(fit[:4] for fit in fits), strict=True)
         coefficients, intercepts, fidelity, errors = (torch.cat(part, dim=1) for part in parts)
+        nothing = present & ~stays.any(dim=2, keepdim=True)
+        errors = errors.masked_fill(nothing, torch.nan)
         ok = torch.stack([ok, *(fit.ok for fit in fits)]).all(dim=0)
         return Fit(coefficients, intercepts, fidelity, errors, ok)
 
@@ -114,7 +117,7 @@ class SignEntropy:
         shared = masks.stride(0) == weights.stride(0) == count.stride(0) == 0
         some, batch = slice(1 if shared else None), len(masks)
         units = _units(masks[some], count[some])
-        signs = torch.zeros((), dtype=solve_dtype(masks.device), device=masks.device)
+        signs = nonzero = torch.zeros((), dtype=solve_dtype(masks.device), device=masks.device)
         ok = torch.ones_like(count, dtype=torch.bool)
         # Several resamples are one batch; those of a design that inputs share are fitted in turn.
         elements = 2**62 if shared else masks.numel()
@@ -127,11 +130,14 @@ class SignEntropy:
                 design, y, counts = (_repeated(v, times) for v in (masks, scores, count))
                 fit = fit_to(quick, design, y, drawn, counts)
             found = fit.coefficients.unflatten(0, (-1, batch))
-            signs = signs + (found.sign() + 0 * found).sum(dim=0)  # NaN has no sign
+            sign = found.sign()
+            signs = signs + (sign + 0 * found).sum(dim=0)  # NaN has no sign
+            nonzero = nonzero + sign.abs().sum(dim=0)
             ok = ok & fit.ok.unflatten(0, (-1, batch)).all(dim=0)
         positive = (signs / self.resamples + 1) / 2
         both = torch.stack([positive, 1 - positive])
-        return -torch.xlogy(both, both).sum(dim=0) / math.log(2), ok
+        entropy = -torch.xlogy(both, both).sum(dim=0) / math.log(2)
+        return torch.where((nonzero == 0) & (signs == 0), 0.0, entropy), ok
 
     def _factors(self, units: Tensor, block: slice) -> Tensor:
         """The factors of the weights [k,b,N] in some resamples, one for each of the units."""
