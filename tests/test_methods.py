@@ -140,6 +140,15 @@ def test_names_are_unique_and_errors_help():
         methods.lime(num_sample=3)
     with pytest.raises(TypeError, match=r"glime_gauss is made of kernel=Uniform\(\)"):
         methods.glime_gauss(kernel=Exponential())
+    values = {"rounds": Once(), "segmenter": Grid(2, 3), "fill": Constant(0.5), "num_samples": 99}
+    values |= {"seed": 3, "chunk_size": 5} | dict.fromkeys(("sampler", "kernel", "surrogate"), 3)
+    for name, (setting, value) in itertools.product(OF_IMAGES, values.items()):
+        method = methods.get(name)
+        if setting in method.fixes:
+            with pytest.raises(TypeError, match=f"{setting}"):
+                method(**{setting: value})
+        else:
+            assert getattr(method(**{setting: value}), setting) == value
     assert methods.get("occlusion").own == ("grid", "window", "stride")
     assert "lime" in METHODS
 

@@ -26,6 +26,9 @@ class MethodSettings(TypedDict, total=False):
     seed: int
 
 
+STRATEGIES = ("sampler", "kernel", "surrogate")
+
+
 @dataclass(frozen=True)
 class Method:
     """A method of the literature, as a recipe over strategies.
@@ -37,6 +40,7 @@ class Method:
         part: what of the paper the recipe is not, or does in another way; "" for nothing.
         make: settings → an object with ``explain(model, images, targets, …)``.
         takes: what it explains: "images", "vectors", or "label maps" that the caller gives too.
+        fixes: the settings that make the method, and cannot be chosen.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Method:
     part: str
     make: Callable[..., Any]
     takes: str = "images"
+    fixes: tuple[str, ...] = STRATEGIES
 
     def __call__(self, **settings: Any) -> Any:
         """The explainer with these settings."""
@@ -67,7 +72,12 @@ Recipe = TypeVar("Recipe", bound=Callable[..., Any])
 
 
 def recipe(
-    paper: str, part: str = "", *, name: str | None = None, takes: str = "images"
+    paper: str,
+    part: str = "",
+    *,
+    name: str | None = None,
+    takes: str = "images",
+    also_fixes: tuple[str, ...] = (),
 ) -> Callable[[Recipe], Recipe]:
     """Enter a function; the first line of its docstring is the sentence."""
 
@@ -76,7 +86,9 @@ def recipe(
         if known in METHODS:
             raise ValueError(f"there are two methods {known}")
         sentence = (make.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
-        METHODS[known] = Method(known, sentence, paper, part, make, takes)
+        METHODS[known] = Method(
+            known, sentence, paper, part, make, takes, STRATEGIES + also_fixes
+        )  # fmt: skip
         return make
 
     return enter

@@ -128,6 +128,7 @@ def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) ->
     "Reproducibility Study of “SLICE: Stabilized LIME for Consistent Explanations for Image "
     "Classification”, TMLR 2025",
     "the numbers of rows and columns are this package's.",
+    also_fixes=("segmenter",),
 )
 def grid_lime(rows: int = 7, cols: int = 7, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME whose superpixels are the rectangles of a grid."""
