@@ -16,7 +16,7 @@ from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
 from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
-from torchlime._kinds import IMAGES, Kind, words_of
+from torchlime._kinds import IMAGES, Kind, check_through_input, words_of
 from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, of_the_fit, reasons_of
 from torchlime._problems import Problem as Problem
@@ -279,7 +279,7 @@ class Explanation:
 
         Raises:
             ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
-                explainer, and ``surrogate`` is not given.
+                explainer, and ``surrogate`` is not given; or it needs a row that they lack.
         """
         masks, scores, weights = self.masks, self.sample_scores, self.weights
         if masks is None or scores is None or weights is None:
@@ -291,6 +291,7 @@ class Explanation:
                 "needs refit(surrogate=...)"
             )
         count, kind = self.segment_count, self.kind
+        check_through_input(used, kind)
         with undisturbed(masks.device):
             if kernel is not None:
                 weights = self._weights(kernel, masks, weights)
