@@ -95,14 +95,14 @@ def recipe(
 
 
 def names() -> tuple[str, ...]:
-    """The names of all methods.
+    """The names of all methods, sorted.
 
     Example:
         >>> from torchlime import methods
         >>> "kernel_shap" in methods.names()
         True
     """
-    return tuple(METHODS)
+    return tuple(sorted(METHODS))
 
 
 def get(name: str) -> Method:
@@ -122,7 +122,7 @@ def get(name: str) -> Method:
     found = METHODS.get(name.replace("-", "_"))
     if found is None:
         near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
-        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(METHODS)}"
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
         raise ValueError(f"there is no method {name!r}; {known}")
     return found
 
