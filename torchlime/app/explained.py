@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchlime import Lime, plot
+from torchlime import Lime, Rise, plot
 from torchlime.app.classifiers import Answer
 from torchlime.app.photos import MAX_SIDE, Prepared
 from torchlime.app.words import (
@@ -126,7 +126,7 @@ class Made(Explained):
         model, weights, device: which classifier.
     """
 
-    explainer: Lime
+    explainer: Lime | Rise
     model: str
     weights: str | None
     device: str
@@ -137,6 +137,7 @@ class Made(Explained):
         return _SNIPPET.format(
             versions=f"torchlime {versions['torchlime']}, torch {versions['torch']}",
             imports="\n".join(_imports(self.explainer)),
+            kind=type(self.explainer).__name__,
             load=f"{self.model!r}, {self.weights!r}, {self.device!r}",
             photo=self.photo.code,
             settings="\n".join(
@@ -153,7 +154,7 @@ class Made(Explained):
         )
 
 
-def _imports(explainer: Lime) -> list[str]:
+def _imports(explainer: Lime | Rise) -> list[str]:
     """The lines that import the strategies of an explainer."""
     settings = [getattr(explainer, field.name) for field in dataclasses.fields(explainer)]
     kinds = {kind for setting in settings for kind in _strategies_in(setting)}
@@ -176,13 +177,13 @@ _SNIPPET = '''\
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from torchlime import Lime, models, plot
+from torchlime import {kind}, models, plot
 {imports}
 
 classifier = models.load({load})
 photo = models.read_photo({photo})
 pixels = classifier.preprocess(photo)
-explainer = Lime(
+explainer = {kind}(
 {settings}
 )
 targets = {targets}  # {categories}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchlime import Lime, metrics
+from torchlime import Lime, Rise, metrics
 from torchlime.app.classifiers import Models, answer_of
 from torchlime.app.explained import Made
 from torchlime.app.photos import Prepared
@@ -23,7 +23,7 @@ RANGES = {"segments": (5, 200), "samples": (32, 2048), "seed": (0, 999_999)}
 SECONDS_BETWEEN = 0.2  # between two calls of the progress within a forward pass
 
 
-def explainer_with(choices: Mapping[str, Any]) -> Lime:
+def explainer_with(choices: Mapping[str, Any]) -> Lime | Rise:
     """The explainer for some of the command line's options, given in its words.
 
     Raises:
@@ -49,7 +49,7 @@ def explain(
     model: str,
     photo: Prepared,
     targets: Sequence[int] | None,
-    explainer: Lime,
+    explainer: Lime | Rise,
     progress: Progress | None = None,
 ) -> Made:
     """Explain a photo's ``targets``, or the best class; other callers wait until it is done.
@@ -92,7 +92,7 @@ def stability(known: Models, explained: Made, progress: Progress | None = None) 
 
 @contextmanager
 def _in_use(
-    known: Models, model: str, explainer: Lime, progress: Progress | None
+    known: Models, model: str, explainer: Lime | Rise, progress: Progress | None
 ) -> Iterator[tuple[Classifier, Progress]]:
     """A classifier for this thread alone, and a progress for its explanation.
 

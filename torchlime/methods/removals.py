@@ -2,6 +2,7 @@
 
 from typing import Any, Unpack
 
+from torchlime.fills import ImageMean
 from torchlime.lime import Lime
 from torchlime.masks import LeaveOneOut, SlidingWindow
 from torchlime.methods._registry import MethodSettings, recipe, with_lime
@@ -14,6 +15,7 @@ from torchlime.weights import Uniform
 @recipe(
     "Petsiuk, Das & Saenko 2018, RISE: Randomized Input Sampling for Explanation of Black-box "
     "Models",
+    also_fixes=("rounds",),
 )
 def rise(**settings: Any) -> Rise:
     """The mean score over soft random masks, weighted by how much of a pixel they show.
@@ -38,7 +40,8 @@ def leave_one_out(**settings: Unpack[MethodSettings]) -> Lime:
 @recipe(
     "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
     "a cell has the mean over the windows that cover it, as in Captum; the paper draws the score "
-    "at the place of each window, and its window is grey.",
+    "at the place of each window. The window shows the mean colour of the image, the paper's grey.",
+    also_fixes=("segmenter",),
 )
 def occlusion(
     grid: tuple[int, ...] = (14, 14),
@@ -51,7 +54,7 @@ def occlusion(
     ``window`` and ``stride`` count the cells of the ``grid``.
     """
     return with_lime(
-        "occlusion", {"num_samples": 4096, **settings},
+        "occlusion", {"num_samples": 4096, "fill": ImageMean(), **settings},
         segmenter=Grid(*grid), sampler=SlidingWindow(grid, window, stride), kernel=Uniform(),
         surrogate=MeanDrop(),
     )  # fmt: skip
