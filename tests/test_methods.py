@@ -6,7 +6,9 @@ import re
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.test_fake_cuda import RefuseWaiting
 from torchlime import Explanation, Lime, Rise, VectorLime, methods
 from torchlime.fills import Blur, Constant
 from torchlime.masks import Exhaustive, LeaveOneOut, SlidingWindow
@@ -110,6 +112,17 @@ def test_it_explains_a_batch_as_one_by_one(name):
     for b in range(B):
         alone = explained(name, model, x[b : b + 1])
         assert alone.coefficients.allclose(e.coefficients[b : b + 1], 0, 1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")
+@pytest.mark.parametrize("name", [name for name in OF_IMAGES if name not in ("bayeslime", "slime")])
+def test_nothing_waits_for_the_device(name):
+    """Rounds that stop by need read a flag, as they say; all others read nothing."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(B, 3, 32, 48, device="cuda")
+        with RefuseWaiting():
+            e = made(name).explain(lambda rows: rows.mean((2, 3)), x)
+    assert e.coefficients.device.type == "cuda"
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -15,8 +15,9 @@ explanation
 - **explanation**: `Explanation` (`torchlime.explanation`), `torchlime.interactions`,
   `torchlime.plot`, `torchlime.metrics`
 
-`torchlime.local` composes the stages, and `torchlime.strategies` has their contracts. Around them
-are `torchlime.training`, `torchlime.jobs` and `torchlime.compat`, the drop-in for lime.
+`torchlime.local` composes the stages, and `torchlime.strategies` has their contracts.
+`torchlime.methods` are LIME's relatives as recipes over them, such as KernelSHAP. Around them are
+`torchlime.training`, `torchlime.jobs` and `torchlime.compat`, the drop-in for lime.
 
     >>> import torch, torchlime
     >>> from torchlime.segments import Grid

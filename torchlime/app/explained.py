@@ -158,9 +158,13 @@ def _imports(explainer: Lime | Rise) -> list[str]:
     """The lines that import the strategies of an explainer."""
     settings = [getattr(explainer, field.name) for field in dataclasses.fields(explainer)]
     kinds = {kind for setting in settings for kind in _strategies_in(setting)}
-    return sorted(
-        f"from {'.'.join(kind.__module__.split('.')[:2])} import {kind.__name__}" for kind in kinds
-    )
+    return sorted(f"from {_home_of(kind)} import {kind.__name__}" for kind in kinds)
+
+
+def _home_of(kind: type) -> str:
+    """The public module that a strategy is imported from."""
+    home = ".".join(kind.__module__.split(".")[:2])
+    return "torchlime.masks" if home == "torchlime._size_laws" else home
 
 
 def _strategies_in(setting: Any) -> Iterator[type]:

@@ -9,16 +9,18 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchlime import Lime, Rise, metrics
+from torchlime import Lime, Rise, methods, metrics
 from torchlime.app.classifiers import Models, answer_of
 from torchlime.app.explained import Made
 from torchlime.app.photos import Prepared
 from torchlime.app.words import stability_in_words
 from torchlime.black_box import Progress
 from torchlime.cli.options import explainer_of, meaning_of, words_of
+from torchlime.methods import Method
 from torchlime.models import Classifier
 from torchlime.server import WORK
 
+METHODS = [name for name in methods.names() if methods.get(name).takes == "images"]
 RANGES = {"segments": (5, 200), "samples": (32, 2048), "seed": (0, 999_999)}
 SECONDS_BETWEEN = 0.2  # between two calls of the progress within a forward pass
 
@@ -38,10 +40,32 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime | Rise:
     if choices.get("until") is not None:
         choices = {name: value for name, value in choices.items() if name != "samples"}
     samples, segments = choices.get("samples"), choices.get("segments")
+    method = choices.get("method")
+    if method is not None:
+        choices = free_in(methods.get(method), choices)
+        return explainer_of(meaning_of(words_of(choices, None)))
     both = samples is not None and segments is not None
     if both and int(samples or 0) <= int(segments or 0):
         raise ValueError(f"{samples} samples are too few for {segments} segments")
     return explainer_of(meaning_of(words_of(choices, None)))
+
+
+def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices that a method leaves free; the page always makes all of them.
+
+    Its own fill stands where the page's is the mean colour, and its own number of samples where it
+    has one.
+
+    >>> free_in(methods.get("banzhaf"), {"sampler": "bernoulli", "fill": "mean", "seed": 2})
+    {'seed': 2}
+    """
+    fixed = {"sampler", "kernel", "surrogate"}
+    fixed |= {"segments", "segmenter"} if "segmenter" in method.fixes else set()
+    fixed |= {"until"} if "rounds" in method.fixes else set()
+    fixed |= {"fill"} if "fill" in method.fixes or choices.get("fill") == "mean" else set()
+    finite = not getattr(method().sampler, "endless", True)
+    fixed |= {"samples"} if finite or "most" in method.own else set()
+    return {name: value for name, value in choices.items() if name not in fixed}
 
 
 def explain(
@@ -100,7 +124,8 @@ def _in_use(
     Whatever it raises ends the wait or the pass.
     """
     beside = int(getattr(explainer.sampler, "beside", False))
-    told = [(0, sum(explainer.rounds.sizes(explainer.num_samples)) + beside)]
+    rounds = getattr(explainer, "rounds", Once())
+    told = [(0, sum(rounds.sizes(explainer.num_samples)) + beside)]
     step = WORK.stepping(progress)
 
     def chunk(done: int, total: int) -> None:

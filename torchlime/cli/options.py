@@ -188,13 +188,19 @@ def words_of(
     given |= {name.replace("_", "-"): value for name, value in flags.items() if value != []}
     found = Words({name: given.get(name, value) for name, value in words.items()})
     found.given = frozenset(name for name in options if given.get(name) is not None)
-    if given.get("until") is not None and given.get("samples") is not None:
+    _check_number(flags, found)
+    return found
+
+
+def _check_number(flags: Mapping[str, Any], words: Mapping[str, Any]) -> None:
+    """Raise where flags say in two ways how many samples there are."""
+    if flags.get("until") is not None and flags.get("samples") is not None:
         raise UsageError(
             "--until and --samples exclude each other; --most-samples says how many there may be"
         )
-    if "most-samples" in given and found.get("until") is None:
+    fixed = words.get("until") is None and words.get("method") is None
+    if "most_samples" in flags and fixed:
         raise UsageError("--most-samples goes with --until; without it, take --samples")
-    return found
 
 
 def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -308,7 +314,9 @@ def _of_method(asked: argparse.Namespace, method: Method) -> torchlime.Lime | to
         settings["num_samples"] = asked.samples
     if asked.until is not None:
         settings["rounds"] = rounds_of(asked)
-    elif "most-samples" in asked.given and "most" in method.own:
+    elif "most-samples" in asked.given:
+        if "most" not in method.own:
+            raise UsageError(f"--method {method.name} does not stop by need; take --samples")
         settings["most"] = asked.most_samples
     explainer = method(**settings)
     until = asked.until is None and isinstance(getattr(explainer, "rounds", None), Until)
