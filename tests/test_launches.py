@@ -11,12 +11,12 @@ from torchlime.surrogates import Lasso
 
 BUDGET = {
     "segments": 300,
-    "masks": 70,
+    "masks": 61,
     "fill": 20,
     "rows": 18,
     "scores": 12,
     "weights": 8,
-    "surrogate": 74,
+    "surrogate": 67,
     "rest": 28,
 }
 
