@@ -12,12 +12,12 @@ from torchlime.surrogates import Lasso
 BUDGET = {
     "segments": 290,
     "masks": 61,
-    "fill": 20,
-    "rows": 18,
-    "scores": 12,
+    "fill": 19,
+    "rows": 16,
+    "scores": 10,
     "weights": 8,
     "surrogate": 67,
-    "rest": 28,
+    "rest": 24,
 }
 
 

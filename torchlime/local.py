@@ -296,11 +296,11 @@ class Sampling:
         bad = broken(scores)
         if self.features.kind.beside:
             bad = bad | broken(self._unmasked)
-        problems = self._problems | flag(bad, Problem.NON_FINITE_SCORES)
+        problems = flag(bad, Problem.NON_FINITE_SCORES, self._problems)
         in_range = self.score.reference.get("in_range")
         if in_range is None:
             return problems
-        return problems | flag(~in_range, Problem.TARGET_OUT_OF_RANGE)
+        return flag(~in_range, Problem.TARGET_OUT_OF_RANGE, problems)
 
 
 def drawn(
