@@ -202,8 +202,8 @@ def _steps(colours: Tensor) -> Tensor:
         before.append(_step_before(step, dim - 1))
         after.append(_step_after(step, dim - 1))
     steps = torch.stack(before + after[::-1], dim=1).flatten(2)
-    step = 2.0**INDEX_BITS
-    return torch.rsub(steps, step, alpha=-step).long()
+    one = 2.0**INDEX_BITS
+    return torch.rsub(steps, one, alpha=-one).long()
 
 
 def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:
