@@ -76,10 +76,12 @@ def streams(seed: int | Tensor, count: Tensor, times: Sequence[Tensor]) -> Tenso
 
     :func:`hash64` takes the further counters. The host mixes an int seed, which saves kernels.
     """
-    seeds = seeds_of(seed, count)
-    if isinstance(seed, Tensor) or torch.compiler.is_compiling():
+    if not is_integer(seed) or torch.compiler.is_compiling():
+        seeds = seeds_of(seed, count)
         begun = hash64(seeds[:, None], numbers(len(times), count, first=1))
         return begun[:, None] ^ torch.stack(list(times), dim=-1)
     stem = _mix(_signed(int(seed)))
-    keys = [time ^ _mix(stem ^ k) for k, time in enumerate(times, start=1)]
-    return torch.stack(keys, dim=-1)[None]
+    keys = times[0].new_empty(1, len(times[0]), len(times))
+    for k, time in enumerate(times, start=1):
+        torch.bitwise_xor(time, _mix(stem ^ k), out=keys[0, :, k - 1])
+    return keys

@@ -234,5 +234,6 @@ def _fields(fit: Fit, local_predictions: Tensor, effective: Tensor) -> dict[str,
 
 def _problems(fit: Fit, directions: Tensor, count: Tensor) -> Tensor:
     """Problems of the fit [B]; ``directions`` is how many independent samples there are."""
-    too_few = ~(directions >= count + 1 - 1e-9)  # NaN is too few
-    return flag(~fit.ok, Problem.SOLVE_FAILED) | flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES)
+    too_few = ~(directions - count >= 1 - 1e-9)  # NaN is too few
+    failed = flag(~fit.ok, Problem.SOLVE_FAILED)
+    return flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES, failed)

@@ -90,9 +90,9 @@ def segment_sums(values: Tensor, segments: Segments) -> Tensor:
     labels = over_channels(segments.labels, values.dim()).expand(values.shape)
     pixels = _flat(values).to(solve_dtype(values.device))
     bits = 62 - math.ceil(math.log2(pixels.shape[2] + 1))
-    _, exponent = torch.frexp(pixels.abs().amax(dim=2, keepdim=True))
+    _, exponent = torch.frexp(torch.linalg.vector_norm(pixels, torch.inf, dim=2, keepdim=True))
     scale = torch.exp2((bits - exponent).to(pixels.dtype))
-    fixed = (pixels * scale).round().long()
+    fixed = (pixels * scale).round_().long()
     return _counted(fixed, _flat(labels), segments) / scale
 
 

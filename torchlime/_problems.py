@@ -2,6 +2,7 @@
 
 import enum
 
+import torch
 from torch import Tensor
 
 
@@ -62,9 +63,14 @@ def of_the_fit(problems: Tensor, surrogate: object) -> Tensor:
     return problems & ~int(Problem.TOO_FEW_EFFECTIVE_SAMPLES)
 
 
-def flag(condition: Tensor, problem: Problem) -> Tensor:
-    """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
-    return condition * int(problem)
+def flag(condition: Tensor, problem: Problem, others: Tensor | None = None) -> Tensor:
+    """``problem`` where ``condition`` [B] holds, else 0: [B] int64; with ``others`` beside it.
+
+    ``others`` [B] are other problems.
+    """
+    if others is None:
+        return condition * int(problem)
+    return torch.add(others, condition, alpha=int(problem))
 
 
 def broken(values: Tensor) -> Tensor:

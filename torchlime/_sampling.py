@@ -183,11 +183,11 @@ class Sampling:
     def _flags(self, scores: Tensor) -> Tensor:
         if self.kind.beside:
             scores = torch.cat([self._unmasked[:, None], scores], dim=1)
-        problems = self._problems | flag(broken(scores), Problem.NON_FINITE_SCORES)
+        problems = flag(broken(scores), Problem.NON_FINITE_SCORES, self._problems)
         in_range = self.score.reference.get("in_range")
         if in_range is None:
             return problems
-        return problems | flag(~in_range, Problem.TARGET_OUT_OF_RANGE)
+        return flag(~in_range, Problem.TARGET_OUT_OF_RANGE, problems)
 
 
 def drawn(

@@ -20,8 +20,8 @@ from torch.nn.functional import threshold
 
 from torchlime._antithetic import partners
 
-ALONE = 1e-8  # with less room, a row or a pair decides a coefficient alone
-MOST = 4.0
+ALONE = 1e-8  # with less room, a row decides a coefficient alone
+LEAST = (4 - math.sqrt(15)) ** 2  # with this 1 − H, a pair's factor is 4
 
 
 def variance_of_masks(
@@ -44,9 +44,9 @@ def variance_of_masks(
     if residuals.shape[1] == 1:
         return pull.square().mT @ solved.square()
     of_pairs = _pairs(leverage).sum(dim=2).masked_fill_(alone, 0)  # H
-    room = torch.rsub(of_pairs, 4, alpha=4).clamp_(min=4 * ALONE)  # 4 (1 − H)
+    room = torch.rsub(of_pairs, 4, alpha=4).clamp_(min=4 * LEAST)  # 4 (1 − H)
     half = room.rsqrt()
-    lost = torch.addcmul(half, room, half, value=0.25).clamp_(max=MOST)  # (1 − H/2)/√(1 − H)
+    lost = torch.addcmul(half, room, half, value=0.25)  # (1 − H/2)/√(1 − H)
     (first, second), both = _pairs(pull).mul_(lost[:, :, None]).unbind(2), _pairs(solved)
     across = (first * second).masked_fill_(alone, 0)
     by_row = pull.square().mT @ solved.square()

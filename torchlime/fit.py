@@ -181,11 +181,12 @@ class NormalEquations:
         score_mean = (self.score_mean + self.origin).mT
         intercepts = torch.baddbmm(score_mean, slopes, self.design_mean.mT, alpha=-1)[..., 0]
         errors = self._errors(slopes, variance, alone)
+        each = ok.shape[1] > 1
         slopes, intercepts, fidelity, errors, ok = (
             value.reshape(self.inputs, -1, *value.shape[2:])  # inputs of one design: their targets
             for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
         )
-        return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1))
+        return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1) if each else ok[:, 0])
 
     def _residual_sums(
         self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None

@@ -42,8 +42,8 @@ class Chunk:
 
     def by_row(self, values: Tensor) -> Tensor:
         """Values [B,…] of the inputs → [size,…]: for each row those of the input it belongs to."""
-        inputs, _ = self.blocks[0]
-        if len(self.blocks) == 1 and size_of(inputs) == 1:
+        inputs = self.blocks[0][0]
+        if size_of(inputs) == 1 and all(others == inputs for others, _ in self.blocks):
             return values[inputs].expand(self.size, *values.shape[1:])
         parts = []
         for inputs, samples in self.blocks:

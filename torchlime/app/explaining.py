@@ -18,6 +18,7 @@ from torchlime.black_box import Progress
 from torchlime.cli.options import explainer_of, meaning_of, words_of
 from torchlime.methods import Method
 from torchlime.models import Classifier
+from torchlime.rounds import Once
 from torchlime.server import WORK
 
 METHODS = [name for name in methods.names() if methods.get(name).takes == "images"]

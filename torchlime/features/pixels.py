@@ -75,11 +75,10 @@ class Pixels(Features):
 
     def problems(self, design: Tensor, box: BlackBox) -> Tensor:
         """Flags for non-finite images, segments that did not converge and masked first rows."""
-        return (
-            flag(broken(self.images), Problem.NON_FINITE_IMAGE)
-            | flag(~self.segments.ok, Problem.SEGMENTS_NOT_CONVERGED)
-            | flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED)
-        )
+        found = flag(broken(self.images), Problem.NON_FINITE_IMAGE)
+        found = flag(~self.segments.ok, Problem.SEGMENTS_NOT_CONVERGED, found)
+        masked = design[:, 0].sum(dim=1) != self.count
+        return flag(masked, Problem.FIRST_ROW_MASKED, found)
 
     def fields(self) -> dict[str, Tensor]:
         """The label map (the shares of soft segments), and the caller's ids."""

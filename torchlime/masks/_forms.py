@@ -23,6 +23,7 @@ from torch import Tensor
 
 FIELDS = {3: 0b1011, 5: 0b100101, 7: 0b10000011}  # primitive polynomials by degree
 _WORD = 63  # bits that a non-negative int64 holds
+_NOWHERE = 1 << 20  # beyond all tables, where bits are 0
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class Bits:
     length: int
 
     def at(self, index: Tensor) -> Tensor:
-        """The bits from ``index`` […] on, as int64: 8 of them, the first lowest, then any."""
+        """The bits from ``index`` […] on, as int64: 8 of them, the first lowest, then any.
+
+        Beyond the row they are 0.
+        """
         if self.length <= _WORD:
             return torch.bitwise_right_shift(self.value, index)
         step = _WORD - 7
@@ -71,15 +75,15 @@ class Forms:
         zero = self.number - 1
         traces, powers = _TABLES[self.order]
         power = places & zero
-        live = power != zero
-        code = (traces.at(power) & zero) * live
-        total = power + form
+        power = power.masked_fill(power == zero, _NOWHERE)
+        code = traces.at(power) & zero
+        total = power + form.masked_fill(form == zero, _NOWHERE)
         value = powers.at(total)
         if self.order != self.degree:
-            beyond = places - power
-            code = code + beyond
-            value = value ^ (traces.at(total) & (beyond >> self.degree))
-        return code, value * (live & (form != zero))
+            bit = places >> self.degree
+            code = torch.add(code, bit, alpha=self.number)
+            value = value ^ (traces.at(total) & bit)
+        return code, value
 
 
 def _tables(order: int) -> tuple[Bits, Bits]:

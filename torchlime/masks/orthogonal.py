@@ -142,15 +142,14 @@ class Orthogonal:
                 turn = (block % length)[:, None].expand(len(forms), -1, 1)
                 place, value = Forms(order).columns(place, forms.gather(2, turn))
                 flip = flip ^ value
-            # The complement and the flip are two bits more.
-            code = torch.add(place + 2 * pairs, flip & 1, alpha=pairs)
-            rows = torch.stack([row + pairs, row + 3 * pairs], dim=-1).flatten(2)
-            return _parity(rows[..., None] & code[:, :, None], order + 2)
+            sign = _parity_sign(row[..., None] & place[:, :, None], order)
+            sign ^= (flip << 63)[:, :, None]
+            return torch.stack([sign < 0, sign >= 0], dim=3)  # each with its complement
 
         shared = 1 if isinstance(seed, int) else len(count)
-        masks = in_blocks(draw, numbers(end - begin, count, begin), shared * size * bound)
+        masks = in_blocks(draw, numbers(end - begin, count, begin), shared * pairs * bound)
         start = first - begin * size
-        return masks.flatten(1, 2)[:, start : start + num_samples]
+        return masks.flatten(1, 3)[:, start : start + num_samples]
 
 
 def _unfolded(count: Tensor, bound: int, num_samples: int, seed: int | Tensor) -> Tensor:
@@ -162,7 +161,7 @@ def _unfolded(count: Tensor, bound: int, num_samples: int, seed: int | Tensor) -
     row = bits[:, 0, 0].argsort(dim=-1, stable=True)[:, :num_samples]
     code = bits[:, 0, 1, 1:].argsort(dim=-1, stable=True)[:, :bound] + 1  # 0 is constant
     code = code + size * (bits[:, 0, 2, :bound] & 1)
-    return _parity((row + size)[:, :, None] & code[:, None], order + 1)
+    return _parity_sign((row + size)[:, :, None] & code[:, None], order + 1) < 0
 
 
 def _order(bound: int) -> int:
@@ -180,10 +179,10 @@ def _forms_of(order: int) -> int:
 _ODD = sum((k.bit_count() & 1) << (63 - k) for k in range(64))
 
 
-def _parity(codes: Tensor, width: int) -> Tensor:
-    """Whether the number of set bits is odd, of codes of ``width`` bits."""
+def _parity_sign(codes: Tensor, width: int) -> Tensor:
+    """An int64 below 0 where the number of set bits is odd, of codes of ``width`` bits."""
     while width > 6:
         half = max(6, (width + 1) // 2)
         codes = (codes ^ (codes >> half)) & ((1 << half) - 1)
         width = half
-    return torch.bitwise_left_shift(_ODD, codes) < 0
+    return torch.bitwise_left_shift(_ODD, codes)

@@ -12,12 +12,14 @@ _WHITE = (0.95047, 1.0, 1.08883)
 
 def colours_of(images: Tensor, blur: bool) -> Tensor:
     """Images [B,C,*axes] on the scale of Lab; three channels of two or three axes are sRGB."""
-    pixels = images.to(solve_dtype(images.device)).nan_to_num(0.0, 0.0, 0.0)
-    pixels.div_(2)  # so that no range overflows
+    dtype = solve_dtype(images.device)
+    pixels = images.nan_to_num(0.0, 0.0, 0.0)
+    if images.dtype == dtype:
+        pixels.div_(2)  # so that no range overflows
     low, high = pixels.flatten(1).aminmax(dim=1, keepdim=True)
-    low = low.view(-1, *[1] * (images.dim() - 1))
-    span = (high.view_as(low) - low).clamp_(min=torch.finfo(low.dtype).tiny)
-    pixels.sub_(low).div_(span)
+    low = low.view(-1, *[1] * (images.dim() - 1)).to(dtype)
+    span = (high.view_as(low) - low).clamp_(min=torch.finfo(dtype).tiny)
+    pixels = (pixels - low).div_(span)
     if blur:
         pixels = _binomial_blur(pixels)
     return lab(pixels) if pixels.shape[1] == 3 and pixels.dim() > 3 else 100 * pixels

@@ -145,7 +145,7 @@ def connect_labels(
     means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
     owners = _merge(owners, root, means)
     end, step = max(labels.shape[1:]) << INDEX_BITS, 1 << INDEX_BITS
-    places = torch.arange(0, end, step, device=labels.device)
+    places = torch.arange(end - step, -step, -step, device=labels.device)
     for dim in range(owners.dim() - 1, 0, -1):
         owners = _fill_along(owners, dim, places)
     return owners, number[:, -1], converged
@@ -202,16 +202,19 @@ def _steps(colours: Tensor) -> Tensor:
         before.append(_step_before(step, dim - 1))
         after.append(_step_after(step, dim - 1))
     steps = torch.stack(before + after[::-1], dim=1).flatten(2)
-    return steps.add_(1).mul_(2.0**INDEX_BITS).long()
+    one = 2.0**INDEX_BITS
+    return torch.rsub(steps, one, alpha=-one).long()
 
 
 def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:
     """Extend the owned pixels of a line over its ownerless ones, forwards and then backwards.
 
     A pixel takes the latest owner before it. Where there is none, it takes the first of the line.
-    ``places`` are the pixels of a line above the bits that hold an owner, at least as many.
+    ``places`` fall from pixel to pixel, above the bits that hold an owner, and are at least as many
+    as the pixels. So the latest owner is the least number, and the first one the largest. Shifted
+    by 2 bits, NOBODY is negative.
     """
     place = places[: owners.shape[dim]].view(-1, *[1] * (owners.dim() - 1 - dim))
-    latest = (owners + place).masked_fill_(owners >= NOBODY, -1).cummax(dim=dim).values
-    first = (latest & (2 * NOBODY - 1)).amin(dim=dim, keepdim=True)
-    return torch.maximum(latest, first).bitwise_and_(NOBODY | INDEX_MASK)
+    latest = (owners + place).cummin(dim=dim).values
+    first = (latest << 2).amax(dim=dim, keepdim=True) >> 2
+    return torch.minimum(latest, first).bitwise_and_(NOBODY | INDEX_MASK)

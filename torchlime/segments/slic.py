@@ -136,7 +136,7 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     quarter = int(outside_window(axes)) // 4
     largest = min(math.isqrt(quarter // (channels + axes)), 2**8) - 2
     pixels = colours.flatten(2)
-    low, high = pixels.amin(dim=2), pixels.amax(dim=2)
+    low, high = pixels.aminmax(dim=2)
     weight = compactness / grid.step
     farthest = 2.5 * weight * max(grid.sizes)
     spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
@@ -242,6 +242,15 @@ def _by_cell(around: Tensor, axes: int) -> Tensor:
     return around.flatten(2 + axes).flatten(2, 1 + axes).permute(0, 3, 2, 1)
 
 
+def _empty_by_cell(around: Tensor, dtype: torch.dtype) -> Tensor:
+    """Memory for values like ``around`` [B,C,3,…,3,*shape], which :func:`_by_cell` only views."""
+    batch, channels, *rest = around.shape
+    axes = len(rest) // 2
+    made = around.new_empty(batch, *rest[axes:], *rest[:axes], channels, dtype=dtype)
+    cells, neighbours = range(1, 1 + axes), range(1 + axes, 1 + 2 * axes)
+    return made.permute(0, 1 + 2 * axes, *neighbours, *cells)
+
+
 def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
     """Which of the 3ⁿ centres around its cell are nearest to each pixel: 0 or 1, [B·G,3ⁿ,P].
 
@@ -249,7 +258,7 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
     """
     axes, window = len(grid.axes), outside_window(len(grid.axes))
     around = grid.around(centres)
-    moved = around.new_empty(around.shape, dtype=points.features.dtype)
+    moved = _empty_by_cell(around, points.features.dtype)
     origin = points.origin.unflatten(3, grid.shape).unflatten(2, [1] * axes)
     torch.addcmul(around, origin, points.inside, value=-1, out=moved)
     near = _by_cell(moved, axes)[..., :-1]

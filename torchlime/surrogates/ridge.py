@@ -66,12 +66,15 @@ class Ridge:
 
     def of_equations(self, equations: NormalEquations) -> Fit:
         """The fit of equations that are made already."""
-        penalty = equations.total.new_full(equations.padding.shape, self.alpha)
-        diagonal = penalty.masked_fill(equations.padding, 1.0)
-        factor, ok = factorise(with_diagonal(equations.gram, diagonal))
+        identity = identity_like(equations.gram)
+        if self.alpha:
+            gram = torch.add(equations.gram, identity, alpha=self.alpha)
+        else:  # the rows that are padding are 0
+            gram = with_diagonal(equations.gram, equations.padding.to(equations.dtype))
+        factor, ok = factorise(gram)
         if not self.errors:
             return equations.fit(solve(factor, equations.cross), ok[:, None], None)
-        identity = identity_like(equations.gram).expand_as(equations.gram)
-        solution = solve(factor, torch.cat([equations.cross, identity], dim=2))
+        right = [equations.cross, identity.expand_as(equations.gram)]
+        solution = solve(factor, torch.cat(right, dim=2))
         targets = equations.cross.shape[2]
         return equations.fit(solution[:, :, :targets], ok[:, None], solution[:, :, targets:])
