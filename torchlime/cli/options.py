@@ -299,6 +299,8 @@ def _of_method(asked: argparse.Namespace, method: Method) -> torchlime.Lime | to
         settings["rounds"] = rounds_of(asked)
     elif "most-samples" in asked.given and "most" in method.own:
         settings["most"] = asked.most_samples
+    if "difference" in method.own:  # a picture says what hiding a segment changes
+        settings["difference"] = True
     explainer = method(**settings)
     until = asked.until is None and isinstance(getattr(explainer, "rounds", None), Until)
     if until and "samples" in asked.given:
