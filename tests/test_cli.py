@@ -366,6 +366,7 @@ def test_what_is_given_holds_beside_a_method(capsys):
     told = json.loads(Path("explanation.json").read_text())["explainer"]
     assert told.startswith("Rise(")
     assert "fill=Constant(value=0.0)" in told
+    assert "difference=True" in told  # the picture says what hiding changes
     Path("method.toml").write_text('method = "banzhaf"\nsegments = 4\nsegmenter = "grid"\n')
     assert cli.main(["explain", "--model", "tests.tiny:bright", "--config", "method.toml",
                      "--out", "b.png", str(photo)]) == 0  # fmt: skip

@@ -318,6 +318,8 @@ def _of_method(asked: argparse.Namespace, method: Method) -> torchlime.Lime | to
         if "most" not in method.own:
             raise UsageError(f"--method {method.name} does not stop by need; take --samples")
         settings["most"] = asked.most_samples
+    if "difference" in method.own:  # a picture says what hiding a segment changes
+        settings["difference"] = True
     explainer = method(**settings)
     until = asked.until is None and isinstance(getattr(explainer, "rounds", None), Until)
     if until and "samples" in asked.given:

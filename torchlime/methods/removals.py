@@ -17,12 +17,13 @@ from torchlime.weights import Uniform
     "Models",
     also_fixes=("rounds",),
 )
-def rise(**settings: Any) -> Rise:
+def rise(difference: bool = False, **settings: Any) -> Rise:
     """The mean score over soft random masks, weighted by how much of a pixel they show.
 
-    The settings are those of :class:`torchlime.Rise`.
+    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean score over how
+    much the masks hide of a pixel is taken off, so that evidence has two signs.
     """
-    return Rise(**settings)
+    return Rise(difference=difference, **settings)
 
 
 @recipe(
