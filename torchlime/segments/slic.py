@@ -242,13 +242,10 @@ def _by_cell(around: Tensor, axes: int) -> Tensor:
     return around.flatten(2 + axes).flatten(2, 1 + axes).permute(0, 3, 2, 1)
 
 
-def _empty_by_cell(around: Tensor, dtype: torch.dtype) -> Tensor:
-    """Memory for values like ``around`` [B,C,3,…,3,*shape], which :func:`_by_cell` only views."""
-    batch, channels, *rest = around.shape
-    axes = len(rest) // 2
-    made = around.new_empty(batch, *rest[axes:], *rest[:axes], channels, dtype=dtype)
-    cells, neighbours = range(1, 1 + axes), range(1 + axes, 1 + 2 * axes)
-    return made.permute(0, 1 + 2 * axes, *neighbours, *cells)
+def _cells_first(around: Tensor, axes: int) -> Tensor:
+    """[B,C,3,…,3,*shape] as [B,*shape,3,…,3,C], a view."""
+    cells, neighbours = range(2 + axes, 2 + 2 * axes), range(2, 2 + axes)
+    return around.permute(0, *cells, *neighbours, 1)
 
 
 def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
@@ -258,10 +255,11 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
     """
     axes, window = len(grid.axes), outside_window(len(grid.axes))
     around = grid.around(centres)
-    moved = _empty_by_cell(around, points.features.dtype)
     origin = points.origin.unflatten(3, grid.shape).unflatten(2, [1] * axes)
-    torch.addcmul(around, origin, points.inside, value=-1, out=moved)
-    near = _by_cell(moved, axes)[..., :-1]
+    terms = [_cells_first(values, axes) for values in (around, origin, points.inside)]
+    moved = around.new_empty(terms[0].shape, dtype=points.features.dtype)
+    torch.addcmul(*terms, value=-1, out=moved)
+    near = moved.flatten(1, axes).flatten(2, 1 + axes)[..., :-1]
     outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
     near = near.flatten(0, 1)
     rows = near.flatten(0, 1)
