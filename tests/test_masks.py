@@ -258,8 +258,8 @@ def test_the_factor_of_variances_falls_to_the_end_of_a_cycle():
     factors = [sampler.variance_factor(16, rows) for rows in (8, 32, 128, 192, 256)]
     assert factors[:2] == [1.0, 1.0]
     assert factors == sorted(factors, reverse=True)
-    assert factors[-1] == sampler.variance_factor(16, 512) == pytest.approx(0.3)
-    assert 0.3 < sampler.variance_factor(16, 300) < 1
+    assert factors[-1] == sampler.variance_factor(16, 512) == pytest.approx(0.5 - 22 / 16**2)
+    assert 0.42 < sampler.variance_factor(16, 300) < 1
     assert sampler.variance_factor(300, 10_000) == 1.0
 
 

@@ -367,7 +367,7 @@ def test_whole_cycles_do_not_hide_the_noise_of_a_model(rows, grid):
     within = noisy.coefficients.abs() <= 1.96 * noisy.standard_errors
     assert 0.92 < within.double().mean() < 0.98
     assert torch.equal(plain.coefficients, noisy.coefficients)  # the same masks and draws
-    assert (plain.standard_errors < 0.6 * noisy.standard_errors).all()
+    assert (plain.standard_errors < 0.7 * noisy.standard_errors).all()
 
 
 def test_a_noisy_model_is_sure_when_it_is():
