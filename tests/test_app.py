@@ -418,6 +418,9 @@ def test_every_method_takes_all_the_choices_of_the_page(known, name):
     assert made.overlay(1, 3, 0.5).shape[0] == 3
     red = explainer_with({**FEW, **choices, "samples": 256, "fill": "#ff0000", "method": name})
     assert (red.fill == own.fill) == ("fill" in methods.get(name).fixes)
+    sure = explainer_with({**FEW, **choices, "until": 0.25, "method": name})
+    stops = "rounds" not in methods.get(name).fixes
+    assert (getattr(sure, "rounds", None) == Until(error=0.25)) == stops
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

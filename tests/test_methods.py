@@ -13,7 +13,7 @@ from torchlime import Explanation, Lime, Rise, VectorLime, methods
 from torchlime.fills import Blur, Constant
 from torchlime.masks import Exhaustive, LeaveOneOut, SlidingWindow
 from torchlime.methods._registry import METHODS, recipe
-from torchlime.rounds import Once
+from torchlime.rounds import Once, Until
 from torchlime.segments import Grid
 from torchlime.surrogates import LeastSquares, MeanDrop
 from torchlime.weights import Exponential, Uniform
@@ -144,6 +144,12 @@ def test_names_are_unique_and_errors_help():
         recipe("A & B 2000, C")(methods.lime)
     with pytest.raises(ValueError, match="no method 'kernelshap'; did you mean kernel_shap"):
         methods.get("kernelshap")
+    with pytest.raises(ValueError, match="no method 'S-LIME'; did you mean slime"):
+        methods.get("S-LIME")
+    for spelled, name in (("RISE", "rise"), ("BayLIME", "baylime"), ("GRID-LIME", "grid_lime")):
+        assert methods.get(spelled).name == name
+    with pytest.raises(TypeError, match="name must be a string, got int"):
+        methods.get(3)
     with pytest.raises(ValueError, match="there are banzhaf, .*slime"):
         methods.get("zzz")
     with pytest.raises(TypeError, match=r"banzhaf is made of kernel=Uniform\(\), so kernel cannot"):
@@ -163,6 +169,11 @@ def test_names_are_unique_and_errors_help():
                 method(**{setting: value})
         else:
             assert getattr(method(**{setting: value}), setting) == value
+    for name in ("leave_one_out", "occlusion"):
+        with pytest.raises(
+            TypeError, match=rf"{name} is made of rounds=Once\(\), so rounds cannot"
+        ):
+            methods.get(name)(rounds=Until(error=0.2))
     assert methods.get("occlusion").own == ("grid", "window", "stride")
     assert "lime" in METHODS
 

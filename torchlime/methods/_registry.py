@@ -106,9 +106,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Method:
-    """The method of that name; dashes and underscores are alike.
+    """The method of that name; dashes and underscores are alike, and so are capitals and others.
 
     Raises:
+        TypeError: the name is no string.
         ValueError: there is none; the nearest name is told.
 
     Example:
@@ -119,9 +120,12 @@ def get(name: str) -> Method:
         Traceback (most recent call last):
         ValueError: there is no method 'kernel_shop'; did you mean kernel_shap?
     """
-    found = METHODS.get(name.replace("-", "_"))
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {type(name).__name__}")
+    wanted = name.casefold().replace("-", "_")
+    found = METHODS.get(wanted)
     if found is None:
-        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(wanted, METHODS, n=1, cutoff=0.5)
         known = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
         raise ValueError(f"there is no method {name!r}; {known}")
     return found
