@@ -21,6 +21,7 @@ from torchlime.app.classifiers import Models, prepared
 from torchlime.app.explained import png
 from torchlime.app.explaining import explain, explainer_with
 from torchlime.models import Decoder, decoding
+from torchlime.rounds import Until
 from torchlime.segments import Reduced, Slic
 from torchlime.server import run
 from torchlime.server.guard import local_hosts
