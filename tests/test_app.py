@@ -387,6 +387,7 @@ def test_words_for_numbers():
     assert fidelity(0.634) == "The linear surrogate explains 63 % of the model here: fairly well."
     assert "very well" in fidelity(0.81)
     assert "hint" in fidelity(0.2)
+    assert "does not add up" in fidelity(-162.1)  # a sliding window's
     stability = words.stability_in_words
     assert "stable" in stability(0.95, 4 / 6)
     assert "similar" in stability(0.95, 3 / 7)

@@ -222,6 +222,16 @@ def test_glime_has_the_limit_of_lime():
         assert (e.coefficients - every.coefficients).norm() / every.coefficients.norm() < 0.03
 
 
+def test_the_binomial_law_of_glime_is_that_of_the_paper():
+    """P(k) = C(d,k) exp(k/σ²) / (1 + exp(1/σ²))^d, for the paper's σ."""
+    sigma, d = 0.9, 7
+    law = methods.glime(sigma / 2**0.5, "euclidean").sampler.law
+    masses = law(torch.tensor([d]), d)[0]
+    binomial = [math.comb(d, k) * math.exp(k / sigma**2) for k in range(d + 1)]
+    wanted = torch.tensor(binomial).double() / (1 + math.exp(1 / sigma**2)) ** d
+    assert (masses / masses.sum()).allclose(wanted, 1e-6)
+
+
 def test_bayesian_relatives_of_ridge():
     model, x = game(3), images()
     lime = explained("lime", model, x, num_samples=200)

@@ -45,9 +45,9 @@ class Rise(Settings):
 
         S(λ) = 1/(N·p) · Σₙ score(image · Mₙ) · Mₙ(λ)
 
-    It has the unit of the score, and is no change of it: where scores are positive, every pixel's
-    is. Its differences from pixel to pixel are the evidence. Masks, shifts and mean are those of
-    the authors' code; the random numbers are this package's.
+    It is a mean of scores and not a change of the score: where all scores are positive, so is the
+    saliency of every pixel. The evidence is its differences between pixels. Masks, shifts and mean
+    are those of the authors' code; the random numbers are this package's.
 
     Convention:
         In the Explanation every pixel is a segment of its own, in raster order, and S(λ) is its
@@ -70,7 +70,7 @@ class Rise(Settings):
             8000.
         normalised: divide by Σ Mₙ(λ) in place of its expectation N·p. The limit is the same; the
             noise that all scores have in common is gone.
-        difference: take off the mean of the scores where the pixel is hidden; see the convention.
+        difference: subtract the mean of the scores where the pixel is hidden; see the convention.
         segmenter: images → Segments over which the saliency is averaged; None = every pixel alone.
         fill: what hidden parts show; the paper's is 0, in the space that the model takes.
         chunk_size: the most images of one forward pass; None = as for :class:`torchlime.Lime`.

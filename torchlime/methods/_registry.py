@@ -37,9 +37,9 @@ class Method:
         name: in :func:`names`.
         sentence: what it does, in one sentence.
         paper: authors, year and title.
-        part: what of the paper the recipe is not, or does in another way; "" for nothing.
+        part: how the recipe differs from the paper; "" where it does not.
         make: settings → an object with ``explain(model, images, targets, …)``.
-        takes: what it explains: "images", "vectors", or "label maps" that the caller gives too.
+        takes: "images", "vectors", or "label maps" beside the images.
         fixes: the settings that make the method, and cannot be chosen.
     """
 
@@ -62,7 +62,7 @@ class Method:
         return tuple(p.name for p in kinds if p.kind is not p.VAR_KEYWORD)
 
     def __str__(self) -> str:
-        """The sentence, the paper and what is not from it."""
+        """The sentence, the paper and how the recipe differs from it."""
         part = f" Here: {self.part}" if self.part else ""
         return f"{self.sentence} {self.paper}.{part}"
 
@@ -106,7 +106,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Method:
-    """The method of that name; dashes and underscores are alike, and so are capitals and others.
+    """The method of that name, which may have dashes for underscores, and capitals.
 
     Raises:
         TypeError: the name is no string.
@@ -132,7 +132,7 @@ def get(name: str) -> Method:
 
 
 def describe(name: str) -> str:
-    """A method in one sentence, with its paper and what is not from it.
+    """A method in one sentence, with its paper and how the recipe differs from it.
 
     Example:
         >>> from torchlime import methods

@@ -21,8 +21,8 @@ from torchlime.weights import Uniform
 def rise(difference: bool = False, **settings: Any) -> Rise:
     """The mean score over soft random masks, weighted by how much of a pixel they show.
 
-    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean score over how
-    much the masks hide of a pixel is taken off, so that evidence has two signs.
+    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean
+    weighted by how much they hide of the pixel is subtracted, so that evidence has two signs.
     """
     return Rise(difference=difference, **settings)
 
