@@ -418,6 +418,7 @@ def test_every_method_takes_all_the_choices_of_the_page(known, name):
         assert getattr(explainer, fixed, None) == getattr(own, fixed, None)
     made = explain(known, TINY, photo(known), [1], explainer)
     assert made.overlay(1, 3, 0.5).shape[0] == 3
+    assert (made.fidelity(0) == "") == (name == "rise")  # no surrogate explains its score
     red = explainer_with({**FEW, **choices, "samples": 256, "fill": "#ff0000", "method": name})
     assert (red.fill == own.fill) == ("fill" in methods.get(name).fixes)
     sure = explainer_with({**FEW, **choices, "until": 0.25, "method": name})

@@ -152,6 +152,8 @@ def test_names_are_unique_and_errors_help():
         methods.get(3)
     with pytest.raises(ValueError, match="there are banzhaf, .*slime"):
         methods.get("zzz")
+    with pytest.raises(TypeError, match=r"grid must be a tuple of ints, such as \(7, 7\), got 14"):
+        methods.occlusion(grid=14)
     with pytest.raises(TypeError, match=r"banzhaf is made of kernel=Uniform\(\), so kernel cannot"):
         methods.banzhaf(kernel=Exponential())
     with pytest.raises(TypeError, match=r"grid_lime is made of segmenter=Grid\(rows=7, cols=7\)"):
@@ -368,5 +370,9 @@ def test_a_hierarchy_divides_the_strongest_segments():
     assert (kept.segments >= 0).all()
     with pytest.raises(ValueError, match="maps must hold at least one label map"):
         hierarchy.explain(model, x, 0, maps=[])
+    with pytest.raises(TypeError, match="maps must be a list of label maps, .* got Tensor"):
+        hierarchy.explain(model, x, 0, maps=coarse)
+    with pytest.raises(TypeError, match="segments are the first of the maps"):
+        hierarchy.explain(model, x, 0, maps=[coarse], segments=coarse)
     with pytest.raises(TypeError, match=r"explainer must be a Lime\(...\)"):
         methods.Hierarchy(explainer=3)

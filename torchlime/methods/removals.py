@@ -56,8 +56,9 @@ def occlusion(
 
     ``window`` and ``stride`` count the cells of the ``grid``.
     """
+    sampler = SlidingWindow(grid, window, stride)  # it checks the grid
     return with_lime(
         "occlusion", {"num_samples": 4096, "fill": ImageMean(), **settings},
-        segmenter=Grid(*grid), sampler=SlidingWindow(grid, window, stride), rounds=Once(),
-        kernel=Uniform(), surrogate=MeanDrop(),
+        segmenter=Grid(*grid), sampler=sampler, rounds=Once(), kernel=Uniform(),
+        surrogate=MeanDrop(),
     )  # fmt: skip
