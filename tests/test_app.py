@@ -21,6 +21,7 @@ from torchlime.app.classifiers import Models, prepared
 from torchlime.app.explained import png
 from torchlime.app.explaining import explain, explainer_with
 from torchlime.models import Decoder, decoding
+from torchlime.rounds import Until
 from torchlime.segments import Reduced, Slic
 from torchlime.server import run
 from torchlime.server.guard import local_hosts
@@ -386,6 +387,7 @@ def test_words_for_numbers():
     assert fidelity(0.634) == "The linear surrogate explains 63 % of the model here: fairly well."
     assert "very well" in fidelity(0.81)
     assert "hint" in fidelity(0.2)
+    assert "does not add up" in fidelity(-162.1)  # a sliding window's
     stability = words.stability_in_words
     assert "stable" in stability(0.95, 4 / 6)
     assert "similar" in stability(0.95, 3 / 7)
@@ -416,8 +418,12 @@ def test_every_method_takes_all_the_choices_of_the_page(known, name):
         assert getattr(explainer, fixed, None) == getattr(own, fixed, None)
     made = explain(known, TINY, photo(known), [1], explainer)
     assert made.overlay(1, 3, 0.5).shape[0] == 3
+    assert (made.fidelity(0) == "") == (name == "rise")  # no surrogate explains its score
     red = explainer_with({**FEW, **choices, "samples": 256, "fill": "#ff0000", "method": name})
     assert (red.fill == own.fill) == ("fill" in methods.get(name).fixes)
+    sure = explainer_with({**FEW, **choices, "until": 0.25, "method": name})
+    stops = "rounds" not in methods.get(name).fixes
+    assert (getattr(sure, "rounds", None) == Until(error=0.25)) == stops
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

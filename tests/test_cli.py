@@ -383,9 +383,10 @@ def test_what_is_given_holds_beside_a_method(capsys):
         ("lime --sampler orthogonal", "--method lime has its own sampler; leave --sampler out"),
         ("rise --surrogate ridge", "--method rise has its own surrogate; leave --surrogate out"),
         ("rise --until 0.3", "--method rise has its own number of samples; leave --until out"),
+        ("leave-one-out --until 0.3", "leave_one_out has its own number of samples; leave --until"),
         ("grid-lime --segments 9", "--method grid_lime has its own segments; leave --segments out"),
         ("slime --samples 99", "--method slime draws samples until it is sure; leave --samples"),
-        ("dseg", "dseg explains by label maps of the caller's, so it is for Python"),
+        ("dseg", "dseg takes label maps, which only Python can give: torchlime.methods.dseg"),
         ("glime_gauss", "torchlime.methods.glime_gauss"),
     ],
 )

@@ -160,8 +160,8 @@ def test_one_law_may_be_drawn_for_another():
 
 
 def test_the_shapley_kernel_is_its_formula():
-    counts = torch.tensor([7, 4, 1])
-    masks = Bernoulli()(counts, 7, 300, seed=torch.tensor([0, 1, 2]))
+    counts = torch.tensor([7, 4])
+    masks = Bernoulli()(counts, 7, 300, seed=torch.tensor([0, 1]))
     masks[:, 1] = False
     ours = ShapleyKernel()(masks, counts)
     for b, n in enumerate(counts.tolist()):
@@ -172,6 +172,7 @@ def test_the_shapley_kernel_is_its_formula():
             ours[b].numpy(), [w * 2**n / total if w else 0.0 for w in literal], rtol=1e-12
         )
     assert ours[:, :2].sum() == 0  # all and nothing
+    assert ShapleyKernel()(masks[:, :, :1], torch.tensor([1, 1])).eq(1).all()  # there is no more
     every = Exhaustive()(torch.tensor([9]), 9, 512, seed=0)
     assert ShapleyKernel()(every, torch.tensor([9])).mean().item() == pytest.approx(1)
 
@@ -527,3 +528,24 @@ def test_noise_is_refused():
         ImportanceWeights("shapley")
     with pytest.raises(TypeError, match=r"drawn must be a law of sizes, such as ShapleyLaw\(\)"):
         ImportanceWeights(ShapleyLaw(), drawn=0.5)
+
+
+@pytest.mark.filterwarnings("ignore:an image is one segment:UserWarning")
+@pytest.mark.parametrize(
+    ("sampler", "kernel"),
+    [
+        (SizeLaw(LeverageLaw()), ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw())),
+        (Exhaustive(), ShapleyKernel()),
+        (SizeLaw(), Uniform()),
+    ],
+)
+def test_an_input_of_one_segment_is_sound(sampler, kernel):
+    """There are no masks but all and nothing, so that all rows weighed 0."""
+    labels = torch.zeros(2, 6, 8).long()
+    labels[1, 3:] = not isinstance(sampler, Exhaustive)  # which needs as many for all inputs
+    found = explain(
+        lambda x: x.square().mean((2, 3)), IMAGES, 1, segments=labels, sampler=sampler,
+        kernel=kernel, surrogate=FIT, num_samples=64, fill=Constant(0.0),
+    )  # fmt: skip
+    found.check()
+    assert found.coefficients[0, 0, 0] == pytest.approx(found.scores[0, 0].item(), abs=1e-9)

@@ -216,11 +216,14 @@ def test_other_surrogates_and_what_was_not_kept():
     assert e.interactions(surrogate=Lasso(fraction=0.3)).standard_errors.isnan().all()
     with pytest.raises(ValueError, match="keep_samples=True"):
         explained(high_order, keep_samples=False).interactions()
+    with pytest.raises(TypeError, match="surrogate must be callable"):
+        e.interactions(surrogate=3)
 
 
 @pytest.mark.parametrize(
     ("pairs", "error", "message"),
     [
+        ([], ValueError, r"with P > 0, got \[0\]"),
         ([(0, 6)], ValueError, "names a feature that is not there"),
         ([(0, -1)], ValueError, "names a feature that is not there"),
         ([(2, 2)], ValueError, "is of one feature and itself"),
@@ -268,3 +271,17 @@ def test_what_samplers_leave_of_a_game_of_many_pairs(sampler, error, covered):
     assert error[0] < off.square().mean() / truth.square().mean() < error[1]
     inside = (off.abs() <= 1.96 * found.standard_errors[:, 0]).double().mean()
     assert covered[0] < inside < covered[1]
+
+
+def test_it_says_where_the_terms_are_not_to_be_trusted():
+    """Ridge has an answer for fewer samples than terms, and NaN for NaN."""
+    terms = S + len(EVERY[:7])  # and the intercept, which needs a sample of its own
+    for samples in (terms, terms + 1):
+        e = explained(high_order, num_samples=samples, sampler=Bernoulli())
+        found = e.interactions(EVERY[:7])
+        assert found.ok.tolist() == [samples > terms]
+        assert found.coefficients.isfinite().all()
+    e = explained(lambda z: high_order(z) * torch.nan, num_samples=64)
+    assert not e.interactions().ok.any()
+    e = explained(high_order, num_samples=64, kernel=lambda masks, *_: 1.0 * (masks.sum(2) == 5))
+    assert not e.interactions(EVERY[:7]).ok.any()  # few samples have a weight

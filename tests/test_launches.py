@@ -16,7 +16,7 @@ BUDGET = {
     "rows": 16,
     "scores": 10,
     "weights": 8,
-    "surrogate": 67,
+    "surrogate": 70,
     "rest": 25,
 }
 

@@ -13,7 +13,7 @@ from torchlime import Explanation, Lime, Rise, VectorLime, methods
 from torchlime.fills import Blur, Constant
 from torchlime.masks import Exhaustive, LeaveOneOut, SlidingWindow
 from torchlime.methods._registry import METHODS, recipe
-from torchlime.rounds import Once
+from torchlime.rounds import Once, Until
 from torchlime.segments import Grid
 from torchlime.surrogates import LeastSquares, MeanDrop
 from torchlime.weights import Exponential, Uniform
@@ -144,8 +144,16 @@ def test_names_are_unique_and_errors_help():
         recipe("A & B 2000, C")(methods.lime)
     with pytest.raises(ValueError, match="no method 'kernelshap'; did you mean kernel_shap"):
         methods.get("kernelshap")
+    with pytest.raises(ValueError, match="no method 'S-LIME'; did you mean slime"):
+        methods.get("S-LIME")
+    for spelled, name in (("RISE", "rise"), ("BayLIME", "baylime"), ("GRID-LIME", "grid_lime")):
+        assert methods.get(spelled).name == name
+    with pytest.raises(TypeError, match="name must be a string, got int"):
+        methods.get(3)
     with pytest.raises(ValueError, match="there are banzhaf, .*slime"):
         methods.get("zzz")
+    with pytest.raises(TypeError, match=r"grid must be a tuple of ints, such as \(7, 7\), got 14"):
+        methods.occlusion(grid=14)
     with pytest.raises(TypeError, match=r"banzhaf is made of kernel=Uniform\(\), so kernel cannot"):
         methods.banzhaf(kernel=Exponential())
     with pytest.raises(TypeError, match=r"grid_lime is made of segmenter=Grid\(rows=7, cols=7\)"):
@@ -163,6 +171,11 @@ def test_names_are_unique_and_errors_help():
                 method(**{setting: value})
         else:
             assert getattr(method(**{setting: value}), setting) == value
+    for name in ("leave_one_out", "occlusion"):
+        with pytest.raises(
+            TypeError, match=rf"{name} is made of rounds=Once\(\), so rounds cannot"
+        ):
+            methods.get(name)(rounds=Until(error=0.2))
     assert methods.get("occlusion").own == ("grid", "window", "stride")
     assert "lime" in METHODS
 
@@ -209,6 +222,16 @@ def test_glime_has_the_limit_of_lime():
         off = (e.coefficients - every.coefficients) / e.standard_errors
         assert off.square().mean().sqrt() < 2
         assert (e.coefficients - every.coefficients).norm() / every.coefficients.norm() < 0.03
+
+
+def test_the_binomial_law_of_glime_is_that_of_the_paper():
+    """P(k) = C(d,k) exp(k/σ²) / (1 + exp(1/σ²))^d, for the paper's σ."""
+    sigma, d = 0.9, 7
+    law = methods.glime(sigma / 2**0.5, "euclidean").sampler.law
+    masses = law(torch.tensor([d]), d)[0]
+    binomial = [math.comb(d, k) * math.exp(k / sigma**2) for k in range(d + 1)]
+    wanted = torch.tensor(binomial).double() / (1 + math.exp(1 / sigma**2)) ** d
+    assert (masses / masses.sum()).allclose(wanted, 1e-6)
 
 
 def test_bayesian_relatives_of_ridge():
@@ -347,5 +370,9 @@ def test_a_hierarchy_divides_the_strongest_segments():
     assert (kept.segments >= 0).all()
     with pytest.raises(ValueError, match="maps must hold at least one label map"):
         hierarchy.explain(model, x, 0, maps=[])
+    with pytest.raises(TypeError, match="maps must be a list of label maps, .* got Tensor"):
+        hierarchy.explain(model, x, 0, maps=coarse)
+    with pytest.raises(TypeError, match="segments are the first of the maps"):
+        hierarchy.explain(model, x, 0, maps=[coarse], segments=coarse)
     with pytest.raises(TypeError, match=r"explainer must be a Lime\(...\)"):
         methods.Hierarchy(explainer=3)

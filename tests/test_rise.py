@@ -311,3 +311,30 @@ def test_errors_say_what_to_do(settings, call, error, message):
 def test_vectors_have_no_grid():
     with pytest.raises(ValueError, match=r"images must have shape \[B,C,L\]"):
         Rise().explain(lambda x: x, torch.rand(2, 5))
+
+
+def test_metrics_know_how_rise_hides_and_explains():
+    x, model = images(), network()
+    e = Rise(grid=GRID, num_samples=N, segmenter=Grid(2, 3)).explain(model, x)
+    fill = Constant(0.0)
+    for metric in (metrics.deletion, metrics.insertion, metrics.infidelity):
+        assert torch.equal(metric(model, x, e), metric(model, x, e, fill=fill))
+    assert (metrics.max_sensitivity(model, x, e, num_samples=2) > 0).all()
+    pixels = Rise(grid=(2, 2), num_samples=9).explain(model, x)
+    assert (metrics.max_sensitivity(model, x, pixels, num_samples=2) > 0).all()
+    with pytest.raises(ValueError, match="fidelity is of a surrogate, .* take deletion"):
+        metrics.fidelity(model, x, e, seed=1)
+
+
+@pytest.mark.parametrize("mean", [{"normalised": True}, {"difference": True}])
+@pytest.mark.parametrize("keep", [0.001, 0.999])
+def test_what_all_samples_show_alike_has_no_error(mean, keep):
+    """Nothing is known of it; the difference was the mean score, taken off from nothing."""
+    rise = Rise(grid=(2, 2), keep=keep, num_samples=20, **mean)
+    e = rise.explain(network(), images())
+    if keep < 0.5 or "difference" in mean:
+        assert e.standard_errors.isnan().all()
+        assert (e.coefficients == 0).all()
+    else:
+        assert e.standard_errors.isfinite().all()
+        assert (e.coefficients != 0).all()

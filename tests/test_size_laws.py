@@ -21,6 +21,7 @@ from torchlime.masks import (
 )
 from torchlime.masks.size_law import _drawn
 from torchlime.segments import Grid
+from torchlime.weights import ImportanceWeights
 
 LITERAL = {
     ShapleyLaw(): lambda n, k: (n - 1) / (k * (n - k)) if 0 < k < n else 0.0,
@@ -188,3 +189,16 @@ def test_padding_changes_nothing():
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_masses_beyond_the_count_have_no_effect():
+    """A law that knows nothing of the count drew sizes that there are not."""
+    count = torch.tensor([3, 5])
+
+    def heedless(count, bound):
+        return torch.ones(len(count), bound + 1)
+
+    theirs = SizeLaw(heedless, paired=False)(count, 5, 400, seed=0)
+    assert torch.equal(theirs, SizeLaw(UniformLaw(), paired=False)(count, 5, 400, seed=0))
+    weights = ImportanceWeights(heedless, drawn=UniformLaw())(theirs, count)
+    assert weights.allclose(torch.ones(2, 400).double())

@@ -506,3 +506,19 @@ def test_bad_arguments(make, message):
 def test_surrogates_pickle_compare_and_print(surrogate):
     assert pickle.loads(pickle.dumps(surrogate)) == surrogate
     assert eval(repr(surrogate)) == surrogate
+
+
+@pytest.mark.parametrize("which", [Ridge(), LeastSquares()])
+def test_a_column_that_no_row_hides_has_no_error(which):
+    """Its coefficient is a guess. An error near 0 said that it is sure, and stopped a stop rule."""
+    masks, scores, weights, count = problem(4, 200, None, 2, seed=3)
+    kept = masks.clone()
+    kept[..., 2] = True
+    for design, undefined in ((kept, [False, False, True, False]), (masks, [False] * 4)):
+        errors = which(design, scores, weights, count).standard_errors
+        assert errors.isnan().tolist() == [[undefined] * 2]
+    hidden = kept.clone()
+    hidden[:, 5, 2] = False  # in a row that does not count
+    idle = weights.clone()
+    idle[:, 5] = 0
+    assert which(hidden, scores, idle, count).standard_errors[0, 0, 2].isnan()

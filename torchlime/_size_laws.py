@@ -2,8 +2,8 @@
 
 Convention:
     A law is called with count [B] and the bound S. It gives the masses [B,S+1] of the sizes 0 … S,
-    as floats of the solve's dtype, 0 beyond the count. They need not add up to 1. Any callable may
-    stand in a law's place.
+    as floats of the solve's dtype. They need not add up to 1, and those beyond the count have no
+    effect. Any callable may stand in a law's place.
 
     An attribute ``symmetric`` that is True says that the sizes k and count − k have one mass. An
     attribute ``proper`` that is True says that the sizes 0 and count have none.
@@ -191,6 +191,8 @@ def probabilities(law: Law, count: Tensor, bound: int) -> Tensor:
     if not masses.is_floating_point() or masses.shape != (len(count), bound + 1):
         raise ValueError(f"{expected}, got {masses.dtype} {list(masses.shape)}")
     masses = masses.to(solve_dtype(count.device))
+    size, number = _sizes(count, bound)
+    masses = masses.masked_fill(size > number, 0.0)
     total = masses.sum(dim=1, keepdim=True)
     return masses / torch.where(total > 0, total, 1.0)
 

@@ -49,8 +49,8 @@ class Explanation:
         coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
         standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs, and pairs of complements,
             count as one sample), times the root of ``variance_factor``; 0 beyond the count, NaN
-            where undefined. For a model that draws random numbers see
-            :class:`torchlime.masks.Orthogonal`.
+            where undefined, such as for a feature that no sample hides. For a model that draws
+            random numbers see :class:`torchlime.masks.Orthogonal`.
         intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.

@@ -145,8 +145,9 @@ class NormalEquations:
     @property
     def unvarying(self) -> Tensor:
         """Which columns [B,S] vary by the rounding of their mean alone; only in the primal form."""
-        mean, rounding = self.design_mean[:, 0], (32 * torch.finfo(self.dtype).eps) ** 2
-        least = rounding * self.total[:, None] * mean.square()
+        least = (32 * torch.finfo(self.dtype).eps) ** 2 * self.total[:, None]
+        if self.noise:  # masks have means of 1 at most
+            least = least * self.design_mean[:, 0].square()
         return self.gram.diagonal(dim1=1, dim2=2) <= least
 
     def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
@@ -156,8 +157,8 @@ class NormalEquations:
 
         Standard errors are heteroscedastic, as :mod:`torchlime._variance` says; rows that come in
         pairs count as one. They are NaN where there are no more pairs than the count, or samples no
-        more than the count plus one; and without ``inverse`` [B,S,S], the slopes' block of
-        M = (XᵀWX + diag(0, α))⁻¹ with X = [1, Z].
+        more than the count plus one; where a column is the same in all samples; and without
+        ``inverse`` [B,S,S], the slopes' block of M = (XᵀWX + diag(0, α))⁻¹ with X = [1, Z].
         """
         coefficients = solution
         if self.dual:
@@ -223,7 +224,10 @@ class NormalEquations:
         else:
             freedom, pairs = self.design.shape[1] - 1, self.design.shape[1] // 2
             count = torch.add(self.count[:, None, None], alone, alpha=pairs - freedom)
-            errors = variance.clamp(min=0).sqrt().masked_fill(count >= pairs, torch.nan)
+            undefined = count >= pairs
+            if not self.dual:
+                undefined = undefined | self.unvarying[:, None]
+            errors = variance.clamp(min=0).sqrt().masked_fill(undefined, torch.nan)
         return errors.masked_fill(self.absent[:, None], 0.0)
 
     def _column_blocks(self) -> Iterator[slice]:

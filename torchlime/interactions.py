@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_count, check_same_device
+from torchlime._checks import check_callables, check_count, check_same_device
 from torchlime._hash import numbers
 from torchlime._kinds import Masks
 from torchlime._several import leaves_of
@@ -38,7 +38,8 @@ class Interactions:
         linear: [B,T,S], b.
         intercepts: [B,T], b₀.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
-        ok: [B] bool, False where the solve failed.
+        ok: [B] bool, False where the solve failed, numbers are not finite, or the input has no more
+            samples of any weight than terms.
     """
 
     pairs: Tensor
@@ -75,6 +76,8 @@ def interactions_of(
         raise ValueError("interactions need the samples: explain(..., keep_samples=True)")
     if not isinstance(explanation.kind, Masks):
         raise ValueError("interactions are of features that are kept or hidden, not of numbers")
+    surrogate = Ridge() if surrogate is None else surrogate
+    check_callables(surrogate=surrogate)
     width, count = masks.shape[2], explanation.segment_count
     ids = explanation.ids
     if ids is None:
@@ -87,12 +90,14 @@ def interactions_of(
         both = masks.gather(2, own[..., 0]) & masks.gather(2, own[..., 1])
         terms = torch.cat([present(count, width)[:, 0], there], dim=1)
         design = torch.cat([masks, both], dim=2)
-        fit = fit_to_columns(surrogate or Ridge(), terms, design, scores, weights)
+        fit = fit_to_columns(surrogate, terms, design, scores, weights)
+        enough = (weights > 0).sum(dim=1) > terms.sum(dim=1)
+        ok = fit.ok & enough & fit.coefficients.isfinite().flatten(1).all(dim=1)
     named = ids[:, :, None].expand(-1, -1, 2).gather(1, found.clamp(min=0))
     return Interactions(
         named.masked_fill(~there[..., None], NOWHERE), fit.coefficients[..., width:],
         fit.standard_errors[..., width:], fit.coefficients[..., :width], fit.intercepts,
-        fit.fidelity, fit.ok,
+        fit.fidelity, ok,
     )  # fmt: skip
 
 
@@ -100,11 +105,11 @@ def _columns_of(pairs: Any, ids: Tensor) -> Tensor:
     """The columns [B,P,2] of pairs of ids. It reads one flag on the host."""
     expected = "pairs must be an int tensor [P,2] or [B,P,2]"
     pairs = torch.as_tensor(pairs, device=None if isinstance(pairs, Tensor) else ids.device)
-    if pairs.is_floating_point() or pairs.dtype == torch.bool:
-        raise TypeError(f"{expected} of ids, got {pairs.dtype}")
     batch = len(ids)
     if pairs.dim() not in (2, 3) or pairs.shape[-1] != 2 or 0 in pairs.shape:
         raise ValueError(f"{expected} with P > 0, got {list(pairs.shape)}")
+    if pairs.is_floating_point() or pairs.dtype == torch.bool:
+        raise TypeError(f"{expected} of ids, got {pairs.dtype}")
     if pairs.dim() == 3 and len(pairs) not in (1, batch):
         raise ValueError(f"{expected} with B = {batch}, got {list(pairs.shape)}")
     check_same_device(pairs, ids, "pairs")

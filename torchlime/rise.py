@@ -45,9 +45,9 @@ class Rise(Settings):
 
         S(λ) = 1/(N·p) · Σₙ score(image · Mₙ) · Mₙ(λ)
 
-    It has the unit of the score, and is no change of it: where scores are positive, every pixel's
-    is. Its differences from pixel to pixel are the evidence. Masks, shifts and mean are those of
-    the authors' code; the random numbers are this package's.
+    It is a mean of scores and not a change of the score: where all scores are positive, so is the
+    saliency of every pixel. The evidence is its differences between pixels. Masks, shifts and mean
+    are those of the authors' code; the random numbers are this package's.
 
     Convention:
         In the Explanation every pixel is a segment of its own, in raster order, and S(λ) is its
@@ -70,7 +70,7 @@ class Rise(Settings):
             8000.
         normalised: divide by Σ Mₙ(λ) in place of its expectation N·p. The limit is the same; the
             noise that all scores have in common is gone.
-        difference: take off the mean of the scores where the pixel is hidden; see the convention.
+        difference: subtract the mean of the scores where the pixel is hidden; see the convention.
         segmenter: images → Segments over which the saliency is averaged; None = every pixel alone.
         fill: what hidden parts show; the paper's is 0, in the space that the model takes.
         chunk_size: the most images of one forward pass; None = as for :class:`torchlime.Lime`.
@@ -255,18 +255,22 @@ class _Sums:
         return total / (n * keep), (spread.clamp(min=0) / (n * (n - 1))).sqrt() / keep
 
     def weighted_means(self) -> tuple[Tensor, Tensor]:
-        """Σ f·M/Σ M, and its standard error, that of a ratio; 0 where nothing is shown."""
-        n, (total, squares, cross, _, mass, mass_squares, *_) = self.samples, self.sums
-        mass = mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        """Σ f·M/Σ M, and its standard error, that of a ratio; 0 and NaN where nothing is shown."""
+        n, (total, squares, cross, _, shown, mass_squares, *_) = self.samples, self.sums
+        mass = torch.where(shown > 0, shown, 1.0)
         mean = total / mass
         spread = squares - 2 * mean * cross + mean.square() * mass_squares
-        return mean, (spread.clamp(min=0) * n / (n - 1)).sqrt() / mass
+        errors = (spread.clamp(min=0) * n / (n - 1)).sqrt() / mass
+        return mean, errors.masked_fill(shown <= 0, torch.nan)
 
     def differences(self) -> tuple[Tensor, Tensor]:
-        """Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), and its standard error, that of two ratios."""
+        """Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), and its standard error, that of two ratios.
+
+        They are 0 and NaN where all samples show the same.
+        """
         n, (fm, f2m2, fm2, f2m, m, m2, f, f2) = self.samples, self.sums
-        tiny = torch.finfo(m.dtype).tiny
-        mass, rest = m.clamp(min=tiny), (n - m).clamp(min=tiny)
+        same = (m <= 0) | (m >= n)
+        mass, rest = torch.where(same, 1.0, m), torch.where(same, 1.0, n - m)
         a, b = fm / mass, (f - fm) / rest
         # The squares of (f − a)·M/Σ M − (f − b)·(1 − M)/Σ (1 − M), added up.
         shown = f2m2 - 2 * a * fm2 + a.square() * m2
@@ -274,7 +278,8 @@ class _Sums:
         hidden = hidden + b.square() * (n - 2 * m + m2)
         both = (f2m - f2m2) - (a + b) * (fm - fm2) + a * b * (m - m2)
         spread = shown / mass.square() + hidden / rest.square() - 2 * both / (mass * rest)
-        return a - b, (spread.clamp(min=0) * n / (n - 1)).sqrt()
+        errors = (spread.clamp(min=0) * n / (n - 1)).sqrt()
+        return (a - b).masked_fill(same, 0.0), errors.masked_fill(same, torch.nan)
 
 
 def _shown(masks: Tensor, segments: Segments | None, batch: int) -> Tensor:

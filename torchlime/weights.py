@@ -157,7 +157,8 @@ class ImportanceWeights:
         a law of Shapley or leverage that is a mask that keeps all, or none. The Shapley kernel is
         infinite there, which means that the fit goes through these scores:
         :class:`torchlime.surrogates.ConstrainedLeastSquares` makes it so, whatever they weigh. Any
-        other surrogate leaves them out, and does not give Shapley values.
+        other surrogate leaves them out, and does not give Shapley values. All weights of an input
+        of one feature are 1, as there are no other masks.
 
     Source: Musco & Witter 2025 (Leverage SHAP).
 
@@ -194,6 +195,7 @@ class ImportanceWeights:
         bound = masks.shape[2]
         target, drawn = (probabilities(law, count, bound) for law in (self.target, self.drawn))
         ratio = torch.where(drawn > 0, target / torch.where(drawn > 0, drawn, 1.0), 0.0)
+        ratio = torch.where(target.sum(dim=1, keepdim=True) > 0, ratio, 1.0)
         return ratio.gather(1, kept_by(masks).long())
 
     def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
@@ -215,8 +217,8 @@ class ShapleyKernel(ImportanceWeights):
 
     Convention:
         Weights are multiplied by one factor for each count, so that their mean over all masks is 1.
-        Masks that keep all or none, where the kernel is infinite, weigh 0;
-        :class:`torchlime.surrogates.ConstrainedLeastSquares` goes through their scores instead.
+        Masks that keep all or none, where the kernel is infinite, weigh 0, unless there are no
+        others; :class:`torchlime.surrogates.ConstrainedLeastSquares` goes through their scores.
 
     Source: Lundberg & Lee 2017, theorem 2.
 

@@ -91,7 +91,9 @@ class Explained:
         return bars_in_words(self.unit, intervals=bool(((errors > 0) & errors.isfinite()).any()))
 
     def fidelity(self, place: int) -> str:
-        """How much of the model the surrogate explains, in a sentence."""
+        """How much of the model the surrogate explains, in a sentence; "" for a saliency."""
+        if isinstance(self.explanation.explainer, Rise):
+            return ""
         return fidelity_in_words(self.explanation.fidelity[0, place].item())
 
     @property

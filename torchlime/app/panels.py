@@ -75,9 +75,9 @@ def controls(slot: str) -> dict[str, Any]:
         method = right.selectbox(
             "Method", explaining.METHODS, None, placeholder="the choices below",
             key=f"{slot} method",
-            help="A method of the literature in the place of sampler and surrogate. Settings that "
-            "belong to it have no effect; it hides with its own fill unless a colour or a blur is "
-            "chosen.",
+            help="A published method in the place of sampler and surrogate. What it fixes itself, "
+            "such as the segments of a grid, cannot be chosen here. It hides with its own fill "
+            "unless you choose a colour or a blur.",
         )  # fmt: skip
         sampler = right.selectbox(
             "Sampler", SAMPLERS, key=f"{slot} sampler", help="How the hidden segments are drawn.",

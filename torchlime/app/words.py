@@ -27,6 +27,10 @@ def fidelity_in_words(share: float) -> str:
     >>> fidelity_in_words(0.634)
     'The linear surrogate explains 63 % of the model here: fairly well.'
     """
+    if share < 0:  # such as of a sliding window, whose drops are no slopes
+        return (
+            "The evidence does not add up to the model's scores here; take each segment by itself."
+        )
     word = _word(share, {0.8: "very well", 0.5: "fairly well"}, "poorly, so take it as a hint")
     return f"The linear surrogate explains {max(0, 100 * share):.0f} % of the model here: {word}."
 

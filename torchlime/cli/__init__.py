@@ -99,7 +99,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     jobs = [*job.add_parsers(commands), table_job.add_parser(commands)]
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
-    methods = commands.add_parser("methods", help="list methods for --method, with their papers")
+    methods = commands.add_parser(
+        "methods", help="list the methods for --method, with their papers"
+    )
     methods.add_argument("part", nargs="?", default="", help="only names that contain this")
     app = commands.add_parser("app", help="serve a web page, for this machine alone")
     add_app_options(app)
@@ -150,9 +152,9 @@ def _methods(part: str) -> int:
 def _told(method: "Method") -> str:
     """A method in a few lines, for people."""
     lines = [method.sentence, f"{method.paper}."]
-    lines += [f"Here {method.part}"] * bool(method.part)
+    lines += [f"Here: {method.part}"] * bool(method.part)
     if method.takes != "images":
-        lines.append(f"It explains by {method.takes}, from Python alone.")
+        lines.append(f"It takes {method.takes}, which only Python can give.")
     indented = (
         textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="    ") for line in lines
     )

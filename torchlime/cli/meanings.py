@@ -82,7 +82,7 @@ def method(word: str) -> methods.Method:
     found = methods.get(word)
     if found.takes != "images":
         raise ValueError(
-            f"{found.name} explains by {found.takes} of the caller's, so it is for Python: "
+            f"{found.name} takes {found.takes}, which only Python can give: "
             f"torchlime.methods.{found.name}"
         )
     return found

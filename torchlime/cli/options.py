@@ -100,8 +100,9 @@ OPTIONS = {
         "for a detector: explain the object in this box, x0,y0,x1,y1 in pixels of the photo; or a "
         "CSV file with the columns photo,x0,y0,x1,y1"),
     "method": Option(None, method,
-        "one of torchlime methods, in the place of sampler, kernel and surrogate; its own number "
-        "of samples and fill hold unless --samples and --fill are given"),
+        "a method that the command torchlime methods lists, in the place of sampler, kernel and "
+        "surrogate; it has its own number of samples and its own fill, unless --samples or --fill "
+        "is given"),
     "samples": Option(512, count(2), "perturbed copies of each photo"),
     **ROUNDS_OPTIONS,
     "segments": Option(50, count(1), "about how many superpixels each photo has"),

@@ -24,7 +24,7 @@ from torchlime.strategies import Features, Fill, Rows
 class ShiftedGrids(Features):
     """The cells of a grid over images: a row shows image · m + fill · (1 − m), m the soft mask.
 
-    The features are the cells, the last axis first. A mask of sample i and its shift depend on
+    The features are the cells in raster order. A mask of sample i and its shift depend on
     (seed, sample) alone.
 
     Convention:

@@ -3,7 +3,7 @@
 A recipe is a function: settings → an object with ``explain(model, images, targets, …)``, most of
 them a :class:`torchlime.Lime`. The strategies that make the method are fixed; segmenter, fill,
 number of samples and seed are free. :func:`names` lists them, :func:`get` finds one by its name,
-and :func:`describe` says what it does, from which paper, and what is not as in the paper.
+and :func:`describe` says what it does, from which paper, and how it differs from the paper.
 
     >>> import torch
     >>> from torchlime import methods

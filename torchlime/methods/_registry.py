@@ -37,9 +37,9 @@ class Method:
         name: in :func:`names`.
         sentence: what it does, in one sentence.
         paper: authors, year and title.
-        part: what of the paper the recipe is not, or does in another way; "" for nothing.
+        part: how the recipe differs from the paper; "" where it does not.
         make: settings → an object with ``explain(model, images, targets, …)``.
-        takes: what it explains: "images", "vectors", or "label maps" that the caller gives too.
+        takes: "images", "vectors", or "label maps" beside the images.
         fixes: the settings that make the method, and cannot be chosen.
     """
 
@@ -62,7 +62,7 @@ class Method:
         return tuple(p.name for p in kinds if p.kind is not p.VAR_KEYWORD)
 
     def __str__(self) -> str:
-        """The sentence, the paper and what is not from it."""
+        """The sentence, the paper and how the recipe differs from it."""
         part = f" Here: {self.part}" if self.part else ""
         return f"{self.sentence} {self.paper}.{part}"
 
@@ -106,9 +106,10 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Method:
-    """The method of that name; dashes and underscores are alike.
+    """The method of that name, which may have dashes for underscores, and capitals.
 
     Raises:
+        TypeError: the name is no string.
         ValueError: there is none; the nearest name is told.
 
     Example:
@@ -119,16 +120,19 @@ def get(name: str) -> Method:
         Traceback (most recent call last):
         ValueError: there is no method 'kernel_shop'; did you mean kernel_shap?
     """
-    found = METHODS.get(name.replace("-", "_"))
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, got {type(name).__name__}")
+    wanted = name.casefold().replace("-", "_")
+    found = METHODS.get(wanted)
     if found is None:
-        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(wanted, METHODS, n=1, cutoff=0.5)
         known = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
         raise ValueError(f"there is no method {name!r}; {known}")
     return found
 
 
 def describe(name: str) -> str:
-    """A method in one sentence, with its paper and what is not from it.
+    """A method in one sentence, with its paper and how the recipe differs from it.
 
     Example:
         >>> from torchlime import methods

@@ -29,7 +29,7 @@ def kernel_shap(paired: bool = True, **settings: Unpack[MethodSettings]) -> Lime
     "masks are drawn with replacement.",
 )
 def leverage_shap(paired: bool = True, **settings: Unpack[MethodSettings]) -> Lime:
-    """Shapley values by least squares on pairs of complements of every size alike, weighted.
+    """Shapley values by weighted least squares on pairs of complements, of all sizes alike.
 
     A mask is drawn by its leverage, and weighted by the Shapley kernel over that.
     """
@@ -56,7 +56,7 @@ def permutation_shapley(paired: bool = True, **settings: Unpack[MethodSettings])
 @recipe(
     "Hammer & Holzman 1992, Approximations of pseudo-Boolean functions; applications to game "
     "theory",
-    "the samples are an orthogonal design, of which all masks of few segments are a part.",
+    "an orthogonal design of masks stands for all masks.",
 )
 def banzhaf(**settings: Unpack[MethodSettings]) -> Lime:
     """Banzhaf values: the least squares fit to all masks alike."""

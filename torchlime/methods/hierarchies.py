@@ -75,8 +75,16 @@ class Hierarchy(Settings):
             model, images, targets, progress, **call: as for :meth:`torchlime.Lime.explain`.
 
         Raises:
+            TypeError: ``maps`` is no list or tuple, or ``segments`` are given too.
             ValueError: there is no map; or as for :meth:`torchlime.Lime.explain`.
         """
+        if not isinstance(maps, list | tuple):
+            raise TypeError(
+                "maps must be a list of label maps, from coarse to fine, got "
+                f"{type(maps).__name__}; put a single map into a list"
+            )
+        if "segments" in call:
+            raise TypeError("segments are the first of the maps here; leave segments= out")
         if not maps:
             raise ValueError("maps must hold at least one label map, from coarse to fine")
         inputs = as_images(images, model)

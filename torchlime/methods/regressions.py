@@ -36,14 +36,15 @@ def lime(width: float = 0.25, **settings: Unpack[MethodSettings]) -> Lime:
 @recipe(
     "Tan, Tian & Li 2023, GLIME: General, Stable and Local LIME Explanation",
     "the law follows lime's cosine distance, so that the limit is LIME's; the paper's binomial law "
-    "is distance='euclidean'.",
+    "of its σ is distance='euclidean' with width=σ/√2.",
 )
 def glime(
     width: float = 0.25, distance: MaskDistance = "cosine", **settings: Unpack[MethodSettings]
 ) -> Lime:
     """Ridge regression on masks that are drawn by LIME's weights in place of being weighted.
 
-    It is GLIME-Binomial of the paper.
+    With ``distance="euclidean"`` it is GLIME-Binomial of the paper: the segments are kept
+    independently with probability 1/(1 + exp(−1/σ²)), where the paper's σ is √2 · ``width``.
     """
     return with_lime(
         "glime", {"num_samples": 1000, **settings},
@@ -94,9 +95,8 @@ def baylime(
 @recipe(
     "Slack, Hilgard, Singh & Lakkaraju 2021, Reliable Post hoc Explanations: Modeling Uncertainty "
     "in Explainability",
-    "the coefficients are the paper's posterior means and it stops by their errors, which are "
-    "heteroscedastic ones and not credible intervals; samples are not drawn where they are least "
-    "sure.",
+    "the coefficients are the paper's posterior means; it stops by their heteroscedastic errors, "
+    "not by credible intervals, and it does not draw samples where they are least sure.",
 )
 def bayeslime(error: float = 0.25, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME that draws samples until its coefficients are sure, and says how sure they are.
@@ -111,8 +111,8 @@ def bayeslime(error: float = 0.25, most: int = 4096, **settings: Unpack[MethodSe
 
 @recipe(
     "Zhou, Hooker & Wang 2021, S-LIME: Stabilized-LIME for Model Explanation",
-    "one rule over all pairs of features, by their errors, stands for the paper's test at each "
-    "step of a LARS path; no features are left out.",
+    "one test compares all pairs of features by their errors; the paper tests each step of a LARS "
+    "path, which also selects the features.",
 )
 def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME that draws samples until a test says that more would name the same strongest features.
@@ -128,8 +128,8 @@ def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) ->
 @recipe(
     "Bora, Terhörst, Veldhuis, Ramachandra & Raja 2024, SLICE: Stabilized LIME for Consistent "
     "Explanations for Image Classification",
-    "the samples of one run are resampled in place of many runs, and the blur is given, while the "
-    "paper searches for it.",
+    "one run is resampled, where the paper compares many runs; the blur is given, where the paper "
+    "searches for it.",
     name="slice",
     also_fixes=("fill",),
 )
@@ -150,8 +150,8 @@ def slice_lime(
 @recipe(
     "Bora, Terhörst, Veldhuis, Ramachandra & Raja 2025, BELIEF: Bayesian Sign Entropy "
     "Regularization for LIME Framework",
-    "segments are dropped by the sign entropy of resampled fits, while the paper makes it a prior "
-    "and drops them as it optimises.",
+    "segments are dropped by the sign entropy of resampled fits, while the paper makes the entropy "
+    "a prior, and drops segments as it optimises.",
 )
 def belief(threshold: float = 0.3, resamples: int = 40, **settings: Unpack[MethodSettings]) -> Lime:
     """Bayesian ridge regression that drops the segments whose sign is not sure."""

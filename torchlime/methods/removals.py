@@ -7,6 +7,7 @@ from torchlime.lime import Lime
 from torchlime.masks import LeaveOneOut, SlidingWindow
 from torchlime.methods._registry import MethodSettings, recipe, with_lime
 from torchlime.rise import Rise
+from torchlime.rounds import Once
 from torchlime.segments import Grid
 from torchlime.surrogates import LeastSquares, MeanDrop
 from torchlime.weights import Uniform
@@ -20,8 +21,8 @@ from torchlime.weights import Uniform
 def rise(difference: bool = False, **settings: Any) -> Rise:
     """The mean score over soft random masks, weighted by how much of a pixel they show.
 
-    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean score over how
-    much the masks hide of a pixel is taken off, so that evidence has two signs.
+    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean
+    weighted by how much they hide of the pixel is subtracted, so that evidence has two signs.
     """
     return Rise(difference=difference, **settings)
 
@@ -29,12 +30,13 @@ def rise(difference: bool = False, **settings: Any) -> Rise:
 @recipe(
     "Robnik-Šikonja & Kononenko 2008, Explaining Classifications for Individual Instances",
     "a hidden segment shows the fill, while the paper averages over the values of a feature.",
+    also_fixes=("rounds",),
 )
 def leave_one_out(**settings: Unpack[MethodSettings]) -> Lime:
     """What the score loses when one segment is hidden and all others are shown."""
     return with_lime(
         "leave_one_out", {"num_samples": 4096, **settings},
-        sampler=LeaveOneOut(), kernel=Uniform(), surrogate=LeastSquares(),
+        sampler=LeaveOneOut(), rounds=Once(), kernel=Uniform(), surrogate=LeastSquares(),
     )  # fmt: skip
 
 
@@ -42,7 +44,7 @@ def leave_one_out(**settings: Unpack[MethodSettings]) -> Lime:
     "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
     "a cell has the mean over the windows that cover it, as in Captum; the paper draws the score "
     "at the place of each window. The window shows the mean colour of the image, the paper's grey.",
-    also_fixes=("segmenter",),
+    also_fixes=("segmenter", "rounds"),
 )
 def occlusion(
     grid: tuple[int, ...] = (14, 14),
@@ -54,8 +56,9 @@ def occlusion(
 
     ``window`` and ``stride`` count the cells of the ``grid``.
     """
+    sampler = SlidingWindow(grid, window, stride)  # it checks the grid
     return with_lime(
         "occlusion", {"num_samples": 4096, "fill": ImageMean(), **settings},
-        segmenter=Grid(*grid), sampler=SlidingWindow(grid, window, stride), kernel=Uniform(),
+        segmenter=Grid(*grid), sampler=sampler, rounds=Once(), kernel=Uniform(),
         surrogate=MeanDrop(),
     )  # fmt: skip

@@ -39,9 +39,11 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
             "a function of the images that returns their explanation"
         )
     targets, given = targets_of(explanation), given_segments(explanation)
+    if extra is not None:
+        given["extra"] = extra
 
     def explain(images: Any) -> Explanation:
-        return explainer.explain(model, images, targets, **given, extra=extra, seed=seed)
+        return explainer.explain(model, images, targets, **given, seed=seed)
 
     return explain
 

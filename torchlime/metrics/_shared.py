@@ -12,6 +12,7 @@ from torchlime._several import is_several
 from torchlime._softmap import is_soft
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime
+from torchlime.rise import Rise
 
 
 def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
@@ -40,14 +41,14 @@ def segments_of(explanation: Explanation) -> Segments:
     return Segments(labels, count, ok, explanation.coefficients.shape[2], own_map)
 
 
-def explainer_of(explanation: Explanation) -> Lime:
+def explainer_of(explanation: Explanation) -> Lime | Rise:
     """The explainer that made the explanation."""
     label_maps_of(explanation)
-    if not isinstance(explanation.explainer, Lime):
+    if not isinstance(explanation.explainer, Lime | Rise):
         raise ValueError(
             "the explanation has no explainer: it was loaded from a file, which holds no "
-            "strategies, or it was not made by torchlime.Lime; explain again, or pass fill= to "
-            "deletion and insertion"
+            "strategies, or it was not made by torchlime.Lime or Rise; explain again, or pass "
+            "fill= to deletion and insertion"
         )
     return explanation.explainer
 

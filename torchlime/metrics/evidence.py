@@ -19,6 +19,7 @@ from torchlime.fills import ImageMean, SegmentMean
 from torchlime.lime import AnyFill, AnyMap, Lime
 from torchlime.masks import present
 from torchlime.metrics._shared import explainer_of, given_segments, targets_of, unless_broken
+from torchlime.rise import Rise
 from torchlime.targets import Targets
 
 PIXELS_ONE_BY_ONE = 4096  # more rows than these are asked for by mistake
@@ -120,7 +121,7 @@ def evidence_of(explanation: AnyEvidence, inputs: Any, fill: AnyFill | None = No
             unless_broken(ones, explanation).isfinite(), given["segments"],
             given.get("max_segments"), targets_of(explanation),
             explainer_of(explanation).fill if fill is None else fill,
-            Forward.of(explainer) if isinstance(explainer, Lime) else Forward(), False,
+            Forward.of(explainer) if isinstance(explainer, Lime | Rise) else Forward(), False,
         )  # fmt: skip
     heatmap = as_heatmap(explanation)
     values = values_of(heatmap, inputs)

@@ -16,6 +16,7 @@ from torchlime.masks import present
 from torchlime.metrics._scoring import scores_of_masks
 from torchlime.metrics._shared import explainer_of, given_segments, targets_of, unless_broken
 from torchlime.metrics.evidence import AnyEvidence, evidence_of, ranks_of
+from torchlime.rise import Rise
 from torchlime.rounds import Until
 from torchlime.vectors import VectorLime
 
@@ -138,6 +139,11 @@ def fidelity(
     explainer = explanation.explainer
     if not isinstance(explainer, VectorLime):
         explainer = explainer_of(explanation)
+    if isinstance(explainer, Rise):
+        raise ValueError(
+            "fidelity is of a surrogate, and the saliency of Rise predicts no score; take deletion "
+            "and insertion"
+        )
     used = explanation.samples_used
     if num_samples is None and isinstance(explainer.rounds, Until) and used is not None:
         num_samples = max(int(used.max()), 3)  # read back

@@ -20,7 +20,7 @@ class MarginalMean:
     """The weighted mean of the scores in which a feature is kept: RISE's saliency.
 
     A coefficient is Σ w z y / Σ w z. With ``difference``, the mean where the feature is hidden is
-    taken off: Σ w z y / Σ w z − Σ w (1−z) y / Σ w (1−z). For masks of :class:`Bernoulli(0.5)
+    subtracted: Σ w z y / Σ w z − Σ w (1−z) y / Σ w (1−z). For masks of :class:`Bernoulli(0.5)
     <torchlime.masks.Bernoulli>` and equal weights, this estimates the Banzhaf value without
     solving any equations; over all masks it is the Banzhaf value, and so are the coefficients of
     :class:`LeastSquares`.
@@ -40,7 +40,7 @@ class MarginalMean:
     Source: Petsiuk, Das & Saenko 2018 (RISE); Banzhaf values: Wang & Jia 2023.
 
     Args:
-        difference: take the mean of the rows that hide the feature off.
+        difference: subtract the mean of the rows that hide the feature.
 
     Raises:
         TypeError: when called, the design is noise.
