@@ -1,142 +1,93 @@
-"""Designs that the library does not have, re-implemented from their papers to be compared.
+"""Which masks, and how many: designs at equal forwards, and what decides the defaults."""
 
-Each is a callable (count, bound, num_samples, seed, first) → masks [B,N,S], all of whose B draws
-differ. ``weights`` of a design are those of its rows in the fit, where they are not the kernel's.
-"""
-
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+import statistics
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from torchlime._hash import hash64, numbers, seeds_of
-from torchlime.masks import Bernoulli
-from torchlime.masks._drawing import present
-from torchlime.weights import Exponential
+from benchmarks.focused import focused
+from benchmarks.games import OUTPUTS, SQUARES, Game, enumerated, photos
+from benchmarks.rivals import Blocks, BySize, Independent, Paired, glime, leverage
+from benchmarks.runs import Run, errors_of, fixed, rows_of, select, stopped
+from benchmarks.settings import Row, Settings
+from benchmarks.tables import digits, markdown
+from torchlime.masks import Bernoulli, Orthogonal
+from torchlime.surrogates import Ridge
 
-
-@dataclass(frozen=True)
-class IndependentBlocks:
-    """Hadamard blocks with fold-over, each a draw of its own: the library's design before 0.6.
-
-    A block has 2^(m0 + 2) rows. With ``beside`` no row is forced to be the input.
-    """
-
-    beside: bool = False
-
-    def block(self, bound: int) -> int:
-        """The rows of a block."""
-        return 4 << (bound - 1).bit_length()
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
-    ) -> Tensor:
-        """Rows first … first + N − 1."""
-        size = self.block(bound)
-        pairs = size // 2
-        lead = int(not self.beside)  # row 0 is put before the blocks
-        seeds = seeds_of(seed, count)[:, None, None]
-        begin = max(first - lead, 0) // size
-        stop = math.ceil(max(first + num_samples - lead, 1) / size)
-        blocks = torch.arange(begin, stop, device=count.device)
-
-        def order(stream: int) -> Tensor:
-            keys = hash64(seeds, stream, blocks[:, None], numbers(pairs, count))
-            return keys.argsort(dim=-1, stable=True)
-
-        codes = pairs + order(1)[..., :bound]
-        signs = hash64(seeds, 2, blocks[:, None], numbers(bound, count)) & 1 == 1
-        rows = order(3)
-        both = torch.stack([rows, rows + pairs], dim=-1).flatten(-2)
-        z = _parity(both[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
-        z = z.flatten(1, 2) & present(count, bound)
-        if lead:
-            whole = present(count, bound).expand(len(z), 1, bound)
-            z = torch.cat([whole, z], dim=1)
-            begin_row = begin * size
-            return z[:, first - begin_row : first - begin_row + num_samples]
-        return z[:, first - begin * size : first - begin * size + num_samples]
+NUMBERS = (64, 128, 256, 512, 1024, 2048)
+TOLERANCES = (0.5, 0.35, 0.25, 0.2)
+MOST = 2048
+SEEDS = {True: 2, False: 16}  # by whether each mask costs a forward pass
+ALL = "all photos"
+STREAM, BLOCKS, LIMES = "stream", "old blocks", "lime's"
+DESIGNS: dict[str, tuple[Any, int]] = {  # and the most rows where each costs a forward pass
+    STREAM: (Orthogonal(), 1024),
+    BLOCKS: (Blocks(), 512),
+    "old blocks, x fitted": (Blocks(beside=False), 0),
+    "Bernoulli": (Independent(), 512),
+    LIMES: (Bernoulli(), 512),
+    "paired": (Paired(), 256),
+    "GLIME's sizes": (BySize(glime), 256),
+    "leverage sizes": (BySize(leverage, paired=True), 256),
+}
+CAPTION = "TODO"
 
 
-def _parity(codes: Tensor) -> Tensor:
-    for shift in (16, 8, 4, 2, 1):
-        codes = codes ^ (codes >> shift)
-    return codes & 1 == 1
+def run(settings: Settings) -> list[Row]:
+    runs = [*runs_of_enumerated(settings)]
+    for squares in SQUARES[:1] if settings.quick else SQUARES:
+        of_photos = [*runs_of_photos(settings, squares)]
+        runs += of_photos
+        runs += [((ALL, *key[1:]), found) for key, found in of_photos]
+    return rows_of(runs)
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Bernoulli masks, each followed by its complement (Covert & Lee 2021)."""
-
-    beside = True
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
-    ) -> Tensor:
-        """Rows first … first + N − 1."""
-        begin, stop = first // 2, math.ceil((first + num_samples) / 2)
-        half = Bernoulli()(count, bound, stop - begin, seed=seed, first=begin + 1)
-        both = torch.stack([half, ~half & present(count, bound)], dim=2).flatten(1, 2)
-        return both[:, first - 2 * begin : first - 2 * begin + num_samples]
+def runs_of_enumerated(settings: Settings) -> Iterator[Run]:
+    for place, game in enumerate(enumerated(settings)):
+        yield from runs_of(game, 1000 * place, False, settings)
 
 
-@dataclass(frozen=True)
-class BySize:
-    """Masks of a random size, all of a size alike likely, with the weights that make up for it.
-
-    ``shares`` gives the probability of each size k = 0…K, up to a factor, from the kernel's weight
-    of that size [K+1] and the number of masks of that size [K+1].
-    """
-
-    shares: Callable[[Tensor, Tensor], Tensor]
-    paired: bool = False
-
-    beside = True
-
-    def distribution(self, bound: int) -> tuple[Tensor, Tensor]:
-        """The probabilities of sizes [K+1], and the weight [K+1] of a mask of each."""
-        kernel = size_weights(bound)
-        ways = torch.tensor([math.comb(bound, k) for k in range(bound + 1)], dtype=torch.float64)
-        shares = self.shares(kernel, ways)
-        shares = shares / shares.sum()
-        return shares, torch.where(shares > 0, kernel * ways / shares, 0.0)
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
-    ) -> Tensor:
-        """Rows first … first + N − 1 of B draws."""
-        seeds = seeds_of(seed, count)[:, None, None]
-        step = 2 if self.paired else 1
-        begin, stop = first // step, math.ceil((first + num_samples) / step)
-        rows = torch.arange(begin, stop)[:, None]
-        limits = self.distribution(bound)[0].cumsum(0)
-        drawn = (hash64(seeds, rows, torch.tensor([bound])) & (2**52 - 1)).double() / 2**52
-        size = torch.searchsorted(limits, drawn).clamp(max=bound)
-        keys = hash64(seeds, rows, numbers(bound, count))
-        rank = keys.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
-        masks = rank < size
-        if self.paired:
-            masks = torch.stack([masks, ~masks], dim=2).flatten(1, 2)
-        return masks[:, first - step * begin : first - step * begin + num_samples]
-
-    def weights(self, masks: Tensor) -> Tensor:
-        """The weights [B,N] of masks [B,N,K]."""
-        return self.distribution(masks.shape[2])[1][masks.sum(2)]
+def runs_of_photos(settings: Settings, squares: int) -> Iterator[Run]:
+    for place, game in enumerate(photos(settings, squares)):
+        # Both outputs of a photo have the same masks.
+        yield from runs_of(game, 1000 * (place // 2), True, settings)
 
 
-def size_weights(bound: int) -> Tensor:
-    """The kernel's weight of a mask that keeps k of K features: [K+1]."""
-    masks = torch.arange(bound)[None, None] < torch.arange(bound + 1)[None, :, None]
-    return Exponential()(masks, torch.tensor([bound]))[0]
+def runs_of(game: Game, first_seed: int, costly: bool, settings: Settings) -> Iterator[Run]:
+    """Every design at its numbers of rows, and the rule on the stream."""
+    quick = settings.quick
+    truth = game.truth()
+    seed = torch.arange(1 if quick else SEEDS[costly]) + first_seed
+    for name, (sampler, most) in DESIGNS.items():
+        numbers = [n for n in NUMBERS if n <= (most if costly else MOST)]
+        yield from fixed(game, truth, name, sampler, Ridge(), seed, numbers[: 2 if quick else None])
+    numbers = [n for n in NUMBERS[: 2 if quick else None] if n <= (256 if costly else 512)]
+    for number, found in focused(game, Ridge(), seed, numbers):
+        key = (game.of, game.output, "focused", "fixed", number)
+        yield key, {"errors": errors_of(found, truth)}
+    yield from stopped(
+        game, truth, STREAM, DESIGNS[STREAM][0], Ridge(), seed, TOLERANCES, 256 if quick else MOST
+    )  # fmt: skip
+    settings.say(f"designs: {game.of} {game.output} done")
 
 
-def glime(kernel: Tensor, ways: Tensor) -> Tensor:
-    """GLIME (Tan et al. 2023): masks come as often as they weigh, and all weigh the same."""
-    return kernel * ways
+def table(rows: list[Row]) -> str:
+    return f"{table_of_designs(rows)}\n\n{table_of_defaults(rows)}"
 
 
-def leverage(kernel: Tensor, ways: Tensor) -> Tensor:
-    """Leverage scores (Musco & Witter 2025): all sizes are alike likely."""
-    return torch.ones_like(ways)
+def table_of_designs(rows: list[Row]) -> str:
+    names = [*DESIGNS, "focused"]
+    lines = []
+    cases = dict.fromkeys((row["games"], row["output"], row["at"]) for row in select(rows, kind="fixed", design=STREAM) )
+    for games, output, number in cases:
+        if games == ALL:
+            continue
+        here = {row["design"]: digits(row["rms"]) for row in select(rows, games=games, output=output, kind="fixed", at=number)}
+        lines.append([games, output, number, *(here.get(name, "") for name in names)])
+    return markdown(["games", "of the", "N", *names], lines)
+
+
+def table_of_defaults(rows: list[Row]) -> str:
+    return ""
