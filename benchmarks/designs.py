@@ -80,11 +80,17 @@ def table(rows: list[Row]) -> str:
 def table_of_designs(rows: list[Row]) -> str:
     names = [*DESIGNS, "focused"]
     lines = []
-    cases = dict.fromkeys((row["games"], row["output"], row["at"]) for row in select(rows, kind="fixed", design=STREAM) )
+    cases = dict.fromkeys(
+        (row["games"], row["output"], row["at"])
+        for row in select(rows, kind="fixed", design=STREAM)
+    )
     for games, output, number in cases:
         if games == ALL:
             continue
-        here = {row["design"]: digits(row["rms"]) for row in select(rows, games=games, output=output, kind="fixed", at=number)}
+        here = {
+            row["design"]: digits(row["rms"])
+            for row in select(rows, games=games, output=output, kind="fixed", at=number)
+        }
         lines.append([games, output, number, *(here.get(name, "") for name in names)])
     return markdown(["games", "of the", "N", *names], lines)
 

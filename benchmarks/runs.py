@@ -119,8 +119,8 @@ def summary(at: float, found: dict[str, Tensor]) -> Row:
         "p95": quantiles(used, (0.95,))[0],
         "sure": sure.double().mean().item(),
         "within": 1 - (late.sum() / sure.sum()).item() if sure.any() else math.nan,
-        # Of the runs that stopped too early: how many did so at the first look of all
-        "first": (used[late] == used.min()).double().mean().item() if late.any() else math.nan,
+        # The share of runs that stopped too early, and did so at the first look
+        "first": (late & (used == used.min())).double().mean().item(),
     }
 
 

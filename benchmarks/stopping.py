@@ -109,7 +109,7 @@ def table(rows: list[Row]) -> str:
 
 def table_of_rules(rows: list[Row]) -> str:
     head = ["games", "of the", "tolerance", "rows, mean", "median", "p95", "sure", "within",
-            "too early at the first look", "error, p95", *(f"equal: {name}" for name in DESIGNS),
+            "too early at 64 rows", "error, p95", *(f"equal: {name}" for name in DESIGNS),
             f"rows / {BLOCKS}", "rows / lime's"]  # fmt: skip
     lines = []
     for row in select(rows, kind="until", design=STREAM):
