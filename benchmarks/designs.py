@@ -1,14 +1,13 @@
 """Which masks, and how many: designs at equal forwards, and what decides the defaults."""
 
-import itertools
-import statistics
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
+from benchmarks.curves import evaluations_for
 from benchmarks.focused import focused
-from benchmarks.games import OUTPUTS, SQUARES, Game, enumerated, photos
+from benchmarks.games import SQUARES, Game, enumerated, photos
 from benchmarks.rivals import Blocks, BySize, Independent, Paired, glime, leverage
 from benchmarks.runs import Run, errors_of, fixed, rows_of, select, stopped
 from benchmarks.settings import Row, Settings
@@ -21,7 +20,7 @@ TOLERANCES = (0.5, 0.35, 0.25, 0.2)
 MOST = 2048
 SEEDS = {True: 2, False: 16}  # by whether each mask costs a forward pass
 ALL = "all photos"
-STREAM, BLOCKS, LIMES = "stream", "old blocks", "lime's"
+STREAM, BLOCKS, LIMES, FOCUSED = "stream", "old blocks", "lime's", "focused"
 DESIGNS: dict[str, tuple[Any, int]] = {  # and the most rows where each costs a forward pass
     STREAM: (Orthogonal(), 1024),
     BLOCKS: (Blocks(), 512),
@@ -32,12 +31,18 @@ DESIGNS: dict[str, tuple[Any, int]] = {  # and the most rows where each costs a 
     "GLIME's sizes": (BySize(glime), 256),
     "leverage sizes": (BySize(leverage, paired=True), 256),
 }
+DEFAULTS: tuple[tuple[str, Row], ...] = (
+    ("lime's, 512", {"kind": "fixed", "design": LIMES, "at": 512}),
+    ("old blocks, 512", {"kind": "fixed", "design": BLOCKS, "at": 512}),
+    *((f"stream, {n}", {"kind": "fixed", "design": STREAM, "at": n}) for n in (256, 512, 1024)),
+    *((f"Until({t})", {"kind": "until", "design": STREAM, "at": t}) for t in TOLERANCES),
+)
 CAPTION = "TODO"
 
 
 def run(settings: Settings) -> list[Row]:
     runs = [*runs_of_enumerated(settings)]
-    for squares in SQUARES[:1] if settings.quick else SQUARES:
+    for squares in list(SQUARES)[: 1 if settings.quick else None]:
         of_photos = [*runs_of_photos(settings, squares)]
         runs += of_photos
         runs += [((ALL, *key[1:]), found) for key, found in of_photos]
@@ -65,7 +70,7 @@ def runs_of(game: Game, first_seed: int, costly: bool, settings: Settings) -> It
         yield from fixed(game, truth, name, sampler, Ridge(), seed, numbers[: 2 if quick else None])
     numbers = [n for n in NUMBERS[: 2 if quick else None] if n <= (256 if costly else 512)]
     for number, found in focused(game, Ridge(), seed, numbers):
-        key = (game.of, game.output, "focused", "fixed", number)
+        key = (game.of, game.output, FOCUSED, "fixed", number)
         yield key, {"errors": errors_of(found, truth)}
     yield from stopped(
         game, truth, STREAM, DESIGNS[STREAM][0], Ridge(), seed, TOLERANCES, 256 if quick else MOST
@@ -74,26 +79,63 @@ def runs_of(game: Game, first_seed: int, costly: bool, settings: Settings) -> It
 
 
 def table(rows: list[Row]) -> str:
-    return f"{table_of_designs(rows)}\n\n{table_of_defaults(rows)}"
+    tables = (table_of_designs, table_of_defaults, table_of_equal_errors)
+    return "\n\n".join(of(rows) for of in tables)
+
+
+def sets_of(rows: list[Row]) -> list[tuple[str, str]]:
+    """Which games, and which output."""
+    return list(dict.fromkeys((row["games"], row["output"]) for row in rows))
 
 
 def table_of_designs(rows: list[Row]) -> str:
-    names = [*DESIGNS, "focused"]
+    """The root of the mean squared error of each design at equal rows."""
+    names = [*DESIGNS, FOCUSED]
     lines = []
-    cases = dict.fromkeys(
-        (row["games"], row["output"], row["at"])
-        for row in select(rows, kind="fixed", design=STREAM)
-    )
-    for games, output, number in cases:
-        if games == ALL:
-            continue
-        here = {
-            row["design"]: digits(row["rms"])
-            for row in select(rows, games=games, output=output, kind="fixed", at=number)
-        }
-        lines.append([games, output, number, *(here.get(name, "") for name in names)])
+    for games, output in sets_of(rows):
+        of = select(rows, games=games, output=output, kind="fixed")
+        for number in dict.fromkeys(row["at"] for row in of if games != ALL):
+            here = {row["design"]: digits(row["rms"]) for row in select(of, at=number)}
+            lines.append([games, output, number, *(here.get(name, "") for name in names)])
     return markdown(["games", "of the", "N", *names], lines)
 
 
 def table_of_defaults(rows: list[Row]) -> str:
-    return ""
+    """Mean rows, root mean squared error and its 95th percentile of what may be a default."""
+    head = ["games", "of the", *(words for words, _ in DEFAULTS)]
+    lines = []
+    for games, output in sets_of(rows):
+        cells = []
+        for _, choice in DEFAULTS:
+            found = select(rows, games=games, output=output, **choice)
+            cells += [of_default(found[0])] if found else [""]
+        lines.append([games, output, *cells])
+    return markdown(head, lines)
+
+
+def of_default(row: Row) -> str:
+    """Rows: error, and its 95th percentile."""
+    rows = f"{row.get('mean', row['at']):.0f}"
+    return f"{rows}: {digits(row['rms'])}, {digits(row['levels'][-1])}"
+
+
+def table_of_equal_errors(rows: list[Row]) -> str:
+    """The rule's rows beside the fixed numbers of the stream that err as much."""
+    head = ["games", "of the", "tolerance", "rows, mean", "median", "p95", "sure", "within",
+            "equal error: N", "equal p95: N", "rows / N, equal p95"]  # fmt: skip
+    lines = []
+    for rule in select(rows, kind="until"):
+        of = {"games": rule["games"], "output": rule["output"], "design": STREAM, "kind": "fixed"}
+        curve = select(rows, **of)
+        mean = evaluations_for(rule["rms"], [(row["at"], row["rms"]) for row in curve])
+        high = evaluations_for(
+            rule["levels"][-1], [(row["at"], row["levels"][-1]) for row in curve]
+        )
+        mark = "≤≥".replace(high[1], "") if high[1] else ""
+        lines.append([
+            rule["games"], rule["output"], rule["at"], f"{rule['mean']:.0f}",
+            f"{rule['median']:.0f}", f"{rule['p95']:.0f}", f"{rule['sure']:.2f}",
+            f"{rule['within']:.2f}", *(f"{m} {n:.0f}".strip() for n, m in (mean, high)),
+            f"{mark} {rule['mean'] / high[0]:.2f}".strip(),
+        ])  # fmt: skip
+    return markdown(head, lines)

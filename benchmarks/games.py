@@ -24,9 +24,9 @@ from torchlime.weights import Exponential
 
 KERNEL = Exponential()
 OUTPUTS = ("probability", "log-odds")
-SQUARES = (4, 5, 7, 10)  # of photos: S = 16, 25, 49, 100
+SQUARES = {4: 2048, 5: 2048, 7: 4096, 10: 4096}  # √S of photos: the masks of the reference
 PIXELS = 96  # of photos with many segments
-REFERENCE, REFERENCE_SEED = 4096, 10_000
+REFERENCE_SEED = 10_000
 
 Outputs = Callable[[Tensor], Tensor]  # masks [...,S] → probability and log-odds [...,2]
 
@@ -132,16 +132,16 @@ def enumerated(settings: Settings) -> Iterator[Game]:
 
 
 def photos(settings: Settings, squares: int) -> Iterator[Game]:
-    """Photos of ``squares``² segments, in a grid and of Slic in turn."""
+    """Photos of ``squares``² segments, in a grid and of Slic in turn; in bfloat16."""
     quick = settings.quick
     names = PHOTOS[: settings.photos or (1 if quick else 6)]
     for place, name in enumerate(names):
         grid = (place + squares) % 2 == 0
         segmenter = Grid(squares, squares) if grid else Slic(squares**2)
-        logits = PhotoLogits(settings, name, segmenter, 64 if quick else PIXELS)
+        logits = PhotoLogits(settings, name, segmenter, 64 if quick else PIXELS, torch.bfloat16)
         best = int(logits(torch.ones(1, logits.features, dtype=torch.bool)).argmax())
         bank = Bank(lambda masks, logits=logits, best=best: both(logits(masks), best))
-        size = settings.reference or (256 if quick else REFERENCE)
+        size = settings.reference or (256 if quick else SQUARES[squares])
         count = torch.tensor([logits.features])
         every = Orthogonal()(count, logits.features, size, seed=REFERENCE_SEED)[0]
         for output in OUTPUTS:
@@ -151,13 +151,18 @@ def photos(settings: Settings, squares: int) -> Iterator[Game]:
 class PhotoLogits:
     """EfficientNet-Lite0's logits of a photo whose segments are hidden by their mean colour."""
 
-    def __init__(self, settings: Settings, name: str, segmenter: Segmenter, pixels: int) -> None:
+    def __init__(
+        self, settings: Settings, name: str, segmenter: Segmenter, pixels: int,
+        autocast: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
         self.model = classifier("efficientnet_lite0", settings.device)
         self.model.output = "logit"
         image = self.model.preprocess(photo(name))
         self.image = torch.nn.functional.interpolate(image, pixels, mode="area")
         self.segments = segmenter(self.image)
         self.features = int(self.segments.count)
+        chunk = None if image.device.type == "cuda" else 16  # in a CPU's cache
+        self.forward = Forward(chunk_size=chunk, autocast=autocast)
 
     def __call__(self, masks: Tensor) -> Tensor:
         """[N,1000] of masks [N,S]."""
@@ -165,10 +170,11 @@ class PhotoLogits:
         beyond = self.segments.bound - self.features  # columns without a segment
         padded = torch.nn.functional.pad(masks, (0, beyond)).to(device)
         every = torch.arange(1000, device=device)[None]
-        return score_masks(
+        scores = score_masks(
             self.model, self.image, self.segments, SegmentMean(), padded, every,
-            forward=Forward(chunk_size=None if device.type == "cuda" else 16),
-        )[0].cpu()  # fmt: skip
+            forward=self.forward,
+        )  # fmt: skip
+        return scores[0].cpu()
 
 
 class Network:
