@@ -13,8 +13,6 @@ from torchlime.masks._forms import Forms
 
 _LEAST, _MOST = 3, 8  # log2 of the columns for which there are forms
 # ρ by m: with these, 95 % intervals of networks with 8 to 49 segments cover .94 to .98
-_ORDER_THREE = {3: 0.85, 4: 0.7, 5: 0.6}
-_ORDER_THREE_BEYOND = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,14 @@ class Orthogonal:
         φ = 1 − ρ(1 − f), where f = (b/t)(1 − (b−1)/(L−1)) is the share of the three-way aliases
         that is left after t blocks, b of them since the last whole cycle of L. ρ is the share that
         three-way interactions have in the odd part of the residuals; it was measured on networks
-        whose every output is known, as 0.85 for 8 columns, 0.7 for 16, 0.6 for 32 and 0.5 above.
+        whose every output is known, as 1/2 + 22/S² and at most 0.85.
         """
         length, blocks = self.cycle(bound) // self.block(bound), num_samples / self.block(bound)
         if length == 1 or blocks <= 1:
             return 1.0
         rest = blocks % length
         left = rest / blocks * min(1.0, 1 - (rest - 1) / (length - 1))
-        return 1 - _ORDER_THREE.get(_order(bound), _ORDER_THREE_BEYOND) * (1 - left)
+        return 1 - _order_three(bound) * (1 - left)
 
     def _blocks(
         self, count: Tensor, bound: int, num_samples: int, seed: int | Tensor, first: int
@@ -167,3 +165,8 @@ def _parity(codes: Tensor, width: int) -> Tensor:
         codes = (codes ^ (codes >> half)) & ((1 << half) - 1)
         width = half
     return torch.bitwise_left_shift(_ODD, codes) < 0
+
+
+def _order_three(bound: int) -> float:
+    """ρ of :meth:`Orthogonal.variance_factor`."""
+    return min(0.85, 0.5 + 22 / bound**2)
