@@ -40,9 +40,10 @@ CAPTION = (
     " pixels), twelve random networks of 14 inputs, and as many that are odd functions, as"
     " probabilities and as log-odds; 16 seeds each. `LeastSquares()` with the default kernel; the"
     " error is ‖b − β‖ / ‖β‖, β the fit to all masks. *Rows* are those that `Until(error=tolerance,"
-    " most=2048)` takes with Orthogonal(); *within* is the share of its sure runs whose error is at most the tolerance; *equal* is the fixed number of rows of a design"
-    " with the rule's 95th percentile of the error (log-log; ≥ or ≤ where the curve ends). S-LIME's"
-    " test (Zhou et al. 2021) is of the five strongest features, p = .05."
+    " most=2048)` takes with Orthogonal(); *within* is the share of its sure runs whose error is at"
+    " most the tolerance; *equal* is the fixed number of rows of a design with the rule's 95th"
+    " percentile of the error (log-log; ≥ or ≤ where the curve ends). S-LIME's test (Zhou et al."
+    " 2021) is of the five strongest features, p = .05."
 )
 
 
