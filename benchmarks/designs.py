@@ -1,142 +1,153 @@
-"""Designs that the library does not have, re-implemented from their papers to be compared.
+"""Which masks, and how many: designs at equal forwards, and what decides the defaults."""
 
-Each is a callable (count, bound, num_samples, seed, first) → masks [B,N,S], all of whose B draws
-differ. ``weights`` of a design are those of its rows in the fit, where they are not the kernel's.
-"""
-
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from torchlime._hash import hash64, numbers, seeds_of
-from torchlime.masks import Bernoulli
-from torchlime.masks._drawing import present
-from torchlime.weights import Exponential
+from benchmarks.curves import evaluations_for
+from benchmarks.focused import focused
+from benchmarks.games import SQUARES, Game, enumerated, photos
+from benchmarks.rivals import Blocks, BySize, Independent, Paired, glime, leverage
+from benchmarks.runs import Run, errors_of, fixed, rows_of, select, stopped
+from benchmarks.settings import Row, Settings
+from benchmarks.tables import digits, markdown
+from torchlime.masks import Bernoulli, Orthogonal
+from torchlime.surrogates import Ridge
 
-
-@dataclass(frozen=True)
-class IndependentBlocks:
-    """Hadamard blocks with fold-over, each a draw of its own: the library's design before 0.6.
-
-    A block has 2^(m0 + 2) rows. With ``beside`` no row is forced to be the input.
-    """
-
-    beside: bool = False
-
-    def block(self, bound: int) -> int:
-        """The rows of a block."""
-        return 4 << (bound - 1).bit_length()
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
-    ) -> Tensor:
-        """Rows first … first + N − 1."""
-        size = self.block(bound)
-        pairs = size // 2
-        lead = int(not self.beside)  # row 0 is put before the blocks
-        seeds = seeds_of(seed, count)[:, None, None]
-        begin = max(first - lead, 0) // size
-        stop = math.ceil(max(first + num_samples - lead, 1) / size)
-        blocks = torch.arange(begin, stop, device=count.device)
-
-        def order(stream: int) -> Tensor:
-            keys = hash64(seeds, stream, blocks[:, None], numbers(pairs, count))
-            return keys.argsort(dim=-1, stable=True)
-
-        codes = pairs + order(1)[..., :bound]
-        signs = hash64(seeds, 2, blocks[:, None], numbers(bound, count)) & 1 == 1
-        rows = order(3)
-        both = torch.stack([rows, rows + pairs], dim=-1).flatten(-2)
-        z = _parity(both[..., :, None] & codes[..., None, :]) ^ signs[..., None, :]
-        z = z.flatten(1, 2) & present(count, bound)
-        if lead:
-            whole = present(count, bound).expand(len(z), 1, bound)
-            z = torch.cat([whole, z], dim=1)
-            begin_row = begin * size
-            return z[:, first - begin_row : first - begin_row + num_samples]
-        return z[:, first - begin * size : first - begin * size + num_samples]
+NUMBERS = (64, 128, 256, 512, 1024, 2048)
+TOLERANCES = (0.5, 0.35, 0.25, 0.2)
+MOST = 2048
+SEEDS = {True: 2, False: 16}  # by whether each mask costs a forward pass
+ALL = "all photos"
+STREAM, BLOCKS, LIMES, FOCUSED = "stream", "old blocks", "lime's", "focused"
+DESIGNS: dict[str, tuple[Any, int]] = {  # and the most rows where each costs a forward pass
+    STREAM: (Orthogonal(), 1024),
+    BLOCKS: (Blocks(), 512),
+    "old blocks, x fitted": (Blocks(beside=False), 0),
+    "Bernoulli": (Independent(), 512),
+    LIMES: (Bernoulli(), 512),
+    "paired": (Paired(), 256),
+    "GLIME's sizes": (BySize(glime), 256),
+    "leverage sizes": (BySize(leverage, paired=True), 256),
+}
+DEFAULTS: tuple[tuple[str, Row], ...] = (
+    ("lime's, 512", {"kind": "fixed", "design": LIMES, "at": 512}),
+    ("old blocks, 512", {"kind": "fixed", "design": BLOCKS, "at": 512}),
+    *((f"stream, {n}", {"kind": "fixed", "design": STREAM, "at": n}) for n in (256, 512, 1024)),
+    *((f"Until({t})", {"kind": "until", "design": STREAM, "at": t}) for t in TOLERANCES),
+)
+CAPTION = (
+    "Games of `stopping`, whose scores of all masks are known, and six photos in S segments (a grid"
+    " and Slic in turn; EfficientNet-Lite0, 96 pixels, bfloat16), whose reference is 2048 (S = 16,"
+    " 25) or 4096 masks of another seed; 16 seeds of each game and 2 of each photo. `Ridge()` with"
+    " the default kernel; the error is ‖b − β‖ / ‖β‖. Above, the root of its mean square at equal"
+    " rows. *Stream* is Orthogonal(), *old blocks* are those of version 0.2, with the input beside"
+    " them or fitted; *Bernoulli* has the input beside, *lime's* has it fitted. Published designs"
+    " are re-implemented from their papers: complement pairs (Covert & Lee 2021), GLIME's sizes"
+    " (Tan et al. 2023), leverage sizes in pairs (Musco & Witter 2025), focused sampling (Slack et"
+    " al. 2021); a blank was not run. In the middle, rows and two errors (root of the mean square,"
+    " 95th percentile) of what may be a default. Below, the rows of the rule beside the fixed"
+    " number of the stream that errs as much."
+)
 
 
-def _parity(codes: Tensor) -> Tensor:
-    for shift in (16, 8, 4, 2, 1):
-        codes = codes ^ (codes >> shift)
-    return codes & 1 == 1
+def run(settings: Settings) -> list[Row]:
+    runs = [*runs_of_enumerated(settings)]
+    for squares in list(SQUARES)[: 1 if settings.quick else None]:
+        of_photos = [*runs_of_photos(settings, squares)]
+        runs += of_photos
+        runs += [((ALL, *key[1:]), found) for key, found in of_photos]
+    return rows_of(runs)
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Bernoulli masks, each followed by its complement (Covert & Lee 2021)."""
-
-    beside = True
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
-    ) -> Tensor:
-        """Rows first … first + N − 1."""
-        begin, stop = first // 2, math.ceil((first + num_samples) / 2)
-        half = Bernoulli()(count, bound, stop - begin, seed=seed, first=begin + 1)
-        both = torch.stack([half, ~half & present(count, bound)], dim=2).flatten(1, 2)
-        return both[:, first - 2 * begin : first - 2 * begin + num_samples]
+def runs_of_enumerated(settings: Settings) -> Iterator[Run]:
+    for place, game in enumerate(enumerated(settings)):
+        yield from runs_of(game, 1000 * place, False, settings)
 
 
-@dataclass(frozen=True)
-class BySize:
-    """Masks of a random size, all of a size alike likely, with the weights that make up for it.
-
-    ``shares`` gives the probability of each size k = 0…K, up to a factor, from the kernel's weight
-    of that size [K+1] and the number of masks of that size [K+1].
-    """
-
-    shares: Callable[[Tensor, Tensor], Tensor]
-    paired: bool = False
-
-    beside = True
-
-    def distribution(self, bound: int) -> tuple[Tensor, Tensor]:
-        """The probabilities of sizes [K+1], and the weight [K+1] of a mask of each."""
-        kernel = size_weights(bound)
-        ways = torch.tensor([math.comb(bound, k) for k in range(bound + 1)], dtype=torch.float64)
-        shares = self.shares(kernel, ways)
-        shares = shares / shares.sum()
-        return shares, torch.where(shares > 0, kernel * ways / shares, 0.0)
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
-    ) -> Tensor:
-        """Rows first … first + N − 1 of B draws."""
-        seeds = seeds_of(seed, count)[:, None, None]
-        step = 2 if self.paired else 1
-        begin, stop = first // step, math.ceil((first + num_samples) / step)
-        rows = torch.arange(begin, stop)[:, None]
-        limits = self.distribution(bound)[0].cumsum(0)
-        drawn = (hash64(seeds, rows, torch.tensor([bound])) & (2**52 - 1)).double() / 2**52
-        size = torch.searchsorted(limits, drawn).clamp(max=bound)
-        keys = hash64(seeds, rows, numbers(bound, count))
-        rank = keys.argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
-        masks = rank < size
-        if self.paired:
-            masks = torch.stack([masks, ~masks], dim=2).flatten(1, 2)
-        return masks[:, first - step * begin : first - step * begin + num_samples]
-
-    def weights(self, masks: Tensor) -> Tensor:
-        """The weights [B,N] of masks [B,N,K]."""
-        return self.distribution(masks.shape[2])[1][masks.sum(2)]
+def runs_of_photos(settings: Settings, squares: int) -> Iterator[Run]:
+    for place, game in enumerate(photos(settings, squares)):
+        # Both outputs of a photo have the same masks.
+        yield from runs_of(game, 1000 * (place // 2), True, settings)
 
 
-def size_weights(bound: int) -> Tensor:
-    """The kernel's weight of a mask that keeps k of K features: [K+1]."""
-    masks = torch.arange(bound)[None, None] < torch.arange(bound + 1)[None, :, None]
-    return Exponential()(masks, torch.tensor([bound]))[0]
+def runs_of(game: Game, first_seed: int, costly: bool, settings: Settings) -> Iterator[Run]:
+    """Every design at its numbers of rows, and the rule on the stream."""
+    quick = settings.quick
+    truth = game.truth()
+    seed = torch.arange(1 if quick else SEEDS[costly]) + first_seed
+    for name, (sampler, most) in DESIGNS.items():
+        numbers = [n for n in NUMBERS if n <= (most if costly else MOST)]
+        yield from fixed(game, truth, name, sampler, Ridge(), seed, numbers[: 2 if quick else None])
+    numbers = [n for n in NUMBERS[: 2 if quick else None] if n <= (256 if costly else 512)]
+    for number, found in focused(game, Ridge(), seed, numbers):
+        key = (game.of, game.output, FOCUSED, "fixed", number)
+        yield key, {"errors": errors_of(found, truth)}
+    yield from stopped(
+        game, truth, STREAM, DESIGNS[STREAM][0], Ridge(), seed, TOLERANCES, 256 if quick else MOST
+    )  # fmt: skip
+    settings.say(f"designs: {game.of} {game.output} done")
 
 
-def glime(kernel: Tensor, ways: Tensor) -> Tensor:
-    """GLIME (Tan et al. 2023): masks come as often as they weigh, and all weigh the same."""
-    return kernel * ways
+def table(rows: list[Row]) -> str:
+    tables = (table_of_designs, table_of_defaults, table_of_equal_errors)
+    return "\n\n".join(of(rows) for of in tables)
 
 
-def leverage(kernel: Tensor, ways: Tensor) -> Tensor:
-    """Leverage scores (Musco & Witter 2025): all sizes are alike likely."""
-    return torch.ones_like(ways)
+def sets_of(rows: list[Row]) -> list[tuple[str, str]]:
+    """Which games, and which output."""
+    return list(dict.fromkeys((row["games"], row["output"]) for row in rows))
+
+
+def table_of_designs(rows: list[Row]) -> str:
+    """The root of the mean squared error of each design at equal rows."""
+    names = [*DESIGNS, FOCUSED]
+    lines = []
+    for games, output in sets_of(rows):
+        of = select(rows, games=games, output=output, kind="fixed")
+        for number in dict.fromkeys(row["at"] for row in of if games != ALL):
+            here = {row["design"]: digits(row["rms"]) for row in select(of, at=number)}
+            lines.append([games, output, number, *(here.get(name, "") for name in names)])
+    return markdown(["games", "of the", "N", *names], lines)
+
+
+def table_of_defaults(rows: list[Row]) -> str:
+    """Mean rows, root mean squared error and its 95th percentile of what may be a default."""
+    head = ["games", "of the", *(words for words, _ in DEFAULTS)]
+    lines = []
+    for games, output in sets_of(rows):
+        cells = []
+        for _, choice in DEFAULTS:
+            found = select(rows, games=games, output=output, **choice)
+            cells += [of_default(found[0])] if found else [""]
+        lines.append([games, output, *cells])
+    return markdown(head, lines)
+
+
+def of_default(row: Row) -> str:
+    """Rows: error, and its 95th percentile."""
+    rows = f"{row.get('mean', row['at']):.0f}"
+    return f"{rows}: {digits(row['rms'])}, {digits(row['levels'][-1])}"
+
+
+def table_of_equal_errors(rows: list[Row]) -> str:
+    """The rule's rows beside the fixed numbers of the stream that err as much."""
+    head = ["games", "of the", "tolerance", "rows, mean", "median", "p95", "sure", "within",
+            "equal error: N", "equal p95: N", "rows / N, equal p95"]  # fmt: skip
+    lines = []
+    for rule in select(rows, kind="until"):
+        of = {"games": rule["games"], "output": rule["output"], "design": STREAM, "kind": "fixed"}
+        curve = select(rows, **of)
+        mean = evaluations_for(rule["rms"], [(row["at"], row["rms"]) for row in curve])
+        high = evaluations_for(
+            rule["levels"][-1], [(row["at"], row["levels"][-1]) for row in curve]
+        )
+        mark = "≤≥".replace(high[1], "") if high[1] else ""
+        lines.append([
+            rule["games"], rule["output"], rule["at"], f"{rule['mean']:.0f}",
+            f"{rule['median']:.0f}", f"{rule['p95']:.0f}", f"{rule['sure']:.2f}",
+            f"{rule['within']:.2f}", *(f"{m} {n:.0f}".strip() for n, m in (mean, high)),
+            f"{mark} {rule['mean'] / high[0]:.2f}".strip(),
+        ])  # fmt: skip
+    return markdown(head, lines)

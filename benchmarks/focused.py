@@ -6,13 +6,16 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from benchmarks.games import KERNEL, Game, coefficients
+from benchmarks.games import KERNEL, Game
 from torchlime.masks import Bernoulli
+from torchlime.strategies import Surrogate
 
 FIRST, CANDIDATES, BATCH = 32, 256, 16
 
 
-def focused(game: Game, seed: Tensor, numbers: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+def focused(
+    game: Game, surrogate: Surrogate, seed: Tensor, numbers: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
     """BayesLIME's focused sampling (Slack et al. 2021): masks where the surrogate is least sure.
 
     After 32 random masks, each batch of 16 is drawn from 256 candidates, with probabilities that
@@ -27,7 +30,8 @@ def focused(game: Game, seed: Tensor, numbers: Sequence[int]) -> Iterator[tuple[
     while number is not None:
         while masks.shape[1] < number:
             masks = torch.cat([masks, _least_sure(game, masks, count, generator)], dim=1)
-        yield number, coefficients(game, masks[:, :number], KERNEL(masks[:, :number], count))
+        some = masks[:, :number]
+        yield number, game.fit(surrogate, some, KERNEL(some, count)).coefficients[:, 0]
         number = next(wanted, None)
 
 
@@ -50,7 +54,9 @@ def _least_sure(game: Game, masks: Tensor, count: Tensor, generator: torch.Gener
     return candidates.gather(1, chosen[..., None].expand(-1, -1, game.features))
 
 
-def slime(game: Game, seed: Tensor, top: int, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def slime(
+    game: Game, surrogate: Surrogate, seed: Tensor, top: int, most: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """S-LIME (Zhou et al. 2021): more masks until each step of a forward selection is certain.
 
     At each of ``top`` steps the feature whose covariance with the residual is the largest has to
@@ -69,7 +75,8 @@ def slime(game: Game, seed: Tensor, top: int, most: int) -> tuple[Tensor, Tensor
             if certain or number >= most:
                 break
             number = min(max(int(asked), number + 32), most)
-        found.append(coefficients(game, masks, KERNEL(masks, game.count))[0])
+        fit = game.fit(surrogate, masks, KERNEL(masks, game.count))
+        found.append(fit.coefficients[0, 0])
         used.append(number)
         sure.append(certain)
     return torch.stack(found), torch.tensor(used), torch.tensor(sure)

@@ -1,121 +1,200 @@
-"""Games: models whose scores of all 2^K masks are known, so that every fit's error is, too."""
+"""Games: models of a few features whose fit to all masks, or to very many, is known.
+
+A game has the scores of masks. Of 14 features or fewer it has those of all 2^S masks, so errors are
+exact. Photos of more segments are scored as masks come, and each mask once.
+"""
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from benchmarks.settings import PHOTOS, Settings, classifier, photo
 from torchlime._given_masks import score_masks
+from torchlime.black_box import Forward
 from torchlime.fills import SegmentMean
-from torchlime.segments import Grid
+from torchlime.fit import Fit
+from torchlime.masks import Orthogonal
+from torchlime.segments import Grid, Slic
+from torchlime.strategies import Segmenter, Surrogate
 from torchlime.surrogates import LeastSquares
 from torchlime.weights import Exponential
 
-KERNEL, SURROGATE = Exponential(), LeastSquares()
+KERNEL = Exponential()
 OUTPUTS = ("probability", "log-odds")
+SQUARES = {4: 2048, 5: 2048, 7: 4096, 10: 4096}  # √S of photos: the masks of the reference
+PIXELS = 96  # of photos with many segments
+REFERENCE_SEED = 10_000
+
+Outputs = Callable[[Tensor], Tensor]  # masks [...,S] → probability and log-odds [...,2]
 
 
 @dataclass(frozen=True, eq=False)
 class Game:
-    """The scores of all masks of K features.
+    """One output of a model of S features.
 
     Args:
         of: which set of games it belongs to.
         output: probability, or log-odds.
-        table: [2^K], the score of each mask; bit j of its number is set where j is kept.
+        features: S.
+        outputs: the model.
+        every: masks [N,S] whose fit is the truth.
     """
 
     of: str
     output: str
-    table: Tensor
-
-    @property
-    def features(self) -> int:
-        """K."""
-        return len(self.table).bit_length() - 1
-
-    def scores(self, masks: Tensor) -> Tensor:
-        """The scores [...] of masks [...,K]."""
-        places = torch.arange(self.features)
-        return self.table[(masks.long() << places).sum(-1)]
-
-    def truth(self) -> Tensor:
-        """The coefficients [K] of the fit to all masks."""
-        masks = every_mask(self.features)
-        return coefficients(self, masks[None], KERNEL(masks[None], self.count))[0]
+    features: int
+    outputs: Outputs
+    every: Tensor = field(repr=False)
 
     @property
     def count(self) -> Tensor:
         """[1]."""
         return torch.tensor([self.features])
 
+    def scores(self, masks: Tensor) -> Tensor:
+        """The scores [...] of masks [...,S]."""
+        return self.outputs(masks)[..., OUTPUTS.index(self.output)]
+
+    def truth(self) -> Tensor:
+        """The coefficients [S] of the fit to all masks."""
+        masks = self.every[None]
+        return self.fit(LeastSquares(), masks, KERNEL(masks, self.count)).coefficients[0, 0]
+
+    def fit(self, surrogate: Surrogate, masks: Tensor, weights: Tensor) -> Fit:
+        """The fit to R draws of masks [R,N,S] with weights [R,N]; its tensors are [R,1,…]."""
+        count = self.count.repeat(len(masks))
+        return surrogate(masks, self.scores(masks)[..., None], weights, count)
+
+
+class Table:
+    """Outputs of all masks [2^S,2]; bit j of a mask's number is set where j is kept."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.table = both(logits, int(logits[-1].argmax()))  # the last mask keeps all
+
+    def __call__(self, masks: Tensor) -> Tensor:
+        places = torch.arange(masks.shape[-1])
+        return self.table[(masks.long() << places).sum(-1)]
+
+
+class Bank:
+    """Outputs of masks, each of which is scored once: ``score`` takes those that are new [n,S]."""
+
+    def __init__(self, score: Outputs) -> None:
+        self.score = score
+        self.places: dict[bytes, int] = {}
+        self.outputs = torch.empty(0, 2, dtype=torch.float64)
+
+    def __call__(self, masks: Tensor) -> Tensor:
+        rows = masks.flatten(0, -2)
+        keys = [row.tobytes() for row in rows.numpy()]
+        new = {key: i for i, key in enumerate(keys) if key not in self.places}
+        if new:
+            self.places |= {key: len(self.places) + i for i, key in enumerate(new)}
+            self.outputs = torch.cat([self.outputs, self.score(rows[list(new.values())])])
+        return self.outputs[[self.places[key] for key in keys]].unflatten(0, masks.shape[:-1])
+
+
+def both(logits: Tensor, best: int) -> Tensor:
+    """Probability and log-odds [N,2] of a class, of logits [N,classes]."""
+    logits = logits.double()
+    # The rest is 1 − p; its logarithm is that of the sum over the other classes.
+    others = torch.cat([logits[:, :best], logits[:, best + 1 :]], dim=1).logsumexp(1)
+    return torch.stack([logits.softmax(1)[:, best], logits[:, best] - others], dim=1)
+
 
 def every_mask(features: int) -> Tensor:
-    """All masks [2^K,K] bool, in the order of their numbers."""
+    """All masks [2^S,S] bool, in the order of their numbers."""
     return (torch.arange(1 << features)[:, None] >> torch.arange(features)) % 2 == 1
 
 
-def coefficients(game: Game, masks: Tensor, weights: Tensor) -> Tensor:
-    """The coefficients [R,K] of R draws of masks [R,N,K] with weights [R,N]."""
-    scores = game.scores(masks)[..., None]
-    return SURROGATE(masks, scores, weights, game.count.repeat(len(masks))).coefficients[:, 0]
-
-
-def games(settings: Settings) -> Iterator[Game]:
-    """Photos in squares, and random networks; each as probability and as log-odds."""
+def enumerated(settings: Settings) -> Iterator[Game]:
+    """Photos in 3×3 squares of 128 pixels, and random networks; each output is a game."""
     quick = settings.quick
     number = 2 if quick else 12
-    every = _photos(settings), _networks(number, quick), _networks(number, quick, odd=True)
-    for name, logits in itertools.chain(*every):
-        best = logits[-1].argmax()  # of the mask that keeps all
-        shares = logits.double().log_softmax(1)[:, best]
-        # The rest is 1 − p; its logarithm is that of the sum over the other classes.
-        others = logits.double().clone()
-        others[:, best] = -torch.inf
-        odds = logits.double()[:, best] - others.logsumexp(1)
-        for output, table in zip(OUTPUTS, (shares.exp(), odds), strict=True):
-            yield Game(name, output, table)
+    names = PHOTOS[: settings.photos or (1 if quick else 6)]
+    squares = Grid(2, 3) if quick else Grid(3, 3)
+    photos = (("photos", PhotoLogits(settings, name, squares, 64 if quick else 128))
+              for name in names)  # fmt: skip
+    networks = (
+        (f"{'odd ' * odd}networks", Network(seed, number, 6 if quick else 14, odd))
+        for odd in (False, True)
+        for seed in range(number)
+    )
+    for of, logits in itertools.chain(photos, networks):
+        masks = every_mask(logits.features)
+        outputs = Table(logits(masks))
+        for output in OUTPUTS:
+            yield Game(of, output, logits.features, outputs, masks)
 
 
-def _photos(settings: Settings) -> Iterator[tuple[str, Tensor]]:
-    """EfficientNet-Lite0's logits [2^9,1000] of photos of 128×128 pixels in 3×3 squares.
-
-    A square's mean hides it.
-    """
+def photos(settings: Settings, squares: int) -> Iterator[Game]:
+    """Photos of ``squares``² segments, in a grid and of Slic in turn; in bfloat16."""
     quick = settings.quick
     names = PHOTOS[: settings.photos or (1 if quick else 6)]
-    model = classifier("efficientnet_lite0", settings.device)
-    model.output = "logit"
-    for name in names:
-        image = model.preprocess(photo(name))
-        image = torch.nn.functional.interpolate(image, 64 if quick else 128, mode="area")
-        segments = Grid(2, 3)(image) if quick else Grid(3, 3)(image)
-        masks = every_mask(segments.bound).to(settings.device)
-        settings.say(f"stopping: {len(masks)} masks of {name}")
-        every = torch.arange(1000, device=settings.device)[None]
-        scores = score_masks(model, image, segments, SegmentMean(), masks, every)
-        yield "photos", scores[0].cpu()
+    for place, name in enumerate(names):
+        grid = (place + squares) % 2 == 0
+        segmenter = Grid(squares, squares) if grid else Slic(squares**2)
+        logits = PhotoLogits(settings, name, segmenter, 64 if quick else PIXELS, torch.bfloat16)
+        best = int(logits(torch.ones(1, logits.features, dtype=torch.bool)).argmax())
+        bank = Bank(lambda masks, logits=logits, best=best: both(logits(masks), best))
+        size = settings.reference or (256 if quick else SQUARES[squares])
+        count = torch.tensor([logits.features])
+        every = Orthogonal()(count, logits.features, size, seed=REFERENCE_SEED)[0]
+        for output in OUTPUTS:
+            yield Game(f"photos, S = {squares**2}", output, logits.features, bank, every)
 
 
-def _networks(number: int, quick: bool, odd: bool = False) -> Iterator[tuple[str, Tensor]]:
-    """Logits [2^K,3] of random networks of K inputs, from nearly linear to strongly curved.
+class PhotoLogits:
+    """EfficientNet-Lite0's logits of a photo whose segments are hidden by their mean colour."""
+
+    def __init__(
+        self, settings: Settings, name: str, segmenter: Segmenter, pixels: int,
+        autocast: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        self.model = classifier("efficientnet_lite0", settings.device)
+        self.model.output = "logit"
+        image = self.model.preprocess(photo(name))
+        self.image = torch.nn.functional.interpolate(image, pixels, mode="area")
+        self.segments = segmenter(self.image)
+        self.features = int(self.segments.count)
+        chunk = None if image.device.type == "cuda" else 16  # in a CPU's cache
+        self.forward = Forward(chunk_size=chunk, autocast=autocast)
+
+    def __call__(self, masks: Tensor) -> Tensor:
+        """[N,1000] of masks [N,S]."""
+        device = self.image.device
+        beyond = self.segments.bound - self.features  # columns without a segment
+        padded = torch.nn.functional.pad(masks, (0, beyond)).to(device)
+        every = torch.arange(1000, device=device)[None]
+        scores = score_masks(
+            self.model, self.image, self.segments, SegmentMean(), padded, every,
+            forward=self.forward,
+        )  # fmt: skip
+        return scores[0].cpu()
+
+
+class Network:
+    """Logits of a random network, from nearly linear (seed 0) to strongly curved (the last).
 
     A hidden input is 0. ``odd`` networks have no biases, and see −½ and ½: their log-odds of a mask
     and of its complement are opposite, so that complement pairs gain nothing.
     """
-    features = 6 if quick else 14
-    for seed in range(number):
+
+    def __init__(self, seed: int, number: int, features: int, odd: bool) -> None:
         generator = torch.Generator().manual_seed(seed)
-        layers = [
+        self.layers = [
             torch.randn(*shape, generator=generator, dtype=torch.float64) / shape[0] ** 0.5
             for shape in ((features, 24), (24, 24), (24, 3))
         ]
-        biases = torch.randn(2, 24, generator=generator, dtype=torch.float64) * (not odd)
-        gain = 1.5 + 2.5 * seed / max(number - 1, 1)
-        masks = every_mask(features).double() - 0.5 * odd
-        hidden = (gain * masks @ layers[0] + biases[0]).tanh()
-        logits = 4 * (gain * hidden @ layers[1] + biases[1]).tanh() @ layers[2]
-        yield ("odd networks" if odd else "networks"), logits
+        self.biases = torch.randn(2, 24, generator=generator, dtype=torch.float64) * (not odd)
+        self.gain = 1.5 + 2.5 * seed / max(number - 1, 1)
+        self.features, self.low = features, -0.5 * odd
+
+    def __call__(self, masks: Tensor) -> Tensor:
+        """[N,3] of masks [N,S]."""
+        hidden = (self.gain * (masks.double() + self.low) @ self.layers[0] + self.biases[0]).tanh()
+        return 4 * (self.gain * hidden @ self.layers[1] + self.biases[1]).tanh() @ self.layers[2]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.stats import chi2
 
-from benchmarks.cosets import Cosets
 from torchlime import (
     Background,
     Explanation,
@@ -493,7 +492,7 @@ def test_every_explainer_draws_by_need_and_goes_on(tolerance, name, explainer, m
 
 def test_a_design_in_blocks_has_the_factor_of_each_images_own_rows(tmp_path):
     """Rows end with blocks, the input is beside them, and refits and files know the factors."""
-    images, sampler = images_of(6), Cosets()
+    images, sampler = images_of(6), Orthogonal()
     explainer = lime(sampler=sampler, rounds=Until(error=0.08, most=600))
     found = explainer.explain(MODEL, images, top=2, keep_samples=True)
     used = found.samples_used.tolist()
