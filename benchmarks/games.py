@@ -7,6 +7,7 @@ exact. Photos of more segments are scored as masks come, and each mask once.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from torchlime.fills import SegmentMean
 from torchlime.fit import Fit
 from torchlime.masks import Orthogonal
 from torchlime.segments import Grid, Slic
-from torchlime.strategies import Segmenter, Surrogate
+from torchlime.strategies import Surrogate
 from torchlime.surrogates import LeastSquares
 from torchlime.weights import Exponential
 
@@ -124,7 +125,8 @@ def enumerated(settings: Settings) -> Iterator[Game]:
         for odd in (False, True)
         for seed in range(number)
     )
-    for of, logits in itertools.chain(photos, networks):
+    every: Iterator[tuple[str, PhotoLogits | Network]] = itertools.chain(photos, networks)
+    for of, logits in every:
         masks = every_mask(logits.features)
         outputs = Table(logits(masks))
         for output in OUTPUTS:
@@ -140,7 +142,7 @@ def photos(settings: Settings, squares: int) -> Iterator[Game]:
         segmenter = Grid(squares, squares) if grid else Slic(squares**2)
         logits = PhotoLogits(settings, name, segmenter, 64 if quick else PIXELS, torch.bfloat16)
         best = int(logits(torch.ones(1, logits.features, dtype=torch.bool)).argmax())
-        bank = Bank(lambda masks, logits=logits, best=best: both(logits(masks), best))
+        bank = Bank(partial(_scored, logits, best))
         size = settings.reference or (256 if quick else SQUARES[squares])
         count = torch.tensor([logits.features])
         every = Orthogonal()(count, logits.features, size, seed=REFERENCE_SEED)[0]
@@ -148,11 +150,15 @@ def photos(settings: Settings, squares: int) -> Iterator[Game]:
             yield Game(f"photos, S = {squares**2}", output, logits.features, bank, every)
 
 
+def _scored(logits: "PhotoLogits", best: int, masks: Tensor) -> Tensor:
+    return both(logits(masks), best)
+
+
 class PhotoLogits:
     """EfficientNet-Lite0's logits of a photo whose segments are hidden by their mean colour."""
 
     def __init__(
-        self, settings: Settings, name: str, segmenter: Segmenter, pixels: int,
+        self, settings: Settings, name: str, segmenter: Grid | Slic, pixels: int,
         autocast: torch.dtype | None = None,
     ) -> None:  # fmt: skip
         self.model = classifier("efficientnet_lite0", settings.device)
