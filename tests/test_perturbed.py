@@ -63,3 +63,25 @@ def test_compiles(batch):
     arguments = (images.flatten(1), fill.flatten(1), index, masks)
     compiled = torch.compile(perturb, fullgraph=True, backend="aot_eager")
     assert torch.equal(compiled(*arguments), perturb(*arguments))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_map_for_all_channels_is_that_map_for_each(batch, dtype):
+    images, fill, segments, masks = batch
+    each = segments._replace(labels=segments.labels[:, None].expand(-1, 3, -1, -1))
+    blocks = [(slice(0, 3), slice(0, 1)), (slice(1, 2), slice(2, 7))]
+    one, other, last = (
+        Perturbed(images, fill, some, masks, dtype=dtype, channels_last=last)(blocks, 8)
+        for some, last in ((segments, False), (each, False), (each, True))
+    )
+    assert torch.equal(one, other)
+    assert torch.equal(one, last)
+
+
+def test_the_index_of_one_channel_serves_all(batch):
+    images, fill, segments, masks = batch
+    index = segments.labels[:, None].expand_as(images).flatten(1)
+    arguments = (images.flatten(1), fill.flatten(1))
+    assert torch.equal(
+        perturb(*arguments, segments.labels.flatten(1), masks), perturb(*arguments, index, masks)
+    )

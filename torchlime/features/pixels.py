@@ -158,6 +158,8 @@ class Perturbed:
         image. A chunk is the rows of its blocks, one after another.
     """
 
+    _width = 0  # of an index; without one, nothing is kept
+
     def __init__(
         self,
         images: Tensor,
@@ -182,7 +184,11 @@ class Perturbed:
         self._indexed: tuple[slice, Tensor] | None = None
 
     def _take(self, segments: Segments, rank: int) -> None:
-        self.labels = over_channels(segments.labels, rank)
+        labels = over_channels(segments.labels, rank)
+        # Channels last, torch would select slowly along an inner axis of a few repeated values.
+        channels = self.shape[0] if self.channels_last else labels.shape[1]
+        self.labels = labels.expand(-1, channels, *self.shape[1:])
+        self._width = self.labels[0].numel()
         self.background = segments.background
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
@@ -194,7 +200,7 @@ class Perturbed:
         fresh = not self.reuse or rows != self._pixels.shape[0]
         if fresh:
             self.release()  # before taking new ones: this happens when memory ran out
-            self._keep = self._keep.new_empty(rows, self.images.shape[1])
+            self._keep = self._keep.new_empty(rows, self._width)
             self._pixels = self._pixels.new_empty(rows, self.images.shape[1])
         start = 0
         for images, samples in joined(blocks):
@@ -230,11 +236,12 @@ class Perturbed:
     def _index(self, images: slice) -> Tensor:
         """The segment of every value of an image, laid out as the images are: [b,P].
 
+        Where all channels have one map and follow one another, it is that of a channel: [b,P/C].
         The last result is kept, because many chunks in a row are of the same image.
         """
         if self._indexed is None or self._indexed[0] != images:
             self._indexed = None  # release it before taking a new one
-            index = self._flat(self.labels[images].expand(-1, *self.shape))
+            index = self._flat(self.labels[images])
             if self.background:
                 index = torch.where(index < 0, self.masks.shape[2], index)
             self._indexed = (images, index)
@@ -279,13 +286,14 @@ def perturb(
     keep: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """Perturbed values [b·n,P] of images [b,P], fill [b,P], segment index [b,P], masks [b,n,S].
+    """Perturbed values [b·n,P] of images [b,P], fill [b,P], segment index [b,p], masks [b,n,S].
 
-    It takes one gather and one where. ``keep`` (uint8) and ``out``, both [b·n,P], are written if
-    given.
+    p divides P: the index repeats, for every channel of an image, say. It takes one gather and one
+    where. ``keep`` [b·n,p] (uint8) and ``out`` [b·n,P] are written if given.
     """
     batch, samples, _ = masks.shape
-    shape = (batch, samples, images.shape[1])
+    shape = (batch, samples, index.shape[1])
+    images, fill = (values.view(batch, 1, -1, shape[2]) for values in (images, fill))
     kept = torch.gather(
         masks.contiguous().view(torch.uint8),  # torch vectorises a gather of bytes, not of bools
         2,
@@ -293,6 +301,7 @@ def perturb(
         out=None if keep is None else keep.view(shape),
     ).view(torch.bool)
     perturbed = torch.where(
-        kept, images[:, None], fill[:, None], out=None if out is None else out.view(shape)
-    )
-    return perturbed.flatten(0, 1)
+        kept[:, :, None], images, fill,
+        out=None if out is None else out.view(batch, samples, *images.shape[2:]),
+    )  # fmt: skip
+    return perturbed.flatten(2).flatten(0, 1)

@@ -35,9 +35,11 @@ class Classes:
     top: int = 1
 
     def reference(self, outputs: Any, rows: Tensor) -> dict[str, Tensor]:
-        """The targets [n,T] of each row, and whether all of them are classes: "in_range" [n]."""
+        """The targets [n,T] of each row; of a tensor, whether all are classes: "in_range" [n]."""
         scores = class_scores(outputs, rows)
         targets = self._resolved(scores, rows)
+        if not isinstance(self.targets, Tensor):  # they are classes
+            return {"targets": targets, "columns": targets}
         columns = targets.clamp(0, scores.shape[1] - 1)
         in_range = (columns == targets).all(dim=1)
         return {"targets": targets, "columns": columns, "in_range": in_range}
