@@ -60,6 +60,24 @@ def sizes(count: int, width: int, num_samples: int, seed: int, shares, paired) -
     return masks
 
 
+def size_law(count: int, width: int, num_samples: int, seed: int, masses, paired, proper):
+    """``masses`` are those of the sizes 0 … count."""
+    rows = []
+    for i in range(num_samples):
+        if proper and (count == 1 or i < 2):
+            rows.append([i % 2 == 0] * count)
+            continue
+        turn = i // 2 if paired else i
+        share = (hash64(seed, turn, MASK64) >> 11) / 2**53
+        kept = next(k for k in range(count + 1) if share < sum(masses[: k + 1]) / sum(masses))
+        keys = [hash64(seed, turn, j) for j in range(count)]
+        shown = sorted(range(count), key=keys.__getitem__)[count - kept :]
+        rows.append([(j in shown) != (paired and i % 2 == 1) for j in range(count)])
+    masks = np.zeros((num_samples, width), dtype=bool)
+    masks[:, :count] = rows
+    return masks
+
+
 def orthogonal(count: int, width: int, num_samples: int, seed: int, first: int = 0) -> np.ndarray:
     m = max(3, math.ceil(math.log2(width)))
     n = 2**m

@@ -12,11 +12,16 @@ from tests import oracles
 from torchlime import _row_blocks
 from torchlime.masks import (
     Bernoulli,
+    BinomialLaw,
     Exhaustive,
     FixedCount,
+    GlimeLaw,
     LeaveOneOut,
+    LeverageLaw,
     Orthogonal,
     Permutations,
+    ShapleyLaw,
+    SizeLaw,
     Sizes,
     SlidingWindow,
 )
@@ -25,6 +30,7 @@ from torchlime.masks._forms import Forms
 SAMPLERS = [
     Bernoulli(), Bernoulli(keep=0.8), Orthogonal(), FixedCount(), FixedCount(remove=0.5),
     Sizes(), Sizes((0.25, 0.6, 0.9), paired=False), Permutations(), Permutations(paired=False),
+    SizeLaw(), SizeLaw(law=GlimeLaw(), paired=False),
 ]  # fmt: skip
 ENUMERATED = [Exhaustive(), LeaveOneOut(), SlidingWindow((2, 3), (1, 2)), SlidingWindow((6,), (3,), 2)]  # noqa: E501  # fmt: skip
 
@@ -52,8 +58,12 @@ def test_masks_equal_their_literal_definition(width, data, seed):
         "further": Orthogonal()(torch.tensor([count]), width, num_samples, seed=seed, first=first),
         "walks": draw(Permutations(), [count], width, num_samples, seed),
         "single walks": draw(Permutations(paired=False), [count], width, num_samples, seed),
+        "law in pairs": draw(SizeLaw(ShapleyLaw()), [count], width, num_samples, seed),
+        "law": draw(SizeLaw(BinomialLaw(0.8), False), [count], width, num_samples, seed),
         "one": draw(LeaveOneOut(), [count], width, num_samples + width),
     }
+    shapley = [0.0, *(1 / (k * (count - k)) for k in range(1, count)), 0.0]
+    eighty = [math.comb(count, k) * 0.8**k * 0.2 ** (count - k) for k in range(count + 1)]
     literal = {
         "bernoulli": oracles.bernoulli(count, width, num_samples, seed, 0.3),
         "fixed": oracles.fixed_count(count, width, num_samples, seed, 0.4),
@@ -63,6 +73,8 @@ def test_masks_equal_their_literal_definition(width, data, seed):
         "further": oracles.orthogonal(count, width, num_samples, seed, first),
         "walks": oracles.permutations(count, width, num_samples, seed, True),
         "single walks": oracles.permutations(count, width, num_samples, seed, False),
+        "law in pairs": oracles.size_law(count, width, num_samples, seed, shapley, True, True),
+        "law": oracles.size_law(count, width, num_samples, seed, eighty, False, False),
         "one": oracles.leave_one_out(count, width),
     }
     for name, masks in drawn.items():
@@ -334,9 +346,10 @@ def test_samplers_compile(sampler):
 
 @pytest.mark.parametrize(
     "sampler",
-    [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Orthogonal(), Sizes(), Permutations()],
+    [Bernoulli(), Bernoulli(0.8), FixedCount(0.3), Orthogonal(), Sizes(), Permutations(),
+     SizeLaw(), SizeLaw(LeverageLaw(), paired=False), SizeLaw(GlimeLaw(), paired=False)],
     ids=repr,
-)
+)  # fmt: skip
 @pytest.mark.parametrize("seed", [7, torch.tensor([1, -3])])
 def test_few_samples_are_the_beginning_of_many(sampler, seed, monkeypatch):
     count = torch.tensor([9, 6])

@@ -20,6 +20,7 @@ SEGMENTERS = [
 SAMPLERS = [
     masks.Bernoulli(), masks.Bernoulli(0.8), masks.Orthogonal(), masks.FixedCount(),
     masks.Sizes(), masks.Sizes((0.3,), paired=False),
+    masks.SizeLaw(), masks.SizeLaw(masks.GlimeLaw(), paired=False),
     noise.Gaussian(), noise.Gaussian(antithetic=False),
 ]  # fmt: skip
 FILLS = [

@@ -168,7 +168,7 @@ def stops_of(
     if not goes_on(sampler):
         raise TypeError(
             f"Until draws further rows, and {sampler!r} has none; Orthogonal(), Bernoulli(), "
-            "FixedCount(), Permutations(), RandomSize(), Sizes() and Gaussian() have"
+            "FixedCount(), Permutations(), RandomSize(), SizeLaw(), Sizes() and Gaussian() have"
         )
     if not getattr(surrogate, "errors", True):
         raise ValueError(f"Until needs standard errors, and {surrogate!r} gives none")

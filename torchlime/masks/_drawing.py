@@ -8,7 +8,7 @@ from torch import Tensor
 from torchlime._hash import numbers, shift_right
 from torchlime._row_blocks import row_blocks
 
-ENDLESS = "Bernoulli, FixedCount, Orthogonal, Permutations, RandomSize and Sizes can"
+ENDLESS = "Bernoulli, FixedCount, Orthogonal, Permutations, RandomSize, SizeLaw and Sizes can"
 
 
 def present(count: Tensor, bound: int) -> Tensor:

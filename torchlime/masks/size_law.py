@@ -1,0 +1,101 @@
+"""How many segments are kept follows a law; which ones is uniform."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import check_rows
+from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._size_laws import Law, ShapleyLaw, check_law, probabilities
+from torchlime.masks._drawing import in_blocks, present, without_smallest
+
+_SIZE = -1  # the counter of the size: no column has it
+
+
+@dataclass(frozen=True)
+class SizeLaw:
+    """Draw how many segments a row keeps from a law, and then that many segments uniformly.
+
+    The laws are :class:`ShapleyLaw` (KernelSHAP), :class:`LeverageLaw` (Leverage SHAP),
+    :class:`UniformLaw`, :class:`GlimeLaw` (GLIME) and :class:`BinomialLaw`.
+    :class:`torchlime.weights.ImportanceWeights` gives a draw of one law the expectations of
+    another.
+
+    Args:
+        law: of the sizes, or any callable of its signature (count [B], S → masses [B,S+1]).
+        paired: rows come in pairs of complements, which the law must allow by being symmetric.
+
+    Convention:
+        A law that is ``proper`` (of Shapley, of leverage) has no mass where all or nothing is kept.
+        Then the design begins with these two: row 0 keeps all, and row 1 hides all. A constrained
+        fit needs them (:class:`torchlime.surrogates.ConstrainedLeastSquares`). The rows of an input
+        of one segment keep it and hide it in turn.
+
+        For any other law no row is forced: the input is scored beside the design.
+
+    Source: Lundberg & Lee 2017, supplement; pairs: Covert & Lee 2021.
+
+    Raises:
+        TypeError, ValueError: ``law`` is none, or it is not symmetric and ``paired`` is True; or,
+            when drawing, the law returns another shape.
+
+    Example:
+        >>> masks = SizeLaw()(torch.tensor([5]), 5, 1000, seed=0)[0]
+        >>> masks[:2].sum(1).tolist(), sorted(set(masks[2:].sum(1).tolist()))
+        ([5, 0], [1, 2, 3, 4])
+        >>> bool((masks[0::2] ^ masks[1::2]).all())
+        True
+    """
+
+    law: Law = ShapleyLaw()
+    paired: bool = True
+
+    def __post_init__(self) -> None:
+        check_law(self.law)
+        if self.paired and not getattr(self.law, "symmetric", False):
+            raise ValueError(
+                f"complements of masks drawn by {self.law!r} follow another law, as it is not "
+                "symmetric; pass paired=False"
+            )
+
+    @property
+    def beside(self) -> bool:
+        """Whether the input is beside the design, since its size has mass."""
+        return not getattr(self.law, "proper", False)
+
+    def __call__(
+        self,
+        count: Tensor,
+        bound: int,
+        num_samples: int,
+        *,
+        seed: int | Tensor,
+        first: int = 0,
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool; see the class's convention."""
+        check_rows(num_samples, first)
+        seeds = seeds_of(seed, count)[:, None]
+        columns, exists = numbers(bound, count), present(count, bound)
+        below = probabilities(self.law, count, bound).cumsum(dim=1)
+        lone = (below[:, -1:] == 0)[..., None]
+
+        def draw(samples: Tensor) -> Tensor:
+            turn = samples // 2 if self.paired else samples
+            even = (samples % 2 == 0)[:, None]
+            hidden = count[:, None, None] - _drawn(below, hash64(seeds, turn, _SIZE))[..., None]
+            bits = hash64(seeds[..., None], turn[:, None], columns).expand(len(count), -1, -1)
+            masks = without_smallest(bits, hidden.clamp(min=1), exists) | (hidden == 0)
+            masks = masks ^ ~even if self.paired else masks
+            begins = lone if self.beside else lone | (samples < 2)[:, None]
+            return torch.where(begins, even, masks) & exists
+
+        return in_blocks(draw, numbers(num_samples, count, first), exists.numel())
+
+
+def _drawn(below: Tensor, bits: Tensor) -> Tensor:
+    """Sizes [B,n] by random bits [b,n]; ``below`` [B,S+1] sums up the probabilities."""
+    total = below[:, -1:]
+    share = shift_right(bits, 11).to(below.dtype) / 2**53 * total
+    most = (below < total).sum(dim=1, keepdim=True)  # where float32 rounds the share up to 1
+    return torch.searchsorted(below, share.contiguous(), right=True).minimum(most)
