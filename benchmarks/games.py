@@ -68,16 +68,20 @@ def games(settings: Settings) -> Iterator[Game]:
     """Photos in squares, and random networks; each as probability and as log-odds."""
     quick = settings.quick
     number = 2 if quick else 12
-    every = _photos(settings), _networks(number, quick), _networks(number, quick, odd=True)
+    every = _photos(settings), networks(number, quick), networks(number, quick, odd=True)
     for name, logits in itertools.chain(*every):
-        best = logits[-1].argmax()  # of the mask that keeps all
-        shares = logits.double().log_softmax(1)[:, best]
-        # The rest is 1 − p; its logarithm is that of the sum over the other classes.
-        others = logits.double().clone()
-        others[:, best] = -torch.inf
-        odds = logits.double()[:, best] - others.logsumexp(1)
-        for output, table in zip(OUTPUTS, (shares.exp(), odds), strict=True):
-            yield Game(name, output, table)
+        yield from games_of(name, logits, int(logits[-1].argmax()))  # of the mask that keeps all
+
+
+def games_of(name: str, logits: Tensor, target: int) -> list[Game]:
+    """The probability and the log-odds of a class, from the logits [2^K,classes] of all masks."""
+    shares = logits.double().log_softmax(1)[:, target]
+    # The rest is 1 − p; its logarithm is that of the sum over the other classes.
+    others = logits.double().clone()
+    others[:, target] = -torch.inf
+    odds = logits.double()[:, target] - others.logsumexp(1)
+    tables = shares.exp(), odds
+    return [Game(name, output, table) for output, table in zip(OUTPUTS, tables, strict=True)]
 
 
 def _photos(settings: Settings) -> Iterator[tuple[str, Tensor]]:
@@ -100,7 +104,7 @@ def _photos(settings: Settings) -> Iterator[tuple[str, Tensor]]:
         yield "photos", scores[0].cpu()
 
 
-def _networks(number: int, quick: bool, odd: bool = False) -> Iterator[tuple[str, Tensor]]:
+def networks(number: int, quick: bool, odd: bool = False) -> Iterator[tuple[str, Tensor]]:
     """Logits [2^K,3] of random networks of K inputs, from nearly linear to strongly curved.
 
     A hidden input is 0. ``odd`` networks have no biases, and see −½ and ½: their log-odds of a mask
