@@ -21,12 +21,28 @@ from torchlime._given_masks import score_masks
 from torchlime.background import Quantiles
 from torchlime.background.draws import Draws
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
+from torchlime.masks import (
+    Bernoulli,
+    Exhaustive,
+    FixedCount,
+    GlimeLaw,
+    LeverageLaw,
+    Orthogonal,
+    ShapleyLaw,
+    SizeLaw,
+)
 from torchlime.noise import Gaussian
 from torchlime.rounds import Until
 from torchlime.segments import Grid, Reduced, Slic
-from torchlime.surrogates import Lasso, LeastSquares, Ridge
-from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
+from torchlime.surrogates import BayesianRidge, ConstrainedLeastSquares, Lasso, LeastSquares, Ridge
+from torchlime.weights import (
+    Exponential,
+    ImportanceWeights,
+    InverseDistance,
+    ShapleyKernel,
+    Uniform,
+    WithoutUnmasked,
+)
 
 WAITS = {  # these read an error flag or a size on the host
     "_linalg_check_errors", "_linalg_eigh", "_linalg_svd", "linalg_pinv", "linalg_lstsq",
@@ -106,6 +122,21 @@ EXPLAINERS = [
     ),
     Lime(segmenter=Slic(30), num_samples=100, kernel=WithoutUnmasked()),
     Lime(segmenter=Reduced(Slic(30), 40), num_samples=100),
+    Lime(
+        segmenter=Slic(30),
+        sampler=SizeLaw(LeverageLaw()),
+        num_samples=100,
+        kernel=ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw()),
+        surrogate=ConstrainedLeastSquares(),
+    ),
+    Lime(segmenter=Slic(30), sampler=SizeLaw(GlimeLaw(), paired=False), kernel=Uniform()),
+    Lime(
+        segmenter=Grid(2, 4),
+        sampler=Exhaustive(),
+        num_samples=256,
+        kernel=ShapleyKernel(),
+        surrogate=ConstrainedLeastSquares(),
+    ),
 ]
 
 
@@ -251,7 +282,9 @@ def test_metrics_of_heatmaps_and_of_randomised_weights():
     assert all(n.shape == (2, 2, 1) and n.device.type == "cuda" for n in alike)
 
 
-@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1), BayesianRidge()], ids=repr
+)
 @pytest.mark.parametrize("num_samples", [101, 9])
 @pytest.mark.parametrize("own_seeds", [False, True])
 @pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")

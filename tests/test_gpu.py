@@ -11,7 +11,7 @@ from torchlime import Lime, explain_vector, metrics
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal
 from torchlime.segments import Grid, Slic
-from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.surrogates import BayesianRidge, Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
 pytestmark = [
@@ -296,7 +296,9 @@ def test_metrics_are_those_of_the_cpu(model, images, no_sync):
             assert found.cpu().allclose(expected.values[who][name], rtol=1e-3, atol=1e-3), name
 
 
-@pytest.mark.parametrize("surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1)], ids=repr)
+@pytest.mark.parametrize(
+    "surrogate", [Ridge(), LeastSquares(), Lasso(fraction=0.1), BayesianRidge()], ids=repr
+)
 @pytest.mark.parametrize("num_samples", [1000, 50])
 @pytest.mark.filterwarnings("ignore:.* samples in pairs span:UserWarning")
 def test_vectors(surrogate, num_samples, no_sync):

@@ -47,8 +47,8 @@ LAYERS = [
     {"_taking"},
     {"local"},
     {"_row_by_row", "capture"},
-    {"lime", "vectors", "tables", "texts", "tokens", "patches"},
-    {"_given_masks"},
+    {"lime", "vectors", "tables", "texts", "tokens", "patches", "rise"},
+    {"_given_masks", "methods"},
     {"metrics", "plot"},
     {"models"},
     {"jobs", "training", "compat", "examples", "server"},
@@ -59,6 +59,7 @@ LAYERS = [
 PUBLIC = {"the package itself": "lime"} | dict.fromkeys(("explain", "Lime"), "lime")
 PUBLIC |= {"explain_table": "tables", "TableLime": "tables", "Background": "background"}
 PUBLIC |= {"explain_tokens": "tokens", "TokenLime": "tokens"}
+PUBLIC |= {"Rise": "rise"}
 PUBLIC |= {"explain_text": "texts", "TextLime": "texts"}
 PUBLIC |= {"explain_patches": "patches", "PatchLime": "patches"}
 PUBLIC |= {"explain_vector": "vectors", "VectorLime": "vectors", "Explanation": "explanation"}

@@ -31,6 +31,7 @@ from torchlime.background import Background
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime, explain
 from torchlime.patches import PatchLime, explain_patches
+from torchlime.rise import Rise
 from torchlime.tables import TableLime, explain_table
 from torchlime.texts import TextLime, explain_text
 from torchlime.tokens import TokenLime, explain_tokens
@@ -42,6 +43,7 @@ __all__ = [
     "Explanation",
     "Lime",
     "PatchLime",
+    "Rise",
     "TableLime",
     "TextLime",
     "TokenLime",

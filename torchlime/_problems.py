@@ -55,6 +55,13 @@ REASONS = {
 }
 
 
+def of_the_fit(problems: Tensor, surrogate: object) -> Tensor:
+    """Problems [B] without that of too few samples, if the surrogate's ``few_samples`` is True."""
+    if not getattr(surrogate, "few_samples", False):
+        return problems
+    return problems & ~int(Problem.TOO_FEW_EFFECTIVE_SAMPLES)
+
+
 def flag(condition: Tensor, problem: Problem) -> Tensor:
     """``problem`` where ``condition`` [B] holds, else 0: [B] int64."""
     return condition * int(problem)

@@ -175,7 +175,9 @@ class Captured:
         fit = self._kind.fit(self.surrogate, *samples[:3], count)
         factor = variance_factor(self.sampler, features.bound, used)
         fit = check_fit(fit, samples.scores, features.bound).scaled(factor)
-        self._fields = fields_of(features, self._kind, fit, samples, self.keep_samples)
+        self._fields = fields_of(
+            features, self._kind, fit, samples, self.surrogate, self.keep_samples
+        )
         self._fields |= {"samples_used": torch.full_like(count, used), "variance_factor": factor}
 
     def _with_the_model(self) -> Work:

@@ -18,7 +18,7 @@ from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
 from torchlime._kinds import IMAGES, Kind, words_of
 from torchlime._names import Names, record_of
-from torchlime._problems import OF_THE_FIT, reasons_of
+from torchlime._problems import OF_THE_FIT, of_the_fit, reasons_of
 from torchlime._problems import Problem as Problem
 from torchlime._provenance import Words, in_words
 from torchlime._reading import Categories, category_of, told
@@ -297,7 +297,8 @@ class Explanation:
             fit = kind.fit(used, masks, scores, weights, count).scaled(self.variance_factor)
             units: dict[str, Any] = {"vectors": self.vectors, "scale": self.scale}
             changes: dict[str, Any] = kind.fields(fit, masks, weights, count, **units)
-        changes["problems"] = changes["problems"] | (self.problems & ~OF_THE_FIT)
+        problems = of_the_fit(changes["problems"], used)
+        changes["problems"] = problems | (self.problems & ~OF_THE_FIT)
         return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
 
     def _weights(self, kernel: "Kernel", masks: Tensor, before: Tensor) -> Tensor:

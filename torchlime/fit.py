@@ -66,6 +66,8 @@ class NormalEquations:
         gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of the size of AAᵀ.
         cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
         padding: bool, the rows of ``gram`` that stand for no unknown.
+        variation: [B,T], the weighted squares of the scores about their weighted mean.
+        level: [B,T], that mean, measured from the first row.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class NormalEquations:
         self.share = (self.weights / self.total[:, None])[..., None]
         self.mean = self._mean()
         self.design_mean, self.score_mean = self._split(self.mean)
+        self.level = self.score_mean[:, 0]
         self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else self.absent
         self.gram, self.cross, self.variation = self._dual() if dual else self._primal()
 
@@ -163,9 +166,9 @@ class NormalEquations:
 
         slopes = coefficients.mT.masked_fill(self.absent[:, None], 0.0)
         # Constant scores that are not at the origin vary by the rounding of their mean.
-        mean, rounding = self.score_mean[:, 0], (32 * torch.finfo(self.dtype).eps) ** 2
-        scale = self.total[:, None] * mean
-        constant = torch.addcmul(self.variation, scale, mean, value=-rounding) <= 0
+        rounding = (32 * torch.finfo(self.dtype).eps) ** 2
+        scale = self.total[:, None] * self.level
+        constant = torch.addcmul(self.variation, scale, self.level, value=-rounding) <= 0
         variation = self.variation.masked_fill(constant, 1.0)  # so that its gradient is finite too
         fidelity = (1 - unexplained / variation).masked_fill(constant, 0.0)
         score_mean = (self.score_mean + self.origin).mT
@@ -265,11 +268,11 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
-    """A fit of design [B,N,S], scores, weights and count: one batch on a GPU.
+    """A fit of design [B,N,S], scores, weights, count and more [B,…]: one batch on a GPU.
 
     A CPU fits a few inputs at a time, so that their designs stay in its cache.
     """
-    design, _, weights, count = data
+    design, _, weights, count, *_ = data
     together = design.device.type != "cpu" or torch.compiler.is_compiling()
     if together or _is_shared(design, weights, count):
         return fit(*data)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchlime._by_need import picked
 from torchlime._hash import numbers
-from torchlime._kinds import Kind
-from torchlime._problems import Problem, broken, flag
+from torchlime._kinds import Kind, Masks
+from torchlime._problems import Problem, broken, flag, of_the_fit
 from torchlime._provenance import in_words, said_by
-from torchlime._returns import check_fit, check_rounds, variance_factor
+from torchlime._returns import check_fit, check_rounds, check_through_input, variance_factor
 from torchlime._shared_predictions import SharedPredictions
 from torchlime._taking import by_need, check_resume, stops_of, together
 from torchlime._undisturbed import undisturbed
@@ -87,6 +87,7 @@ def local_fit(
     def factor_of(rows: int) -> float:
         return variance_factor(sampler, features.bound, rows)
 
+    check_through_input(surrogate, sampler, isinstance(kind, Masks) and kind.beside)
     stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
         if resume is not None:
@@ -101,7 +102,7 @@ def local_fit(
                 sampling, draw, rounds, sizes, fit_of, factor_of
             )  # fmt: skip
         with torch.set_grad_enabled(forward.differentiable):
-            fields = fields_of(features, kind, fit, samples, keep_samples)
+            fields = fields_of(features, kind, fit, samples, surrogate, keep_samples)
     words = in_words(
         sampler=sampler, num_samples=num_samples, kernel=kernel, surrogate=surrogate, rounds=rounds,
         chunk_size=forward.chunk_size, autocast=forward.autocast, seed=seed,
@@ -137,14 +138,19 @@ class Samples(NamedTuple):
 
 
 def fields_of(
-    features: Features, kind: Kind, fit: Fit, samples: Samples, keep_samples: bool
+    features: Features,
+    kind: Kind,
+    fit: Fit,
+    samples: Samples,
+    surrogate: Surrogate,
+    keep_samples: bool,
 ) -> dict[str, Any]:
     """The fields of an Explanation that lie on the device."""
     count, carried = features.count, features.fields()
     fields: dict[str, Any] = carried | kind.fields(
         fit, samples.design, samples.weights, count, **carried
     )
-    fields["problems"] = fields["problems"] | samples.problems
+    fields["problems"] = of_the_fit(fields["problems"], surrogate) | samples.problems
     fields |= {"targets": samples.targets, "scores": samples.unmasked, "segment_count": count}
     if keep_samples:
         fields |= {"masks": samples.design, "sample_scores": samples.scores}

@@ -122,7 +122,10 @@ class Surrogate(Protocol):
     If a surrogate has a method ``of_noise`` with the same arguments, noise goes there. A method
     ``of_equations(equations)``, if there is one, fits :class:`torchlime.fit.NormalEquations` that
     grew from round to round. An attribute ``errors`` that is False says that its standard errors
-    are NaN.
+    are NaN. One ``few_samples`` that is True says that its coefficients need no more samples than
+    features, so that too few are no problem. One ``through_input`` that is True says that it needs
+    a row of the design that keeps all, so that samplers with the input beside the design are
+    refused.
     """
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor, /) -> Fit:

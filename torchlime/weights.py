@@ -25,6 +25,7 @@ from torchlime._checks import check_positive
 from torchlime._kinds import weights_of_noise
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
+from torchlime._size_laws import BinomialLaw, Law, ShapleyLaw, check_law, kept_by, probabilities
 
 Distance = Literal["cosine", "euclidean", "pixel_euclidean"]
 
@@ -135,6 +136,101 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class ImportanceWeights:
+    """The probability of a mask's size under the ``target`` law, over that under the ``drawn`` law.
+
+    With these weights, a sum over masks that one law drew has the expectation of a sum over masks
+    of the other law. So :class:`torchlime.masks.SizeLaw` may draw by a law of small variance, and
+    the fit stays that of the target. Leverage SHAP draws by leverage and aims at Shapley values::
+
+        sampler = SizeLaw(LeverageLaw())
+        kernel = ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw())
+        surrogate = ConstrainedLeastSquares()
+
+    Args:
+        target: the law of sizes that the fit is for; see :class:`torchlime.masks.SizeLaw`.
+        drawn: the law of the sampler; :class:`torchlime.masks.BinomialLaw` for masks of
+            :class:`torchlime.masks.Bernoulli` and :class:`torchlime.masks.Exhaustive`.
+
+    Convention:
+        Weights have a mean of 1 over the draw. They are 0 where one of the laws has no mass: under
+        a law of Shapley or leverage that is a mask that keeps all, or none. The Shapley kernel is
+        infinite there, which means that the fit goes through these scores:
+        :class:`torchlime.surrogates.ConstrainedLeastSquares` makes it so, whatever they weigh. Any
+        other surrogate leaves them out, and does not give Shapley values.
+
+    Source: Musco & Witter 2025 (Leverage SHAP).
+
+    Raises:
+        TypeError, ValueError: a law cannot be called; or, when weighing, the design is noise, or a
+            law returns another shape.
+
+    Example:
+        >>> from torchlime.masks import LeverageLaw, ShapleyLaw
+        >>> masks = torch.tensor([[[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]]], dtype=torch.bool)
+        >>> kernel = ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw())
+        >>> kernel(masks, torch.tensor([4])).round(decimals=4).tolist()
+        [[0.0, 1.0909, 0.8182]]
+    """
+
+    by_row: ClassVar[bool] = True
+
+    target: Law
+    drawn: Law = BinomialLaw()
+
+    def __post_init__(self) -> None:
+        check_law(self.target, "target")
+        check_law(self.drawn, "drawn")
+
+    @property
+    def needs_energy(self) -> bool:
+        """False: no distance is measured."""
+        return False
+
+    def __call__(self, masks: Tensor, count: Tensor, energy: Tensor | None = None) -> Tensor:
+        """Weights [B,N] of masks [B,N,S]."""
+        if masks.is_floating_point():
+            return self.of_noise(masks, count)
+        bound = masks.shape[2]
+        target, drawn = (probabilities(law, count, bound) for law in (self.target, self.drawn))
+        ratio = torch.where(drawn > 0, target / torch.where(drawn > 0, drawn, 1.0), 0.0)
+        return ratio.gather(1, kept_by(masks).long())
+
+    def of_noise(self, noise: Tensor, count: Tensor) -> Tensor:
+        """Raise: noise has no size."""
+        raise TypeError(
+            f"{type(self).__name__} weighs masks by how many features they keep, got noise; use "
+            "kernel=Uniform()"
+        )
+
+
+@dataclass(frozen=True)
+class ShapleyKernel(ImportanceWeights):
+    """(n − 1) / (C(n,k) k (n − k)) for a mask that keeps k of n features: KernelSHAP's kernel.
+
+    It is for designs in which all masks are equally likely: those of
+    :class:`torchlime.masks.Exhaustive` and :class:`torchlime.masks.Bernoulli` with ``keep`` 0.5.
+    :class:`torchlime.masks.SizeLaw` draws by the kernel itself, so that weights are equal
+    (:class:`Uniform`), and needs far fewer samples.
+
+    Convention:
+        Weights are multiplied by one factor for each count, so that their mean over all masks is 1.
+        Masks that keep all or none, where the kernel is infinite, weigh 0;
+        :class:`torchlime.surrogates.ConstrainedLeastSquares` goes through their scores instead.
+
+    Source: Lundberg & Lee 2017, theorem 2.
+
+    Example:
+        >>> masks = torch.tensor([[[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0]]], dtype=torch.bool)
+        >>> ShapleyKernel()(masks, torch.tensor([4])).round(decimals=4).tolist()
+        [[0.0, 1.4545, 0.7273]]
+    """
+
+    target: Law = field(default=ShapleyLaw(), init=False, repr=False)
+    drawn: Law = field(default=BinomialLaw(), init=False, repr=False)
+
+
+@dataclass(frozen=True)
 class WithoutUnmasked:
     """Another kernel's weights, but 0 for row 0 if it keeps all: the unmasked image x.
 
@@ -200,10 +296,7 @@ def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | No
             )
         return _hidden_share(masks, energy.to(solve_dtype(masks.device))).sqrt()
     dtype = solve_dtype(masks.device)
-    # A CPU adds bytes to few bits many times as fast as bools to 64.
-    width = masks.shape[-1]
-    counter = torch.uint8 if width < 1 << 8 else torch.int16 if width < 1 << 15 else torch.int64
-    kept = masks.view(torch.uint8).sum(dim=-1, dtype=counter)
+    kept = kept_by(masks)
     if name == "cosine":
         return 1 - (kept.to(dtype) / count[:, None]).sqrt()
     return (count[:, None] - kept).to(dtype).sqrt()

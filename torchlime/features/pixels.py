@@ -41,7 +41,7 @@ class Pixels(Features):
     ):
         self.images = images
         self.segments = segments
-        self.fill = _filled(fill, images, segments)
+        self.fill = filled(fill, images, segments)
         self.count = segments.count
         self.bound = segments.bound
         pixels = images[0, 0].numel() if images.dim() > 2 else 1
@@ -101,27 +101,34 @@ def default_chunk_size(device: torch.device, pixels: int) -> int:
     return min(max(rows * 224**2 // max(pixels, 1), 1), 64 if on_cpu else 256)
 
 
-def _filled(
-    fill: Fill | Tensor | None, images: Tensor, segments: Segments | SoftSegments
+def filled(
+    fill: Fill | Tensor | None, images: Tensor, segments: Segments | SoftSegments | None
 ) -> Tensor:
+    """What hidden parts of images show, like the images, checked.
+
+    ``segments`` is None where there are none, which is for fills of the whole image alone.
+
+    Raises:
+        TypeError, ValueError: it is no fill, or does not fit the images.
+    """
     if fill is None:
         raise TypeError("fill is None, but the input has segments, which need a fill when hidden")
     if not isinstance(fill, Tensor) and not callable(fill):
         raise TypeError(f"fill must be callable or a tensor for one input, got {fill!r}")
-    filled = fill if isinstance(fill, Tensor) else fill(images, segments)  # type: ignore[arg-type]
-    if not isinstance(filled, Tensor):
-        raise TypeError(f"fill must return a tensor, got {type(filled).__name__}")
-    check_same_device(filled, images, "fill")
-    if not _holds(images.dtype, filled.dtype):
+    found = fill if isinstance(fill, Tensor) else fill(images, segments)  # type: ignore[arg-type]
+    if not isinstance(found, Tensor):
+        raise TypeError(f"fill must return a tensor, got {type(found).__name__}")
+    check_same_device(found, images, "fill")
+    if not _holds(images.dtype, found.dtype):
         raise TypeError(
-            f"fill must hold {images.dtype} as the inputs, got {filled.dtype}; pass "
+            f"fill must hold {images.dtype} as the inputs, got {found.dtype}; pass "
             f"fill.to({images.dtype}) if it has the range for your baselines"
         )
     try:
-        return filled.to(images.dtype).expand_as(images)
+        return found.to(images.dtype).expand_as(images)
     except RuntimeError:
         raise ValueError(
-            f"fill must broadcast to the images' {list(images.shape)}, got {list(filled.shape)}"
+            f"fill must broadcast to the images' {list(images.shape)}, got {list(found.shape)}"
         ) from None
 
 

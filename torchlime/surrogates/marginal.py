@@ -9,6 +9,7 @@ from torch import Tensor
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime.fit import Fit
+from torchlime.surrogates._fidelity import fidelity_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class MarginalContributions:
         errors = errors.masked_fill(pairs < 2, torch.nan).mT.masked_fill(~present[:, None], 0.0)
         hidden = (~masks.any(dim=2)).to(dtype)
         intercepts = (hidden[:, None] @ scores)[:, 0] / hidden.sum(dim=1)[:, None]
-        fidelity = _fidelity(masks, scores, weights, slopes, intercepts)
+        fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
         ok = steps.single & (steps.walks > 0) & (weights.sum(dim=1) > 0)
         return Fit(slopes, intercepts, fidelity, errors, ok)
 
@@ -128,22 +129,3 @@ def _squares(steps: _Steps, means: Tensor) -> Tensor:
     has_second = (steps.number + 1 < steps.walks[:, None])[..., None]
     both = off + torch.where(has_second, following, 0.0)
     return torch.where((steps.number % 2 == 0)[..., None], both.square(), 0.0)
-
-
-def _fidelity(
-    masks: Tensor, scores: Tensor, weights: Tensor, slopes: Tensor, intercepts: Tensor
-) -> Tensor:
-    """The weighted R² [B,T]; 0 where the scores do not vary."""
-    batch, samples, width = masks.shape
-    total = weights.sum(dim=1)[:, None]
-    mean = (weights[:, None] @ scores)[:, 0] / total
-    unexplained = variation = torch.zeros_like(mean)
-    for rows in row_blocks(samples, batch * width, masks.device):
-        w, y = weights[:, rows, None], scores[:, rows]
-        expected = intercepts[:, None] + masks[:, rows].to(scores.dtype) @ slopes.mT
-        unexplained = unexplained + (w * (y - expected).square()).sum(dim=1)
-        variation = variation + (w * (y - mean[:, None]).square()).sum(dim=1)
-    rounding = (8 * torch.finfo(scores.dtype).eps) ** 2
-    constant = variation <= rounding * total * mean.square()
-    found = 1 - unexplained / torch.where(constant, 1.0, variation)
-    return torch.where(constant, 0.0, found)

@@ -1,0 +1,149 @@
+"""Recipes by their names, each with one sentence and its paper."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict, TypeVar
+
+import torch
+
+from torchlime._settings import check_keywords
+from torchlime.lime import AnyFill, Lime
+from torchlime.strategies import Rounds, Segmenter
+
+
+class MethodSettings(TypedDict, total=False):
+    """What every recipe takes: the fields of :class:`torchlime.Lime` that are no part of it."""
+
+    segmenter: Segmenter
+    num_samples: int
+    fill: AnyFill
+    rounds: Rounds
+    chunk_size: int | None
+    exact_chunks: bool
+    autocast: torch.dtype | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the literature, as a recipe over strategies.
+
+    Args:
+        name: in :func:`names`.
+        sentence: what it does, in one sentence.
+        paper: authors, year and title.
+        part: what of the paper the recipe is not, or does in another way; "" for nothing.
+        make: settings → an object with ``explain(model, images, targets, …)``.
+        takes: what it explains: "images", "vectors", or "label maps" that the caller gives too.
+    """
+
+    name: str
+    sentence: str
+    paper: str
+    part: str
+    make: Callable[..., Any]
+    takes: str = "images"
+
+    def __call__(self, **settings: Any) -> Any:
+        """The explainer with these settings."""
+        return self.make(**settings)
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The settings that this method alone has."""
+        kinds = inspect.signature(self.make).parameters.values()
+        return tuple(p.name for p in kinds if p.kind is not p.VAR_KEYWORD)
+
+    def __str__(self) -> str:
+        """The sentence, the paper and what is not from it."""
+        part = f" Here: {self.part}" if self.part else ""
+        return f"{self.sentence} {self.paper}.{part}"
+
+
+METHODS: dict[str, Method] = {}
+Recipe = TypeVar("Recipe", bound=Callable[..., Any])
+
+
+def recipe(
+    paper: str, part: str = "", *, name: str | None = None, takes: str = "images"
+) -> Callable[[Recipe], Recipe]:
+    """Enter a function; the first line of its docstring is the sentence."""
+
+    def enter(make: Recipe) -> Recipe:
+        known = name or make.__name__
+        if known in METHODS:
+            raise ValueError(f"there are two methods {known}")
+        sentence = (make.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
+        METHODS[known] = Method(known, sentence, paper, part, make, takes)
+        return make
+
+    return enter
+
+
+def names() -> tuple[str, ...]:
+    """The names of all methods.
+
+    Example:
+        >>> from torchlime import methods
+        >>> "kernel_shap" in methods.names()
+        True
+    """
+    return tuple(METHODS)
+
+
+def get(name: str) -> Method:
+    """The method of that name; dashes and underscores are alike.
+
+    Raises:
+        ValueError: there is none; the nearest name is told.
+
+    Example:
+        >>> from torchlime import methods
+        >>> methods.get("kernel-shap")(num_samples=256).surrogate
+        ConstrainedLeastSquares()
+        >>> methods.get("kernel_shop")
+        Traceback (most recent call last):
+        ValueError: there is no method 'kernel_shop'; did you mean kernel_shap?
+    """
+    found = METHODS.get(name.replace("-", "_"))
+    if found is None:
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(METHODS)}"
+        raise ValueError(f"there is no method {name!r}; {known}")
+    return found
+
+
+def describe(name: str) -> str:
+    """A method in one sentence, with its paper and what is not from it.
+
+    Example:
+        >>> from torchlime import methods
+        >>> print(methods.describe("leave_one_out"))
+        What the score loses when one segment is hidden and all others are shown.
+        Robnik-Šikonja & Kononenko 2008, Explaining Classifications for Individual Instances. Here:
+        a hidden segment shows the fill, while the paper averages over the values of a feature.
+    """
+    return str(get(name))
+
+
+def with_lime(name: str, settings: Mapping[str, Any], /, **strategies: Any) -> Lime:
+    """A Lime of a method's strategies and the caller's settings.
+
+    Raises:
+        TypeError: a setting is unknown, or is a strategy that makes the method.
+    """
+    check_free(name, settings, strategies)
+    return Lime(**strategies, **settings)
+
+
+def check_free(name: str, settings: Mapping[str, Any], strategies: Mapping[str, Any]) -> None:
+    """Raise unless the settings are none of a method's own strategies."""
+    for setting in settings:
+        if setting in strategies:
+            raise TypeError(
+                f"{name} is made of {setting}={strategies[setting]!r}, so {setting} cannot be "
+                "chosen; make a torchlime.Lime(...) of your own"
+            )
+    check_keywords(settings, MethodSettings.__annotations__, f"{name}()")

@@ -1,0 +1,138 @@
+"""LIME and the methods that fit a regression as it does."""
+
+from typing import Any, Unpack
+
+from torch import Tensor
+
+from torchlime._size_laws import MaskDistance
+from torchlime.lime import Lime
+from torchlime.masks import Bernoulli, GlimeLaw, SizeLaw
+from torchlime.methods._registry import MethodSettings, check_free, recipe, with_lime
+from torchlime.noise import Gaussian
+from torchlime.rounds import Until
+from torchlime.segments import Grid
+from torchlime.surrogates import BayesianRidge, Ridge
+from torchlime.vectors import VectorLime
+from torchlime.weights import Exponential, Uniform
+
+
+@recipe(
+    "Ribeiro, Singh & Guestrin 2016, “Why Should I Trust You?”: Explaining the Predictions of Any "
+    "Classifier",
+    "the superpixels are those of Slic, and no features are selected first.",
+)
+def lime(width: float = 0.25, **settings: Unpack[MethodSettings]) -> Lime:
+    """Ridge regression on independent coin flips, weighted by the cosine distance of the mask.
+
+    The strategies are those of lime's ``LimeImageExplainer``.
+    """
+    return with_lime(
+        "lime", {"num_samples": 1000, **settings},
+        sampler=Bernoulli(0.5), kernel=Exponential(width), surrogate=Ridge(1.0),
+    )  # fmt: skip
+
+
+@recipe(
+    "Tan, Tian & Li 2023, GLIME: General, Stable and Local LIME Explanation",
+    "the law follows lime's cosine distance, so that the limit is LIME's; the paper's binomial law "
+    "is distance='euclidean'.",
+)
+def glime(
+    width: float = 0.25, distance: MaskDistance = "cosine", **settings: Unpack[MethodSettings]
+) -> Lime:
+    """Ridge regression on masks that are drawn by LIME's weights in place of being weighted.
+
+    It is GLIME-Binomial of the paper.
+    """
+    return with_lime(
+        "glime", {"num_samples": 1000, **settings},
+        sampler=SizeLaw(GlimeLaw(width, distance), paired=False), kernel=Uniform(),
+        surrogate=Ridge(1.0),
+    )  # fmt: skip
+
+
+@recipe(
+    "Tan, Tian & Li 2023, GLIME: General, Stable and Local LIME Explanation",
+    "every number of the input is a feature, while the paper adds one number to each superpixel.",
+    takes="vectors",
+)
+def glime_gauss(scale: float | Tensor = 0.1, **settings: Any) -> VectorLime:
+    """Ridge regression on normal noise that is added to the input, without weights or a fill.
+
+    The settings are those of :class:`torchlime.VectorLime`. Its explanation is of vectors; for
+    images ``coefficients.unflatten(2, images.shape[1:])`` is the map.
+    """
+    strategies: dict[str, Any] = {
+        "sampler": Gaussian(antithetic=False), "kernel": Uniform(), "surrogate": Ridge(1.0),
+    }  # fmt: skip
+    check_free("glime_gauss", {n: v for n, v in settings.items() if n in strategies}, strategies)
+    return VectorLime(scale=scale, **strategies, **settings)
+
+
+@recipe(
+    "Zhao, Huang, Huang, Robu & Flynn 2021, BayLIME: Bayesian Local Interpretable Model-Agnostic "
+    "Explanations",
+)
+def baylime(
+    mean: float | Tensor = 0.0,
+    precision: float | None = None,
+    noise_precision: float | None = None,
+    **settings: Unpack[MethodSettings],
+) -> Lime:
+    """LIME with a normal prior of the coefficients, given or found by the evidence.
+
+    ``mean`` may be the coefficients of another explanation of the same segments.
+    """
+    return with_lime(
+        "baylime", {"num_samples": 1000, **settings},
+        sampler=Bernoulli(0.5), kernel=Exponential(0.25),
+        surrogate=BayesianRidge(mean, precision, noise_precision),
+    )  # fmt: skip
+
+
+@recipe(
+    "Slack, Hilgard, Singh & Lakkaraju 2021, Reliable Post hoc Explanations: Modeling Uncertainty "
+    "in Explainability",
+    "the coefficients are the paper's posterior means and it stops by their errors, which are "
+    "heteroscedastic ones and not credible intervals; samples are not drawn where they are least "
+    "sure.",
+)
+def bayeslime(error: float = 0.25, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
+    """LIME that draws samples until its coefficients are sure, and says how sure they are.
+
+    With the paper's prior, the posterior mean is the ridge regression of penalty 1.
+    """
+    return with_lime(
+        "bayeslime", {"rounds": Until(error=error, most=most), **settings},
+        sampler=Bernoulli(0.5), kernel=Exponential(0.25), surrogate=Ridge(1.0),
+    )  # fmt: skip
+
+
+@recipe(
+    "Zhou, Hooker & Wang 2021, S-LIME: Stabilized-LIME for Model Explanation",
+    "one rule over all pairs of features, by their errors, stands for the paper's test at each "
+    "step of a LARS path; no features are left out.",
+)
+def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
+    """LIME that draws samples until a test says that more would name the same strongest features.
+
+    ``top`` is how many strongest features must be named rightly.
+    """
+    return with_lime(
+        "slime", {"rounds": Until(top=top, most=most), **settings},
+        sampler=Bernoulli(0.5), kernel=Exponential(0.25), surrogate=Ridge(1.0),
+    )  # fmt: skip
+
+
+@recipe(
+    "Reproducibility Study of “SLICE: Stabilized LIME for Consistent Explanations for Image "
+    "Classification”, TMLR 2025",
+    "the numbers of rows and columns are this package's.",
+)
+def grid_lime(rows: int = 7, cols: int = 7, **settings: Unpack[MethodSettings]) -> Lime:
+    """LIME whose superpixels are the rectangles of a grid."""
+    return with_lime(
+        "grid_lime", {"num_samples": 1000, **settings},
+        segmenter=Grid(rows, cols), sampler=Bernoulli(0.5), kernel=Exponential(0.25),
+        surrogate=Ridge(1.0),
+    )  # fmt: skip

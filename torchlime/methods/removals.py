@@ -1,0 +1,57 @@
+"""Methods that hide parts of the image and look at the score, without a regression."""
+
+from typing import Any, Unpack
+
+from torchlime.lime import Lime
+from torchlime.masks import LeaveOneOut, SlidingWindow
+from torchlime.methods._registry import MethodSettings, recipe, with_lime
+from torchlime.rise import Rise
+from torchlime.segments import Grid
+from torchlime.surrogates import LeastSquares, MeanDrop
+from torchlime.weights import Uniform
+
+
+@recipe(
+    "Petsiuk, Das & Saenko 2018, RISE: Randomized Input Sampling for Explanation of Black-box "
+    "Models",
+)
+def rise(**settings: Any) -> Rise:
+    """The mean score over soft random masks, weighted by how much of a pixel they show.
+
+    The settings are those of :class:`torchlime.Rise`.
+    """
+    return Rise(**settings)
+
+
+@recipe(
+    "Robnik-Šikonja & Kononenko 2008, Explaining Classifications for Individual Instances",
+    "a hidden segment shows the fill, while the paper averages over the values of a feature.",
+)
+def leave_one_out(**settings: Unpack[MethodSettings]) -> Lime:
+    """What the score loses when one segment is hidden and all others are shown."""
+    return with_lime(
+        "leave_one_out", {"num_samples": 4096, **settings},
+        sampler=LeaveOneOut(), kernel=Uniform(), surrogate=LeastSquares(),
+    )  # fmt: skip
+
+
+@recipe(
+    "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
+    "a cell has the mean over the windows that cover it, as in Captum; the paper draws the score "
+    "at the place of each window, and its window is grey.",
+)
+def occlusion(
+    grid: tuple[int, ...] = (14, 14),
+    window: tuple[int, ...] = (3, 3),
+    stride: tuple[int, ...] | int = 1,
+    **settings: Unpack[MethodSettings],
+) -> Lime:
+    """What the score loses when a window slides over the image and hides what is below it.
+
+    ``window`` and ``stride`` count the cells of the ``grid``.
+    """
+    return with_lime(
+        "occlusion", {"num_samples": 4096, **settings},
+        segmenter=Grid(*grid), sampler=SlidingWindow(grid, window, stride), kernel=Uniform(),
+        surrogate=MeanDrop(),
+    )  # fmt: skip

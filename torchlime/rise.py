@@ -1,0 +1,269 @@
+"""RISE: the mean score of a pixel over soft random masks, as a heatmap at full resolution."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from torchlime._checks import (
+    check_callables,
+    check_count,
+    check_fraction,
+    check_spatial,
+    is_integer,
+)
+from torchlime._inputs import Array, Images, as_images
+from torchlime._labelmap import Segments, as_segments, segment_sizes, segment_sums
+from torchlime._precision import solve_dtype
+from torchlime._problems import OF_THE_FIT
+from torchlime._provenance import in_words
+from torchlime._row_blocks import row_blocks
+from torchlime._settings import Settings
+from torchlime._undisturbed import undisturbed
+from torchlime.black_box import Forward, Model, Progress
+from torchlime.explanation import Explanation
+from torchlime.features import ShiftedGrids
+from torchlime.fills import Constant, SegmentMean
+from torchlime.local import local_fit
+from torchlime.masks import Bernoulli
+from torchlime.strategies import Fill, Segmenter
+from torchlime.surrogates import LeastSquares
+from torchlime.targets import Targets, scores_for, words_of_scores
+from torchlime.weights import Uniform
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rise(Settings):
+    """The settings of RISE (Petsiuk, Das & Saenko 2018); :meth:`explain` runs it.
+
+    A sample shows the image through a coarse grid of random cells, upsampled bilinearly and shifted
+    by a random part of a cell: image · M. The saliency of a pixel λ is the mean of the scores,
+    weighted by how much of the pixel they show:
+
+        S(λ) = 1/(N·p) · Σₙ score(image · Mₙ) · Mₙ(λ)
+
+    It has the unit of the score, and is no change of it: where scores are positive, every pixel's
+    is. Its differences from pixel to pixel are the evidence. Masks, shifts and mean are those of
+    the authors' code; the random numbers are this package's.
+
+    Convention:
+        In the Explanation every pixel is a segment of its own, in raster order, and S(λ) is its
+        coefficient; with a segmenter, the segment's is the mean of its pixels'. Standard errors are
+        those of the mean over samples. ``fidelity``, ``intercepts`` and ``local_predictions`` are
+        of the cells' linear surrogate, since a saliency predicts no score.
+
+    Source: Petsiuk, Das & Saenko 2018, *RISE: Randomized Input Sampling for Explanation of
+    Black-box Models*.
+
+    Args:
+        grid: cells along each axis.
+        keep: p, the probability that a cell is shown.
+        num_samples: N; the model gets one row more, the image as it is. The paper takes 4000 to
+            8000.
+        normalised: divide by Σ Mₙ(λ) in place of its expectation N·p. The limit is the same; the
+            noise that all scores have in common is gone.
+        segmenter: images → Segments over which the saliency is averaged; None = every pixel alone.
+        fill: what hidden parts show; the paper's is 0, in the space that the model takes.
+        chunk_size: the most images of one forward pass; None = as for :class:`torchlime.Lime`.
+        exact_chunks: give every forward pass exactly ``chunk_size`` rows.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
+        seed: of masks and shifts; an int.
+
+    Raises:
+        TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
+
+    Example:
+        >>> image = torch.zeros(1, 1, 32, 32)
+        >>> image[..., :8, :8] = 1
+        >>> def model(x):
+        ...     return x.mean((2, 3))
+        >>> explanation = Rise(grid=(4, 4), num_samples=500).explain(model, image)
+        >>> heatmap = explanation.heatmap()[0, 0]
+        >>> heatmap.shape, bool(heatmap[:8, :8].mean() > heatmap[8:, 8:].mean())
+        (torch.Size([32, 32]), True)
+    """
+
+    grid: tuple[int, ...] = (7, 7)
+    keep: float = 0.5
+    num_samples: int = 4000
+    normalised: bool = False
+    segmenter: Segmenter | None = None
+    fill: Fill | Tensor = Constant(0.0)
+    chunk_size: int | None = None
+    exact_chunks: bool = False
+    autocast: torch.dtype | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.grid, tuple) or not self.grid:
+            raise TypeError(f"grid must be a tuple of ints, such as (7, 7), got {self.grid!r}")
+        for cells in self.grid:
+            check_count(cells, "each number of grid")
+        check_fraction(self.keep, "keep")
+        check_count(self.num_samples, "num_samples", 2)
+        Forward.of(self)
+        if not is_integer(self.seed):
+            raise TypeError(
+                f"seed must be an int, got {type(self.seed).__name__}; "
+                "seeds for each image go to explain(seed=)"
+            )
+        if self.segmenter is not None:
+            check_callables(segmenter=self.segmenter)
+        if not callable(self.fill) and not isinstance(self.fill, Tensor):
+            raise TypeError(f"fill must be callable or a tensor, got {self.fill!r}")
+
+    @property
+    def sampler(self) -> "Cells":
+        """What draws the cells."""
+        return Cells(self.keep)
+
+    def explain(
+        self,
+        model: Model,
+        images: Images,
+        targets: Targets = None,
+        *,
+        top: int = 1,
+        segments: Segments | Tensor | Array | None = None,
+        max_segments: int | None = None,
+        seed: int | Tensor | None = None,
+        progress: Progress | None = None,
+    ) -> Explanation:
+        """The saliency of each of ``images`` [B,C,*axes] for ``targets``.
+
+        Arguments, guarantees and errors are those of :meth:`torchlime.Lime.explain`; ``segments``
+        are used instead of the segmenter's. The masks of an image are made again for the means, a
+        few samples at a time, so that memory does not grow with ``num_samples``.
+        """
+        forward = Forward.of(self, progress=progress)
+        inputs = as_images(images, model)
+        check_spatial(inputs)
+        seed = self.seed if seed is None else seed
+        scores = scores_for(inputs, targets, top)
+        with undisturbed(inputs.device):
+            found = self._segments(inputs, segments, max_segments)
+            grids = ShiftedGrids(inputs, self.fill, self.grid, seed, found)
+        cells = local_fit(
+            model, grids, scores, sampler=self.sampler, num_samples=int(self.num_samples),
+            kernel=Uniform(), surrogate=LeastSquares(), forward=forward, seed=seed,
+            keep_samples=True,
+        )  # fmt: skip
+        with undisturbed(inputs.device):
+            values, errors = self._saliency(grids, found, cells)
+        words = {**vars(self), "seed": seed, "sampler": self.sampler, **words_of_scores(scores)}
+        words |= {} if segments is None else {"segmenter": "given by the caller"}
+        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
+        return dataclasses.replace(
+            cells, coefficients=values, standard_errors=errors, **_fields(inputs, found),
+            problems=cells.problems & ~OF_THE_FIT, settings=in_words(**words), explainer=used,
+            masks=None, sample_scores=None, weights=None,
+        )  # fmt: skip
+
+    def _segments(self, images: Tensor, given: Any, max_segments: int | None) -> Segments | None:
+        if given is None and max_segments is not None:
+            raise ValueError("max_segments goes with segments=; a segmenter has its bound")
+        if given is not None:
+            return as_segments(given, images, max_segments)
+        if self.segmenter is not None:
+            return as_segments(self.segmenter(images), images)
+        if isinstance(self.fill, SegmentMean):
+            raise ValueError("SegmentMean needs a segmenter or segments=; take Constant or Blur")
+        return None
+
+    def _saliency(
+        self, grids: ShiftedGrids, segments: Segments | None, cells: Explanation
+    ) -> tuple[Tensor, Tensor]:
+        """The saliencies and their standard errors: [B,T,P] of pixels, or [B,T,S] of segments."""
+        drawn, scores = cells.masks, cells.sample_scores
+        assert drawn is not None
+        assert scores is not None
+        drawn = drawn[:1] if drawn.stride(0) == 0 else drawn
+        pixels = math.prod(grids.axes)
+        width = pixels * len(drawn if segments is None else scores)
+        sums = _Sums()
+        for rows in row_blocks(scores.shape[1], width, scores.device):
+            shown = _shown(grids.masks(drawn[:, rows], rows.start), segments, len(scores))
+            sums.add(scores[:, rows].to(shown.dtype), shown)
+        return sums.weighted_means() if self.normalised else sums.means(self.keep)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Each cell of a grid shown independently with probability ``keep``, also in row 0.
+
+    The rows are those of :class:`torchlime.masks.Bernoulli` from row 1 on. All images share one
+    draw, as an expanded view, where ``seed`` is an int.
+
+    Example:
+        >>> masks = Cells(0.5)(torch.tensor([4]), 4, 5, seed=0)
+        >>> torch.equal(masks[:, :4], Bernoulli(0.5)(torch.tensor([4]), 4, 5, seed=0)[:, 1:])
+        True
+    """
+
+    beside: ClassVar[bool] = True
+
+    keep: float = 0.5
+
+    def __call__(
+        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
+    ) -> Tensor:
+        """Draw masks [B,N,S] bool of grids of S cells."""
+        own = count if isinstance(seed, Tensor) else count[:1]
+        drawn = Bernoulli(self.keep)(own, bound, num_samples, seed=seed, first=first + 1)
+        return drawn if isinstance(seed, Tensor) else drawn.expand(len(count), -1, -1)
+
+
+class _Sums:
+    """Sums over samples of scores f [B,n,T] and what they show, M [B or 1,n,P]."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.sums: list[Tensor] = []  # of f·M, f²·M², f·M²: [B,T,P]; of M, M²: [B or 1,1,P]
+
+    def add(self, scores: Tensor, shown: Tensor) -> None:
+        squares = shown.square()
+        more = [
+            scores.mT @ shown,
+            scores.square().mT @ squares,
+            scores.mT @ squares,
+            shown.sum(dim=1, keepdim=True),
+            squares.sum(dim=1, keepdim=True),
+        ]
+        self.sums = [a + b for a, b in zip(self.sums, more, strict=True)] if self.sums else more
+        self.samples += scores.shape[1]
+
+    def means(self, keep: float) -> tuple[Tensor, Tensor]:
+        """Σ f·M/(N·p), and its standard error."""
+        n, (total, squares, *_) = self.samples, self.sums
+        spread = squares - total.square() / n
+        return total / (n * keep), (spread.clamp(min=0) / (n * (n - 1))).sqrt() / keep
+
+    def weighted_means(self) -> tuple[Tensor, Tensor]:
+        """Σ f·M/Σ M, and its standard error, that of a ratio; 0 where nothing is shown."""
+        n, (total, squares, cross, mass, mass_squares) = self.samples, self.sums
+        mass = mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        mean = total / mass
+        spread = squares - 2 * mean * cross + mean.square() * mass_squares
+        return mean, (spread.clamp(min=0) * n / (n - 1)).sqrt() / mass
+
+
+def _shown(masks: Tensor, segments: Segments | None, batch: int) -> Tensor:
+    """How much masks [b,n,*axes] show of each pixel [b,n,P], or on average of segments [B,n,S]."""
+    if segments is None:
+        return masks.flatten(2).to(solve_dtype(masks.device))
+    sizes = segment_sizes(segments).clamp(min=1)[:, None]
+    return segment_sums(masks.expand(batch, *masks.shape[1:]), segments) / sizes
+
+
+def _fields(images: Tensor, segments: Segments | None) -> dict[str, Any]:
+    """The fields of an Explanation for these segments; for every pixel by itself without."""
+    if segments is not None:
+        labels = segments.labels.expand(len(images), *images.shape[2:])
+        return {"segments": labels, "segment_count": segments.count, "ids": segments.ids}
+    axes = images.shape[2:]
+    labels = torch.arange(math.prod(axes), device=images.device).view(axes)
+    count = torch.full((1,), math.prod(axes), device=images.device).expand(len(images))
+    return {"segments": labels.expand(len(images), *axes), "segment_count": count}
