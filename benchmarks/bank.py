@@ -7,11 +7,13 @@ where it was.
 """
 
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +68,7 @@ def chosen(settings: Settings) -> list[Photo]:
     return found
 
 
-def _pictures(quick: bool) -> Iterator[tuple[str, object, int | None]]:
+def _pictures(quick: bool) -> Iterator[tuple[str, Any, int | None]]:
     """Name, picture, and class where it is known."""
     if quick:
         yield from ((name, photo(name), None) for name in PHOTOS)
@@ -103,11 +105,17 @@ def logits(settings: Settings, shown: Photo) -> Tensor:
         parts.append(scores[0].float().cpu())
         if not settings.quick:
             settings.say(f"bank: {shown.name}, {first + len(some)} of {len(masks)} masks")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(parts, path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
+            save(parts, path)
     shown.model.output = "softmax"
     return torch.cat(parts)
+
+
+def save(what: object, path: Path) -> None:
+    """Write a file whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}")
+    torch.save(what, part)
+    part.replace(path)
 
 
 if __name__ == "__main__":

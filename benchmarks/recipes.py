@@ -103,7 +103,8 @@ def of_vectors(name: str, case: Case, budget: int, seed: Any) -> Tensor:
 
     made = methods.get(name)(num_samples=budget, chunk_size=case.chunk_size)
     found = made.explain(model, images.flatten(1), 0, seed=seed)
-    hidden = images - SegmentMean()(images, Grid(*(case.grid or ()))(images))
+    assert case.grid is not None
+    hidden = images - SegmentMean()(images, Grid(*case.grid)(images))
     change = (found.coefficients[:, 0].unflatten(1, images.shape[1:]) * hidden).sum(1)
     one = torch.nn.functional.one_hot(case.labels, case.bound).to(change.dtype)
     return torch.einsum("bhw,hwk->bk", change, one).double()
@@ -111,7 +112,8 @@ def of_vectors(name: str, case: Case, budget: int, seed: Any) -> Tensor:
 
 def of_maps(name: str, case: Case, budget: int, seed: Any) -> Tensor:
     """Pairs of rows and columns of the grid first, then its cells: half the passes for each."""
-    rows, columns = case.grid or ()
+    assert case.grid is not None
+    rows, columns = case.grid
     coarse = torch.arange(rows)[:, None] // 2 * columns + torch.arange(columns) // 2
     coarse = coarse.unique(return_inverse=True)[1].flatten()[case.labels]
     made = methods.get(name)(num_samples=budget // 2, fill=case.fill, chunk_size=case.chunk_size)
