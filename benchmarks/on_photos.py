@@ -1,7 +1,11 @@
-"""Methods on photos in 7×7 squares, each mask or noisy image through the network."""
+"""Methods on photos in 7×7 squares, each mask or noisy image through the network.
+
+``python -m benchmarks.on_photos 256`` scores beforehand what a run with so many passes needs.
+"""
 
 import hashlib
 import itertools
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.bank import FOLDER, PIXELS, Photo, save
+from benchmarks.bank import FOLDER, PIXELS, Photo, chosen, save
 from benchmarks.games import KERNEL
 from benchmarks.on_games import correlation, stability
 from benchmarks.recipes import Case, evidence, names
@@ -21,7 +25,7 @@ from torchlime.lime import AnyFill
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
 
-BUDGETS = (256,)
+BUDGETS = (256, 1024)
 SEEDS = 2
 FRESH = 256  # masks of the fidelity
 STEPS = 16  # of deletion and insertion
@@ -62,7 +66,9 @@ class Seen:
             save(self.known, self.path)
 
 
-def on_photos(settings: Settings, photos: Sequence[Photo]) -> Iterator[Row]:
+def on_photos(
+    settings: Settings, photos: Sequence[Photo], budgets: Sequence[int] = BUDGETS
+) -> Iterator[Row]:
     """A row for each photo, method and number of forward passes, in smaller squares."""
     for photo in photos:
         path = None if settings.quick else FOLDER / f"{photo.name}-{PIXELS}-49.pt"
@@ -74,7 +80,7 @@ def on_photos(settings: Settings, photos: Sequence[Photo]) -> Iterator[Row]:
         scores = score_masks(model, photo.pixels, segments, SegmentMean(), masks, 0)[0, :, 0]
         weights = KERNEL(masks, count)[0]
         case = Case(model, photo.pixels, grid, segments.labels[0], SegmentMean())
-        for budget, name in itertools.product(budgets_of(settings), names()):
+        for budget, name in itertools.product((96,) if settings.quick else budgets, names()):
             found, rows, spent = [], [], []
             for seed in range(SEEDS):
                 begun, model.rows, model.seconds = time.perf_counter(), 0, 0.0
@@ -94,10 +100,6 @@ def on_photos(settings: Settings, photos: Sequence[Photo]) -> Iterator[Row]:
         settings.say(f"methods: {photo.name} in {bound} squares done, {len(model.known)} images")
 
 
-def budgets_of(settings: Settings) -> tuple[int, ...]:
-    return (96,) if settings.quick else BUDGETS
-
-
 def areas_of(model: Seen, photo: Photo, values: Tensor, labels: Tensor) -> Row:
     """Deletion and insertion of coefficients [R,S], each from two fills."""
     areas: Row = {}
@@ -110,3 +112,10 @@ def areas_of(model: Seen, photo: Photo, values: Tensor, labels: Tensor) -> Row:
                 found.append(area(model, photo.pixels, heatmap, fill=fill, steps=STEPS).item())
             areas[area.__name__ + name] = sum(found) / len(found)
     return areas
+
+
+if __name__ == "__main__":
+    on_cpu = Settings(torch.device("cpu"))
+    for asked in sys.argv[1:]:
+        for _ in on_photos(on_cpu, chosen(on_cpu), [int(asked)]):
+            pass
