@@ -35,7 +35,14 @@ from torchlime.masks import (
 )
 from torchlime.models import Classifier
 from torchlime.segments import Grid, Reduced, Slic
-from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.surrogates import (
+    BayesianRidge,
+    Lasso,
+    LeastSquares,
+    MarginalMean,
+    Ridge,
+    SignEntropy,
+)
 from torchlime.weights import Exponential, Uniform
 
 STAGES = {
@@ -183,7 +190,8 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"fill": ImageMean()}, {"fill": Constant(0.5)}, {"fill": Blur()},
     {"kernel": Uniform()}, {"kernel": Exponential(0.25, "pixel_euclidean")},
     {"surrogate": Ridge(errors=False)}, {"surrogate": LeastSquares()},
-    {"surrogate": Lasso(fraction=0.1)},
+    {"surrogate": Lasso(fraction=0.1)}, {"surrogate": BayesianRidge()},
+    {"surrogate": MarginalMean()}, {"surrogate": SignEntropy()},
 )  # fmt: skip
 FIELDS = ("segmenter", "sampler", "fill", "kernel", "surrogate")
 

@@ -17,7 +17,15 @@ from torchlime.features.pixels import Blended, Perturbed, default_chunk_size
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, FixedCount, Orthogonal, Permutations
 from torchlime.segments import Grid, Slic
-from torchlime.surrogates import Lasso, LeastSquares, MarginalContributions, Ridge
+from torchlime.surrogates import (
+    BayesianRidge,
+    Lasso,
+    LeastSquares,
+    MarginalContributions,
+    MarginalMean,
+    Ridge,
+    SignEntropy,
+)
 from torchlime.weights import Exponential, InverseDistance, Uniform
 
 SHOWN = {"batch": (1, 32), "segments": (50,), "samples": (1000,)}  # in the table; and the copy
@@ -143,7 +151,10 @@ def cases(size: int, number: int, samples: int, settings: Settings) -> Iterator[
     for kernel in kernels:
         read = "B·N·S + 8·B·S + 8·B·N" if kernel.needs_energy else "B·N·S + 8·B·N"
         yield Case("weights", kernel, read, bind(kernel, masks, count, energy), "float64")
-    for surrogate in (Ridge(), LeastSquares(), Lasso(fraction=0.2)):
+    for surrogate in (
+        Ridge(), LeastSquares(), Lasso(fraction=0.2), BayesianRidge(), MarginalMean(),
+        SignEntropy(),
+    ):  # fmt: skip
         fit = bind(surrogate, masks, scores, weights, count)
         yield Case("surrogates", surrogate, "B·N·S + 2·8·B·N + 2·8·B·S", fit, "float64")
     walks = Permutations()(count, bound, samples, seed=0)

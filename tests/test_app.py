@@ -15,7 +15,7 @@ import torchlime
 from tests import tiny
 from tests.app_page import FEW, ROOT, TINY, file_of, last, picture, press, send, texts
 from tests.pictures import bomb
-from torchlime import cli, models, plot
+from torchlime import cli, methods, models, plot
 from torchlime.app import classifiers, explaining, photos, words
 from torchlime.app.classifiers import Models, prepared
 from torchlime.app.explained import png
@@ -399,7 +399,25 @@ SETTINGS = [
     {},
     {"fill": "blur", "sampler": "bernoulli", "surrogate": "lasso", "seed": 5},
     {"fill": "#10a0ff", "sampler": "fixed-count", "surrogate": "least-squares"},
+    {"method": "rise", "fill": "mean", "sampler": "bernoulli", "samples": 200},
+    {"method": "leverage_shap", "surrogate": "lasso"},
+    {"method": "belief", "fill": "#000000", "samples": 200},
 ]
+
+
+@pytest.mark.parametrize("name", explaining.METHODS)
+def test_every_method_takes_all_the_choices_of_the_page(known, name):
+    choices = {"until": None, "fill": "mean", "sampler": "bernoulli", "surrogate": "lasso"}
+    explainer = explainer_with({**FEW, **choices, "samples": 256, "seed": 5, "method": name})
+    own = methods.get(name)()
+    assert explainer.seed == 5
+    assert explainer.fill == own.fill
+    for fixed in methods.get(name).fixes:
+        assert getattr(explainer, fixed, None) == getattr(own, fixed, None)
+    made = explain(known, TINY, photo(known), [1], explainer)
+    assert made.overlay(1, 3, 0.5).shape[0] == 3
+    red = explainer_with({**FEW, **choices, "samples": 256, "fill": "#ff0000", "method": name})
+    assert (red.fill == own.fill) == ("fill" in methods.get(name).fixes)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
@@ -617,6 +635,21 @@ def test_the_colour_is_asked_for_where_one_is_chosen(page):
     press(at, "Explain")
     explained = last(at)
     assert explained.explainer.fill == torchlime.fills.Constant((1.0, 0.0, 0.0))
+
+
+def test_a_method_stands_in_the_place_of_sampler_and_surrogate(page):
+    at = send(page())
+    assert not at.selectbox(key="photo sampler").disabled
+    at.selectbox(key="photo method").set_value("kernel_shap").run()
+    assert at.selectbox(key="photo sampler").disabled
+    assert at.selectbox(key="photo surrogate").disabled
+    assert any("Lundberg" in caption.value for caption in at.caption)
+    press(at, "Explain")
+    assert last(at).explainer.sampler == methods.kernel_shap().sampler
+    at.selectbox(key="photo method").set_value(None).run()
+    assert "made with other choices" in at.info[0].value
+    press(at, "Explain")
+    assert last(at).explainer.sampler == torchlime.Lime().sampler
 
 
 def test_no_class_or_too_few_samples(page):

@@ -158,7 +158,7 @@ def test_scores_without_a_signal_have_coefficients_of_zero():
                                    torch.tensor([4]))  # fmt: skip
     assert fit.ok.all()
     assert (fit.coefficients == 0.25).all()
-    assert (fit.standard_errors == 0).all()
+    assert fit.standard_errors.isnan().all()  # else a rule that stops would be sure of nothing
 
 
 @pytest.mark.parametrize("given", [{}, {"precision": 1.0}], ids=str)
@@ -212,8 +212,9 @@ def test_padding_batches_and_targets_change_nothing(counts, num_samples, mode):
             for name in ("coefficients", "standard_errors"):
                 values = getattr(batch, name)[b, t]
                 assert (values[count:] == 0).all()
+                size = 1 + tight.coefficients.abs().max()
                 for fit in (getattr(tight, name)[0, t], getattr(alone, name)[0, 0, :count]):
-                    assert values[:count].allclose(fit, rtol=0, atol=1e-8 * (1 + fit.abs().max()))
+                    assert values[:count].allclose(fit, rtol=0, atol=1e-8 * size, equal_nan=True)
 
 
 @pytest.mark.parametrize("mode", MODES[:4], ids=str)
@@ -231,7 +232,7 @@ def test_blocks_and_shared_designs_change_nothing(mode, monkeypatch):
         for fit in (own, blocks, few):
             for ours, theirs in zip(fit, whole, strict=True):
                 assert ours.shape == theirs.shape
-                assert ours.double().allclose(theirs.double(), rtol=0, atol=1e-9)
+                assert ours.double().allclose(theirs.double(), rtol=0, atol=1e-9, equal_nan=True)
 
 
 @pytest.mark.parametrize("mode", MODES[:4], ids=str)
@@ -252,7 +253,7 @@ def test_gradients_are_finite_at_both_ends():
         assert scores.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("mode", MODES[:4], ids=str)
+@pytest.mark.parametrize("mode", [*MODES[:4], {"noise_precision": 1e-3}], ids=str)
 def test_float32_where_the_device_has_no_float64(mode, monkeypatch):
     which = BayesianRidge(**mode)
     expected = which(*problem(9, 64))

@@ -14,7 +14,7 @@ from PIL import Image
 import torchlime
 from tests import tiny
 from tests.pictures import bomb, read_png
-from torchlime import Explanation, cli
+from torchlime import Explanation, cli, methods
 from torchlime.cli.options import OPTIONS
 
 FAST = ["--model", "tests.tiny:bright", "--samples", "16", "--segments", "4", "--segmenter", "grid"]
@@ -315,6 +315,86 @@ def test_models_lists_names(capsys):
     assert capsys.readouterr().err.startswith("torchlime: no name contains")
 
 
+def test_methods_are_listed_with_a_sentence_and_a_paper(capsys):
+    assert cli.main(["methods"]) == 0
+    listed = capsys.readouterr().out
+    for name in methods.names():
+        assert cli.main(["methods", name.replace("_", "-")]) == 0
+        alone = capsys.readouterr().out
+        assert all(part in listed for part in alone.strip().split("\n\n"))
+        assert methods.get(name).sentence in " ".join(alone.split())
+        assert methods.get(name).paper in " ".join(alone.split())
+        assert max(map(len, alone.splitlines())) <= 100
+    assert cli.main(["methods", "nothing-like-it"]) == 2
+    assert capsys.readouterr().err.startswith("torchlime: no name contains 'nothing_like_it'")
+
+
+METHODS = [name for name in methods.names() if methods.get(name).takes == "images"]
+
+
+def by_method(name, *arguments):
+    command = ["explain", "--model", "tests.tiny:bright", "--method", name, *map(str, arguments)]
+    return cli.main(command)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_explains_a_photo(name, capsys):
+    free = "segmenter" not in methods.get(name).fixes
+    grid = ["--segments", "4", "--segmenter", "grid"] if free else []
+    most = ["--samples", "256"] if name in ("lime", "rise", "glime", "baylime") else []
+    assert by_method(name, save_photo("red.png"), *grid, *most, "--save", "red.npz") == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0].endswith("Red, crimson")
+    record = json.loads(Path("explanation.json").read_text())
+    assert record["settings"]["method"] == name
+    e = Explanation.load("red.npz").check(sure=False)
+    if free:
+        assert int(e.top(1)[0][0, 0, 0]) == 0  # the coloured quarter
+    else:
+        heat = e.heatmap()[0, 0]
+        assert heat[:8, :8].mean() > 4 * heat[8:, 8:].abs().mean()
+
+
+def test_what_is_given_holds_beside_a_method(capsys):
+    photo = save_photo("red.png")
+    own = ["--fill", "0.2", "--samples", "128", "--seed", "3", "--segments", "9"]
+    assert by_method("kernel-shap", photo, *own, "--segmenter", "grid") == 0
+    told = json.loads(Path("explanation.json").read_text())["explainer"]
+    for part in ("SizeLaw(", "Constant(value=0.2)", "num_samples=128", "seed=3", "Grid(rows=3"):
+        assert part in told
+    assert by_method("rise", photo, "--segments", "9", "--samples", "64") == 0
+    told = json.loads(Path("explanation.json").read_text())["explainer"]
+    assert told.startswith("Rise(")
+    assert "fill=Constant(value=0.0)" in told
+    assert "difference=True" in told  # the picture says what hiding changes
+    Path("method.toml").write_text('method = "banzhaf"\nsegments = 4\nsegmenter = "grid"\n')
+    assert cli.main(["explain", "--model", "tests.tiny:bright", "--config", "method.toml",
+                     "--out", "b.png", str(photo)]) == 0  # fmt: skip
+    assert "Orthogonal()" in json.loads(Path("b.json").read_text())["explainer"]
+    assert by_method("bayeslime", photo, "--most-samples", "512", "--segments", "4") == 0
+    assert "most=512" in json.loads(Path("explanation.json").read_text())["explainer"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ("banzaf", "there is no method 'banzaf'; did you mean banzhaf?"),
+        ("banzhaf --kernel uniform", "--method banzhaf has its own kernel; leave --kernel out"),
+        ("lime --sampler orthogonal", "--method lime has its own sampler; leave --sampler out"),
+        ("rise --surrogate ridge", "--method rise has its own surrogate; leave --surrogate out"),
+        ("rise --until 0.3", "--method rise has its own number of samples; leave --until out"),
+        ("grid-lime --segments 9", "--method grid_lime has its own segments; leave --segments out"),
+        ("slime --samples 99", "--method slime draws samples until it is sure; leave --samples"),
+        ("dseg", "dseg explains by label maps of the caller's, so it is for Python"),
+        ("glime_gauss", "torchlime.methods.glime_gauss"),
+    ],
+)
+def test_options_that_contradict_a_method(arguments, reason, capsys):
+    name, *rest = arguments.split()
+    assert by_method(name, save_photo("red.png"), *rest) == 2
+    assert reason in capsys.readouterr().err
+
+
 def test_help_and_version_and_the_module():
     for arguments, code in ((["--version"], 0), ([], 2), (["explode"], 2), (["explain", "-x"], 2)):
         command = [sys.executable, "-m", "torchlime", *arguments]
@@ -325,7 +405,7 @@ def test_help_and_version_and_the_module():
         assert "Traceback" not in process.stderr
         assert len(process.stderr.splitlines()) == (code == 2)
         assert (torchlime.__version__ in process.stdout) == (arguments == ["--version"])
-    for arguments in (["--help"], ["explain", "--help"], ["models", "--help"]):
+    for arguments in (["--help"], ["explain", "--help"], ["models", "--help"], ["methods", "-h"]):
         with pytest.raises(SystemExit, match="0"):
             cli.main(arguments)
 

@@ -181,6 +181,9 @@ def test_importance_weights_have_a_mean_of_one():
     masks = SizeLaw(UniformLaw())(count, 12, 20_000, seed=0)
     weights = ImportanceWeights(GlimeLaw(), drawn=UniformLaw())(masks, count)
     assert weights.mean().item() == pytest.approx(1, abs=5 * weights.std().item() / 20_000**0.5)
+    masks[0, 0], masks[0, 1], masks[0, 2] = True, False, torch.arange(12) < 6
+    weights = ImportanceWeights(UniformLaw(), drawn=LeverageLaw())(masks[:, :3], count)
+    assert weights[0].tolist() == pytest.approx([0, 0, 11 / 13])  # one law has no mass at the ends
     for kernel in (ShapleyKernel(), LEVERAGE, ImportanceWeights(GlimeLaw(), UniformLaw())):
         assert eval(repr(pickle.loads(pickle.dumps(kernel)))) == kernel
         assert kernel.by_row
@@ -495,8 +498,13 @@ def test_rounds_until_the_shapley_values_are_sure():
 
 @pytest.mark.parametrize("sampler", [Orthogonal(), SizeLaw(UniformLaw())], ids=repr)
 def test_an_input_beside_the_design_is_refused(sampler):
-    with pytest.raises(ValueError, match=r"needs rows .* that hide all, and .* beside its"):
-        explain(Network(), IMAGES, **SETTINGS, sampler=sampler)
+    message = r"needs rows .* that hide all, but this sampler has the image beside its design"
+    with pytest.raises(ValueError, match=message):
+        explain(lambda x: pytest.fail("scored"), IMAGES, **SETTINGS, sampler=sampler)
+    others = SETTINGS | {"surrogate": LeastSquares()}
+    found = explain(Network(), IMAGES, **others, sampler=sampler, keep_samples=True)
+    with pytest.raises(ValueError, match=message):
+        found.refit(surrogate=FIT)
 
 
 def test_a_design_that_hides_not_all_is_a_problem_of_the_explanation():

@@ -9,10 +9,16 @@ import torchvision
 
 from torchlime import Lime, explain_vector, metrics
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.masks import Bernoulli, FixedCount, Orthogonal
+from torchlime.masks import Bernoulli, FixedCount, LeverageLaw, Orthogonal, ShapleyLaw, SizeLaw
 from torchlime.segments import Grid, Slic
-from torchlime.surrogates import BayesianRidge, Lasso, LeastSquares, Ridge
-from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
+from torchlime.surrogates import BayesianRidge, ConstrainedLeastSquares, Lasso, LeastSquares, Ridge
+from torchlime.weights import (
+    Exponential,
+    ImportanceWeights,
+    InverseDistance,
+    Uniform,
+    WithoutUnmasked,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -47,6 +53,13 @@ EXPLAINERS = [
         surrogate=Ridge(),
     ),
     Lime(segmenter=Grid(5, 5), num_samples=150, kernel=WithoutUnmasked()),
+    Lime(
+        segmenter=Slic(30),
+        sampler=SizeLaw(LeverageLaw()),
+        num_samples=300,
+        kernel=ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw()),
+        surrogate=ConstrainedLeastSquares(),
+    ),
 ]
 
 

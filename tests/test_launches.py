@@ -7,7 +7,7 @@ from benchmarks.launches import counted, explain
 from torchlime import Lime
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid, Slic
-from torchlime.surrogates import Lasso
+from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 
 BUDGET = {
     "segments": 300,
@@ -62,9 +62,17 @@ def test_what_is_written_to_counts_once():
     assert counted(call).bytes == {"rest": 32}
 
 
-def test_the_lasso_stays_within_its_budget():
-    explainer = Lime(num_samples=512, surrogate=Lasso(fraction=0.1))
-    assert counted(lambda: explain(explainer, 1)).kernels["surrogate"] <= 790
+@pytest.mark.parametrize(
+    ("surrogate", "most"),
+    [
+        (Lasso(fraction=0.1), 790), (BayesianRidge(), 970), (BayesianRidge(0.0, 1.0, 1.0), 85),
+        (MarginalMean(), 80), (MarginalMean(difference=True), 100), (SignEntropy(), 230),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_the_other_surrogates_stay_within_their_budgets(surrogate, most):
+    explainer = Lime(num_samples=512, surrogate=surrogate)
+    assert counted(lambda: explain(explainer, 1)).kernels["surrogate"] <= most
 
 
 @pytest.mark.parametrize("batch", [1, 8])

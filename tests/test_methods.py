@@ -6,9 +6,11 @@ import re
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.test_fake_cuda import RefuseWaiting
 from torchlime import Explanation, Lime, Rise, VectorLime, methods
-from torchlime.fills import Constant
+from torchlime.fills import Blur, Constant
 from torchlime.masks import Exhaustive, LeaveOneOut, SlidingWindow
 from torchlime.methods._registry import METHODS, recipe
 from torchlime.rounds import Once
@@ -24,6 +26,7 @@ OWN = {
     "grid_lime": {"rows": ROWS, "cols": COLS},
     "occlusion": {"grid": (ROWS, COLS), "window": (2, 2)},
 }
+OWN_FILL = {"slice": {"segmenter": Grid(ROWS, COLS), "sigma": 1.0}}
 OF_IMAGES = [name for name in methods.names() if methods.get(name).takes == "images"]
 
 
@@ -81,7 +84,7 @@ def banzhaf_values(scores):
 
 def made(name, **settings):
     small = {"fill": SMALL["fill"], **OWN[name]} if name in OWN else SMALL
-    return methods.get(name)(**small, **settings)
+    return methods.get(name)(**OWN_FILL.get(name, small), **settings)
 
 
 def explained(name, model, x, **settings):
@@ -111,6 +114,17 @@ def test_it_explains_a_batch_as_one_by_one(name):
         assert alone.coefficients.allclose(e.coefficients[b : b + 1], 0, 1e-8)
 
 
+@pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")
+@pytest.mark.parametrize("name", [name for name in OF_IMAGES if name not in ("bayeslime", "slime")])
+def test_nothing_waits_for_the_device(name):
+    """Rounds that stop by need read a flag, as they say; all others read nothing."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        x = torch.empty(B, 3, 32, 48, device="cuda")
+        with RefuseWaiting():
+            e = made(name).explain(lambda rows: rows.mean((2, 3)), x)
+    assert e.coefficients.device.type == "cuda"
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_it_is_described_in_one_sentence_with_its_paper(name):
     method = methods.get(name)
@@ -130,7 +144,7 @@ def test_names_are_unique_and_errors_help():
         recipe("A & B 2000, C")(methods.lime)
     with pytest.raises(ValueError, match="no method 'kernelshap'; did you mean kernel_shap"):
         methods.get("kernelshap")
-    with pytest.raises(ValueError, match="there are .*lime, glime"):
+    with pytest.raises(ValueError, match="there are banzhaf, .*slime"):
         methods.get("zzz")
     with pytest.raises(TypeError, match=r"banzhaf is made of kernel=Uniform\(\), so kernel cannot"):
         methods.banzhaf(kernel=Exponential())
@@ -140,6 +154,15 @@ def test_names_are_unique_and_errors_help():
         methods.lime(num_sample=3)
     with pytest.raises(TypeError, match=r"glime_gauss is made of kernel=Uniform\(\)"):
         methods.glime_gauss(kernel=Exponential())
+    values = {"rounds": Once(), "segmenter": Grid(2, 3), "fill": Constant(0.5), "num_samples": 99}
+    values |= {"seed": 3, "chunk_size": 5} | dict.fromkeys(("sampler", "kernel", "surrogate"), 3)
+    for name, (setting, value) in itertools.product(OF_IMAGES, values.items()):
+        method = methods.get(name)
+        if setting in method.fixes:
+            with pytest.raises(TypeError, match=f"{setting}"):
+                method(**{setting: value})
+        else:
+            assert getattr(method(**{setting: value}), setting) == value
     assert methods.get("occlusion").own == ("grid", "window", "stride")
     assert "lime" in METHODS
 
@@ -206,6 +229,31 @@ def test_bayesian_relatives_of_ridge():
     strength = exact(model, x, Exponential(0.25)).coefficients.abs()
     chosen = strength.gather(2, named.coefficients.abs().argmax(2, keepdim=True))[..., 0]
     assert (chosen > 0.85 * strength.amax(2)).all()  # up to near ties
+
+
+def test_segments_of_no_sure_sign_are_dropped():
+    """One segment is all that counts; the network's other output is pure noise."""
+    x = images()
+
+    def model(rows):
+        strong = 3 * rows[..., :2, :2].mean((1, 2, 3))
+        noise = (1e4 * rows.sum((1, 2, 3))).sin()
+        return torch.stack([strong + 0.3 * noise, noise], 1)
+
+    grid = {"segmenter": SMALL["segmenter"], "num_samples": 300}
+    for name, own, fill in (("slice", {"sigma": 1.0}, Blur(1.0)),
+                            ("belief", {"fill": Constant(0.0)}, Constant(0.0))):  # fmt: skip
+        e = methods.get(name)(**own, **grid).explain(model, x, 0).check()
+        found = methods.lime(fill=fill, **grid).explain(model, x, 0)
+        assert (found.coefficients != 0).all()
+        assert (e.coefficients == 0).any(2).all()
+        kept = methods.get(name)(**own, **grid, threshold=1.0).explain(model, x, 0)
+        assert (kept.coefficients != 0).all()
+        if name == "slice":
+            assert torch.equal(kept.coefficients, found.coefficients)
+        else:
+            assert (e.coefficients[:, 0, 0] > 1).all()
+    assert methods.slice_lime(sigma=2.0).fill == Blur(2.0)
 
 
 def test_leaving_one_out_and_sliding_a_window():

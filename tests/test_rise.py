@@ -10,13 +10,15 @@ from skimage.transform import resize
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.test_fake_cuda import RefuseWaiting
-from torchlime import Explanation, Rise, _row_blocks, metrics, plot
+from torchlime import Explanation, Lime, Rise, _row_blocks, metrics, plot
 from torchlime._hash import hash64, shift_right
 from torchlime.features import ShiftedGrids
 from torchlime.fills import Blur, Constant, SegmentMean
 from torchlime.masks import Bernoulli
 from torchlime.rise import Cells
 from torchlime.segments import Grid
+from torchlime.surrogates import MarginalMean
+from torchlime.weights import Uniform
 
 B, C, H, W, N = 2, 3, 30, 41, 60
 GRID = (4, 7)
@@ -102,6 +104,13 @@ def test_the_authors_procedure(keep, seeds):
         off = (values.T[:, :, None, None] - ratio[:, None]) * masks / masks.mean(0)
         errors = off.std(axis=1, ddof=1) / np.sqrt(N)
         assert np.allclose(one.standard_errors[0].unflatten(1, (H, W)), errors, 0, 1e-6)
+        differing = Rise(grid=GRID, keep=keep, num_samples=N, difference=True)
+        one = differing.explain(model, x[b : b + 1], torch.arange(4)[None], seed=seed)
+        hidden = (values.T[:, :, None, None] * (1 - masks)).mean(1) / (1 - masks).mean(0)
+        off -= (values.T[:, :, None, None] - hidden[:, None]) * (1 - masks) / (1 - masks).mean(0)
+        errors = off.std(axis=1, ddof=1) / np.sqrt(N)
+        assert np.allclose(one.coefficients[0].unflatten(1, (H, W)), ratio - hidden, 0, 1e-6)
+        assert np.allclose(one.standard_errors[0].unflatten(1, (H, W)), errors, 0, 1e-6)
 
 
 @pytest.mark.parametrize("normalised", [False, True])
@@ -131,6 +140,22 @@ def test_it_tends_to_the_mean_over_all_masks_and_its_errors_say_how_far_it_is(no
     plain = Rise(grid=(2, 2), keep=keep, num_samples=3000)
     plain = plain.explain(model, x.expand(40, -1, -1, -1), seed=torch.arange(40))
     assert (errors < plain.standard_errors.mean()) == normalised
+
+
+def test_the_difference_of_hard_masks_is_that_of_marginal_means():
+    """A grid of one cell is shown or hidden wholly."""
+    x, model = images(), network()
+    settings = {"grid": (1, 1), "num_samples": 200}
+    e = Rise(**settings, difference=True).explain(model, x)
+    hard = Lime(
+        segmenter=Grid(1, 1), sampler=Cells(), num_samples=200, fill=Constant(0.0),
+        kernel=Uniform(), surrogate=MarginalMean(difference=True),
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="one segment"):
+        wanted = hard.explain(model, x)
+    assert e.coefficients.allclose(wanted.coefficients.expand_as(e.coefficients), 0, 1e-9)
+    even = Rise(**settings, difference=True).explain(lambda rows: rows.mean((2, 3)) * 0 + 3, x)
+    assert even.coefficients.abs().max() < 1e-9
 
 
 def test_segments_are_the_means_of_their_pixels():

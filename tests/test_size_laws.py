@@ -19,6 +19,7 @@ from torchlime.masks import (
     SizeLaw,
     UniformLaw,
 )
+from torchlime.masks.size_law import _drawn
 from torchlime.segments import Grid
 
 LITERAL = {
@@ -144,6 +145,13 @@ def test_any_callable_is_a_law():
     masks = SizeLaw(two, paired=False)(torch.tensor([5, 4]), 5, 50, seed=0)
     assert (masks.sum(2) == 2).all()
     assert SizeLaw(two, paired=False).beside
+
+
+def test_a_share_that_rounds_up_to_one_is_of_the_largest_size():
+    """Float32, where the device has no float64, rounds the largest random bits up."""
+    below = torch.tensor([[0.0, 0.2, 0.7, 0.7, 0.7], [0.5, 1.0, 1.0, 1.0, 1.0]])
+    kept = _drawn(below, torch.tensor([[-1, 0]]).expand(2, -1))
+    assert kept.tolist() == [[2, 1], [1, 0]]
 
 
 def test_padding_changes_nothing():

@@ -37,6 +37,7 @@ SURROGATES = [
     surrogates.Ridge(), surrogates.Ridge(0.0), surrogates.LeastSquares(),
     surrogates.Lasso(alpha=0.01), surrogates.Lasso(fraction=0.3),
     surrogates.BayesianRidge(), surrogates.BayesianRidge(0.5, 2.0, 3.0),
+    surrogates.SignEntropy(resamples=4), surrogates.SignEntropy(surrogates.LeastSquares(), 3),
 ]  # fmt: skip
 
 
@@ -121,6 +122,8 @@ CALLS = [
     (constrained_call, surrogates.ConstrainedLeastSquares()),
     (surrogate_call, surrogates.MeanDrop()),
     (walk_call, surrogates.MarginalContributions()),
+    (surrogate_call, surrogates.MarginalMean()),
+    (surrogate_call, surrogates.MarginalMean(difference=True)),
 ]
 NAMES = [repr(strategy) for _, strategy in CALLS]
 
@@ -217,8 +220,8 @@ def test_surrogates_take_noise(strategy, antithetic):
     slopes = draw(B, S, T).double()
     scores = drawn.double() @ slopes
     fit = strategy.of_noise(drawn, scores, torch.ones(B, N), torch.full((B,), S))
-    shrinks = isinstance(strategy, surrogates.Lasso) or getattr(strategy, "precision", None)
-    if not shrinks and getattr(strategy, "alpha", 0) == 0:
+    exact = (surrogates.Ridge(0.0), surrogates.LeastSquares(), surrogates.BayesianRidge())
+    if strategy in exact:
         assert fit.coefficients.allclose(slopes.mT, rtol=0, atol=1e-9)
     assert fit.ok.all()
 

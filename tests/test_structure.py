@@ -35,14 +35,14 @@ LAYERS = [
     | {"_names", "_words", "_size_laws"},
     {"_variance"},
     {"_labelmap", "fit", "black_box", "background"},
-    {"_returns", "_jointmap", "_by_need", "_growing"},
+    {"_returns", "_jointmap", "_by_need", "_growing", "_some_columns"},
     {"_kinds"},
     {"strategies", "_saved", "_reading"},
     {"_row_groups"},
     # The stages: none knows another.
     {"features", "segments", "masks", "noise", "fills", "predictions", "targets", "weights"}
     | {"surrogates", "rounds"},
-    {"_explained"},
+    {"_explained", "interactions"},
     {"explanation", "_shared_predictions"},
     {"_taking"},
     {"local"},

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lime.lime_base import LimeBase
 from sklearn import linear_model
@@ -244,6 +244,7 @@ def test_intervals_cover_the_enumerated_truth(sampler):
     targets=st.integers(1, 3),
     which=st.sampled_from(SURROGATES),
 )
+@example(counts=[3], num_samples=6, targets=3, which=LeastSquares())  # a column is constant
 def test_padding_batches_and_targets_change_nothing(counts, num_samples, targets, which):
     parts = [problem(c, num_samples, None, targets, seed=i, width=9) for i, c in enumerate(counts)]
     batch = which(*[torch.cat([part[k] for part in parts]) for k in range(4)])

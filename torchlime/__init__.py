@@ -12,10 +12,12 @@ explanation
 - **scores**: `torchlime.targets`
 - **weights**: `torchlime.weights`
 - **coefficients**: `torchlime.surrogates` and `torchlime.fit`
-- **explanation**: `Explanation` (`torchlime.explanation`), `torchlime.plot`, `torchlime.metrics`
+- **explanation**: `Explanation` (`torchlime.explanation`), `torchlime.interactions`,
+  `torchlime.plot`, `torchlime.metrics`
 
-`torchlime.local` composes the stages, and `torchlime.strategies` has their contracts. Around them
-are `torchlime.training`, `torchlime.jobs` and `torchlime.compat`, the drop-in for lime.
+`torchlime.local` composes the stages, and `torchlime.strategies` has their contracts.
+`torchlime.methods` are LIME's relatives as recipes over them, such as KernelSHAP. Around them are
+`torchlime.training`, `torchlime.jobs` and `torchlime.compat`, the drop-in for lime.
 
     >>> import torch, torchlime
     >>> from torchlime.segments import Grid

@@ -21,7 +21,7 @@ def factorise(gram: Tensor) -> tuple[Tensor, Tensor]:
     """
     factor, info = torch.linalg.cholesky_ex(gram)
     pivots = factor.diagonal(dim1=-2, dim2=-1)
-    rounding = gram.shape[-1] * torch.finfo(gram.dtype).eps
+    rounding = 4 * gram.shape[-1] * torch.finfo(gram.dtype).eps  # of the sums in ``gram``, too
     size = gram.diagonal(dim1=-2, dim2=-1).masked_fill(info[..., None] != 0, torch.nan)
     ok = (torch.addcmul(size, pivots, pivots, value=-1 / rounding) < 0).all(dim=-1)  # NaN: False
     return factor.masked_fill(~ok[..., None, None], torch.nan), ok

@@ -175,6 +175,19 @@ Kind = Masks | Noise
 IMAGES, VECTORS = Masks("segment", "image"), Noise("feature", "vector")
 
 
+def check_through_input(surrogate: Any, kind: Kind) -> None:
+    """Raise if a fit goes through the score of the input, and no row of the design is the input.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if isinstance(kind, Masks) and kind.beside and getattr(surrogate, "through_input", False):
+        raise ValueError(
+            f"{surrogate!r} needs rows of the design that keep all and that hide all, but this "
+            f"sampler has the {kind.input} beside its design; use sampler=SizeLaw() or Exhaustive()"
+        )
+
+
 def words_of(kind: Kind) -> dict[str, str]:
     """The words that sentences about an explanation use."""
     parts, samples = f"{kind.part}s", kind.samples

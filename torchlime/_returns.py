@@ -84,19 +84,6 @@ def variance_factor(sampler: Any, bound: int, num_samples: int) -> float:
     return float(factor)
 
 
-def check_through_input(surrogate: Any, sampler: Any, beside: bool) -> None:
-    """Raise if a fit goes through the score of the input, and the sampler has it beside its design.
-
-    Raises:
-        ValueError: so it is.
-    """
-    if beside and getattr(surrogate, "through_input", False):
-        raise ValueError(
-            f"{surrogate!r} needs rows of the design that keep all and that hide all, and "
-            f"{sampler!r} has the input beside its design; use SizeLaw() or Exhaustive()"
-        )
-
-
 def check_rounds(sizes: Iterable[int], sampler: Callable[..., Any]) -> list[int]:
     """The sizes of rounds, or raise unless they can be drawn.
 

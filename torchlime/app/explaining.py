@@ -9,21 +9,23 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchlime import Lime, metrics
+from torchlime import Lime, Rise, methods, metrics
 from torchlime.app.classifiers import Models, answer_of
 from torchlime.app.explained import Made
 from torchlime.app.photos import Prepared
 from torchlime.app.words import stability_in_words
 from torchlime.black_box import Progress
 from torchlime.cli.options import explainer_of, meaning_of, words_of
+from torchlime.methods import Method
 from torchlime.models import Classifier
 from torchlime.server import WORK
 
+METHODS = [name for name in methods.names() if methods.get(name).takes == "images"]
 RANGES = {"segments": (5, 200), "samples": (32, 2048), "seed": (0, 999_999)}
 SECONDS_BETWEEN = 0.2  # between two calls of the progress within a forward pass
 
 
-def explainer_with(choices: Mapping[str, Any]) -> Lime:
+def explainer_with(choices: Mapping[str, Any]) -> Lime | Rise:
     """The explainer for some of the command line's options, given in its words.
 
     Raises:
@@ -36,10 +38,32 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime:
         if not least <= choices.get(name, least) <= most:
             raise ValueError(f"{name} must be {least} to {most}, got {choices[name]}")
     samples, segments = choices.get("samples"), choices.get("segments")
+    method = choices.get("method")
+    if method is not None:
+        choices = free_in(methods.get(method), choices)
+        return explainer_of(meaning_of(words_of(choices, None)))
     both = samples is not None and segments is not None and choices.get("until") is None
     if both and int(samples or 0) <= int(segments or 0):
         raise ValueError(f"{samples} samples are too few for {segments} segments")
     return explainer_of(meaning_of(words_of(choices, None)))
+
+
+def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """The choices that a method leaves free; the page always makes all of them.
+
+    Its own fill stands where the page's is the mean colour, and its own number of samples where it
+    has one.
+
+    >>> free_in(methods.get("banzhaf"), {"sampler": "bernoulli", "fill": "mean", "seed": 2})
+    {'seed': 2}
+    """
+    fixed = {"sampler", "kernel", "surrogate"}
+    fixed |= {"segments", "segmenter"} if "segmenter" in method.fixes else set()
+    fixed |= {"until"} if "rounds" in method.fixes else set()
+    fixed |= {"fill"} if "fill" in method.fixes or choices.get("fill") == "mean" else set()
+    finite = not getattr(method().sampler, "endless", True)
+    fixed |= {"samples"} if finite or "most" in method.own else set()
+    return {name: value for name, value in choices.items() if name not in fixed}
 
 
 def explain(
@@ -47,7 +71,7 @@ def explain(
     model: str,
     photo: Prepared,
     targets: Sequence[int] | None,
-    explainer: Lime,
+    explainer: Lime | Rise,
     progress: Progress | None = None,
 ) -> Made:
     """Explain a photo's ``targets``, or the best class; other callers wait until it is done.
@@ -90,7 +114,7 @@ def stability(known: Models, explained: Made, progress: Progress | None = None) 
 
 @contextmanager
 def _in_use(
-    known: Models, model: str, explainer: Lime, progress: Progress | None
+    known: Models, model: str, explainer: Lime | Rise, progress: Progress | None
 ) -> Iterator[tuple[Classifier, Progress]]:
     """A classifier for this thread alone, and a progress for its explanation.
 

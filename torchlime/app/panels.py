@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 from torch import Tensor
 
+from torchlime import methods
 from torchlime._errors import sentence_of
 from torchlime.app import explaining
 from torchlime.app.classifiers import Answer, Models
@@ -71,19 +72,31 @@ def controls(slot: str) -> dict[str, Any]:
         colour = ""
         if fill == "colour":
             colour = middle.color_picker("The colour", "#808080", key=f"{slot} colour")
+        method = right.selectbox(
+            "Method", explaining.METHODS, None, placeholder="the choices below",
+            key=f"{slot} method",
+            help="A method of the literature in the place of sampler and surrogate. Settings that "
+            "belong to it have no effect; it hides with its own fill unless a colour or a blur is "
+            "chosen.",
+        )  # fmt: skip
         sampler = right.selectbox(
-            "Sampler", SAMPLERS, key=f"{slot} sampler", help="How the hidden segments are drawn."
-        )
+            "Sampler", SAMPLERS, key=f"{slot} sampler", help="How the hidden segments are drawn.",
+            disabled=method is not None,
+        )  # fmt: skip
         surrogate = right.selectbox(
             "Surrogate", SURROGATES, key=f"{slot} surrogate",
             help="The linear model that is fitted to the network's scores. Its coefficients are "
             "the evidence.",
+            disabled=method is not None,
         )  # fmt: skip
         seed = middle.number_input(
             "Seed", *limits["seed"], 0, key=f"{slot} seed",
             help="Another seed draws other samples. The same one gives the same explanation.",
         )  # fmt: skip
+        if method is not None:
+            st.caption(plain(methods.describe(method)))
     return {
+        "method": method,
         "segments": segments,
         "samples": samples,
         "until": UNTIL[sure],

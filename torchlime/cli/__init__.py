@@ -12,9 +12,10 @@ import io
 import json
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torchlime
 from torchlime.cli import job, rows, table_job, texts
@@ -24,6 +25,9 @@ from torchlime.cli.meanings import UsageError
 from torchlime.cli.options import Parser, add_options
 from torchlime.cli.serving import add_options as add_app_options
 from torchlime.cli.serving import serve
+
+if TYPE_CHECKING:
+    from torchlime.methods import Method
 
 _EXPLAIN: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "explain": explain,
@@ -42,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _arguments(argv)
         if arguments.command == "models":
             return _models(arguments.part)
+        if arguments.command == "methods":
+            return _methods(arguments.part)
         if arguments.command == "job":
             with _quiet(machine=False):
                 return job.run(arguments)
@@ -93,9 +99,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     jobs = [*job.add_parsers(commands), table_job.add_parser(commands)]
     models = commands.add_parser("models", help="list names of classifiers")
     models.add_argument("part", nargs="?", default="", help="only names that contain this")
+    methods = commands.add_parser("methods", help="list methods for --method, with their papers")
+    methods.add_argument("part", nargs="?", default="", help="only names that contain this")
     app = commands.add_parser("app", help="serve a web page, for this machine alone")
     add_app_options(app)
-    for command in (explain, table, text, models, app, *jobs):
+    for command in (explain, table, text, models, methods, app, *jobs):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser, {"explain": explain, "explain-text": text}
 
@@ -126,3 +134,26 @@ def _models(part: str) -> int:
         raise UsageError(f"no name contains {part!r}; timm:NAME and hf:FOLDER are not listed")
     print("\n".join(found), flush=True)
     return 0
+
+
+def _methods(part: str) -> int:
+    from torchlime import methods
+
+    part = part.casefold().replace("-", "_")
+    found = [methods.get(name) for name in methods.names() if part in name]
+    if not found:
+        raise UsageError(f"no name contains {part!r}; there are {', '.join(methods.names())}")
+    print("\n\n".join(map(_told, found)), flush=True)
+    return 0
+
+
+def _told(method: "Method") -> str:
+    """A method in a few lines, for people."""
+    lines = [method.sentence, f"{method.paper}."]
+    lines += [f"Here {method.part}"] * bool(method.part)
+    if method.takes != "images":
+        lines.append(f"It explains by {method.takes}, from Python alone.")
+    indented = (
+        textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="    ") for line in lines
+    )
+    return "\n".join([method.name, *indented])

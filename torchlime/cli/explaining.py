@@ -94,7 +94,7 @@ class _Job:
     """All that the photos of a call have in common."""
 
     asked: argparse.Namespace
-    explainer: torchlime.Lime
+    explainer: torchlime.Lime | torchlime.Rise
     classifier: "Classifier"
     decoder: "Decoder"
     targets: list[int]

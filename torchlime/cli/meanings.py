@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from torchlime import fills, masks, segments, surrogates, weights
+from torchlime import fills, masks, methods, segments, surrogates, weights
 
 Table = Mapping[str, Callable[..., Any]]
 
@@ -75,6 +75,17 @@ def strategy(table: Table) -> Callable[[str], Any]:
         return table[name](number(value))
 
     return read
+
+
+def method(word: str) -> methods.Method:
+    """A method that explains photos."""
+    found = methods.get(word)
+    if found.takes != "images":
+        raise ValueError(
+            f"{found.name} explains by {found.takes} of the caller's, so it is for Python: "
+            f"torchlime.methods.{found.name}"
+        )
+    return found
 
 
 def fill(word: str) -> Any:

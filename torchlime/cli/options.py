@@ -22,10 +22,12 @@ from torchlime.cli.meanings import (
     count,
     device,
     fill,
+    method,
     nearest,
     strategy,
     weights_file,
 )
+from torchlime.methods import Method
 from torchlime.models.limits import Limits
 from torchlime.rounds import Once, Until
 
@@ -33,6 +35,19 @@ if TYPE_CHECKING:
     from torchlime.models import Marks
 
 _LARGEST_CONFIG = 2**20  # bytes
+
+# The setting of an explainer that an option is about.
+_SETTINGS = {
+    "sampler": "sampler",
+    "kernel": "kernel",
+    "surrogate": "surrogate",
+    "segments": "segmenter",
+    "segmenter": "segmenter",
+    "segment-side": "segmenter",
+    "fill": "fill",
+    "until": "rounds",
+}
+_NOUNS = {"segmenter": "segments", "rounds": "number of samples"}
 
 
 # ---- Readers: a word → what it means, or ValueError ----------------------------------------------
@@ -83,6 +98,9 @@ OPTIONS = {
     "target-box": Option(None, boxes,
         "for a detector: explain the object in this box, x0,y0,x1,y1 in pixels of the photo; or a "
         "CSV file with the columns photo,x0,y0,x1,y1"),
+    "method": Option(None, method,
+        "one of torchlime methods, in the place of sampler, kernel and surrogate; its own number "
+        "of samples and fill hold unless --samples and --fill are given"),
     "samples": Option(512, count(2), "perturbed copies of each photo"),
     **ROUNDS_OPTIONS,
     "segments": Option(50, count(1), "about how many superpixels each photo has"),
@@ -142,19 +160,30 @@ def add_options(parser: argparse.ArgumentParser, options: Mapping[str, Option] =
         )
 
 
+class Words(dict[str, Any]):
+    """What was asked, in words, by the names of options.
+
+    Attributes:
+        given: the names that somebody gave; the others have their defaults.
+    """
+
+    given: frozenset[str] = frozenset()
+
+
 def words_of(
     flags: Mapping[str, Any], config: str | None, options: Mapping[str, Option] = OPTIONS
-) -> dict[str, Any]:
+) -> Words:
     """What was asked, in words: the defaults, then the configuration file, then the flags."""
     words: dict[str, Any] = {name: option.default for name, option in options.items()}
     if "photos" in flags:
         words["photos"] = []
     if config == "":
         raise UsageError("--config: it needs a file's name, and got an empty one")
-    if config is not None:
-        words |= _read_config(Path(config), words)
-    given = {name.replace("_", "-"): value for name, value in flags.items() if value != []}
-    return {name: given.get(name, value) for name, value in words.items()}
+    given = {} if config is None else _read_config(Path(config), words)
+    given |= {name.replace("_", "-"): value for name, value in flags.items() if value != []}
+    found = Words({name: given.get(name, value) for name, value in words.items()})
+    found.given = frozenset(name for name in options if given.get(name) is not None)
+    return found
 
 
 def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,13 +222,14 @@ def meaning_of(
     """What the words of all options mean, which have to fit each other."""
     asked = each_meaning(words, options)
     asked.photos = [Path(str(photo)) for photo in words.get("photos", [])]
+    asked.given = getattr(words, "given", frozenset())
     if asked.top is not None and asked.target:
         raise UsageError("--top and --target exclude each other")
     if asked.target_region is not None and asked.target_box is not None:
         raise UsageError("--target-region and --target-box exclude each other")
     if asked.target_box is not None and asked.top is not None:
         raise UsageError("--top and --target-box exclude each other: a box is one object")
-    if asked.until is None and asked.segments >= asked.samples:
+    if asked.method is None and asked.until is None and asked.segments >= asked.samples:
         raise UsageError(
             f"--samples {asked.samples} are too few for --segments {asked.segments}: "
             "a fit needs more samples than segments"
@@ -229,8 +259,14 @@ def _filled(word: object) -> str:
     return str(word)
 
 
-def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:
-    """The explainer with these options."""
+def explainer_of(asked: argparse.Namespace) -> torchlime.Lime | torchlime.Rise:
+    """The explainer with these options.
+
+    Raises:
+        UsageError: an option contradicts the method.
+    """
+    if asked.method is not None:
+        return _of_method(asked, asked.method)
     return torchlime.Lime(
         segmenter=_segmenter(asked),
         sampler=asked.sampler,
@@ -242,6 +278,37 @@ def explainer_of(asked: argparse.Namespace) -> torchlime.Lime:
         autocast=DTYPES[asked.dtype],
         seed=asked.seed,
     )
+
+
+def _of_method(asked: argparse.Namespace, method: Method) -> torchlime.Lime | torchlime.Rise:
+    """The explainer of a method, with the options that are free in it."""
+    for option, setting in _SETTINGS.items():
+        if option in asked.given and setting in method.fixes:
+            raise UsageError(
+                f"--method {method.name} has its own {_NOUNS.get(setting, setting)}; leave "
+                f"--{option} out"
+            )
+    settings: dict[str, Any] = {"autocast": DTYPES[asked.dtype], "seed": asked.seed}
+    if "segmenter" not in method.fixes:
+        settings["segmenter"] = _segmenter(asked)
+    if "fill" in asked.given:
+        settings["fill"] = asked.fill
+    if "samples" in asked.given:
+        settings["num_samples"] = asked.samples
+    if asked.until is not None:
+        settings["rounds"] = rounds_of(asked)
+    elif "most-samples" in asked.given and "most" in method.own:
+        settings["most"] = asked.most_samples
+    if "difference" in method.own:  # a picture says what hiding a segment changes
+        settings["difference"] = True
+    explainer = method(**settings)
+    until = asked.until is None and isinstance(getattr(explainer, "rounds", None), Until)
+    if until and "samples" in asked.given:
+        raise UsageError(
+            f"--method {method.name} draws samples until it is sure; leave --samples out, or give "
+            "the most with --most-samples"
+        )
+    return explainer
 
 
 def rounds_of(asked: argparse.Namespace) -> Once | Until:

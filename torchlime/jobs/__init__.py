@@ -32,6 +32,7 @@ from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Limits, Marks, refuse_bombs
 from torchlime.models.categories import alike, listed, offers
+from torchlime.rise import Rise
 
 __all__ = ["Local", "Summary", "read", "run", "run_table"]
 
@@ -44,7 +45,7 @@ def run(
     photos: str | os.PathLike[str],
     out: str | os.PathLike[str],
     classifier: Classifier,
-    explainer: Lime | None = None,
+    explainer: Lime | Rise | None = None,
     *,
     model: str = "a model of the caller's",
     label: str | None = None,
@@ -67,7 +68,7 @@ def run(
         photos: root/<class>/… or a flat folder; see :func:`torchlime.folders.photos_in`.
         out: the folder of the rows.
         classifier: as :func:`torchlime.models.load` gives it.
-        explainer: the settings; None = ``Lime()``.
+        explainer: the settings, a Lime or a Rise; None = ``Lime()``.
         model: what the rows call the classifier.
         label: take only photos of the class with this name, or with another name of the model's
             category; that category is explained. See :meth:`Classifier.called`.

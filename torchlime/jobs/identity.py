@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchlime._provenance import named
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Marks
+from torchlime.rise import Rise
 from torchlime.rounds import Once
 
 
@@ -39,7 +40,7 @@ def identity(
     name: str,
     targets: Sequence[int],
     top: int,
-    explainer: Lime,
+    explainer: Lime | Rise,
     marks: Marks | None = None,
 ) -> dict[str, str]:
     """The settings that the rows depend on, in words.

@@ -18,6 +18,7 @@ from torchlime.jobs.decoders import Decode, Decoded
 from torchlime.jobs.identity import described, seed_of
 from torchlime.jobs.rows import Row, explained, failed, printable, reason_of
 from torchlime.lime import Lime
+from torchlime.rise import Rise
 
 
 class Misfit(ValueError):
@@ -47,7 +48,7 @@ class Work:
     classifier: models.Classifier
     model: str
     weights: str
-    explainer: Lime
+    explainer: Lime | Rise
     targets: tuple[int, ...] = ()
     top: int = 1
     pictures: bool = False
@@ -162,7 +163,8 @@ class Work:
     @cached_property
     def _settings(self) -> str:
         """The explainer's settings as JSON."""
-        fielded = {f.name: described(getattr(self.explainer, f.name)) for f in fields(Lime)}
+        used = self.explainer
+        fielded = {field.name: described(getattr(used, field.name)) for field in fields(used)}
         return json.dumps(fielded | {"output": self.classifier.output})
 
 

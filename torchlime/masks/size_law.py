@@ -10,7 +10,7 @@ from torchlime._hash import hash64, numbers, seeds_of, shift_right
 from torchlime._size_laws import Law, ShapleyLaw, check_law, probabilities
 from torchlime.masks._drawing import in_blocks, present, without_smallest
 
-_SIZE = -1  # the counter of the size: no column has it
+_SIZE = -1  # the counter of the size, before those of the columns
 
 
 @dataclass(frozen=True)
@@ -75,17 +75,18 @@ class SizeLaw:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the class's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None]
-        columns, exists = numbers(bound, count), present(count, bound)
+        seeds = seeds_of(seed, count)[:, None, None]
+        counters, exists = numbers(bound + 1, count, first=_SIZE), present(count, bound)
         below = probabilities(self.law, count, bound).cumsum(dim=1)
         lone = (below[:, -1:] == 0)[..., None]
 
         def draw(samples: Tensor) -> Tensor:
             turn = samples // 2 if self.paired else samples
             even = (samples % 2 == 0)[:, None]
-            hidden = count[:, None, None] - _drawn(below, hash64(seeds, turn, _SIZE))[..., None]
-            bits = hash64(seeds[..., None], turn[:, None], columns).expand(len(count), -1, -1)
-            masks = without_smallest(bits, hidden.clamp(min=1), exists) | (hidden == 0)
+            bits = hash64(seeds, turn[:, None], counters)  # of the size, and of the columns
+            hidden = count[:, None, None] - _drawn(below, bits[..., 0])[..., None]
+            of_columns = bits[..., 1:].expand(len(count), -1, -1)
+            masks = without_smallest(of_columns, hidden.clamp(min=1), exists) | (hidden == 0)
             masks = masks ^ ~even if self.paired else masks
             begins = lone if self.beside else lone | (samples < 2)[:, None]
             return torch.where(begins, even, masks) & exists

@@ -21,10 +21,12 @@ from torchlime.methods.hierarchies import Hierarchy, dseg
 from torchlime.methods.regressions import (
     bayeslime,
     baylime,
+    belief,
     glime,
     glime_gauss,
     grid_lime,
     lime,
+    slice_lime,
     slime,
 )
 from torchlime.methods.removals import leave_one_out, occlusion, rise
@@ -35,6 +37,7 @@ __all__ = [
     "banzhaf",
     "bayeslime",
     "baylime",
+    "belief",
     "describe",
     "dseg",
     "get",
@@ -49,5 +52,6 @@ __all__ = [
     "occlusion",
     "permutation_shapley",
     "rise",
+    "slice_lime",
     "slime",
 ]

@@ -26,6 +26,9 @@ class MethodSettings(TypedDict, total=False):
     seed: int
 
 
+STRATEGIES = ("sampler", "kernel", "surrogate")
+
+
 @dataclass(frozen=True)
 class Method:
     """A method of the literature, as a recipe over strategies.
@@ -37,6 +40,7 @@ class Method:
         part: what of the paper the recipe is not, or does in another way; "" for nothing.
         make: settings → an object with ``explain(model, images, targets, …)``.
         takes: what it explains: "images", "vectors", or "label maps" that the caller gives too.
+        fixes: the settings that make the method, and cannot be chosen.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Method:
     part: str
     make: Callable[..., Any]
     takes: str = "images"
+    fixes: tuple[str, ...] = STRATEGIES
 
     def __call__(self, **settings: Any) -> Any:
         """The explainer with these settings."""
@@ -67,7 +72,12 @@ Recipe = TypeVar("Recipe", bound=Callable[..., Any])
 
 
 def recipe(
-    paper: str, part: str = "", *, name: str | None = None, takes: str = "images"
+    paper: str,
+    part: str = "",
+    *,
+    name: str | None = None,
+    takes: str = "images",
+    also_fixes: tuple[str, ...] = (),
 ) -> Callable[[Recipe], Recipe]:
     """Enter a function; the first line of its docstring is the sentence."""
 
@@ -76,21 +86,23 @@ def recipe(
         if known in METHODS:
             raise ValueError(f"there are two methods {known}")
         sentence = (make.__doc__ or "").partition("\n\n")[0].replace("\n    ", " ")
-        METHODS[known] = Method(known, sentence, paper, part, make, takes)
+        METHODS[known] = Method(
+            known, sentence, paper, part, make, takes, STRATEGIES + also_fixes
+        )  # fmt: skip
         return make
 
     return enter
 
 
 def names() -> tuple[str, ...]:
-    """The names of all methods.
+    """The names of all methods, sorted.
 
     Example:
         >>> from torchlime import methods
         >>> "kernel_shap" in methods.names()
         True
     """
-    return tuple(METHODS)
+    return tuple(sorted(METHODS))
 
 
 def get(name: str) -> Method:
@@ -110,7 +122,7 @@ def get(name: str) -> Method:
     found = METHODS.get(name.replace("-", "_"))
     if found is None:
         near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.5)
-        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(METHODS)}"
+        known = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
         raise ValueError(f"there is no method {name!r}; {known}")
     return found
 

@@ -5,13 +5,14 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from torchlime._size_laws import MaskDistance
+from torchlime.fills import Blur
 from torchlime.lime import Lime
 from torchlime.masks import Bernoulli, GlimeLaw, SizeLaw
 from torchlime.methods._registry import MethodSettings, check_free, recipe, with_lime
 from torchlime.noise import Gaussian
 from torchlime.rounds import Until
 from torchlime.segments import Grid
-from torchlime.surrogates import BayesianRidge, Ridge
+from torchlime.surrogates import BayesianRidge, Ridge, SignEntropy
 from torchlime.vectors import VectorLime
 from torchlime.weights import Exponential, Uniform
 
@@ -125,9 +126,47 @@ def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) ->
 
 
 @recipe(
+    "Bora, Terhörst, Veldhuis, Ramachandra & Raja 2024, SLICE: Stabilized LIME for Consistent "
+    "Explanations for Image Classification",
+    "the samples of one run are resampled in place of many runs, and the blur is given, while the "
+    "paper searches for it.",
+    name="slice",
+    also_fixes=("fill",),
+)
+def slice_lime(
+    sigma: float = 10.0,
+    threshold: float = 0.3,
+    resamples: int = 40,
+    **settings: Unpack[MethodSettings],
+) -> Lime:
+    """LIME with a blur behind hidden segments, which drops the segments whose sign is not sure."""
+    return with_lime(
+        "slice", {"num_samples": 1000, **settings},
+        fill=Blur(sigma), sampler=Bernoulli(0.5), kernel=Exponential(0.25),
+        surrogate=SignEntropy(Ridge(1.0), resamples, threshold),
+    )  # fmt: skip
+
+
+@recipe(
+    "Bora, Terhörst, Veldhuis, Ramachandra & Raja 2025, BELIEF: Bayesian Sign Entropy "
+    "Regularization for LIME Framework",
+    "segments are dropped by the sign entropy of resampled fits, while the paper makes it a prior "
+    "and drops them as it optimises.",
+)
+def belief(threshold: float = 0.3, resamples: int = 40, **settings: Unpack[MethodSettings]) -> Lime:
+    """Bayesian ridge regression that drops the segments whose sign is not sure."""
+    return with_lime(
+        "belief", {"num_samples": 1000, **settings},
+        sampler=Bernoulli(0.5), kernel=Exponential(0.25),
+        surrogate=SignEntropy(BayesianRidge(), resamples, threshold),
+    )  # fmt: skip
+
+
+@recipe(
     "Reproducibility Study of “SLICE: Stabilized LIME for Consistent Explanations for Image "
     "Classification”, TMLR 2025",
     "the numbers of rows and columns are this package's.",
+    also_fixes=("segmenter",),
 )
 def grid_lime(rows: int = 7, cols: int = 7, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME whose superpixels are the rectangles of a grid."""

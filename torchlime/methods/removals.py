@@ -2,6 +2,7 @@
 
 from typing import Any, Unpack
 
+from torchlime.fills import ImageMean
 from torchlime.lime import Lime
 from torchlime.masks import LeaveOneOut, SlidingWindow
 from torchlime.methods._registry import MethodSettings, recipe, with_lime
@@ -14,13 +15,15 @@ from torchlime.weights import Uniform
 @recipe(
     "Petsiuk, Das & Saenko 2018, RISE: Randomized Input Sampling for Explanation of Black-box "
     "Models",
+    also_fixes=("rounds",),
 )
-def rise(**settings: Any) -> Rise:
+def rise(difference: bool = False, **settings: Any) -> Rise:
     """The mean score over soft random masks, weighted by how much of a pixel they show.
 
-    The settings are those of :class:`torchlime.Rise`.
+    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean score over how
+    much the masks hide of a pixel is taken off, so that evidence has two signs.
     """
-    return Rise(**settings)
+    return Rise(difference=difference, **settings)
 
 
 @recipe(
@@ -38,7 +41,8 @@ def leave_one_out(**settings: Unpack[MethodSettings]) -> Lime:
 @recipe(
     "Zeiler & Fergus 2014, Visualizing and Understanding Convolutional Networks",
     "a cell has the mean over the windows that cover it, as in Captum; the paper draws the score "
-    "at the place of each window, and its window is grey.",
+    "at the place of each window. The window shows the mean colour of the image, the paper's grey.",
+    also_fixes=("segmenter",),
 )
 def occlusion(
     grid: tuple[int, ...] = (14, 14),
@@ -51,7 +55,7 @@ def occlusion(
     ``window`` and ``stride`` count the cells of the ``grid``.
     """
     return with_lime(
-        "occlusion", {"num_samples": 4096, **settings},
+        "occlusion", {"num_samples": 4096, "fill": ImageMean(), **settings},
         segmenter=Grid(*grid), sampler=SlidingWindow(grid, window, stride), kernel=Uniform(),
         surrogate=MeanDrop(),
     )  # fmt: skip

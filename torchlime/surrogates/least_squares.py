@@ -53,7 +53,8 @@ class LeastSquares:
         """The fit of equations that are made already."""
         largest = equations.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         scale = torch.where(largest > 0, largest, 1.0)[:, None, None]
-        padding = equations.padding.to(equations.dtype)
+        idle = equations.padding if equations.dual else equations.padding | equations.unvarying
+        padding = idle.to(equations.dtype)
         gram = with_diagonal(equations.gram / scale, padding)
         direct, full_rank = factorise(gram)
         shifted, ok = factorise(with_diagonal(gram, torch.full_like(padding, SHIFT)))

@@ -8,13 +8,13 @@ import torch
 from torchlime import Explanation
 from torchlime.compat.captum import KernelShap, Lime, SkLearnLasso, SkLearnLinearRegression
 from torchlime.compat.captum.drawing import (
-    ShapleySizes,
     captums_halves,
     captums_shapley,
     each_half,
     example_seeds,
-    shapley_shares,
+    shapley_sizes,
 )
+from torchlime.masks import ShapleyLaw
 from torchlime.segments import Grid
 from torchlime.surrogates import Ridge
 
@@ -153,17 +153,17 @@ def test_both_random_streams_have_one_distribution(kind):
     if kind == "lime":
         theirs, mine = captums_halves(number, 5), each_half(count, 5, number, seed=1)[0]
     else:
-        theirs, mine = captums_shapley(number, 5), ShapleySizes()(count, 5, number, seed=1)[0]
+        theirs, mine = captums_shapley(number, 5), shapley_sizes(count, 5, number, seed=1)[0]
     assert float((moments(theirs) - moments(mine)).abs().max()) < 0.025
     if kind == "shap":
-        shares = shapley_shares(5, count.device)
-        found = moments(mine)[-6:-1]
-        assert float((found - shares / shares.sum()).abs().max()) < 0.018
+        masses = ShapleyLaw()(count, 5)[0]
+        found = moments(mine)[-6:]
+        assert float((found - masses / masses.sum()).abs().max()) < 0.018
 
 
 def test_examples_have_draws_of_their_own():
     seeds = example_seeds(3, 4, torch.device("cpu"))
-    masks = ShapleySizes()(torch.full((4,), 6), 6, 100, seed=seeds)
+    masks = shapley_sizes(torch.full((4,), 6), 6, 100, seed=seeds)
     assert len({tuple(rows.flatten().tolist()) for rows in masks}) == 4
     assert masks[:, 0].all()
     assert not masks[:, 1].any()

@@ -1,63 +1,22 @@
 """The designs of Lime and KernelShap: from counters, or from Captum's own random stream."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchlime._checks import is_integer
-from torchlime._hash import hash64, numbers, seeds_of, shift_right
-from torchlime._precision import solve_dtype
-from torchlime.masks import Bernoulli
-from torchlime.masks._drawing import in_blocks, without_smallest
+from torchlime._hash import seeds_of
+from torchlime.masks import Bernoulli, SizeLaw
 
 Draw = Callable[[int, int], Tensor]  # samples, F → masks [n,F] bool on the CPU
 
 
-@dataclass(frozen=True)
-class ShapleySizes:
-    """Keep k of F features with p(k) ∝ (F−1) / (k (F−k)), k = 1…F−1; which ones is uniform.
-
-    Then least squares of equal weights is KernelSHAP (Lundberg & Lee 2017). Row 0 keeps all, row 1
-    hides all. With one feature these two rows alternate, as no other exists.
-
-    Example:
-        >>> masks = ShapleySizes()(torch.tensor([4]), 4, 500, seed=0)
-        >>> masks[0, :2].sum(1).tolist(), sorted(set(masks[0, 2:].sum(1).tolist()))
-        ([4, 0], [1, 2, 3])
-    """
-
-    def __call__(
-        self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor
-    ) -> Tensor:
-        """Draw masks [B,N,S] bool; all features exist in every input (count = S)."""
-        seeds = seeds_of(seed, count)[:, None, None]
-        rows = numbers(num_samples, count)
-        if bound == 1:
-            return (rows % 2 == 0)[None, :, None].expand(len(count), -1, -1)
-        columns, exists = numbers(bound, count), count[:, None, None] > 0
-        shares = shapley_shares(bound, count.device)[1:].cumsum(0)
-        edges = (shares / shares[-1])[:-1]
-
-        def draw(samples: Tensor) -> Tensor:
-            bits = shift_right(hash64(seeds, samples[:, None], numbers(1, count, -1)), 11)
-            uniform = bits.to(edges.dtype) / 2**53
-            kept = 1 + (uniform >= edges).sum(dim=2, keepdim=True)
-            return without_smallest(
-                hash64(seeds, samples[:, None], columns), bound - kept, exists.expand(-1, -1, bound)
-            )
-
-        masks = in_blocks(draw, rows, len(seeds) * bound)
-        return torch.where(rows[:, None] < 2, rows[:, None] == 0, masks).expand(len(count), -1, -1)
-
-
-def shapley_shares(number: int, device: torch.device) -> Tensor:
-    """(F−1) / (k (F−k)) for k = 0…F−1; 0 for k = 0."""
-    k = torch.arange(number, dtype=solve_dtype(device), device=device)
-    shares = (number - 1) / (k * (number - k))
-    return torch.where(k > 0, shares, 0.0)
+def shapley_sizes(count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor) -> Tensor:
+    """Masks [B,N,S] of KernelSHAP's law; row 0 keeps all, row 1 hides all."""
+    least = max(num_samples, 2)  # Captum takes a single one
+    return SizeLaw(paired=False)(count, bound, least, seed=seed)[:, :num_samples]
 
 
 def each_half(count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torchlime._precision import solve_dtype
 from torchlime.compat.captum.arguments import Inputs
 from torchlime.compat.captum.captums import KernelShapParent
 from torchlime.compat.captum.drawing import (
-    ShapleySizes,
     captums_shapley,
     example_seeds,
     in_captums_stream,
     shapley_categorical,
+    shapley_sizes,
 )
 from torchlime.compat.captum.feature_masks import Columns
 from torchlime.compat.captum.lime import Lime
@@ -64,7 +64,7 @@ class KernelShap(Lime, KernelShapParent):  # type: ignore[misc]
             return in_captums_stream(captums_shapley, batch, samples, columns.number, device, fits)
         count = torch.full((batch,), columns.number, device=device)
         seeds = example_seeds(self.seed, batch, device)
-        return ShapleySizes()(count, columns.number, samples, seed=seeds)
+        return shapley_sizes(count, columns.number, samples, seed=seeds)
 
     def weights(
         self, inputs: Inputs, columns: Columns, design: Tensor, whole: bool = False
