@@ -51,12 +51,13 @@ def names() -> list[str]:
 
 
 def takes_part(name: str, case: Case, masks_only: bool) -> bool:
-    """Whether a method can explain this; ``masks_only`` has but hidden and shown."""
+    """Whether a method can explain this; ``masks_only`` has but hidden and shown, by one fill."""
     if name == DEFAULT:
         return True
     if name == "occlusion":
         return case.grid is not None
-    of_masks = methods.get(name).takes == "images" and name != "rise"
+    method = methods.get(name)
+    of_masks = method.takes == "images" and name != "rise" and "fill" not in method.fixes
     return of_masks or not masks_only
 
 
@@ -80,10 +81,11 @@ def evidence(name: str, case: Case, budget: int, seed: Any, endless: bool = Fals
 def explainer(name: str, case: Case, budget: int, endless: bool = False) -> Any:
     """A method with these settings, and the case's."""
     settings: dict[str, Any] = {"chunk_size": case.chunk_size, "num_samples": budget}
-    settings["fill"] = GREY if name == "rise" else case.fill
     if name == DEFAULT:
-        return Lime(**settings)
+        return Lime(**settings, fill=case.fill)
     method = methods.get(name)
+    if "fill" not in method.fixes:
+        settings["fill"] = GREY if name == "rise" else case.fill
     if endless:
         settings |= {"rounds": Once()} if "most" in method.own else {}
     elif "most" in method.own:
