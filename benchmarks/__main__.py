@@ -10,7 +10,7 @@ from pathlib import Path
 NAMES = (  # overhead and versus use samples
     "stages", "superpixels", "samples", "overhead", "chunks", "versus", "compat", "jobs",
     "scale", "vectors", "residual", "large", "tokens", "tabular", "tutorials", "captum",
-    "launches", "coverage", "designs", "stopping", "kernels",
+    "launches", "coverage", "designs", "stopping", "methods", "kernels",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ exact. Photos of more segments are scored as masks come, and each mask once.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -59,6 +59,11 @@ class Game:
         """The scores [...] of masks [...,S]."""
         return self.outputs(masks)[..., OUTPUTS.index(self.output)]
 
+    @cached_property
+    def table(self) -> Tensor:
+        """[2^S], the scores of all masks; bit j of a mask's number is set where j is kept."""
+        return self.scores(every_mask(self.features))
+
     def truth(self) -> Tensor:
         """The coefficients [S] of the fit to all masks."""
         masks = self.every[None]
@@ -73,8 +78,8 @@ class Game:
 class Table:
     """Outputs of all masks [2^S,2]; bit j of a mask's number is set where j is kept."""
 
-    def __init__(self, logits: Tensor) -> None:
-        self.table = both(logits, int(logits[-1].argmax()))  # the last mask keeps all
+    def __init__(self, table: Tensor) -> None:
+        self.table = table
 
     def __call__(self, masks: Tensor) -> Tensor:
         places = torch.arange(masks.shape[-1])
@@ -112,6 +117,23 @@ def every_mask(features: int) -> Tensor:
     return (torch.arange(1 << features)[:, None] >> torch.arange(features)) % 2 == 1
 
 
+def games_of(of: str, logits: Tensor, target: int | None = None) -> list[Game]:
+    """Both outputs of a class, the best one if none is named, of the logits of all masks."""
+    best = int(logits[-1].argmax()) if target is None else target  # the last mask keeps all
+    return _tabled(of, both(logits, best))
+
+
+def game_of_table(table: Tensor) -> Game:
+    """The game whose scores of all masks are ``table`` [2^S]."""
+    return _tabled("", torch.stack([table, table], dim=-1))[0]
+
+
+def _tabled(of: str, table: Tensor) -> list[Game]:
+    features = len(table).bit_length() - 1
+    outputs, masks = Table(table), every_mask(features)
+    return [Game(of, output, features, outputs, masks) for output in OUTPUTS]
+
+
 def enumerated(settings: Settings) -> Iterator[Game]:
     """Photos in 3×3 squares of 128 pixels, and random networks; each output is a game."""
     quick = settings.quick
@@ -128,9 +150,7 @@ def enumerated(settings: Settings) -> Iterator[Game]:
     every: Iterator[tuple[str, PhotoLogits | Network]] = itertools.chain(photos, networks)
     for of, logits in every:
         masks = every_mask(logits.features)
-        outputs = Table(logits(masks))
-        for output in OUTPUTS:
-            yield Game(of, output, logits.features, outputs, masks)
+        yield from games_of(of, logits(masks))
 
 
 def photos(settings: Settings, squares: int) -> Iterator[Game]:
