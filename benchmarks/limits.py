@@ -12,6 +12,7 @@ def shapley(game: Game) -> Tensor:
     """The Shapley values [K]: mean gains over all orders.
 
     >>> table = torch.tensor([0.0, 1.0, 2.0, 5.0])  # z0 + 2·z1 + 2·z0·z1
+    >>> from benchmarks.games import game_of_table
     >>> shapley(game_of_table(table)).tolist()
     [2.0, 3.0]
     """
@@ -24,6 +25,7 @@ def shapley(game: Game) -> Tensor:
 def banzhaf(game: Game) -> Tensor:
     """The Banzhaf values [K]: mean gains over all masks; also the least squares fit to them.
 
+    >>> from benchmarks.games import game_of_table
     >>> banzhaf(game_of_table(torch.tensor([0.0, 1.0, 2.0, 5.0]))).tolist()
     [2.0, 3.0]
     """
@@ -45,6 +47,7 @@ def _mean_gains(game: Game, shares: Tensor) -> Tensor:
 def least_deletion(game: Game) -> float:
     """The least area that any order of hiding features one by one leaves.
 
+    >>> from benchmarks.games import game_of_table
     >>> least_deletion(game_of_table(torch.tensor([0.0, 1.0, 2.0, 5.0])))  # 5, 1, 0: z1 first
     1.75
     """
@@ -54,6 +57,7 @@ def least_deletion(game: Game) -> float:
 def most_insertion(game: Game) -> float:
     """The largest area that any order of showing features one by one reaches.
 
+    >>> from benchmarks.games import game_of_table
     >>> most_insertion(game_of_table(torch.tensor([0.0, 1.0, 2.0, 5.0])))  # 0, 2, 5
     2.25
     """
@@ -63,6 +67,7 @@ def most_insertion(game: Game) -> float:
 def random_area(game: Game) -> float:
     """The mean area of a random order, of hiding and of showing.
 
+    >>> from benchmarks.games import game_of_table
     >>> random_area(game_of_table(torch.tensor([0.0, 1.0, 2.0, 5.0])))  # 0, 1.5, 5
     2.0
     """

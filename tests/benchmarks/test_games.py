@@ -20,7 +20,7 @@ def logits_of(masks):
 
 
 def game(output="log-odds"):
-    return Game("straight", output, 4, Table(logits_of(EVERY)), EVERY)
+    return Game("straight", output, 4, Table(both(logits_of(EVERY), 1)), EVERY)
 
 
 def test_a_table_has_the_outputs_of_each_mask():
