@@ -179,7 +179,7 @@ def check_through_input(surrogate: Any, kind: Kind) -> None:
     """Raise if a fit goes through the score of the input, and no row of the design is the input.
 
     Raises:
-        ValueError: so it is.
+        ValueError: this is the case.
     """
     if isinstance(kind, Masks) and kind.beside and getattr(surrogate, "through_input", False):
         raise ValueError(

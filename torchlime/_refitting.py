@@ -15,7 +15,7 @@ from torchlime.strategies import Kernel, Surrogate
 
 
 def refitted(explanation: Any, kernel: Kernel | None, surrogate: Surrogate | None) -> Any:
-    """What :meth:`torchlime.Explanation.refit` returns; arguments and errors are its."""
+    """What :meth:`torchlime.Explanation.refit` returns; with the same arguments and errors."""
     masks, weights, kind = explanation.masks, explanation.weights, explanation.kind
     if masks is None or explanation.sample_scores is None or weights is None:
         raise ValueError("refit needs the samples: explain(..., keep_samples=True)")

@@ -105,7 +105,7 @@ def filled(
 ) -> Tensor:
     """What hidden parts of images show, like the images, checked.
 
-    ``segments`` is None where there are none, which is for fills of the whole image alone.
+    ``segments`` is None where there are none, which only suits fills of the whole image.
 
     Raises:
         TypeError, ValueError: it is no fill, or does not fit the images.
