@@ -105,7 +105,7 @@ class Sampling:
     def resume(self, kept: Explanation, rows: int, left: list[int]) -> tuple[Tensor, Tensor]:
         """Go on from the first ``rows`` of an explanation; ``left`` of each input may follow.
 
-        The inputs as they are are scored again, since they fix what is explained. It returns the
+        The unmasked inputs are scored again, since they fix what is explained. It returns the
         targets [B,T] and their scores [B,T].
         """
         masks, scores = kept.masks, kept.sample_scores

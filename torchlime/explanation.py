@@ -257,10 +257,9 @@ class Explanation:
     def forecast(self, error: float) -> Tensor:
         """How many rows ``rounds=Until(error=error)`` would take in all: [B] int64, on the device.
 
-        It is said from the standard errors at hand, whose squares fall as 1/N, before it is rounded
-        up to a whole block. −1 where they are so
-        large, or so undefined, that nothing can be said. A design whose errors fall faster needs
-        fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
+        It follows from the present standard errors, whose squares fall as 1/N, and is rounded up to
+        a whole block. It is −1 where they are too large for that, or undefined. A design whose
+        errors fall faster needs fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
 
         Raises:
             ValueError: ``error`` is not above 0, or the explanation has no ``samples_used``.
@@ -299,7 +298,7 @@ class Explanation:
 
         Convention:
             Draw the samples by :class:`torchlime.masks.Bernoulli`. Complements, as
-            :class:`torchlime.masks.Orthogonal` draws them, say the same of a pair twice, and its
+            :class:`torchlime.masks.Orthogonal` draws them, hold the same about a pair twice, and its
             blocks alias pairs with each other: on a game of 49 segments, 84 neighbours and 60 other
             pairs, 512 rows left a squared error of .11 (Bernoulli: .03), and 95 % intervals held
             the truth in .79 (.97). It reads a number or a flag on the host.

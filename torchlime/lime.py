@@ -165,13 +165,13 @@ class Lime(Settings):
                 leave the weights as they are until then. Draw new masks in every training step:
                 ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
-            resume: an explanation of the same images with its samples, to go on from with
-                ``num_samples`` rows more, or by ``rounds``. The numbers are then those of one
-                longer call, so whatever changes a sample must be its own: sampler, seed, segments,
-                fill, autocast. Kernel and surrogate may be others. It is refused with
-                ``differentiable``, and where a longer design begins otherwise, such as one of
-                Orthogonal that was cut short below 3/4 of a block. The images as they are are
-                scored again; other scores than before are a warning. A model that draws random
+            resume: an explanation of the same images that kept its samples. This call adds
+                ``num_samples`` rows to them, or as many as ``rounds`` ask for. The numbers are
+                those of one longer call. So whatever changes a sample must be the same: sampler,
+                seed, segments, fill, autocast. Kernel and surrogate may differ. It is refused with
+                ``differentiable``, and where a longer design would begin otherwise, such as one of
+                Orthogonal with less than 3/4 of a block. The unmasked images are scored again, and
+                a warning says if their scores are others than before. A model that draws random
                 numbers draws those of the earlier call again: seed it anew before. It reads the
                 earlier masks on the host.
             progress: called with (rows forwarded, rows in all) after each chunk. The model is in

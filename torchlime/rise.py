@@ -51,7 +51,7 @@ class Rise(Settings):
 
     Convention:
         In the Explanation every pixel is a segment of its own, in raster order, and S(λ) is its
-        coefficient; with a segmenter, the segment's is the mean of its pixels'. Standard errors are
+        coefficient; with a segmenter, a segment has the mean of its pixels. Standard errors are
         those of the mean over samples. ``fidelity``, ``intercepts`` and ``local_predictions`` are
         of the cells' linear surrogate, since a saliency predicts no score.
 

@@ -98,8 +98,8 @@ class Until:
         Errors are those of the samples: what a straight line cannot say of the model is no error.
         The errors of a model that draws random numbers in eval mode are in them, too; for such a
         model take ``Orthogonal(noisy=True)``, Bernoulli or another sampler, since plain Orthogonal
-        counts on a cycle that cancels errors, which noise does not. The first look is behind
-        2·(S + 1) rows or more. Rows grow in whole blocks, so that pairs stay whole, and the last
+        counts on a cycle that cancels errors, which noise does not. The first look comes
+        after 2·(S + 1) rows or more. Rows grow in whole blocks, so that pairs stay whole, and the last
         round ends at or below ``most``. On a GPU a round reads back one byte for each input, and
         waits for it: this is the exception of the rule that nothing is read.
 
