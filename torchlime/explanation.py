@@ -259,7 +259,8 @@ class Explanation:
 
         It follows from the present standard errors, whose squares fall as 1/N, and is rounded up to
         a whole block. It is −1 where they are too large for that, or undefined. A design whose
-        errors fall faster needs fewer rows, such as the first cycle of :class:`torchlime.masks.Orthogonal`.
+        errors fall faster needs fewer rows, such as the first cycle of
+        :class:`torchlime.masks.Orthogonal`.
 
         Raises:
             ValueError: ``error`` is not above 0, or the explanation has no ``samples_used``.
@@ -298,7 +299,7 @@ class Explanation:
 
         Convention:
             Draw the samples by :class:`torchlime.masks.Bernoulli`. Complements, as
-            :class:`torchlime.masks.Orthogonal` draws them, hold the same about a pair twice, and its
+            :class:`torchlime.masks.Orthogonal` draws them, hold the same about a pair twice. Its
             blocks alias pairs with each other: on a game of 49 segments, 84 neighbours and 60 other
             pairs, 512 rows left a squared error of .11 (Bernoulli: .03), and 95 % intervals held
             the truth in .79 (.97). It reads a number or a flag on the host.

@@ -99,7 +99,7 @@ class Until:
         The errors of a model that draws random numbers in eval mode are in them, too; for such a
         model take ``Orthogonal(noisy=True)``, Bernoulli or another sampler, since plain Orthogonal
         counts on a cycle that cancels errors, which noise does not. The first look comes
-        after 2·(S + 1) rows or more. Rows grow in whole blocks, so that pairs stay whole, and the last
+        after 2·(S + 1) rows or more. Rows grow in whole blocks, so that pairs stay whole. The last
         round ends at or below ``most``. On a GPU a round reads back one byte for each input, and
         waits for it: this is the exception of the rule that nothing is read.
 
