@@ -20,7 +20,7 @@ PACKAGES = (
     "torch", "torchvision", "kornia", "numpy", "scikit-image", "scikit-learn",
     "lime", "captum", "fast-slic",
 )  # fmt: skip
-OF_ANY_HARDWARE = ("samples", "residual", "coverage")  # errors, not times
+OF_ANY_HARDWARE = ("samples", "residual", "coverage", "designs", "stopping")  # errors, no times
 TUNING = ("MALLOC_", "OMP_", "MKL_", "OPENBLAS_", "PYTORCH_", "CUDA_")
 
 
