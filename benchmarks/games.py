@@ -17,7 +17,7 @@ from torchlime.black_box import Forward
 from torchlime.fills import SegmentMean
 from torchlime.fit import Fit
 from torchlime.masks import Orthogonal
-from torchlime.segments import Grid, Slic
+from torchlime.segments import Grid, Segments, Slic
 from torchlime.strategies import Segmenter, Surrogate
 from torchlime.surrogates import LeastSquares
 from torchlime.weights import Exponential
@@ -113,22 +113,21 @@ def every_mask(features: int) -> Tensor:
 
 def enumerated(settings: Settings) -> Iterator[Game]:
     """Photos in 3×3 squares of 128 pixels, and random networks; each output is a game."""
-    quick = settings.quick
-    number = 2 if quick else 12
-    names = PHOTOS[: settings.photos or (1 if quick else 6)]
-    squares = Grid(2, 3) if quick else Grid(3, 3)
-    photos = (("photos", PhotoLogits(settings, name, squares, 64 if quick else 128))
-              for name in names)  # fmt: skip
-    networks = (
-        (f"{'odd ' * odd}networks", Network(seed, number, 6 if quick else 14, odd))
-        for odd in (False, True)
-        for seed in range(number)
-    )
-    for of, logits in itertools.chain(photos, networks):
+    for of, logits in _enumerated(settings):
         masks = every_mask(logits.features)
         outputs = Table(logits(masks))
         for output in OUTPUTS:
             yield Game(of, output, logits.features, outputs, masks)
+
+
+def _enumerated(settings: Settings) -> Iterator[tuple[str, "PhotoLogits | Network"]]:
+    quick = settings.quick
+    squares, pixels = (Grid(2, 3), 64) if quick else (Grid(3, 3), 128)
+    for name in PHOTOS[: settings.photos or (1 if quick else 6)]:
+        yield "photos", PhotoLogits(settings, name, squares, pixels)
+    number = 2 if quick else 12
+    for odd, seed in itertools.product((False, True), range(number)):
+        yield f"{'odd ' * odd}networks", Network(seed, number, 6 if quick else 14, odd)
 
 
 def photos(settings: Settings, squares: int) -> Iterator[Game]:
@@ -139,8 +138,7 @@ def photos(settings: Settings, squares: int) -> Iterator[Game]:
         grid = (place + squares) % 2 == 0
         segmenter = Grid(squares, squares) if grid else Slic(squares**2)
         logits = PhotoLogits(settings, name, segmenter, 64 if quick else PIXELS, torch.bfloat16)
-        best = int(logits(torch.ones(1, logits.features, dtype=torch.bool)).argmax())
-        bank = Bank(lambda masks, logits=logits, best=best: both(logits(masks), best))
+        bank = Bank(logits.of_best)
         size = settings.reference or (256 if quick else SQUARES[squares])
         count = torch.tensor([logits.features])
         every = Orthogonal()(count, logits.features, size, seed=REFERENCE_SEED)[0]
@@ -159,10 +157,13 @@ class PhotoLogits:
         self.model.output = "logit"
         image = self.model.preprocess(photo(name))
         self.image = torch.nn.functional.interpolate(image, pixels, mode="area")
-        self.segments = segmenter(self.image)
+        segments = segmenter(self.image)
+        assert isinstance(segments, Segments)
+        self.segments = segments
         self.features = int(self.segments.count)
         chunk = None if image.device.type == "cuda" else 16  # in a CPU's cache
         self.forward = Forward(chunk_size=chunk, autocast=autocast)
+        self.best = int(self(torch.ones(1, self.features, dtype=torch.bool)).argmax())
 
     def __call__(self, masks: Tensor) -> Tensor:
         """[N,1000] of masks [N,S]."""
@@ -175,6 +176,10 @@ class PhotoLogits:
             forward=self.forward,
         )  # fmt: skip
         return scores[0].cpu()
+
+    def of_best(self, masks: Tensor) -> Tensor:
+        """Probability and log-odds [N,2] of the photo's best class."""
+        return both(self(masks), self.best)
 
 
 class Network:

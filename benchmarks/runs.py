@@ -107,6 +107,7 @@ def summary(at: float, found: dict[str, Tensor]) -> Row:
     row: Row = {
         "runs": len(errors),
         "rms": errors.square().mean().sqrt().item(),
+        "geometric": errors.log().mean().exp().item(),
         "levels": quantiles(errors),
     }
     if "used" not in found:
