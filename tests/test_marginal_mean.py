@@ -12,10 +12,11 @@ from tests import oracles
 from tests.test_marginal_contributions import game
 from tests.test_surrogates import problem
 from torchlime import _row_blocks, explain
+from torchlime.explanation import Problem
 from torchlime.fills import Constant
 from torchlime.masks import Bernoulli, Exhaustive, LeaveOneOut, Orthogonal
 from torchlime.segments import Grid
-from torchlime.surrogates import LeastSquares, MarginalMean
+from torchlime.surrogates import LeastSquares, MarginalMean, Ridge
 from torchlime.weights import Uniform
 
 MEAN, DIFFERENCE = MarginalMean(), MarginalMean(difference=True)
@@ -218,3 +219,11 @@ def test_it_pickles_and_differentiates(which):
 def test_noise_is_refused():
     with pytest.raises(TypeError, match="MarginalMean needs masks, got noise"):
         MEAN(torch.rand(1, 9, 3), torch.rand(1, 9, 1), torch.ones(1, 9), torch.tensor([3]))
+
+
+def test_a_mean_needs_no_more_samples_than_features():
+    images = torch.rand(1, 1, 4, 4, generator=torch.manual_seed(0))
+    settings = {"segmenter": Grid(4, 4), "sampler": Bernoulli(), "num_samples": 12}
+    for surrogate, few in ((MarginalMean(), 0), (Ridge(), Problem.TOO_FEW_EFFECTIVE_SAMPLES)):
+        e = explain(lambda x: x.mean((2, 3)), images, 0, surrogate=surrogate, **settings)
+        assert e.problems.item() & Problem.TOO_FEW_EFFECTIVE_SAMPLES == few

@@ -19,7 +19,7 @@ from torchlime._inputs import Array, Images, as_images
 from torchlime._labelmap import Segments, as_segments, segment_sizes, segment_sums
 from torchlime._precision import solve_dtype
 from torchlime._problems import OF_THE_FIT
-from torchlime._provenance import in_words
+from torchlime._resuming import made_by
 from torchlime._row_blocks import row_blocks
 from torchlime._settings import Settings
 from torchlime._undisturbed import undisturbed
@@ -160,14 +160,14 @@ class Rise(Settings):
         )  # fmt: skip
         with undisturbed(inputs.device):
             values, errors = self._saliency(grids, found, cells)
-        words = {**vars(self), "seed": seed, "sampler": self.sampler, **words_of_scores(scores)}
-        words |= {} if segments is None else {"segmenter": "given by the caller"}
-        used = dataclasses.replace(self, seed=int(seed)) if is_integer(seed) else self
-        return dataclasses.replace(
+        explanation = dataclasses.replace(
             cells, coefficients=values, standard_errors=errors, **_fields(inputs, found),
-            problems=cells.problems & ~OF_THE_FIT, settings=in_words(**words), explainer=used,
-            masks=None, sample_scores=None, weights=None,
+            problems=cells.problems & ~OF_THE_FIT, masks=None, sample_scores=None, weights=None,
         )  # fmt: skip
+        words: dict[str, Any] = {"sampler": self.sampler, **words_of_scores(scores)}
+        if segments is not None:
+            words["segmenter"] = "given by the caller"
+        return made_by(explanation, self, seed, None, **words)
 
     def _segments(self, images: Tensor, given: Any, max_segments: int | None) -> Segments | None:
         if given is None and max_segments is not None:

@@ -175,14 +175,14 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     features = pixels.to(torch.float32 if small else pixels.dtype)
     inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
     penalty = (axes + 1) * outside_window(axes)
-    beyond = _by_cell(torch.rsub(inside, penalty, alpha=penalty), axes)
+    beyond = _cells_first(torch.rsub(inside, penalty, alpha=penalty), axes).flatten(1)
     reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
         middle.mT[:, :, None],
         inside,
-        beyond.expand(batch, -1, -1, 1).reshape(-1, 1, 1),
+        beyond.expand(batch, -1).reshape(-1, 1, 1),
         reach[:, None, None, :, None],
     )
 
@@ -237,13 +237,8 @@ def _in_image(sums: Tensor, origin: Tensor) -> Tensor:
     return torch.addcmul(sums, sums[:, -1:], origin, out=moved)
 
 
-def _by_cell(around: Tensor, axes: int) -> Tensor:
-    """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,G,3ⁿ,C]."""
-    return around.flatten(2 + axes).flatten(2, 1 + axes).permute(0, 3, 2, 1)
-
-
 def _cells_first(around: Tensor, axes: int) -> Tensor:
-    """[B,C,3,…,3,*shape] as [B,*shape,3,…,3,C], a view."""
+    """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,*shape,3,…,3,C], a view."""
     cells, neighbours = range(2 + axes, 2 + 2 * axes), range(2, 2 + axes)
     return around.permute(0, *cells, *neighbours, 1)
 

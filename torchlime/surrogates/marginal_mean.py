@@ -1,7 +1,7 @@
 """The mean score where a feature is kept."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class MarginalMean:
         >>> MarginalMean(difference=True)(*data).coefficients.tolist()
         [[[1.0, 4.0]]]
     """
+
+    few_samples: ClassVar[bool] = True  # a mean needs no more samples than features
 
     difference: bool = False
 
