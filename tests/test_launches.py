@@ -10,7 +10,7 @@ from torchlime.segments import Grid, Slic
 from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 
 BUDGET = {
-    "segments": 290,
+    "segments": 289,
     "masks": 61,
     "fill": 19,
     "rows": 15,
