@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchlime.capture
 from tests.test_fake_cuda import CAUGHT, RefuseWaiting, Waits
@@ -409,3 +410,61 @@ def test_the_net_catches(what, parts, monkeypatch):
         x = torch.empty(2, 3, 24, 20, device="cuda")
         with pytest.raises(CAUGHT):
             explainer.capture(model, x, model_too=True)
+
+
+@pytest.mark.parametrize("around", [None, torch.bfloat16])
+def test_a_captured_model_keeps_the_autocast_of_the_capture(model, around):
+    x, seeds = images(2), torch.tensor([1, 2])
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=around is not None):
+        fast = explainer.capture(model, x, model_too=True)
+        assert_same(fast(x, seed=seeds), explainer.explain(model, x, seed=seeds))
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=around is None),
+        pytest.raises(ValueError, match=f"autocast around the call must be {around}, as in the"),
+    ):
+        fast(x, seed=seeds)
+    own = dataclasses.replace(explainer, autocast=torch.bfloat16)  # that of the call is as one
+    with torch.autocast("cpu", torch.float16):
+        fast = own.capture(model, x, model_too=True)
+    assert_same(fast(x, seed=seeds), own.explain(model, x, seed=seeds))
+
+
+class Casts(TorchDispatchMode):
+    """Count the casts of a weight."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and args[0].shape == self.shape:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("of_the_caller", [False, True])
+def test_the_graph_of_the_model_runs_in_autocast(of_the_caller, parts, monkeypatch):
+    """Each run casts the weights: casts that are kept would be freed, and be of old weights."""
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    found, casts = [], []
+
+    def model(x):
+        with Casts(layer.weight.shape) as seen:
+            found.append(layer(x).dtype)
+        casts.append(seen.count)
+        return x.mean((2, 3))
+
+    own = None if of_the_caller else torch.bfloat16
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=16, chunk_size=11, autocast=own)
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            layer, x = torch.nn.Conv2d(3, 2, 8), torch.empty(2, 3, 24, 20)
+        with torch.autocast("cuda", torch.bfloat16, enabled=of_the_caller):
+            fast = explainer.capture(model, x, model_too=True)
+            fast(x)
+    assert set(found) == {torch.bfloat16}
+    chunks = 4  # of 34 rows
+    assert len(casts) == 4 * chunks  # plain, as a warm-up, in the capture, and replayed
+    assert casts[chunks:] == 3 * [1, 0, 0, 0]

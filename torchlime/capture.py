@@ -9,6 +9,7 @@ run anew, and the numbers are those of a plain call.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from torchlime._returns import check_fit, variance_factor
 from torchlime._sampling import Sampling, drawn
 from torchlime._several import leaves_of, mapped, names_of
 from torchlime._undisturbed import undisturbed
-from torchlime.black_box import Forward, Model
+from torchlime.black_box import Forward, Model, autocast_around
 from torchlime.explanation import Explanation
 from torchlime.features.given import segmented_features
 from torchlime.local import fields_of, said_of
@@ -92,6 +93,9 @@ class Captured:
         self._features_of, self._finish = features, finish
         first = leaves_of(inputs)[0]
         self.device = first.device
+        self._around, self._fixed = autocast_around(self.device), False
+        if model_too and forward.autocast is None:
+            self._fixed, self.forward = True, replace(forward, autocast=self._around)
         with undisturbed(self.device):
             self.inputs = mapped(torch.clone, inputs)
             self._seeds = torch.full((len(first),), seed, dtype=torch.int64, device=self.device)
@@ -108,6 +112,7 @@ class Captured:
             TypeError, ValueError: images or seed are of another type, shape, dtype or device.
         """
         seed = self.seed if seed is None else seed
+        self._check_autocast()
         _check_like(images, self.inputs, "images")
         if not is_integer(seed):
             _check_like(seed, self._seeds, "seed")
@@ -124,6 +129,14 @@ class Captured:
         said = said_of(self.model, self.scores)
         made = Explanation(settings={}, kind=self._kind, **fields, **said)
         return self._finish(made, seed)
+
+    def _check_autocast(self) -> None:
+        around = autocast_around(self.device)
+        if self._fixed and around != self._around:
+            raise ValueError(
+                f"autocast around the call must be {self._around}, as in the capture, got {around}:"
+                " with model_too the model is captured with it. Set the explainer's autocast="
+            )
 
     def _capture(self, model_too: bool) -> None:
         """Run every part, and keep it as a graph where there is a GPU."""
@@ -186,10 +199,15 @@ class Captured:
     def _with_the_model(self) -> Work:
         """The forward passes as a graph; modes and random states are cared for around it."""
         box = self._sampling_of(self._features).box
+
+        def score() -> None:
+            # Casts of weights that autocast kept would be freed, and be those of old weights.
+            torch.clear_autocast_cache()
+            self._score(ready=True)
+            torch.clear_autocast_cache()
+
         with box.prepared():
-            replay = graphed(
-                lambda: self._score(ready=True), self.device, "the model (leave out model_too)"
-            )
+            replay = graphed(score, self.device, "the model (leave out model_too)")
 
         def replayed() -> None:
             rewind = random_states(self.device)
