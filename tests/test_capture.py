@@ -1,7 +1,9 @@
 """A captured explanation is a plain one; and its parts do nothing that a CUDA graph forbids."""
 
+import contextlib
 import dataclasses
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torchlime.capture
 from tests.test_fake_cuda import CAUGHT, RefuseWaiting, Waits
 from torchlime import Lime, _networks
 from torchlime.black_box import Forward
-from torchlime.capture import Captured
+from torchlime.capture import Captured, graphed
 from torchlime.features import Pixels
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
@@ -468,3 +470,76 @@ def test_the_graph_of_the_model_runs_in_autocast(of_the_caller, parts, monkeypat
     chunks = 4  # of 34 rows
     assert len(casts) == 4 * chunks  # plain, as a warm-up, in the capture, and replayed
     assert casts[chunks:] == 3 * [1, 0, 0, 0]
+
+
+class FakeCuda:
+    """Streams, devices and graphs by their numbers; ``told`` is what happened, in its order."""
+
+    def __init__(self, monkeypatch, breaks):
+        self.number, self.current, self.told = 0, {0: "main 0", 1: "main 1"}, []
+        self.breaks = breaks
+        for name in ("CUDAGraph", "Stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        for name in ("device", "stream", "graph"):
+            monkeypatch.setattr(torch.cuda, name, contextlib.contextmanager(getattr(self, name)))
+        clear = "_cuda_clearCublasWorkspaces"
+        monkeypatch.setattr(torch._C, clear, lambda: self.told.append("clear"))
+
+    def Stream(self):
+        return FakeStream(self.number)
+
+    def CUDAGraph(self):
+        return SimpleNamespace(replay=lambda: self.told.append("replay"))
+
+    def current_stream(self):
+        found = self.current[self.number]
+        return FakeStream(self.number, found) if isinstance(found, str) else found
+
+    def device(self, device):
+        before, self.number = self.number, device.index
+        try:
+            yield
+        finally:
+            self.number = before
+
+    def stream(self, stream):
+        before = self.current[stream.index]
+        self.current[stream.index] = stream.name
+        try:
+            yield
+        finally:
+            self.current[stream.index] = before
+
+    def graph(self, graph, *, stream, capture_error_mode):
+        """As torch's, which leaves its stream current where the end of a capture fails."""
+        self.current[stream.index] = stream.name
+        self.told.append(f"begin on {stream.index}")
+        yield
+        if self.breaks:
+            raise RuntimeError("no graph can hold that")
+        self.told.append("end")
+        self.current[stream.index] = f"main {stream.index}"
+
+
+class FakeStream:
+    def __init__(self, index, name=None):
+        self.index, self.name = index, name or f"side {index}"
+
+    def wait_stream(self, other):
+        assert other.index == self.index
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_capture_is_on_a_stream_of_its_own_device(monkeypatch, breaks):
+    """By default torch captures on a stream of the device that was current in the first capture."""
+    cuda = FakeCuda(monkeypatch, breaks)
+
+    def work():
+        cuda.told.append(f"work on {cuda.current[1]}")
+
+    error = pytest.raises(RuntimeError, match="CUDA cannot capture a part: no graph can hold that")
+    with error if breaks else contextlib.nullcontext():
+        graphed(work, torch.device("cuda", 1), "a part")()
+    assert cuda.told[:5] == [*2 * ["work on side 1"], "clear", "begin on 1", "work on side 1"]
+    assert cuda.told[5:] == (["clear"] if breaks else ["end", "clear", "replay"])
+    assert (cuda.number, cuda.current) == (0, {0: "main 0", 1: "main 1"})

@@ -8,7 +8,9 @@ what no graph can hold; with ``model_too`` they are captured as well. Without a 
 run anew, and the numbers are those of a plain call.
 """
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -44,6 +46,7 @@ DRAWS = {  # these take from a generator instead of the seed
     "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_",
 }  # fmt: skip
 Work = Callable[[], None]
+_one_capture = threading.RLock()  # torch takes one at a time in a process
 
 
 class Captured:
@@ -228,19 +231,41 @@ def graphed(work: Work, device: torch.device, what: str) -> Work:
     if device.type == "cpu":
         return work
     try:
-        with torch.cuda.device(device):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # what a library does in its first calls
+        with (
+            _one_capture,
+            torch.cuda.device(device),
+            torch.cuda.stream(torch.cuda.current_stream()),  # it comes back where a capture fails
+        ):
+            side = torch.cuda.Stream()  # by itself a graph may take one of another device
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # what a library does in its first calls
                 work()
                 work()
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with (
+                _own_workspaces(),
+                torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
+            ):
                 work()
     except RuntimeError as error:
         raise RuntimeError(f"CUDA cannot capture {what}: {error}") from error
     return graph.replay
+
+
+@contextlib.contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """Let what is captured take cuBLAS workspaces from the memory of its graph.
+
+    A workspace that a library keeps for a stream would be shared with graphs that run at the same
+    time, and may be freed by ``torch.compile``, which clears them all. Then a graph would go on
+    writing to memory that is another's.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def static_features(inputs: Any, segmenter: Segmenter, fill: Any) -> Any:
