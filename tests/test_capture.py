@@ -1,7 +1,9 @@
 """A captured explanation is a plain one; and its parts do nothing that a CUDA graph forbids."""
 
 import contextlib
+import copy
 import dataclasses
+import pickle
 import random
 from types import SimpleNamespace
 
@@ -128,6 +130,15 @@ def test_seeds(model):
         assert made.explainer == plain.explainer == dataclasses.replace(explainer, seed=seed)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63 - 1, 2**63, -(2**70), np.uint64(2**63 + 1)])
+def test_any_int_is_a_seed(model, seed):
+    explainer, x = Lime(segmenter=Grid(2, 2), num_samples=32, seed=seed), images(1, 5)
+    plain = explainer.explain(model, x)
+    assert_same(explainer.capture(model, x)(x), plain)
+    made = dataclasses.replace(explainer, seed=0).capture(model, x)(x, seed=seed)
+    assert torch.equal(made.coefficients, plain.coefficients)
+
+
 def test_several_inputs():
     def model(a, b):
         return a.mean((2, 3)) + b.mean((2, 3))
@@ -137,10 +148,15 @@ def test_several_inputs():
     x, seeds = {"a": images(2, 2), "b": images(2, 3)}, torch.tensor([1, 2])
     made, plain = fast(x, seed=seeds), explainer.explain(model, x, seed=seeds)
     assert_same(made, plain)
-    with pytest.raises(ValueError, match=r"images must be images\['a'\], images\['b'\]"):
+    assert_same(fast(dict(reversed(x.items())), seed=seeds), plain)
+    with pytest.raises(ValueError, match=r"images must be a dict with the names \['a', 'b'\]"):
         fast({"a": images(2)})
-    with pytest.raises(ValueError, match="as in the capture"):
-        fast(images(2))
+    for wrong in (images(2), (images(2), images(2))):
+        with pytest.raises(ValueError, match=r"images must be a dict .* got (Tensor|a tuple of 2)"):
+            fast(wrong)
+    fast = explainer.capture(model, (images(2), images(2, 1)))
+    with pytest.raises(ValueError, match="images must be a tuple of 2 .* got list"):
+        fast([images(2), images(2)])
 
 
 def test_a_result_is_not_overwritten_by_the_next_call(model):
@@ -230,13 +246,69 @@ def test_other_inputs_are_refused(model):
         with pytest.raises(ValueError, match="images must be torch.float32.*as in the capture"):
             fast(wrong)
     for wrong in (torch.tensor([1]), torch.tensor([1.0, 2.0]), torch.tensor([1, 2]).int()):
-        with pytest.raises(ValueError, match="seed must be torch.int64"):
+        with pytest.raises(ValueError, match="seed must be an int or an int64 tensor"):
             fast(images(2), seed=wrong)
-    for wrong in ({"images": images(2).numpy()}, {"images": images(2), "seed": "1"}):
-        with pytest.raises(TypeError, match="must be a tensor"):
-            fast(**wrong)
-    with pytest.raises(TypeError, match="capture takes tensors on the device, got ndarray"):
+    for wrong in ("1", 1.5, True, [1, 2], (1, 2)):
+        with pytest.raises(TypeError, match="seed must be an int or an int64 tensor"):
+            fast(images(2), seed=wrong)
+    for wrong in (images(2).numpy(), [images(1)[0], images(1)[0]]):
+        with pytest.raises(TypeError, match="images must be a tensor on cpu.*; convert"):
+            fast(wrong)
+    for wrong in ((images(2),), {"images": images(2)}):
+        with pytest.raises(ValueError, match="images must be one tensor, as in the capture, got"):
+            fast(wrong)
+    with pytest.raises(TypeError, match="images must be tensors on the device.*got ndarray; conv"):
         explainer.capture(model, np.zeros((1, 24, 20, 3)))
+
+
+def test_outputs_of_another_size_are_refused(model):
+    kept = [5]
+    fast = EXPLAINERS[0].capture(lambda x: model(x)[:, : kept[0]], images(2), "all")
+    kept[0] = 3
+    with pytest.raises(ValueError, match=r"scores must be .*\[2, 64, 5\].*got .*\[2, 64, 3\]"):
+        fast(images(2))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_stays_where_its_memory_is(model, copied):
+    with pytest.raises(TypeError, match="cannot be copied or pickled.*capture again"):
+        copied(EXPLAINERS[0].capture(model, images(1)))
+
+
+def test_calls_do_not_overlap(model):
+    within = []
+
+    def calls_again(x):
+        if within:
+            within.clear()  # once
+            fast(images(1))
+        return model(x)
+
+    fast = EXPLAINERS[0].capture(calls_again, images(1))
+    within.append(True)
+    with pytest.raises(RuntimeError, match="calls of one capture share its memory.*one for each"):
+        fast(images(1))
+    assert_same(fast(images(1)), EXPLAINERS[0].explain(model, images(1)))
+
+
+def test_a_model_that_raises_leaves_all_as_it_was(model):
+    broken, x = [], images(2)
+
+    def breaks(x):
+        torch.rand(1)
+        if broken:
+            raise KeyError("of the model")
+        return model(x)
+
+    fast = EXPLAINERS[0].capture(breaks, x)
+    first, state = fast(x), torch.get_rng_state()
+    broken.append(True)
+    with pytest.raises(KeyError, match="of the model"):
+        fast(images(2, 1))
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    broken.clear()
+    assert_same(fast(x), first)
 
 
 class EarlyStop:

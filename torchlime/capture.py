@@ -13,20 +13,20 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from torchlime._checks import is_integer
+from torchlime._hash import seeds_of
 from torchlime._kinds import check_through_input
 from torchlime._networks import random_states
 from torchlime._provenance import named
 from torchlime._returns import check_fit, variance_factor
 from torchlime._sampling import Sampling, drawn
-from torchlime._several import leaves_of, mapped, names_of
+from torchlime._several import beside, is_several, leaves_of, mapped, names_of
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, autocast_around
 from torchlime.explanation import Explanation
@@ -94,6 +94,7 @@ class Captured:
         self.sampler, self.num_samples, self.seed = sampler, num_samples, seed
         self.kernel, self.surrogate, self.keep_samples = kernel, surrogate, keep_samples
         self._features_of, self._finish = features, finish
+        self._free = threading.Lock()
         first = leaves_of(inputs)[0]
         self.device = first.device
         self._around, self._fixed = autocast_around(self.device), False
@@ -101,7 +102,8 @@ class Captured:
             self._fixed, self.forward = True, replace(forward, autocast=self._around)
         with undisturbed(self.device):
             self.inputs = mapped(torch.clone, inputs)
-            self._seeds = torch.full((len(first),), seed, dtype=torch.int64, device=self.device)
+            self._seeds = first.new_zeros(len(first), dtype=torch.int64)
+            self._seeds.copy_(seeds_of(seed, self._seeds))
             self._capture(model_too)
 
     def __call__(self, images: Any, *, seed: int | Tensor | None = None) -> Explanation:
@@ -114,15 +116,30 @@ class Captured:
         Raises:
             TypeError, ValueError: images or seed are of another type, shape, dtype or device.
         """
-        seed = self.seed if seed is None else seed
+        if not self._free.acquire(blocking=False):
+            raise RuntimeError(
+                "calls of one capture share its memory, so they must not overlap; capture one for "
+                "each thread"
+            )
+        try:
+            return self._explained(images, self.seed if seed is None else seed)
+        finally:
+            self._free.release()
+
+    def __reduce__(self) -> NoReturn:
+        """Raise."""
+        raise TypeError(
+            "what was captured lies in the memory of this process, so that it cannot be copied or "
+            "pickled; capture again"
+        )
+
+    def _explained(self, images: Any, seed: int | Tensor) -> Explanation:
         self._check_autocast()
-        _check_like(images, self.inputs, "images")
-        if not is_integer(seed):
-            _check_like(seed, self._seeds, "seed")
+        given = _like(self.inputs, images, "images")
+        seeds = seeds_of(seed, self._seeds)
         with undisturbed(self.device):
-            for own, given in zip(leaves_of(self.inputs), leaves_of(images), strict=True):
-                own.copy_(given)
-            seeds = seed if isinstance(seed, Tensor) else torch.full_like(self._seeds, int(seed))
+            for own, new in zip(leaves_of(self.inputs), given, strict=True):
+                own.copy_(new)
             self._seeds.copy_(seeds)
             self._before()
         self._predict()  # outside, so that the caller's autocast holds
@@ -183,6 +200,7 @@ class Captured:
                 self._scored = tree_map_only(Tensor, torch.clone, sampling.scored)
             pairs = zip(tree_leaves(self._scored), tree_leaves(sampling.scored), strict=True)
             for own, found in pairs:
+                _check_look(own, found, "scores")
                 own.copy_(found)
         sampling.scored = self._scored
         self._sampling = sampling
@@ -335,18 +353,31 @@ def _refuse(rounds: Rounds, forward: Forward) -> None:
         raise ValueError("capture cannot be differentiable: a graph holds no backward pass")
 
 
-def _check_like(given: Any, own: Any, noun: str) -> None:
-    """Raise unless ``given`` has the structure, shapes, dtypes and device of ``own``."""
-    if names_of(given, noun) != (names := names_of(own, noun)):
-        raise ValueError(f"{noun} must be {', '.join(names)}, as in the capture")
-    for name, mine, theirs in zip(names, leaves_of(own), leaves_of(given), strict=True):
+def _like(own: Any, given: Any, noun: str) -> list[Tensor]:
+    """The tensors of ``given``; an error unless they look like those of ``own``."""
+    if is_several(own):
+        leaves = beside(given, own, noun, "a tensor")
+    elif is_several(given):
+        got = type(given).__name__
+        raise ValueError(f"{noun} must be one tensor, as in the capture, got {got}")
+    else:
+        leaves = [given]
+    for name, mine, theirs in zip(names_of(own, noun), leaves_of(own), leaves, strict=True):
         if not isinstance(theirs, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(theirs).__name__}")
-        if _look(mine) != _look(theirs):
-            raise ValueError(
-                f"{name} must be {_look(mine)}, as in the capture, got {_look(theirs)}; capture "
-                "again for others"
+            raise TypeError(
+                f"{name} must be a tensor on {mine.device}, as in the capture, got "
+                f"{type(theirs).__name__}; convert it first"
             )
+        _check_look(mine, theirs, name)
+    return leaves
+
+
+def _check_look(own: Tensor, given: Tensor, name: str) -> None:
+    if _look(own) != _look(given):
+        raise ValueError(
+            f"{name} must be {_look(own)}, as in the capture, got {_look(given)}; capture again "
+            "for others"
+        )
 
 
 def _look(tensor: Tensor) -> str:
