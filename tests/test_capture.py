@@ -1,19 +1,24 @@
 """A captured explanation is a plain one; and its parts do nothing that a CUDA graph forbids."""
 
+import contextlib
+import copy
 import dataclasses
+import pickle
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torchvision
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchlime.capture
 from tests.test_fake_cuda import CAUGHT, RefuseWaiting, Waits
 from torchlime import Lime, _networks
 from torchlime.black_box import Forward
-from torchlime.capture import Captured
+from torchlime.capture import Captured, graphed
 from torchlime.features import Pixels
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
@@ -125,6 +130,15 @@ def test_seeds(model):
         assert made.explainer == plain.explainer == dataclasses.replace(explainer, seed=seed)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63 - 1, 2**63, -(2**70), np.uint64(2**63 + 1)])
+def test_any_int_is_a_seed(model, seed):
+    explainer, x = Lime(segmenter=Grid(2, 2), num_samples=32, seed=seed), images(1, 5)
+    plain = explainer.explain(model, x)
+    assert_same(explainer.capture(model, x)(x), plain)
+    made = dataclasses.replace(explainer, seed=0).capture(model, x)(x, seed=seed)
+    assert torch.equal(made.coefficients, plain.coefficients)
+
+
 def test_several_inputs():
     def model(a, b):
         return a.mean((2, 3)) + b.mean((2, 3))
@@ -134,10 +148,15 @@ def test_several_inputs():
     x, seeds = {"a": images(2, 2), "b": images(2, 3)}, torch.tensor([1, 2])
     made, plain = fast(x, seed=seeds), explainer.explain(model, x, seed=seeds)
     assert_same(made, plain)
-    with pytest.raises(ValueError, match=r"images must be images\['a'\], images\['b'\]"):
+    assert_same(fast(dict(reversed(x.items())), seed=seeds), plain)
+    with pytest.raises(ValueError, match=r"images must be a dict with the names \['a', 'b'\]"):
         fast({"a": images(2)})
-    with pytest.raises(ValueError, match="as in the capture"):
-        fast(images(2))
+    for wrong in (images(2), (images(2), images(2))):
+        with pytest.raises(ValueError, match=r"images must be a dict .* got (Tensor|a tuple of 2)"):
+            fast(wrong)
+    fast = explainer.capture(model, (images(2), images(2, 1)))
+    with pytest.raises(ValueError, match="images must be a tuple of 2 .* got list"):
+        fast([images(2), images(2)])
 
 
 def test_a_result_is_not_overwritten_by_the_next_call(model):
@@ -227,13 +246,69 @@ def test_other_inputs_are_refused(model):
         with pytest.raises(ValueError, match="images must be torch.float32.*as in the capture"):
             fast(wrong)
     for wrong in (torch.tensor([1]), torch.tensor([1.0, 2.0]), torch.tensor([1, 2]).int()):
-        with pytest.raises(ValueError, match="seed must be torch.int64"):
+        with pytest.raises(ValueError, match="seed must be an int or an int64 tensor"):
             fast(images(2), seed=wrong)
-    for wrong in ({"images": images(2).numpy()}, {"images": images(2), "seed": "1"}):
-        with pytest.raises(TypeError, match="must be a tensor"):
-            fast(**wrong)
-    with pytest.raises(TypeError, match="capture takes tensors on the device, got ndarray"):
+    for wrong in ("1", 1.5, True, [1, 2], (1, 2)):
+        with pytest.raises(TypeError, match="seed must be an int or an int64 tensor"):
+            fast(images(2), seed=wrong)
+    for wrong in (images(2).numpy(), [images(1)[0], images(1)[0]]):
+        with pytest.raises(TypeError, match="images must be a tensor on cpu.*; convert"):
+            fast(wrong)
+    for wrong in ((images(2),), {"images": images(2)}):
+        with pytest.raises(ValueError, match="images must be one tensor, as in the capture, got"):
+            fast(wrong)
+    with pytest.raises(TypeError, match="images must be tensors on the device.*got ndarray; conv"):
         explainer.capture(model, np.zeros((1, 24, 20, 3)))
+
+
+def test_outputs_of_another_size_are_refused(model):
+    kept = [5]
+    fast = EXPLAINERS[0].capture(lambda x: model(x)[:, : kept[0]], images(2), "all")
+    kept[0] = 3
+    with pytest.raises(ValueError, match=r"scores must be .*\[2, 64, 5\].*got .*\[2, 64, 3\]"):
+        fast(images(2))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_it_stays_where_its_memory_is(model, copied):
+    with pytest.raises(TypeError, match="cannot be copied or pickled.*capture again"):
+        copied(EXPLAINERS[0].capture(model, images(1)))
+
+
+def test_calls_do_not_overlap():
+    within = []
+
+    def calls_again(x):
+        if within:
+            within.clear()  # once
+            fast(images(1))
+        return x.mean((2, 3))
+
+    fast = EXPLAINERS[0].capture(calls_again, images(1))
+    within.append(True)
+    with pytest.raises(RuntimeError, match="calls of one capture share its memory.*one for each"):
+        fast(images(1))
+    assert_same(fast(images(1)), EXPLAINERS[0].explain(calls_again, images(1)))
+
+
+def test_a_model_that_raises_leaves_all_as_it_was(model):
+    broken, x = [], images(2)
+
+    def breaks(x):
+        torch.rand(1)
+        if broken:
+            raise KeyError("of the model")
+        return model(x)
+
+    fast = EXPLAINERS[0].capture(breaks, x)
+    first, state = fast(x), torch.get_rng_state()
+    broken.append(True)
+    with pytest.raises(KeyError, match="of the model"):
+        fast(images(2, 1))
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    broken.clear()
+    assert_same(fast(x), first)
 
 
 class EarlyStop:
@@ -409,3 +484,134 @@ def test_the_net_catches(what, parts, monkeypatch):
         x = torch.empty(2, 3, 24, 20, device="cuda")
         with pytest.raises(CAUGHT):
             explainer.capture(model, x, model_too=True)
+
+
+@pytest.mark.parametrize("around", [None, torch.bfloat16])
+def test_a_captured_model_keeps_the_autocast_of_the_capture(model, around):
+    x, seeds = images(2), torch.tensor([1, 2])
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=around is not None):
+        fast = explainer.capture(model, x, model_too=True)
+        assert_same(fast(x, seed=seeds), explainer.explain(model, x, seed=seeds))
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=around is None),
+        pytest.raises(ValueError, match=f"autocast around the call must be {around}, as in the"),
+    ):
+        fast(x, seed=seeds)
+    own = dataclasses.replace(explainer, autocast=torch.bfloat16)  # that of the call is as one
+    with torch.autocast("cpu", torch.float16):
+        fast = own.capture(model, x, model_too=True)
+    assert_same(fast(x, seed=seeds), own.explain(model, x, seed=seeds))
+
+
+class Casts(TorchDispatchMode):
+    """Count the casts of a weight."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten._to_copy.default and args[0].shape == self.shape:
+            self.count += 1
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("of_the_caller", [False, True])
+def test_the_graph_of_the_model_runs_in_autocast(of_the_caller, parts, monkeypatch):
+    """Each run casts the weights: casts that are kept would be freed, and be of old weights."""
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    found, casts = [], []
+
+    def model(x):
+        with Casts(layer.weight.shape) as seen:
+            found.append(layer(x).dtype)
+        casts.append(seen.count)
+        return x.mean((2, 3))
+
+    own = None if of_the_caller else torch.bfloat16
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=16, chunk_size=11, autocast=own)
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            layer, x = torch.nn.Conv2d(3, 2, 8), torch.empty(2, 3, 24, 20)
+        with torch.autocast("cuda", torch.bfloat16, enabled=of_the_caller):
+            fast = explainer.capture(model, x, model_too=True)
+            fast(x)
+    assert set(found) == {torch.bfloat16}
+    chunks = 4  # of 34 rows
+    assert len(casts) == 4 * chunks  # plain, as a warm-up, in the capture, and replayed
+    assert casts[chunks:] == 3 * [1, 0, 0, 0]
+
+
+class FakeCuda:
+    """Streams, devices and graphs by their numbers; ``told`` is what happened, in its order."""
+
+    def __init__(self, monkeypatch, breaks):
+        self.number, self.current, self.told = 0, {0: "main 0", 1: "main 1"}, []
+        self.breaks = breaks
+        for name in ("CUDAGraph", "Stream", "current_stream"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        for name in ("device", "stream", "graph"):
+            monkeypatch.setattr(torch.cuda, name, contextlib.contextmanager(getattr(self, name)))
+        clear = "_cuda_clearCublasWorkspaces"
+        monkeypatch.setattr(torch._C, clear, lambda: self.told.append("clear"))
+
+    def Stream(self):
+        return FakeStream(self.number)
+
+    def CUDAGraph(self):
+        return SimpleNamespace(replay=lambda: self.told.append("replay"))
+
+    def current_stream(self):
+        found = self.current[self.number]
+        return FakeStream(self.number, found) if isinstance(found, str) else found
+
+    def device(self, device):
+        before, self.number = self.number, device.index
+        try:
+            yield
+        finally:
+            self.number = before
+
+    def stream(self, stream):
+        before = self.current[stream.index]
+        self.current[stream.index] = stream.name
+        try:
+            yield
+        finally:
+            self.current[stream.index] = before
+
+    def graph(self, graph, *, stream, capture_error_mode):
+        """As torch's, which leaves its stream current where the end of a capture fails."""
+        self.current[stream.index] = stream.name
+        self.told.append(f"begin on {stream.index}")
+        yield
+        if self.breaks:
+            raise RuntimeError("no graph can hold that")
+        self.told.append("end")
+        self.current[stream.index] = f"main {stream.index}"
+
+
+class FakeStream:
+    def __init__(self, index, name=None):
+        self.index, self.name = index, name or f"side {index}"
+
+    def wait_stream(self, other):
+        assert other.index == self.index
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_capture_is_on_a_stream_of_its_own_device(monkeypatch, breaks):
+    """By default torch captures on a stream of the device that was current in the first capture."""
+    cuda = FakeCuda(monkeypatch, breaks)
+
+    def work():
+        cuda.told.append(f"work on {cuda.current[1]}")
+
+    error = pytest.raises(RuntimeError, match="CUDA cannot capture a part: no graph can hold that")
+    with error if breaks else contextlib.nullcontext():
+        graphed(work, torch.device("cuda", 1), "a part")()
+    assert cuda.told[:5] == [*2 * ["work on side 1"], "clear", "begin on 1", "work on side 1"]
+    assert cuda.told[5:] == (["clear"] if breaks else ["end", "clear", "replay"])
+    assert (cuda.number, cuda.current) == (0, {0: "main 0", 1: "main 1"})

@@ -74,6 +74,11 @@ class Forward:
         )
 
 
+def autocast_around(device: torch.device) -> torch.dtype | None:
+    """The dtype of the caller's autocast; None where it is off."""
+    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+
+
 class Arguments(NamedTuple):
     """A chunk of arguments by position and by name."""
 
@@ -114,7 +119,7 @@ class BlackBox:
         channels_last: whether its convolutions run faster on channels-last images.
         contiguous: whether the model failed on channels-last images.
         ready: whether the caller has prepared the model, as a capture in a CUDA graph must, where
-            modes and random states cannot be touched; :meth:`prepared` does nothing then.
+            modes and random states cannot be touched; :meth:`prepared` only autocasts then.
 
     Raises:
         TypeError, ValueError, RuntimeError: the model cannot be called; the message says why.
@@ -135,9 +140,7 @@ class BlackBox:
         self.modules = list(dict.fromkeys(every))
         self.device = device
         self.reuse = not forward.differentiable
-        self.autocast = forward.autocast
-        if self.autocast is None and torch.is_autocast_enabled(device.type):
-            self.autocast = torch.get_autocast_dtype(device.type)
+        self.autocast = forward.autocast or autocast_around(device)
         _refuse_distributed(self.modules)
         self.dtype = _dtype(self.model, device, these)
         self.channels_last = _wants_channels_last(self.modules, device)
@@ -184,13 +187,13 @@ class BlackBox:
 
         Yields what sets the random states to those before.
         """
-        if self.ready:
-            yield lambda: None
-            return
+        prepared: contextlib.AbstractContextManager[Rewind] = contextlib.nullcontext(_nothing)
+        if not self.ready:
+            prepared = evaluating(self.networks, self.modules, self.device)
         autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if self.autocast is not None:
             autocast = torch.autocast(self.device.type, self.autocast)
-        with evaluating(self.networks, self.modules, self.device) as rewind, autocast:
+        with prepared as rewind, autocast:
             yield rewind
 
     def _checked(self, outputs: Any) -> Any:
@@ -205,6 +208,10 @@ class BlackBox:
                 )
             self._shape = shape
         return outputs
+
+
+def _nothing() -> None:
+    """Set no random states back."""
 
 
 def _in_channels_last(chunk: Any) -> bool:

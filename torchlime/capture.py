@@ -8,24 +8,27 @@ what no graph can hold; with ``model_too`` they are captured as well. Without a 
 run anew, and the numbers are those of a plain call.
 """
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from torchlime._checks import is_integer
+from torchlime._hash import seeds_of
 from torchlime._kinds import check_through_input
 from torchlime._networks import random_states
 from torchlime._provenance import named
 from torchlime._returns import check_fit, variance_factor
 from torchlime._sampling import Sampling, drawn
-from torchlime._several import leaves_of, mapped, names_of
+from torchlime._several import beside, is_several, leaves_of, mapped, names_of
 from torchlime._undisturbed import undisturbed
-from torchlime.black_box import Forward, Model
+from torchlime.black_box import Forward, Model, autocast_around
 from torchlime.explanation import Explanation
 from torchlime.features.given import segmented_features
 from torchlime.local import fields_of, said_of
@@ -43,6 +46,7 @@ DRAWS = {  # these take from a generator instead of the seed
     "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_",
 }  # fmt: skip
 Work = Callable[[], None]
+_one_capture = threading.RLock()  # torch takes one at a time in a process
 
 
 class Captured:
@@ -90,11 +94,16 @@ class Captured:
         self.sampler, self.num_samples, self.seed = sampler, num_samples, seed
         self.kernel, self.surrogate, self.keep_samples = kernel, surrogate, keep_samples
         self._features_of, self._finish = features, finish
+        self._free = threading.Lock()
         first = leaves_of(inputs)[0]
         self.device = first.device
+        self._around, self._fixed = autocast_around(self.device), False
+        if model_too and forward.autocast is None:
+            self._fixed, self.forward = True, replace(forward, autocast=self._around)
         with undisturbed(self.device):
             self.inputs = mapped(torch.clone, inputs)
-            self._seeds = torch.full((len(first),), seed, dtype=torch.int64, device=self.device)
+            self._seeds = first.new_zeros(len(first), dtype=torch.int64)
+            self._seeds.copy_(seeds_of(seed, self._seeds))
             self._capture(model_too)
 
     def __call__(self, images: Any, *, seed: int | Tensor | None = None) -> Explanation:
@@ -107,14 +116,30 @@ class Captured:
         Raises:
             TypeError, ValueError: images or seed are of another type, shape, dtype or device.
         """
-        seed = self.seed if seed is None else seed
-        _check_like(images, self.inputs, "images")
-        if not is_integer(seed):
-            _check_like(seed, self._seeds, "seed")
+        if not self._free.acquire(blocking=False):
+            raise RuntimeError(
+                "calls of one capture share its memory, so they must not overlap; capture one for "
+                "each thread"
+            )
+        try:
+            return self._explained(images, self.seed if seed is None else seed)
+        finally:
+            self._free.release()
+
+    def __reduce__(self) -> NoReturn:
+        """Raise."""
+        raise TypeError(
+            "what was captured lies in the memory of this process, so that it cannot be copied or "
+            "pickled; capture again"
+        )
+
+    def _explained(self, images: Any, seed: int | Tensor) -> Explanation:
+        self._check_autocast()
+        given = _like(self.inputs, images, "images")
+        seeds = seeds_of(seed, self._seeds)
         with undisturbed(self.device):
-            for own, given in zip(leaves_of(self.inputs), leaves_of(images), strict=True):
-                own.copy_(given)
-            seeds = seed if isinstance(seed, Tensor) else torch.full_like(self._seeds, int(seed))
+            for own, new in zip(leaves_of(self.inputs), given, strict=True):
+                own.copy_(new)
             self._seeds.copy_(seeds)
             self._before()
         self._predict()  # outside, so that the caller's autocast holds
@@ -124,6 +149,14 @@ class Captured:
         said = said_of(self.model, self.scores)
         made = Explanation(settings={}, kind=self._kind, **fields, **said)
         return self._finish(made, seed)
+
+    def _check_autocast(self) -> None:
+        around = autocast_around(self.device)
+        if self._fixed and around != self._around:
+            raise ValueError(
+                f"autocast around the call must be {self._around}, as in the capture, got {around}:"
+                " with model_too the model is captured with it. Set the explainer's autocast="
+            )
 
     def _capture(self, model_too: bool) -> None:
         """Run every part, and keep it as a graph where there is a GPU."""
@@ -167,6 +200,7 @@ class Captured:
                 self._scored = tree_map_only(Tensor, torch.clone, sampling.scored)
             pairs = zip(tree_leaves(self._scored), tree_leaves(sampling.scored), strict=True)
             for own, found in pairs:
+                _check_look(own, found, "scores")
                 own.copy_(found)
         sampling.scored = self._scored
         self._sampling = sampling
@@ -186,10 +220,15 @@ class Captured:
     def _with_the_model(self) -> Work:
         """The forward passes as a graph; modes and random states are cared for around it."""
         box = self._sampling_of(self._features).box
+
+        def score() -> None:
+            # Casts of weights that autocast kept would be freed, and be those of old weights.
+            torch.clear_autocast_cache()
+            self._score(ready=True)
+            torch.clear_autocast_cache()
+
         with box.prepared():
-            replay = graphed(
-                lambda: self._score(ready=True), self.device, "the model (leave out model_too)"
-            )
+            replay = graphed(score, self.device, "the model (leave out model_too)")
 
         def replayed() -> None:
             rewind = random_states(self.device)
@@ -210,19 +249,41 @@ def graphed(work: Work, device: torch.device, what: str) -> Work:
     if device.type == "cpu":
         return work
     try:
-        with torch.cuda.device(device):
-            stream = torch.cuda.Stream()
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):  # what a library does in its first calls
+        with (
+            _one_capture,
+            torch.cuda.device(device),
+            torch.cuda.stream(torch.cuda.current_stream()),  # it comes back where a capture fails
+        ):
+            side = torch.cuda.Stream()  # by itself a graph may take one of another device
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):  # what a library does in its first calls
                 work()
                 work()
-            torch.cuda.current_stream().wait_stream(stream)
+            torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with (
+                _own_workspaces(),
+                torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
+            ):
                 work()
     except RuntimeError as error:
         raise RuntimeError(f"CUDA cannot capture {what}: {error}") from error
     return graph.replay
+
+
+@contextlib.contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """Let what is captured take cuBLAS workspaces from the memory of its graph.
+
+    A workspace that a library keeps for a stream would be shared with graphs that run at the same
+    time, and may be freed by ``torch.compile``, which clears them all. Then a graph would go on
+    writing to memory that is another's.
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 def static_features(inputs: Any, segmenter: Segmenter, fill: Any) -> Any:
@@ -292,18 +353,31 @@ def _refuse(rounds: Rounds, forward: Forward) -> None:
         raise ValueError("capture cannot be differentiable: a graph holds no backward pass")
 
 
-def _check_like(given: Any, own: Any, noun: str) -> None:
-    """Raise unless ``given`` has the structure, shapes, dtypes and device of ``own``."""
-    if names_of(given, noun) != (names := names_of(own, noun)):
-        raise ValueError(f"{noun} must be {', '.join(names)}, as in the capture")
-    for name, mine, theirs in zip(names, leaves_of(own), leaves_of(given), strict=True):
+def _like(own: Any, given: Any, noun: str) -> list[Tensor]:
+    """The tensors of ``given``; an error unless they look like those of ``own``."""
+    if is_several(own):
+        leaves = beside(given, own, noun, "a tensor")
+    elif is_several(given):
+        got = type(given).__name__
+        raise ValueError(f"{noun} must be one tensor, as in the capture, got {got}")
+    else:
+        leaves = [given]
+    for name, mine, theirs in zip(names_of(own, noun), leaves_of(own), leaves, strict=True):
         if not isinstance(theirs, Tensor):
-            raise TypeError(f"{name} must be a tensor, got {type(theirs).__name__}")
-        if _look(mine) != _look(theirs):
-            raise ValueError(
-                f"{name} must be {_look(mine)}, as in the capture, got {_look(theirs)}; capture "
-                "again for others"
+            raise TypeError(
+                f"{name} must be a tensor on {mine.device}, as in the capture, got "
+                f"{type(theirs).__name__}; convert it first"
             )
+        _check_look(mine, theirs, name)
+    return leaves
+
+
+def _check_look(own: Tensor, given: Tensor, name: str) -> None:
+    if _look(own) != _look(given):
+        raise ValueError(
+            f"{name} must be {_look(own)}, as in the capture, got {_look(given)}; capture again "
+            "for others"
+        )
 
 
 def _look(tensor: Tensor) -> str:

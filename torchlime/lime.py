@@ -238,7 +238,10 @@ class Lime(Settings):
         """
         for leaf in leaves_of(images):
             if not isinstance(leaf, Tensor):
-                raise TypeError(f"capture takes tensors on the device, got {type(leaf).__name__}")
+                raise TypeError(
+                    "images must be tensors on the device, where a capture keeps their places, got "
+                    f"{type(leaf).__name__}; convert them first"
+                )
         inputs = as_inputs(images, model)
         scores = scores_for(inputs, targets, top)
         return Captured(
