@@ -11,7 +11,7 @@ from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 
 BUDGET = {
     "segments": 289,
-    "masks": 61,
+    "masks": 47,
     "fill": 19,
     "rows": 15,
     "scores": 7,
