@@ -12,7 +12,7 @@ from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 BUDGET = {
     "segments": 289,
     "masks": 47,
-    "fill": 19,
+    "fill": 14,
     "rows": 15,
     "scores": 7,
     "weights": 8,
