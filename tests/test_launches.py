@@ -11,8 +11,8 @@ from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 
 BUDGET = {
     "segments": 289,
-    "masks": 61,
-    "fill": 19,
+    "masks": 47,
+    "fill": 14,
     "rows": 15,
     "scores": 7,
     "weights": 8,

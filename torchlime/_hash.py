@@ -5,7 +5,7 @@ read or moved. Integers are int64 and stand for unsigned ones.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -63,6 +63,9 @@ def _wrapped(bits: Bits) -> Bits:
     return bits if isinstance(bits, Tensor) else _signed(bits)
 
 
+_FEW = 16  # keys that the host mixes: on the device their mix would be as many kernels
+
+
 def hash64(seeds: Tensor, *counters: Tensor | int) -> Tensor:
     """64 pseudo-random bits for every combination of seed and counters, by broadcasting."""
     bits = _mix(seeds)
@@ -71,17 +74,28 @@ def hash64(seeds: Tensor, *counters: Tensor | int) -> Tensor:
     return bits
 
 
-def streams(seed: int | Tensor, count: Tensor, times: Sequence[Tensor]) -> Tensor:
-    """hash64(seed, k, times[k − 1], …) begun for k = 1, 2, …: [b,n,len(times)] of times [n].
+def streams(seed: int | Tensor, count: Tensor, times: Sequence[range], width: int) -> Tensor:
+    """hash64(seed, k, time, column) for the streams k = 1, 2, …, each at its own ``times``.
 
-    :func:`hash64` takes the further counters. The host mixes an int seed, which saves kernels.
+    It is [b,n,width] for n times in all, those of a stream after those of the stream before. The
+    host mixes an int seed, and a few times too, which saves kernels.
     """
-    if not is_integer(seed) or torch.compiler.is_compiling():
-        seeds = seeds_of(seed, count)
-        begun = hash64(seeds[:, None], numbers(len(times), count, first=1))
-        return begun[:, None] ^ torch.stack(list(times), dim=-1)
-    stem = _mix(_signed(int(seed)))
-    keys = times[0].new_empty(1, len(times[0]), len(times))
-    for k, time in enumerate(times, start=1):
-        torch.bitwise_xor(time, _mix(stem ^ k), out=keys[0, :, k - 1])
-    return keys
+    columns = numbers(width, count)
+    begun: Sequence[Any]  # an int, or [b,1], for each stream
+    if is_integer(seed) and not torch.compiler.is_compiling():
+        stem = _mix(_signed(int(seed)))
+        begun = [_mix(stem ^ k) for k in range(1, len(times) + 1)]
+        if sum(map(len, times)) <= _FEW:
+            keys = [own ^ time for own, some in zip(begun, times, strict=True) for time in some]
+            bits = columns.new_empty(1, len(keys), width)
+            for row, key in enumerate(keys):
+                torch.bitwise_xor(columns, _mix(key), out=bits[0, row])
+            return _mix(bits)
+    else:
+        seeds = seeds_of(seed, count)[:, None]
+        begun = hash64(seeds, numbers(len(times), count, first=1)).split(1, dim=1)
+    parts = [
+        numbers(len(some), count, some.start)[None] ^ own
+        for own, some in zip(begun, times, strict=True)
+    ]
+    return _mix(_mix(torch.cat(parts, dim=1))[..., None] ^ columns)

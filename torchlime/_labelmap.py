@@ -88,12 +88,43 @@ def segment_sums(values: Tensor, segments: Segments) -> Tensor:
     batch and the device cannot change a sum, and no float atomics are involved.
     """
     labels = over_channels(segments.labels, values.dim()).expand(values.shape)
+    numbers, unit = _whole_numbers(values)
+    return _counted(numbers.long(), _flat(labels), segments) * unit
+
+
+def segment_means(values: Tensor, segments: Segments) -> Tensor:
+    """Means of ``values`` [B,C,*axes] over each segment, in their dtype: [B,C,S].
+
+    They are :func:`segment_sums` by :func:`channel_sizes`, in one pass; NaN or 0 beyond the count.
+    """
+    labels = over_channels(segments.labels, values.dim())
+    labels = _flat(labels.expand(len(values), -1, *values.shape[2:]))
+    numbers, unit = _whole_numbers(values)
+    channels, maps = numbers.shape[1], labels.shape[1]
+    added = labels.new_empty(len(labels), channels + maps, labels.shape[2])
+    added[:, :channels].copy_(numbers)
+    added[:, channels:].fill_(1)  # these count the entries
+    every = labels.expand(-1, channels + 1, -1) if maps == 1 else torch.cat([labels, labels], dim=1)
+    sums, sizes = _counted(added, every, segments).split((channels, maps), dim=1)
+    sizes = sizes.clamp(min=1) if segments.background else sizes  # else every segment has entries
+    return torch.div(sums * unit, sizes, out=values.new_empty(sums.shape))
+
+
+def _whole_numbers(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Values [B,C,*axes] as whole numbers [B,C,P] of a unit [B,C,1], a power of 2."""
     pixels = _flat(values).to(solve_dtype(values.device))
     bits = 62 - math.ceil(math.log2(pixels.shape[2] + 1))
-    _, exponent = torch.frexp(torch.linalg.vector_norm(pixels, torch.inf, dim=2, keepdim=True))
-    scale = torch.exp2((bits - exponent).to(pixels.dtype))
-    fixed = (pixels * scale).round_().long()
-    return _counted(fixed, _flat(labels), segments) / scale
+    _, exponent = torch.frexp(_largest(pixels))
+    power = torch.sub(exponent, bits, out=pixels.new_empty(exponent.shape))
+    unit = power.exp2_()
+    return (pixels / unit).round_(), unit
+
+
+def _largest(pixels: Tensor) -> Tensor:
+    """The largest size of the values [B,C,P]: [B,C,1]."""
+    if pixels.device.type == "cpu":  # the norm takes several times as long there
+        return pixels.abs().amax(dim=2, keepdim=True)
+    return torch.linalg.vector_norm(pixels, torch.inf, dim=2, keepdim=True)
 
 
 def segment_sizes(segments: Segments) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from torchlime._checks import check_inputs, check_positive, check_real
-from torchlime._labelmap import Segments, channel_sizes, over_channels, segment_sums
+from torchlime._labelmap import Segments, over_channels, segment_means
 from torchlime._precision import solve_dtype
 from torchlime._softmap import SoftSegments, soft_means
 
@@ -39,8 +39,7 @@ class SegmentMean:
         _check_floats(images, self)
         if isinstance(segments, SoftSegments):
             return soft_means(images, segments).to(images.dtype)
-        sizes = channel_sizes(segments, images.shape).clamp(min=1)
-        means = (segment_sums(images, segments) / sizes).to(images.dtype)
+        means = segment_means(images, segments)
         labels = over_channels(segments.labels, images.dim()).expand(images.shape).flatten(2)
         if segments.background:  # it is never hidden
             labels = labels.clamp(min=0)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_rows
-from torchlime._hash import hash64, numbers, streams
-from torchlime.masks._drawing import in_blocks, present
+from torchlime._hash import streams
+from torchlime._row_blocks import row_blocks
+from torchlime.masks._drawing import present
 from torchlime.masks._forms import Forms
 
 _LEAST, _MOST = 3, 8  # log2 of the columns for which there are forms
@@ -123,41 +124,63 @@ class Orthogonal:
     ) -> Tensor:
         """Rows [b,N,S] of the endless design."""
         order, size = _order(bound), self.block(bound)
-        length, pairs = _forms_of(order), size // 2
+        pairs = size // 2
         begin, end = first // size, -(-(first + num_samples) // size)
-        columns = numbers(pairs, count)
 
-        def draw(block: Tensor) -> Tensor:
-            cycle = block // length
-            begun = streams(seed, count, (block, cycle, cycle, cycle))
-            bits = hash64(begun[..., None], columns)
-            # A random permutation of the pairs, and one of the columns
-            row, place = bits[:, :, :2].argsort(dim=-1, stable=True).unbind(2)
-            place, flip = place[..., :bound], bits[:, :, 2, :bound]
-            if length > 1:
-                forms = bits[:, :, 3, :length].argsort(dim=-1, stable=True)
-                turn = (block % length)[:, None].expand(len(forms), -1, 1)
-                place, value = Forms(order).columns(place, forms.gather(2, turn))
-                flip = flip ^ value
+        def draw(blocks: range) -> Tensor:
+            row, place, flip = _drawn(blocks, order, seed, count, bound)
             sign = _parity_sign(row[..., None] & place[:, :, None], order)
             sign ^= (flip << 63)[:, :, None]
             return torch.stack([sign < 0, sign >= 0], dim=3)  # each with its complement
 
         shared = 1 if isinstance(seed, int) else len(count)
-        masks = in_blocks(draw, numbers(end - begin, count, begin), shared * pairs * bound)
+        some = row_blocks(end - begin, shared * pairs * bound, count.device)
+        parts = [draw(range(begin, end)[part]) for part in some]
+        masks = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         start = first - begin * size
         return masks.flatten(1, 3)[:, start : start + num_samples]
+
+
+def _drawn(
+    blocks: range, order: int, seed: int | Tensor, count: Tensor, bound: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What blocks are made of: their rows, and the places and signs of their columns.
+
+    Returns:
+        row [b,n,2^m], place [b,n,S] (or [b,1,S] where blocks share one) and flip [b,n,S], of which
+        bit 0 counts.
+    """
+    length = _forms_of(order)
+    cycles = range(blocks.start // length, (blocks.stop - 1) // length + 1)
+    sizes = len(blocks), len(cycles)
+    bits = streams(seed, count, (blocks, cycles, cycles, cycles), 1 << order)
+    # A random permutation of the pairs of each block, and one of the columns of each cycle
+    row, place = bits[:, : sum(sizes)].argsort(dim=-1, stable=True).split(sizes, dim=1)
+    flip, forms = bits[:, sum(sizes) :].split(len(cycles), dim=1)
+    place, flip = place[..., :bound], flip[..., :bound]
+    if length == 1:
+        return row, place, flip
+    skip = blocks.start - cycles.start * length
+
+    def of_blocks(by_cycle: Tensor) -> Tensor:
+        every = by_cycle[:, :, None].expand(-1, -1, length, -1).flatten(1, 2)
+        return every[:, skip : skip + len(blocks)]
+
+    if len(cycles) > 1:
+        place, flip = of_blocks(place), of_blocks(flip)
+    forms = forms[..., :length].argsort(dim=-1, stable=True).flatten(1)
+    place, value = Forms(order).columns(place, forms[:, skip : skip + len(blocks), None])
+    return row, place, flip ^ value
 
 
 def _unfolded(count: Tensor, bound: int, num_samples: int, seed: int | Tensor) -> Tensor:
     """N random rows of a Hadamard design whose columns are no complements: [b,N,S]."""
     order = max(num_samples - 1, bound).bit_length()
     size = 1 << order
-    start = numbers(1, count)
-    bits = hash64(streams(seed, count, (start, start, start))[..., None], numbers(size, count))
-    row = bits[:, 0, 0].argsort(dim=-1, stable=True)[:, :num_samples]
-    code = bits[:, 0, 1, 1:].argsort(dim=-1, stable=True)[:, :bound] + 1  # 0 is constant
-    code = code + size * (bits[:, 0, 2, :bound] & 1)
+    bits = streams(seed, count, (range(1), range(1), range(1)), size)
+    row = bits[:, 0].argsort(dim=-1, stable=True)[:, :num_samples]
+    code = bits[:, 1, 1:].argsort(dim=-1, stable=True)[:, :bound] + 1  # 0 is constant
+    code = code + size * (bits[:, 2, :bound] & 1)
     return _parity_sign((row + size)[:, :, None] & code[:, None], order + 1) < 0
 
 

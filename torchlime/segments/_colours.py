@@ -20,40 +20,40 @@ def colours_of(images: Tensor, blur: bool) -> Tensor:
     low = low.view(-1, *[1] * (images.dim() - 1)).to(dtype)
     span = (high.view_as(low) - low).clamp_(min=torch.finfo(dtype).tiny)
     pixels = (pixels - low).div_(span)
+    one = 1
     if blur:
-        pixels = _binomial_blur(pixels)
-    return lab(pixels) if pixels.shape[1] == 3 and pixels.dim() > 3 else 100 * pixels
+        pixels, one = _binomial_sums(pixels), 4 ** (pixels.dim() - 2)
+    return lab(pixels, one) if pixels.shape[1] == 3 and pixels.dim() > 3 else 100 / one * pixels
 
 
-def _binomial_blur(pixels: Tensor) -> Tensor:
-    """Weights 1/4, 1/2, 1/4 along every axis; the border is repeated."""
+def _binomial_sums(pixels: Tensor) -> Tensor:
+    """Sums of weights 1, 2, 1 along every axis; the border is repeated."""
     count = pixels.dim() - 2
     pixels = F.pad(pixels, (1, 1) * count, mode="replicate")
     for dim in range(count + 1, 1, -1):
         before, own, after = (pixels.narrow(dim, k, pixels.shape[dim] - 2) for k in range(3))
         pixels = (before + after).add_(own, alpha=2)
-    return pixels / 4**count
+    return pixels
 
 
-def lab(rgb: Tensor) -> Tensor:
-    """SRGB [B,3,*axes] in [0,1] to CIE Lab (D65, 2° observer), as kornia's ``rgb_to_lab``.
+def lab(rgb: Tensor, one: int = 1) -> Tensor:
+    """SRGB [B,3,*axes] in [0, one] to CIE Lab (D65, 2° observer), as kornia's ``rgb_to_lab``.
+
+    ``one`` is a power of 2, so no rounding depends on it.
 
     kornia's functions copy a matrix from the host on every call, and are many more operations. The
     sums and products of the nine planes run together, in the order of kornia's.
     """
-    linear = (
-        torch.where(rgb > 0.04045, torch.pow((rgb + 0.055) / 1.055, 2.4), rgb / 12.92)
-        .transpose(0, 1)
-        .contiguous()
-    )
+    rgb = rgb.transpose(0, 1)
+    power = ((rgb + 0.055 * one) / (1.055 * one)).pow_(2.4)
+    linear = torch.where(rgb > 0.04045 * one, power, rgb / (12.92 * one)).contiguous()
     planes = torch._foreach_mul([*linear.unbind(0)] * 3, _XYZ)
     red, green, blue = planes[::3], planes[1::3], planes[2::3]
     torch._foreach_add_(red, green)
     torch._foreach_add_(red, blue)
     torch._foreach_div_(red, _WHITE)
     xyz = torch.stack(red)
-    root = xyz.clamp(min=0.008856) ** (1 / 3)
-    f = torch.where(xyz > 0.008856, root, 7.787 * xyz + 4 / 29)
+    f = torch.where(xyz > 0.008856, xyz ** (1 / 3), 7.787 * xyz + 4 / 29)
     scaled = torch._foreach_mul([f[1], *(f[:2] - f[1:]).unbind()], (116.0, 500.0, 200.0))
     scaled[0].sub_(16)
     return torch.stack(scaled, dim=1)

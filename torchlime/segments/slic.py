@@ -141,8 +141,8 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     farthest = 2.5 * weight * max(grid.sizes)
     spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
     scale = 2 * largest / spread
-    middle = (high + low).div_(2).view(*low.shape, *[1] * axes)
-    moved = (colours - middle).mul_(scale.view(-1, *[1] * (axes + 1)))
+    both = (high + low).view(*low.shape, *[1] * axes)
+    moved = torch.sub(colours, both, alpha=0.5).mul_(scale.view(-1, *[1] * (axes + 1)))
     return moved.round_(), weight * scale
 
 
