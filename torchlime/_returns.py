@@ -74,13 +74,28 @@ def variance_factor(sampler: Any, bound: int, num_samples: int) -> float:
     Raises:
         TypeError, ValueError: it is no finite number of at least 0.
     """
-    method = getattr(sampler, "variance_factor", None)
+    return _factor(sampler, "variance_factor", bound, num_samples)
+
+
+def stopping_factor(sampler: Any, bound: int, num_samples: int) -> float:
+    """The same where a rule asks whether to stop; ``variance_factor`` if it says nothing else.
+
+    Raises:
+        TypeError, ValueError: it is no finite number of at least 0.
+    """
+    own = getattr(sampler, "stopping_factor", None)
+    name = "variance_factor" if own is None else "stopping_factor"
+    return _factor(sampler, name, bound, num_samples)
+
+
+def _factor(sampler: Any, name: str, bound: int, num_samples: int) -> float:
+    method = getattr(sampler, name, None)
     if method is None:
         return 1.0
     factor = method(bound, num_samples)
-    check_real(factor, "variance_factor() of the sampler")
+    check_real(factor, f"{name}() of the sampler")
     if not 0 <= factor < math.inf:
-        raise ValueError(f"variance_factor() of the sampler must be at least 0, got {factor!r}")
+        raise ValueError(f"{name}() of the sampler must be at least 0, got {factor!r}")
     return float(factor)
 
 

@@ -45,6 +45,7 @@ def by_need(
     surrogate: Surrogate,
     fit: Any,
     factor_of: Factor,
+    stopping_factor_of: Factor,
     kept: Explanation | None,
 ) -> Taken:
     """Rounds of the inputs that are not sure yet, from nothing or from kept samples on.
@@ -79,7 +80,7 @@ def by_need(
             data = sampling.some(index, rows)
             found: Fit = fit(*data) if growing is None else growing(these, *data)
             hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
-            found = found.scaled(factor_of(rows))
+            found = found.scaled(stopping_factor_of(rows))
             assert isinstance(rounds, Until)  # others have no stops
             return rounds.sure(found, rows) | hopeless
 

@@ -15,7 +15,7 @@ from torchlime._kinds import Kind, check_through_input
 from torchlime._problems import of_the_fit
 from torchlime._provenance import in_words, said_by
 from torchlime._resuming import check_resume
-from torchlime._returns import check_fit, check_rounds, variance_factor
+from torchlime._returns import check_fit, check_rounds, stopping_factor, variance_factor
 from torchlime._sampling import Samples as Samples
 from torchlime._sampling import Sampling, drawn
 from torchlime._taking import by_need, stops_of, together
@@ -85,6 +85,9 @@ def local_fit(
     def factor_of(rows: int) -> float:
         return variance_factor(sampler, features.bound, rows)
 
+    def stopping_factor_of(rows: int) -> float:
+        return stopping_factor(sampler, features.bound, rows)
+
     check_through_input(surrogate, kind)
     stops = stops_of(rounds, sampler, surrogate, features.bound, kind)
     with undisturbed(count.device):
@@ -95,7 +98,8 @@ def local_fit(
             )  # fmt: skip
         if stops or resume is not None:
             samples, fit, used, factor = by_need(
-                sampling, draw, rounds, num_samples, stops, surrogate, fit_of, factor_of, resume
+                sampling, draw, rounds, num_samples, stops, surrogate, fit_of, factor_of,
+                stopping_factor_of, resume,
             )  # fmt: skip
         else:
             sizes = check_rounds(rounds.sizes(num_samples), sampler)

@@ -85,7 +85,8 @@ class Until:
     Args:
         error: the error of all coefficients of a target together, as a share of their length:
             |b − β| ≤ error · |β|. The rule is c(N)·r ≤ error, where
-            r² = Σ SE² / (Σ b² − Σ SE²) and c(N) is :func:`widening`, 1.2 (1 + 8/N) or more.
+            r² = Σ SE² / (Σ b² − Σ SE²) and c(N) is :func:`widening`, 1.2 (1 + 8/N) or more. Here
+            SE² are those of the rule, see below.
         top: the ``top`` strongest features are named rightly, up to near ties: of every feature
             among them and every other, 1.96·SE_gap − gap ≤ slack · max |b|. As SE_gap stands
             SE_i + SE_j, which bounds it whatever the covariance of the two coefficients is.
@@ -96,15 +97,19 @@ class Until:
 
     Convention:
         Errors are those of the samples: what a straight line cannot say of the model is no error.
-        The errors of a model that draws random numbers in eval mode are in them, too; for such a
-        model take ``Orthogonal(noisy=True)``, Bernoulli or another sampler, since plain Orthogonal
-        counts on a cycle that cancels errors, which noise does not. The first look comes
-        after 2·(S + 1) rows or more. Rows grow in whole blocks, so that pairs stay whole. The last
-        round ends at or below ``most``. On a GPU a round reads back one byte for each input, and
-        waits for it: this is the exception of the rule that nothing is read.
+        Those that are reported are with the sampler's ``variance_factor``, and the rule takes its
+        ``stopping_factor`` in that place, if there is one: a factor is a mean over models, and the
+        rule would stop where it is too small for a model. The errors of a model that draws random
+        numbers in eval mode are in them, too; for such a model take ``Orthogonal(noisy=True)``,
+        Bernoulli or another sampler, since plain Orthogonal counts on a cycle that cancels errors,
+        which noise does not. The first look comes after 2·(S + 1) rows or more. Rows grow in whole
+        blocks, so that pairs stay whole. The last round ends at or below ``most``. On a GPU a round
+        reads back one byte for each input, and waits for it: this is the exception of the rule that
+        nothing is read.
 
     Source: the rule and its constants were chosen on 90 networks whose outputs of all masks are
-    known; the realised error was within the tolerance in .91 to .97 of the runs.
+    known; the realised error was within the tolerance in .91 to .97 of the runs. The stopping
+    factor of Orthogonal was chosen on 48 others, of 14 features, and ten photos of 9.
 
     Raises:
         TypeError, ValueError: not exactly one of the three is given, or one is out of range.

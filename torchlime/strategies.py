@@ -64,6 +64,8 @@ class Sampler(Protocol):
         input is then scored beside the design, as one row more that is not fitted. A method
         ``variance_factor(bound, num_samples)``, if there is one, says by what number the design
         multiplies the variances that the residuals show; its pairs of complements are found anyway.
+        A method ``stopping_factor``, if there is one, says it more carefully, for
+        :class:`torchlime.rounds.Until`.
 
         ``seed`` is an int, for one draw that all inputs share (the result may be an expanded view),
         or an int64 tensor [B]. A method ``kept(count, num_samples, first)``, if there is one, says
