@@ -1,8 +1,7 @@
-"""Rounds in which only those inputs take part that are not sure yet.
+"""Rounds in which only the inputs that are not sure yet take part.
 
-The host knows how many rows each input has taken, and which inputs go on. It learns the latter by
-one read of a flag for each input a round. The device has the same numbers, so that nothing is
-uploaded.
+The host knows how many rows each input has taken, and which inputs go on. For this it reads one
+flag for each input, in one read per round. The device has the same numbers, so nothing is uploaded.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +19,13 @@ Data = tuple[Tensor, Tensor, Tensor, Tensor]  # design, scores, weights and coun
 
 
 class Need:
-    """Which rows each of B inputs has taken, and which inputs take more.
+    """Which rows each of the B inputs has taken, and which inputs take more.
 
     Args:
         taken: how many rows each input has taken, on the host.
-        used: [B] int64, the same on the device.
-        limits: the most rows of each input, on the host.
-        limit: the same on the device: an int, or [B] int64.
-        leave: is told, after a look, which of the inputs looked at go on, and the flags [k].
+        used: [B] int64, the same on the device. limits: the most rows of each input, on the host.
+        limit: the same on the device: an int, or [B] int64. leave: is told, after a look, which of
+        the inputs looked at go on, and the flags [k].
 
     Attributes:
         sure: [B] bool on the device, the inputs that were found to be sure.
@@ -121,10 +119,10 @@ def fit_own_rows(
     some: Callable[[Tensor, int], Data],
     fit: Callable[..., Fit],
 ) -> tuple[Fit, Tensor]:
-    """The fit of each input to its own rows alone; and the weights [B,N], 0 beyond these rows.
+    """The fit of each input to its own rows alone, and the weights [B,N], which are 0 beyond them.
 
-    A surrogate that does not heed weights sees no row of others, and neither does a kernel that
-    compares rows.
+    So neither a surrogate that ignores weights nor a kernel that compares rows sees the rows of
+    other inputs.
 
     Args:
         taken: how many rows each input has taken, on the host.

@@ -28,7 +28,7 @@ class Samples(NamedTuple):
         targets: [B,T] int64.
         energy: [B,S], or None.
         problems: [B] int64, bits of Problem.
-        beside: whether the inputs are beside the design; else row 0 of it is the input.
+        beside: whether the inputs are beside the design; if not, row 0 of the design is the input.
     """
 
     design: Tensor
@@ -47,7 +47,7 @@ class Sampling:
     Args:
         model, features, scores, kernel, forward: as for :func:`torchlime.local.local_fit`.
         kind: the features' kind for the sampler.
-        energy: compute it even if the kernel does not need it.
+        energy: compute the energy even if the kernel does not need it.
 
     Attributes:
         first: the number of the next row.
@@ -76,7 +76,7 @@ class Sampling:
         self._scores: list[Tensor] = []
 
     def add(self, design: Tensor, later: int = 0) -> Samples:
-        """Score further rows [B,n,S] of the design; all samples so far.
+        """Score further rows [B,n,S] of the design; return all samples so far.
 
         ``later`` is how many rows may follow.
         """
@@ -84,7 +84,7 @@ class Sampling:
         return self.samples()
 
     def take(self, design: Tensor, later: int = 0, inputs: list[int] | None = None) -> None:
-        """Score further rows [B,n,S] of the design; for some ``inputs`` only in later rounds."""
+        """Score further rows [B,n,S] of the design. Only later rounds may name some ``inputs``."""
         features, kind = self.features, self.kind
         beside = int(kind.beside and self.first == 0)
         rows = kind.rows(design, features.count) if beside else design
@@ -103,7 +103,7 @@ class Sampling:
         self._designs = [_joined([*self._designs, design])]
 
     def resume(self, kept: Explanation, rows: int, left: list[int]) -> tuple[Tensor, Tensor]:
-        """Go on from the first ``rows`` of an explanation; ``left`` of each input may follow.
+        """Go on from the first ``rows`` rows of an explanation; each input may take ``left`` more.
 
         The unmasked inputs are scored again, since they fix what is explained. It returns the
         targets [B,T] and their scores [B,T].
@@ -148,7 +148,7 @@ class Sampling:
 
     @property
     def scored(self) -> tuple[Tensor, Tensor, Reference]:
-        """The scores [B,N,T] so far, those of the inputs [B,T], and what these fixed."""
+        """The scores [B,N,T] so far, the scores of the inputs [B,T], and what the inputs fixed."""
         return self._scores[0], self._unmasked, self.score.reference
 
     @scored.setter
@@ -157,7 +157,7 @@ class Sampling:
         self._scores = [scores]
 
     def samples(self, used: Tensor | None = None, weights: Tensor | None = None) -> Samples:
-        """All samples so far; or the first ``used`` [B] of each input, with the weights [B,N]."""
+        """All samples so far; or the first ``used`` [B] of each input, with these weights [B,N]."""
         kind, count = self.kind, self.features.count
         design, scores = self._designs[0], self._scores[0]
         if used is None or weights is None:
@@ -203,7 +203,7 @@ def drawn(
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    """Parts [B,n,…] as one [B,N,…]; a view where all are views of one draw for all inputs."""
+    """Parts [B,n,…] joined to [B,N,…]; a view if all parts are views of one draw for all inputs."""
     if len(parts) == 1:
         return parts[0]
     batch = len(parts[0])

@@ -1,4 +1,4 @@
-"""Samples taken in rounds: for all inputs together, or for each by its need."""
+"""Samples taken in rounds: for all inputs together, or for each input until it is sure."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ Taken = tuple[Samples, Fit, Tensor, float | Tensor]  # the last: rows [B], the f
 def together(
     sampling: Sampling, draw: Draw, rounds: Rounds, sizes: list[int], fit: Any, factor_of: Factor
 ) -> Taken:
-    """Rounds of all inputs; the rule says once for all whether to stop."""
+    """Rounds of all inputs; the rule says for all of them together whether to stop."""
     count = sampling.features.count
     for place, size in enumerate(sizes):
         samples = sampling.add(draw(size, sampling.first), later=sum(sizes[place + 1 :]))
@@ -48,7 +48,7 @@ def by_need(
     stopping_factor_of: Factor,
     kept: Explanation | None,
 ) -> Taken:
-    """Rounds of the inputs that are not sure yet, from nothing or from kept samples on.
+    """Rounds of the inputs that are not sure yet. They begin with no samples, or with kept ones.
 
     With :class:`Once` and kept samples every input takes ``num_samples`` rows more.
     """
@@ -106,7 +106,7 @@ def by_need(
 
 
 def _growing(sampling: Sampling, surrogate: Surrogate) -> GrowingFit | None:
-    """Fits that go on from the equations of the round before, where weights stay as they were."""
+    """Fits that go on from the equations of the previous round, if old weights do not change."""
     of_equations = getattr(surrogate, "of_equations", None)
     if of_equations is None or not isinstance(sampling.kind, Masks):
         return None
@@ -116,11 +116,11 @@ def _growing(sampling: Sampling, surrogate: Surrogate) -> GrowingFit | None:
 def stops_of(
     rounds: Rounds, sampler: Sampler, surrogate: Surrogate, bound: int, kind: Kind
 ) -> list[int]:
-    """The numbers of rows after which :class:`Until` looks; none for other rounds.
+    """The numbers of rows after which :class:`Until` checks the errors; empty for other rounds.
 
     Raises:
-        TypeError, ValueError: the sampler has no further rows, the surrogate has no errors, or the
-            first look is beyond the most rows.
+        TypeError, ValueError: the sampler has no further rows, the surrogate has no standard
+            errors, or the first check comes after the largest number of rows.
     """
     if not isinstance(rounds, Until):
         return []
@@ -129,13 +129,13 @@ def stops_of(
 
 
 def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> None:
-    """Raise unless a setting tells how many rows there are, and when they are enough.
+    """Raise unless a setting says how many rows there are, and when they are enough.
 
     ``sampler`` is None where the features bring their own.
 
     Raises:
-        TypeError, ValueError: it is no such object; or it is :class:`Until`, and the surrogate has
-            no errors, or the sampler no further rows.
+        TypeError, ValueError: it is not such an object; or it is :class:`Until`, and the surrogate
+            has no standard errors, or the sampler has no further rows.
     """
     if not all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled")):
         expected = "rounds must be Once(), Until(error=0.25), or an object with sizes and settled"

@@ -2,10 +2,10 @@
 
 inputs, seed → **features, design** → rows, predictions, scores → **weights, coefficients**
 
-What is bold launches hundreds of small kernels, and a GPU waits for the host to launch them. A
-graph launches them at once. The forward passes between them stay as they are, since a model may do
-what no graph can hold; with ``model_too`` they are captured as well. Without a GPU the same stages
-run anew, and the numbers are those of a plain call.
+The stages in bold launch hundreds of small kernels, and a GPU waits for the host to launch them. A
+CUDA graph launches them at once. The forward passes in between are not captured, since a model may
+do what no graph can hold; with ``model_too`` they are captured as well. Without a GPU the same
+stages run again in every call, and the numbers are those of a plain call.
 """
 
 import contextlib
@@ -53,22 +53,22 @@ class Captured:
     """An explanation of inputs of one shape; :meth:`torchlime.Lime.capture` makes it.
 
     Convention:
-        Inputs, seed, scores and all that follows from them keep their places in memory. A call
-        copies into them, runs the stages, and returns copies. So calls must not overlap: make them
-        from one thread and on one stream.
+        Inputs, seed, scores and everything that is computed from them keep their places in memory.
+        A call copies its inputs there, runs the stages, and returns copies. So calls must not
+        overlap: make them from one thread and on one stream.
 
     Args:
         model, scores, sampler, num_samples, kernel, surrogate, rounds, forward, keep_samples: as
             for :func:`torchlime.local.local_fit`.
         inputs: a tensor [B,…], or several; they fix the shapes, dtypes and device.
         features: inputs → features.
-        seed: of calls that give none.
+        seed: the seed of calls that give no seed.
         finish: explanation, seed → the explanation that a call returns.
         model_too: capture the forward passes too.
 
     Raises:
         ValueError: this cannot be captured; the message says why.
-        RuntimeError: CUDA refused a capture; the message says of which part.
+        RuntimeError: CUDA refused a capture; the message says which part it refused.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Captured:
 
         Args:
             images: as in the capture.
-            seed: an int, or an int64 tensor [B] on the device; None is the explainer's.
+            seed: an int, or an int64 tensor [B] on the device; None = the explainer's seed.
 
         Raises:
-            TypeError, ValueError: images or seed are of another type, shape, dtype or device.
+            TypeError, ValueError: images or seed have another type, shape, dtype or device.
         """
         if not self._free.acquire(blocking=False):
             raise RuntimeError(
@@ -159,7 +159,7 @@ class Captured:
             )
 
     def _capture(self, model_too: bool) -> None:
-        """Run every part, and keep it as a graph where there is a GPU."""
+        """Run every part, and keep it as a graph if there is a GPU."""
         self._before = graphed(self._draw, self.device, "segments, masks and fill")
         self._before()  # a capture computes nothing
         self._scored: Any = None
@@ -191,7 +191,7 @@ class Captured:
         )
 
     def _score(self, ready: bool = False) -> None:
-        """features, design → scores, in their places."""
+        """features, design → scores, written to their places in memory."""
         sampling = self._sampling_of(self._features)
         sampling.box.ready = ready
         with undisturbed(self.device):
@@ -218,7 +218,7 @@ class Captured:
         self._fields |= {"samples_used": torch.full_like(count, used), "variance_factor": factor}
 
     def _with_the_model(self) -> Work:
-        """The forward passes as a graph; modes and random states are cared for around it."""
+        """The forward passes as a graph; modes and random states are restored after it."""
         box = self._sampling_of(self._features).box
 
         def score() -> None:
@@ -245,7 +245,7 @@ class Captured:
 
 
 def graphed(work: Work, device: torch.device, what: str) -> Work:
-    """``work`` as a CUDA graph, which repeats its kernels on the same memory; on a CPU as it is."""
+    """``work`` as a CUDA graph, which repeats its kernels in place; on a CPU ``work`` itself."""
     if device.type == "cpu":
         return work
     try:
@@ -287,7 +287,7 @@ def _own_workspaces() -> Iterator[None]:
 
 
 def static_features(inputs: Any, segmenter: Segmenter, fill: Any) -> Any:
-    """Features by a segmenter; an error if it waits for the device."""
+    """Features from a segmenter; an error if the segmenter waits for the device."""
 
     def segment(images: Tensor) -> Any:
         found = watched(segmenter, images)
@@ -302,13 +302,13 @@ def static_features(inputs: Any, segmenter: Segmenter, fill: Any) -> Any:
 
 
 def watched(strategy: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """What a strategy returns; an error if it reads on the host or draws without the seed."""
+    """What a strategy returns; an error if it reads on the host or does not draw by the seed."""
     with _Refuse(named(strategy, str)):
         return strategy(*arguments, **keywords)
 
 
 class _Known:
-    """Features whose problems and energy are computed."""
+    """Features whose problems and energy were computed before."""
 
     def __init__(self, features: Features, problems: Tensor, energy: Tensor | None):
         self._features, self._problems, self._energy = features, problems, energy

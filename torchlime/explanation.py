@@ -34,54 +34,56 @@ Sign = Literal["positive", "negative", "both"]
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which features of each input spoke for and against each target.
+    """The evidence of each input's features for and against each target.
 
     The features of an image are its segments; those of a vector are its entries.
 
     Convention:
-        There are B inputs, T targets and N samples; S is the bound of the feature count. All that
-        the fit gives is in the solve's dtype (float64). A positive coefficient speaks for the
-        target: hiding the segment lowers the target's score by about that much. For vectors, S is
-        F, features are in the order of the flattened vector, and a coefficient is the change of
-        the score per unit of the feature.
+        There are B inputs, T targets and N samples; S is the bound of the feature count. All
+        results of the fit are in the solve's dtype: float64, or float32 on devices without it. A
+        positive coefficient is evidence for the target: hiding the segment lowers the target's
+        score by about that much. For vectors, S is F, features are in the order of the flattened
+        vector, and a coefficient is the change of the score per unit of the feature.
 
     Attributes:
-        coefficients: [B,T,S], the surrogate's slope of each feature; 0 beyond the count.
-        standard_errors: [B,T,S], heteroscedastic (HC3; antithetic pairs, and pairs of complements,
-            count as one sample), times the root of ``variance_factor``; 0 beyond the count, NaN
-            where undefined, such as for a feature that no sample hides. For a model that draws
-            random numbers see :class:`torchlime.masks.Orthogonal`.
-        intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
+        coefficients: [B,T,S], the surrogate's slope for each feature; 0 beyond the count.
+        standard_errors: [B,T,S], heteroscedastic (HC3), times the square root of
+            ``variance_factor``. A pair of complements or of antithetic noise counts as one sample.
+            0 beyond the count; NaN where undefined, such as for a feature that no sample hides. For
+            a model that draws random numbers, see :class:`torchlime.masks.Orthogonal`.
+        intercepts: [B,T], the surrogate's value where all segments are hidden, or all numbers are
+            0.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
         targets: [B,T] int64, the explained classes.
-        scores: [B,T], the model on the input as it is.
-        local_predictions: [B,T], the surrogate on the input as it is.
+        scores: [B,T], the model's scores of the input as it is.
+        local_predictions: [B,T], the surrogate's value for the input as it is.
         segment_count: [B] int64, how many features each input has.
-        effective_samples: [B], (Σw)²/Σw²; effective antithetic pairs are half as many.
+        effective_samples: [B], (Σw)²/Σw². The number of effective antithetic pairs is half of it.
         problems: [B] int64, bits of :class:`Problem`; 0 means that none was found.
-        settings: how it was made, in words: settings as text and numbers, strategies as their repr,
-            the seed and versions.
+        settings: how the explanation was made: settings as text and numbers, strategies as their
+            repr, the seed and the versions.
         kind: the kind of the design, and what features and inputs are called.
         segments: [B,*axes] int64, [B,H,W] for images, or [B,C or 1,*axes] where channels have maps
             of their own: the column of each pixel, 0…count−1, and −1 for the background. For
-            several inputs a tuple or dict of such maps, None for what was only passed on. For soft
-            segments their shares, [B,S,*axes] float. None for vectors.
-        ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None where ids are
+            several inputs it is a tuple or dict of such maps, with None for inputs that were only
+            passed on. For soft segments it holds their shares, [B,S,*axes] float. None for vectors.
+        ids: [B,S] int64, the caller's id of each column, −1 beyond the count; None if the ids are
             the columns.
         vectors, scale: [B,F], for vectors; else None.
-        bins: [B,S] int64, which bin of its column each feature is in, for rows of tables.
+        bins: [B,S] int64, for rows of tables: the bin of its column in which each feature is.
         named: what the features are called, for :meth:`names`; None where they have numbers.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
-            [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None.
-            Where inputs took different numbers of samples, scores and weights beyond are 0.
-        samples_used: [B] int64, how many rows of the design were fitted for each input; None for
-            an explanation that is older, or of other code.
-        variance_factor: what the design multiplies the variances of the coefficients by; the
-            standard errors have it in them. [B] where inputs took different numbers of samples.
-        explainer: the Lime or VectorLime that made it; None if it comes from a file, say.
+            [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None. If inputs took
+            different numbers of samples, scores and weights beyond an input's own number are 0.
+        samples_used: [B] int64, how many rows of the design were fitted for each input; None for an
+            older explanation, or one that other code made.
+        variance_factor: the factor of the variances of the coefficients that the design gives. The
+            standard errors include it. [B] if inputs took different numbers of samples.
+        explainer: the settings object that made it, such as a Lime; None if it comes from a file,
+            for example.
         explained: the function or Scores whose values are explained; None for classes.
         unit: what a score is: "probability" or "logit" where the model says so, else "score".
-        categories: the names of the classes, where the model has them.
+        categories: the names of the classes, if the model has them.
     """
 
     coefficients: Tensor
@@ -120,13 +122,13 @@ class Explanation:
 
     @property
     def sure(self) -> Tensor:
-        """[B] bool: the coefficients are as sure as ``rounds`` asked. It stays on the device."""
+        """[B] bool: the coefficients are as sure as ``rounds`` asks. It stays on the device."""
         return (self.problems & Problem.NOT_SURE) == 0
 
     def reasons(self) -> list[list[str]]:
         """What is wrong with each input's explanation, in sentences; an empty list if nothing is.
 
-        It reads ``problems`` on the host, and ``segment_count`` where there are any.
+        It reads ``problems`` on the host, and also ``segment_count`` if there are problems.
         """
         words, problems = words_of(self.kind), self.problems.tolist()  # read back: the caller asks
         # Read back, too: a sentence says whether there is one part or several.
@@ -137,11 +139,11 @@ class Explanation:
         """Return self, or raise if the explanation is unreliable. Reads ``problems`` on the host.
 
         Args:
-            sure: raise also where the most samples came before ``rounds`` found the coefficients
-                sure. False leaves that to the caller: ``explanation.sure``.
+            sure: also raise if an input took the most samples and its coefficients are still less
+                sure than ``rounds`` asks. With False, the caller looks at ``explanation.sure``.
 
         Raises:
-            RuntimeError: with the :meth:`reasons` of each input.
+            RuntimeError: there are problems; the message has the :meth:`reasons` of each input.
         """
         bad = [
             (f"{self.kind.input} {number}: " if len(self) > 1 else "") + "; ".join(reasons)
@@ -164,8 +166,8 @@ class Explanation:
         """Each pixel's coefficient: [B,T,H,W] float32; 0 in the background.
 
         For soft segments it is the sum of their coefficients, weighted by their shares.
-        Its axes behind T are those of ``segments``. For several inputs it is a tuple or dict of
-        such maps, None for what was only passed on.
+        The axes after T are those of ``segments``. For several inputs it is a tuple or dict of such
+        maps, with None for inputs that were only passed on.
 
         Args:
             channels: C, for tools that ask for the shape of the images. It gives [B,T,C,H,W], an
@@ -184,8 +186,9 @@ class Explanation:
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """The strongest features: (ids [B,T,k] int64, coefficients [B,T,k]).
 
-        They are in order of decreasing absolute coefficient, then of id, padded with -1 and 0. The
-        ids are those of the caller's label map; else they are the columns of ``coefficients``.
+        They are sorted by decreasing absolute coefficient, then by id, and padded with -1 and 0.
+        The ids are those of the caller's label map; without a map they are the columns of
+        ``coefficients``.
         """
         columns, values = strongest_columns(self, k)
         if self.ids is None:
@@ -194,7 +197,7 @@ class Explanation:
         return torch.where(columns < 0, -1, ids), values
 
     def names(self) -> list[list[str]] | None:
-        """The names of the features of every input; None where they have numbers only.
+        """The names of the features of every input; None if they have only numbers.
 
         For rows of tables it reads their bins on the host.
         """
@@ -208,12 +211,12 @@ class Explanation:
         The order is that of :meth:`top`. It reads the coefficients on the host.
 
         Args:
-            feature_names: in the order of the coefficients; None = their own names, else their
-                ids, as :meth:`top` has them.
+            feature_names: names in the order of the coefficients. None = the features' own names,
+                or without names their ids as in :meth:`top`.
             target: one of ``targets``; None is the first.
 
         Raises:
-            TypeError: ``feature_names`` is one str.
+            TypeError: ``feature_names`` is a single str.
             ValueError: there are several inputs (index first: ``explanation[i]``), the number of
                 names is wrong, or the target was not explained.
         """
@@ -235,10 +238,9 @@ class Explanation:
     def mask(self, top: int = 5, sign: Sign = "positive") -> Any:
         """The pixels of the ``top`` strongest segments of that sign: [B,T,H,W] bool.
 
-        Of soft segments, those pixels of which they share a half or more.
-        Its shape is as :meth:`heatmap` says.
-
-        A coefficient of 0 has no sign and is never among them.
+        For soft segments, these are the pixels in which they have a share of a half or more. The
+        shape is that of :meth:`heatmap`. A coefficient of 0 has no sign, so its segment is never
+        shown.
 
         Raises:
             ValueError: an argument is out of range; or the explanation is of vectors, which have
@@ -255,12 +257,12 @@ class Explanation:
         return self._on_pixels(chosen)
 
     def forecast(self, error: float) -> Tensor:
-        """How many rows ``rounds=Until(error=error)`` would take in all: [B] int64, on the device.
+        """How many rows in all ``rounds=Until(error=error)`` would take: [B] int64, on the device.
 
-        It follows from the present standard errors, whose squares fall as 1/N, and is rounded up to
-        a whole block. It is −1 where they are too large for that, or undefined. A design whose
-        errors fall faster needs fewer rows, such as the first cycle of
-        :class:`torchlime.masks.Orthogonal`.
+        It assumes that the squares of the standard errors fall as 1/N, and is rounded up to a whole
+        block. It is −1 where the errors are too large for a forecast, or undefined. If the errors
+        fall faster, as in the first cycle of :class:`torchlime.masks.Orthogonal`, fewer rows are
+        needed.
 
         Raises:
             ValueError: ``error`` is not above 0, or the explanation has no ``samples_used``.
@@ -278,11 +280,12 @@ class Explanation:
     def refit(
         self, *, kernel: "Kernel | None" = None, surrogate: "Surrogate | None" = None
     ) -> "Explanation":
-        """Fit the same samples by another kernel or surrogate, without new forward passes.
+        """Fit the same samples with another kernel or surrogate, without new forward passes.
 
         Raises:
             ValueError: the samples were not kept (``keep_samples=True``); or the explanation has no
-                explainer, and ``surrogate`` is not given; or it needs a row that they lack.
+                explainer, and ``surrogate`` is not given; or the surrogate needs a row that the
+                samples lack.
         """
         return refitted(self, kernel, surrogate)
 
@@ -292,22 +295,23 @@ class Explanation:
         """Fit terms for pairs of features to the same samples, without new forward passes.
 
         Args:
-            pairs: [P,2] or [B,P,2] int, two features each, by the ids of the caller's label map,
-                else by columns. None: segments that touch along an axis of the label map; without
-                such a map all pairs.
+            pairs: [P,2] or [B,P,2] int, two features each, as ids of the caller's label map or,
+                without a map, as columns. None = all pairs of segments that touch along an axis of
+                the label map; without a map, all pairs.
             surrogate: None is ``Ridge()``.
 
         Convention:
-            Draw the samples by :class:`torchlime.masks.Bernoulli`. Complements, as
-            :class:`torchlime.masks.Orthogonal` draws them, hold the same about a pair twice. Its
-            blocks alias pairs with each other: on a game of 49 segments, 84 neighbours and 60 other
-            pairs, 512 rows left a squared error of .11 (Bernoulli: .03), and 95 % intervals held
-            the truth in .79 (.97). It reads a number or a flag on the host.
+            Draw the samples with :class:`torchlime.masks.Bernoulli`. In
+            :class:`torchlime.masks.Orthogonal`, the two rows of a pair of complements say the same
+            about a pair of features, and its blocks mix up the effects of different pairs. On a
+            game of 49 segments with 84 neighbours and 60 other pairs, 512 rows left a squared error
+            of .11 (Bernoulli: .03), and 95 % intervals covered the truth in .79 of the cases (.97).
+            The call reads a number or a flag on the host.
 
         Raises:
             TypeError, ValueError: the samples were not kept (``keep_samples=True``); the features
-                are numbers; a pair is of one feature, there twice, or of none of the features; or
-                all pairs are more than the samples can tell apart.
+                are numbers; a pair names one feature twice, occurs twice, or names an unknown
+                feature; or there are more pairs than the samples can tell apart.
 
         Example:
             >>> from torchlime import explain
@@ -328,7 +332,7 @@ class Explanation:
         return told(self)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: pictures of the evidence, under the lines of ``repr``."""
+        """What a notebook shows: the lines of ``repr``, and below them pictures of the evidence."""
         from torchlime.plot.notebook import html_of  # late: an explanation needs no pictures
 
         return html_of(self)
@@ -347,7 +351,8 @@ class Explanation:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a compressed .npz: arrays and a JSON record, no pickle.
 
-        Wholly or not at all; an OSError says why. What is live is kept in words alone.
+        If the file cannot be written, an OSError says why, and an old file is kept. Objects such as
+        the explainer are saved only as text.
         """
         targets = set(self.targets.flatten().tolist())  # read back: to a file
         names = {target: self.category(target) for target in targets if self.categories}
@@ -360,11 +365,11 @@ class Explanation:
     def load(cls, path: str | os.PathLike[str], max_bytes: int = 2**30) -> "Explanation":
         """Read what :meth:`save` wrote, onto the CPU.
 
-        Nothing is inflated that would take more than ``max_bytes``.
+        If the arrays would take more than ``max_bytes`` of memory, they are not unpacked.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: it is no explanation, or a field is not what it should be; it is named.
+            ValueError: it is not an explanation, or a field is wrong; the message names it.
         """
         return cls(**_saved.load(path, max_bytes))
 

@@ -1,4 +1,4 @@
-"""Terms of second order: what two features do together that neither does alone."""
+"""Terms of second order: the effect that two features have together and neither has alone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Interactions:
     """A surrogate with terms for pairs of features: b₀ + Σ bⱼ zⱼ + Σ gᵢⱼ zᵢ zⱼ.
 
     Convention:
-        A positive g says that the two features are worth more together than one by one. With the
-        pairs there, bⱼ is the slope of a feature while all its partners are hidden; bⱼ + Σ gᵢⱼ is
-        the one while they are kept.
+        A positive g says that the two features together raise the score by more than the sum of
+        both alone. With terms for pairs, bⱼ is the slope of a feature while all its partners are
+        hidden; bⱼ + Σ gᵢⱼ is its slope while they are kept.
 
     Attributes:
         pairs: [B,P,2] int64, the two features of each term: the ids of the caller's label map, else
@@ -38,8 +38,8 @@ class Interactions:
         linear: [B,T,S], b.
         intercepts: [B,T], b₀.
         fidelity: [B,T], weighted R² of the surrogate over the samples.
-        ok: [B] bool, False where the solve failed, numbers are not finite, or the input has no more
-            samples of any weight than terms.
+        ok: [B] bool, False where the solve failed, numbers are not finite, or the number of samples
+            with a weight above 0 is not larger than the number of terms.
     """
 
     pairs: Tensor
@@ -102,7 +102,7 @@ def interactions_of(
 
 
 def _columns_of(pairs: Any, ids: Tensor) -> Tensor:
-    """The columns [B,P,2] of pairs of ids. It reads one flag on the host."""
+    """The columns [B,P,2] of pairs of ids. One flag is read on the host."""
     expected = "pairs must be an int tensor [P,2] or [B,P,2]"
     pairs = torch.as_tensor(pairs, device=None if isinstance(pairs, Tensor) else ids.device)
     batch = len(ids)
@@ -134,7 +134,7 @@ def _columns_of(pairs: Any, ids: Tensor) -> Tensor:
 
 
 def _default_pairs(explanation: Any) -> Tensor:
-    """Neighbours on the label map, or all pairs: [B,P,2]. It reads their number on the host."""
+    """Neighbours on the label map, or all pairs: [B,P,2]. Their number is read on the host."""
     masks, maps = explanation.masks, explanation.segments
     samples, width = masks.shape[1:]
     if maps is None or is_soft(maps):
@@ -167,7 +167,7 @@ def neighbours(labels: Tensor, bound: int) -> Tensor:
 
 
 def _listed(together: Tensor) -> Tensor:
-    """The pairs [B,P,2] of columns that are together [B,S,S], in order, −1 beyond their number.
+    """The pairs [B,P,2] of columns where ``together`` [B,S,S] is True, padded with −1.
 
     P is read on the host.
     """

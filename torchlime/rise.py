@@ -1,4 +1,4 @@
-"""RISE: the mean score of a pixel over soft random masks, as a heatmap at full resolution."""
+"""RISE: the mean score over soft random masks that show a pixel, at full resolution."""
 
 import dataclasses
 import math
@@ -39,26 +39,26 @@ from torchlime.weights import Uniform
 class Rise(Settings):
     """The settings of RISE (Petsiuk, Das & Saenko 2018); :meth:`explain` runs it.
 
-    A sample shows the image through a coarse grid of random cells, upsampled bilinearly and shifted
-    by a random part of a cell: image · M. The saliency of a pixel λ is the mean of the scores,
-    weighted by how much of the pixel they show:
+    A sample is image · M. The mask M is a coarse grid of random cells, upsampled bilinearly and
+    shifted by a random part of a cell. The saliency of a pixel λ is the mean of the scores,
+    weighted by how much of the pixel each mask shows:
 
         S(λ) = 1/(N·p) · Σₙ score(image · Mₙ) · Mₙ(λ)
 
-    It is a mean of scores and not a change of the score: where all scores are positive, so is the
-    saliency of every pixel. The evidence is its differences between pixels. Masks, shifts and mean
+    It is a mean of scores and not a change of the score: if all scores are positive, the saliency
+    of every pixel is positive. Only differences between pixels are evidence. Masks, shifts and mean
     are those of the authors' code; the random numbers are this package's.
 
     Convention:
         In the Explanation every pixel is a segment of its own, in raster order, and S(λ) is its
         coefficient; with a segmenter, a segment has the mean of its pixels. Standard errors are
         those of the mean over samples. ``fidelity``, ``intercepts`` and ``local_predictions`` are
-        of the cells' linear surrogate, since a saliency predicts no score.
+        those of a linear surrogate of the cells, because a saliency predicts no score.
 
-        With ``difference``, a coefficient is Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), with f the scores: by
-        how much the score is higher where the pixel is shown. In the limit this is
-        (S(λ) − mean score)/(1 − p) where a mask shows or hides a pixel wholly, so that it ranks
-        pixels as S does. It is 0 for pixels without effect, so that pictures have two colours.
+        With ``difference``, a coefficient is Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), where f are the scores:
+        by how much the score is higher if the pixel is shown. If every mask shows or hides a pixel
+        fully, its limit is (S(λ) − mean score)/(1 − p), so it ranks pixels as S does. It is 0 for
+        pixels without effect, so pictures have two colours.
 
     Source: Petsiuk, Das & Saenko 2018, *RISE: Randomized Input Sampling for Explanation of
     Black-box Models*.
@@ -66,13 +66,14 @@ class Rise(Settings):
     Args:
         grid: cells along each axis.
         keep: p, the probability that a cell is shown.
-        num_samples: N; the model gets one row more, the image as it is. The paper takes 4000 to
-            8000.
-        normalised: divide by Σ Mₙ(λ) in place of its expectation N·p. The limit is the same; the
-            noise that all scores have in common is gone.
+        num_samples: N; the model gets one more row, the image as it is. The paper takes 4000 to
+            8000 samples.
+        normalised: divide by Σ Mₙ(λ) and not by its expectation N·p. The limit is the same, without
+            the noise that all scores have in common.
         difference: subtract the mean of the scores where the pixel is hidden; see the convention.
-        segmenter: images → Segments over which the saliency is averaged; None = every pixel alone.
-        fill: what hidden parts show; the paper's is 0, in the space that the model takes.
+        segmenter: images → Segments; the saliency is averaged over each segment. None = every pixel
+            is a segment.
+        fill: what hidden parts show. The paper's fill is 0 in the inputs of the model.
         chunk_size: the most images of one forward pass; None = as for :class:`torchlime.Lime`.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows.
         autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
@@ -124,7 +125,7 @@ class Rise(Settings):
 
     @property
     def sampler(self) -> "Cells":
-        """What draws the cells."""
+        """The sampler of the cells."""
         return Cells(self.keep)
 
     def explain(
@@ -142,8 +143,8 @@ class Rise(Settings):
         """The saliency of each of ``images`` [B,C,*axes] for ``targets``.
 
         Arguments, guarantees and errors are those of :meth:`torchlime.Lime.explain`; ``segments``
-        are used instead of the segmenter's. The masks of an image are made again for the means, a
-        few samples at a time, so that memory does not grow with ``num_samples``.
+        replace those of the segmenter. For the means, the masks of an image are made again, a few
+        samples at a time, so the memory does not grow with ``num_samples``.
         """
         forward = Forward.of(self, progress=progress)
         inputs = as_images(images, model)
@@ -201,10 +202,10 @@ class Rise(Settings):
 
 @dataclass(frozen=True)
 class Cells:
-    """Each cell of a grid shown independently with probability ``keep``, also in row 0.
+    """Each cell of a grid is shown independently with probability ``keep``, also in row 0.
 
-    The rows are those of :class:`torchlime.masks.Bernoulli` from row 1 on. All images share one
-    draw, as an expanded view, where ``seed`` is an int.
+    The rows are those of :class:`torchlime.masks.Bernoulli` from row 1 on. If ``seed`` is an int,
+    all images share one draw, as an expanded view.
 
     Example:
         >>> masks = Cells(0.5)(torch.tensor([4]), 4, 5, seed=0)
@@ -219,14 +220,14 @@ class Cells:
     def __call__(
         self, count: Tensor, bound: int, num_samples: int, *, seed: int | Tensor, first: int = 0
     ) -> Tensor:
-        """Draw masks [B,N,S] bool of grids of S cells."""
+        """Draw masks [B,N,S] bool for grids of S cells."""
         own = count if isinstance(seed, Tensor) else count[:1]
         drawn = Bernoulli(self.keep)(own, bound, num_samples, seed=seed, first=first + 1)
         return drawn if isinstance(seed, Tensor) else drawn.expand(len(count), -1, -1)
 
 
 class _Sums:
-    """Sums over samples of scores f [B,n,T] and what they show, M [B or 1,n,P]."""
+    """Sums over samples of the scores f [B,n,T] and of what the masks show, M [B or 1,n,P]."""
 
     def __init__(self) -> None:
         self.samples = 0
@@ -255,7 +256,7 @@ class _Sums:
         return total / (n * keep), (spread.clamp(min=0) / (n * (n - 1))).sqrt() / keep
 
     def weighted_means(self) -> tuple[Tensor, Tensor]:
-        """Σ f·M/Σ M, and its standard error, that of a ratio; 0 and NaN where nothing is shown."""
+        """Σ f·M/Σ M, and the standard error of this ratio; 0 and NaN where nothing is shown."""
         n, (total, squares, cross, _, shown, mass_squares, *_) = self.samples, self.sums
         mass = torch.where(shown > 0, shown, 1.0)
         mean = total / mass
@@ -264,9 +265,9 @@ class _Sums:
         return mean, errors.masked_fill(shown <= 0, torch.nan)
 
     def differences(self) -> tuple[Tensor, Tensor]:
-        """Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), and its standard error, that of two ratios.
+        """Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), and the standard error of this difference.
 
-        They are 0 and NaN where all samples show the same.
+        The two are 0 and NaN where all samples show the same.
         """
         n, (fm, f2m2, fm2, f2m, m, m2, f, f2) = self.samples, self.sums
         same = (m <= 0) | (m >= n)
@@ -283,7 +284,7 @@ class _Sums:
 
 
 def _shown(masks: Tensor, segments: Segments | None, batch: int) -> Tensor:
-    """How much masks [b,n,*axes] show of each pixel [b,n,P], or on average of segments [B,n,S]."""
+    """How much masks [b,n,*axes] show of each pixel [b,n,P], or of each segment [B,n,S]."""
     if segments is None:
         return masks.flatten(2).to(solve_dtype(masks.device))
     sizes = segment_sizes(segments).clamp(min=1)[:, None]
@@ -291,7 +292,7 @@ def _shown(masks: Tensor, segments: Segments | None, batch: int) -> Tensor:
 
 
 def _fields(images: Tensor, segments: Segments | None) -> dict[str, Any]:
-    """The fields of an Explanation for these segments; for every pixel by itself without."""
+    """The fields of an Explanation for these segments; without segments, for every pixel."""
     if segments is not None:
         labels = segments.labels.expand(len(images), *images.shape[2:])
         return {"segments": labels, "segment_count": segments.count, "ids": segments.ids}

@@ -1,9 +1,9 @@
 """How many samples are drawn, and when they are enough.
 
 Convention:
-    ``sizes(num_samples)`` gives the number of samples of each round. ``settled(fit, count)`` tells
-    after a round whether to stop. A rule that stops early reads back one flag a round.
-    :class:`Until` decides for each input by itself, and reads B flags a round, in one read.
+    ``sizes(num_samples)`` gives the number of samples of each round. ``settled(fit, count)`` says
+    after a round whether to stop. A rule that stops early reads back one flag per round.
+    :class:`Until` decides for each input by itself. It reads back B flags per round, in one read.
 """
 
 import math
@@ -27,7 +27,7 @@ NORMAL_OF_ALL = 2.9  # of the largest of some 16 errors
 
 
 def least_rows(bound: int) -> int:
-    """The rows of ``bound`` features before which nothing is sure: errors need pairs beyond them.
+    """The fewest rows for ``bound`` features: below, there are too few pairs for standard errors.
 
     >>> least_rows(8), least_rows(49)
     (64, 100)
@@ -36,10 +36,11 @@ def least_rows(bound: int) -> int:
 
 
 def widening(errors: Tensor, rows: Any) -> Tensor:
-    """c(N) = max(1.2, √(χ²_ν(.9)/ν)) (1 + 8/N): [B,T], by what a relative error is multiplied.
+    """The factor c(N) = max(1.2, √(χ²_ν(.9)/ν)) (1 + 8/N) of a relative error: [B,T].
 
     |b − β|² is a weighted χ² with about ν = (Σ SE²)² / Σ SE⁴ degrees of freedom, at most S. Its
-    quantile .9 is Wilson & Hilferty's (1931). It is above 1.2 for few features only.
+    quantile at .9 is approximated as by Wilson & Hilferty (1931). Only for few features is it above
+    1.2.
 
     Args:
         errors: [B,T,S], standard errors.
@@ -73,39 +74,40 @@ class Once:
 
 @dataclass(frozen=True, kw_only=True)
 class Until:
-    """Draw samples until the coefficients are as sure as asked, for each input by itself.
+    """Draw samples for each input until its coefficients are as sure as asked.
 
-    Exactly one of ``error``, ``top`` and ``absolute`` is given. After each block of the sampler
-    (each 32 rows, from 64 on, where it has no blocks) the inputs that are sure leave, and the
-    chunks of the next round hold the others alone. So an input's result does not depend on the
-    inputs beside it. All targets of an input must be sure. ``most`` stands in the place of
-    ``num_samples``, which is not used. An input for which ``most`` came first has
-    ``Problem.NOT_SURE``. The result says how many rows each input took: ``samples_used``.
+    Exactly one of ``error``, ``top`` and ``absolute`` is given. The errors are checked after each
+    block of the sampler, or after every 32 rows, from 64 rows on, if the sampler has no blocks. An
+    input whose targets are all sure takes no more rows, and the chunks of the next round hold only
+    the other inputs. So the result of an input does not depend on the other inputs. ``num_samples``
+    is not used; ``most`` takes its place. If an input reaches ``most`` before it is sure, it has
+    ``Problem.NOT_SURE``. ``samples_used`` of the result says how many rows each input took.
 
     Args:
-        error: the error of all coefficients of a target together, as a share of their length:
-            |b − β| ≤ error · |β|. The rule is c(N)·r ≤ error, where
-            r² = Σ SE² / (Σ b² − Σ SE²) and c(N) is :func:`widening`, 1.2 (1 + 8/N) or more. Here
-            SE² are those of the rule, see below.
-        top: the ``top`` strongest features are named rightly, up to near ties: of every feature
-            among them and every other, 1.96·SE_gap − gap ≤ slack · max |b|. As SE_gap stands
-            SE_i + SE_j, which bounds it whatever the covariance of the two coefficients is.
+        error: the error of all coefficients b of a target together, as a share of the Euclidean
+            norm: |b − β| ≤ error · |β|, where β are the coefficients without sampling error. The
+            rule is c(N)·r ≤ error, where r² = Σ SE² / (Σ b² − Σ SE²) and c(N) is :func:`widening`,
+            1.2 (1 + 8/N) or more. The SE² are those of the rule, see below.
+        top: the ``top`` strongest features are right, up to near ties. For every feature i among
+            them and every other feature j, 1.96·SE_gap − gap ≤ slack · max |b|, where gap = |b_i| −
+            |b_j|. For SE_gap the rule takes SE_i + SE_j, its upper bound for any covariance of the
+            two coefficients.
         absolute: the error of every coefficient, in units of the score: 2.9 · max SE ≤ absolute.
         most: the most rows of an input.
         slack: how far a feature outside of the ``top`` may lie above one of them, as a share of the
             largest coefficient.
 
     Convention:
-        Errors are those of the samples: what a straight line cannot say of the model is no error.
-        Those that are reported are with the sampler's ``variance_factor``, and the rule takes its
-        ``stopping_factor`` in that place, if there is one: a factor is a mean over models, and the
-        rule would stop where it is too small for a model. The errors of a model that draws random
-        numbers in eval mode are in them, too; for such a model take ``Orthogonal(noisy=True)``,
-        Bernoulli or another sampler, since plain Orthogonal counts on a cycle that cancels errors,
-        which noise does not. The first look comes after 2·(S + 1) rows or more. Rows grow in whole
-        blocks, so that pairs stay whole. The last round ends at or below ``most``. On a GPU a round
-        reads back one byte for each input, and waits for it: this is the exception of the rule that
-        nothing is read.
+        The errors are sampling errors. They do not say how well a linear surrogate describes the
+        model. The reported errors use the sampler's ``variance_factor``. The rule uses its
+        ``stopping_factor``, if there is one: a ``variance_factor`` is a mean over models, and for
+        some models it is too small, so that the rule would stop too early. If a model draws random
+        numbers in eval mode, that noise is part of the errors. For such a model take
+        ``Orthogonal(noisy=True)``, Bernoulli or another sampler: plain Orthogonal assumes that a
+        cycle cancels errors, but noise does not cancel. The first check comes after 2·(S + 1) rows
+        or more. Rows are added in whole blocks, so that pairs stay together. The last round ends at
+        or below ``most``. On a GPU a round reads back one byte for each input, and waits for it.
+        This is an exception to the rule that nothing is read back.
 
     Source: the rule and its constants were chosen on 90 networks whose outputs of all masks are
     known; the realised error was within the tolerance in .91 to .97 of the runs. The stopping
@@ -150,15 +152,15 @@ class Until:
             raise ValueError(f"slack must be a finite number of at least 0, got {self.slack!r}")
 
     def sizes(self, num_samples: int) -> tuple[int, ...]:
-        """The most rows: each input stops by itself before, and ``num_samples`` is not used."""
+        """The most rows; each input may stop before them. ``num_samples`` is not used."""
         return (self.most,)
 
     def settled(self, fit: Fit, count: Tensor) -> bool:
-        """Whether all inputs are sure, as if they had the most rows. It reads one flag."""
+        """Whether all inputs would be sure if they had ``most`` rows. It reads back one flag."""
         return bool(self.sure(fit, self.most).all())  # read back: for those who call it
 
     def stops(self, sampler: Callable[..., Any], bound: int, *, lead: int) -> list[int]:
-        """The numbers of rows after which errors are looked at, in rising order.
+        """The numbers of rows after which the errors are checked, in rising order.
 
         Args:
             sampler: its method ``block(bound)``, if there is one, gives the rows of a block.
@@ -166,7 +168,8 @@ class Until:
             lead: 1 if the first row is the input itself, before the blocks; else 0.
 
         Raises:
-            TypeError, ValueError: ``most`` is below the first of them, or a block has no rows.
+            TypeError, ValueError: ``most`` is below the first of these numbers, or a block has no
+                rows.
         """
         block = getattr(sampler, "block", None)
         step = block(bound) if callable(block) else STEP
@@ -180,7 +183,7 @@ class Until:
         return list(range(first, self.most + 1, step))
 
     def sure(self, fit: Fit, rows: int) -> Tensor:
-        """Whether the fits to so many rows are as sure as asked: [B] bool, on the device."""
+        """Whether the fits to ``rows`` rows are as sure as asked: [B] bool, on the device."""
         errors, values = fit.standard_errors, fit.coefficients
         if self.error is not None:
             noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)

@@ -3,8 +3,8 @@
 There are B inputs, N samples, S features (the bound of the count) and T targets; images have C
 channels, height H and width W. Inputs of another rank may stand in the place of images [B,C,H,W],
 such as series [B,C,L] and volumes [B,C,D,H,W]. In a mask, True = kept. Arguments are passed by
-position, those after the star by name. A strategy modifies no argument and keeps the device. It
-reads nothing back to the host.
+position; arguments after the star are passed by name. A strategy modifies no argument and keeps the
+device. It reads nothing back to the host.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,13 +24,13 @@ Reference = Mapping[str, Tensor]
 
 
 class SortedRows(Protocol):
-    """Rows of several lengths, such as images of which parts are left out.
+    """Rows of several lengths, such as images whose hidden parts are left out.
 
-    The samples of each input are in the order of falling length, but for sample 0 of the first
-    round, which stays the first. A chunk holds rows of one length.
+    The samples of each input are sorted by falling length. Only sample 0 of the first round stays
+    first. A chunk holds rows of one length.
 
     Attributes:
-        lengths: [B][n], of the rows in this order. They are numbers of the host.
+        lengths: [B][n], the lengths of the rows in this order, as Python numbers on the host.
     """
 
     lengths: Sequence[Sequence[int]]
@@ -40,7 +40,7 @@ class SortedRows(Protocol):
         ...
 
     def unsorted(self, scores: Tensor, /) -> Tensor:
-        """Scores [B,n,T] in the order of the design, from those in this order."""
+        """Scores [B,n,T] in the order of the design, from scores in this order."""
         ...
 
 
@@ -61,11 +61,11 @@ class Sampler(Protocol):
         """Masks [B,N,S] bool, row 0 all kept, False beyond count [B] int64; or noise [B,N,S] float.
 
         If an attribute ``beside`` of the sampler is True, row 0 is a mask like the others. The
-        input is then scored beside the design, as one row more that is not fitted. A method
-        ``variance_factor(bound, num_samples)``, if there is one, says by what number the design
-        multiplies the variances that the residuals show; its pairs of complements are found anyway.
-        A method ``stopping_factor``, if there is one, says it more carefully, for
-        :class:`torchlime.rounds.Until`.
+        input is then scored beside the design, as one more row that is not fitted. A method
+        ``variance_factor(bound, num_samples)``, if there is one, gives a factor for the variances
+        that are computed from the residuals. Pairs of complements need no such factor, because they
+        are found in the masks. A method ``stopping_factor``, if there is one, gives a more careful
+        factor for :class:`torchlime.rounds.Until`.
 
         ``seed`` is an int, for one draw that all inputs share (the result may be an expanded view),
         or an int64 tensor [B]. A method ``kept(count, num_samples, first)``, if there is one, says
@@ -75,11 +75,11 @@ class Sampler(Protocol):
 
 
 class EndlessSampler(Protocol):
-    """A sampler that has one endless design for a seed. Only further rounds need it.
+    """A sampler with one endless design for each seed. Only further rounds need it.
 
-    A method ``block(bound)``, if there is one, gives the rows of a block: rounds of
-    :class:`torchlime.rounds.Until` end with blocks. An attribute ``endless`` that is False says
-    that there are no further rows, although the sampler takes ``first``.
+    A method ``block(bound)``, if there is one, gives the number of rows of a block: a round of
+    :class:`torchlime.rounds.Until` ends where a block ends. An attribute ``endless`` that is False
+    says that there are no further rows, although the sampler takes ``first``.
     """
 
     def __call__(
@@ -124,10 +124,10 @@ class Surrogate(Protocol):
     If a surrogate has a method ``of_noise`` with the same arguments, noise goes there. A method
     ``of_equations(equations)``, if there is one, fits :class:`torchlime.fit.NormalEquations` that
     grew from round to round. An attribute ``errors`` that is False says that its standard errors
-    are NaN. One ``few_samples`` that is True says that its coefficients need no more samples than
-    features, so that too few are no problem. One ``through_input`` that is True says that it needs
-    a row of the design that keeps all, so that samplers with the input beside the design are
-    refused.
+    are NaN. An attribute ``few_samples`` that is True says that its coefficients do not need more
+    samples than features, so that few samples are not a problem. An attribute ``through_input``
+    that is True says that it needs a row of the design that keeps all. Then samplers with the input
+    beside the design are refused.
     """
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor, /) -> Fit:
@@ -136,18 +136,18 @@ class Surrogate(Protocol):
 
 
 class Features(Protocol):
-    """What the columns of a design stand for, and how a row becomes an input of the model.
+    """What the columns of a design stand for, and how the model gets a row as its input.
 
-    A call makes them once, from the inputs. Inherit from this class to get its defaults: masks, no
-    energy, no problems, no further fields.
+    A call makes the features once, from the inputs. Inherit from this class to get its defaults:
+    masks, no energy, no problems, no further fields.
 
     Attributes:
         count: [B] int64, on the device of the inputs: how many features each has.
         bound: S, a Python number; count <= bound.
         kind: the kind of the design, and what features and inputs are called.
         chunk_size: rows of a forward pass, if the caller names no number.
-        shared: the samples of all inputs, but for the inputs themselves, are the same rows. Where
-            classes are explained, the model gets each of them once.
+        shared: the samples of all inputs are the same rows, except the inputs themselves. If
+            classes are explained, the model gets each row once.
     """
 
     count: Tensor
@@ -161,10 +161,11 @@ class Features(Protocol):
 
         Args:
             design: [B,n,S]. Masks hold all rows that the model gets. In the first round row 0 keeps
-                all; it is no row of the sampler's design if that has the input beside it.
+                all. If the sampler has the input beside the design, this row is not a row of the
+                design.
             box: the model.
-            first: the number of the design's first row, above 0 in later rounds. Noise lacks the
-                input, which is sample 0 of the first round.
+            first: the number of the design's first row, above 0 in later rounds. Noise does not
+                hold the input, which is sample 0 of the first round.
         """
         raise NotImplementedError(f"{type(self).__name__} must define rows()")
 
@@ -189,7 +190,7 @@ class Scores(Protocol):
     """Which scores of a model's outputs are explained; see :mod:`torchlime.targets`."""
 
     def reference(self, outputs: Any, rows: Tensor, /) -> Reference:
-        """What each row fixes if it is unmasked; the mapping has "targets" [n,T] int64."""
+        """What each unmasked row fixes for all rows of its input, such as "targets" [n,T] int64."""
         ...
 
     def __call__(self, outputs: Any, rows: Tensor, reference: Reference, /) -> Tensor:

@@ -1,7 +1,8 @@
-"""design → proximity weights [B,N]: how much a sample counts in the fit.
+"""design → proximity weights [B,N]: the weight of each sample in the fit.
 
 Distances:
-    cosine: 1 − √(kept / count), the cosine distance to the all-kept mask; 1 where all is hidden.
+    cosine: 1 − √(kept / count), the cosine distance to the mask that keeps all; 1 where all is
+        hidden.
     euclidean: √(hidden), the euclidean distance between masks. For noise it is the euclidean
         length, and it is the only distance that noise has.
     pixel_euclidean: √(Σ energy of hidden segments / Σ energy) in [0,1], with energy [B,S] = Σ over
@@ -9,9 +10,9 @@ Distances:
         image. It is 0 where the fill equals the image.
 
 Convention:
-    A kernel is called with masks [B,N,S] bool, count [B] and energy. Where it has a method
-    ``of_noise``, the pipeline gives it noise there; any other callable gets noise in the masks'
-    place. So a float design is noise in ``__call__`` too, for those who wrap a kernel.
+    A kernel is called with masks [B,N,S] bool, count [B] and energy. If it has a method
+    ``of_noise``, the pipeline passes noise to that method. Any other callable gets noise in the
+    place of masks. In ``__call__`` a float design is noise too, for callers who wrap a kernel.
 """
 
 from collections.abc import Callable
@@ -73,7 +74,7 @@ class Exponential:
 
 @dataclass(frozen=True)
 class InverseDistance:
-    """1 / max(d, the smallest positive d of that image): the original counts like the nearest one.
+    """1 / max(d, the smallest positive d of the image), so that the image weighs as its nearest.
 
     Raises:
         ValueError: ``distance`` is unknown.
@@ -112,7 +113,7 @@ class InverseDistance:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Every sample counts the same.
+    """Every sample has the same weight.
 
     Example:
         >>> Uniform()(torch.ones(1, 3, 2, dtype=torch.bool), torch.tensor([2])).tolist()
@@ -137,7 +138,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class ImportanceWeights:
-    """The probability of a mask's size under the ``target`` law, over that under the ``drawn`` law.
+    """The probability of a mask's size under the law ``target``, divided by that under ``drawn``.
 
     With these weights, a sum over masks that one law drew has the expectation of a sum over masks
     of the other law. So :class:`torchlime.masks.SizeLaw` may draw by a law of small variance, and
@@ -217,7 +218,7 @@ class ShapleyKernel(ImportanceWeights):
 
     Convention:
         Weights are multiplied by one factor for each count, so that their mean over all masks is 1.
-        Masks that keep all or none, where the kernel is infinite, weigh 0, unless there are no
+        Masks that keep all or none have an infinite kernel. Here they weigh 0, unless there are no
         others; :class:`torchlime.surrogates.ConstrainedLeastSquares` goes through their scores.
 
     Source: Lundberg & Lee 2017, theorem 2.
@@ -234,15 +235,15 @@ class ShapleyKernel(ImportanceWeights):
 
 @dataclass(frozen=True)
 class WithoutUnmasked:
-    """Another kernel's weights, but 0 for row 0 if it keeps all: the unmasked image x.
+    """Another kernel's weights, but 0 for row 0 if it keeps all and so is the unmasked image x.
 
-    Most draws of masks begin with x, so that x is scored. (Those of
-    :class:`torchlime.masks.Orthogonal` do not; x is scored beside them.) If x is fitted too, as in
-    lime, it moves all coefficients alike. With :class:`Exponential` weights of cosine distances it
-    moves them by about 4e/N, where e is the error at x of the surrogate of the other samples. This
-    is a bias; a better sampler reduces noise only. Do not use it with ``Exhaustive``: x is one of
-    all masks, and the fit without x is not exact. Noise does not begin with x, so no row of noise
-    is left out.
+    Most samplers begin with x, so that x is scored. If x is fitted too, as in lime, all
+    coefficients shift by about the same amount. With :class:`Exponential` weights of cosine
+    distances this is about 4e/N, where e is the error at x of a surrogate that is fitted to the
+    other samples. This is a bias, and a better sampler does not reduce it. This kernel is of no use
+    with samplers that score x beside the design, such as :class:`torchlime.masks.Orthogonal`, the
+    default, nor with noise. Do not use it with ``Exhaustive``: there x is one of all masks, and the
+    fit without x is not exact.
 
     Raises:
         TypeError: ``kernel`` cannot be called.
@@ -288,7 +289,7 @@ def _check_distance(distance: str) -> None:
 
 
 def _distances(name: Distance, masks: Tensor, count: Tensor, energy: Tensor | None) -> Tensor:
-    """Distance [B,N] of masks [B,N,S] to the one that keeps all."""
+    """Distance [B,N] of masks [B,N,S] to the mask that keeps all."""
     if name == "pixel_euclidean":
         if energy is None:
             raise ValueError(

@@ -1,15 +1,15 @@
 """count → masks [B,N,S]: which features each sample keeps.
 
 Convention:
-    True = the segment is kept. Row 0 keeps all, unless the sampler's attribute ``beside`` is True:
-    then no row is forced, and the input is scored beside the design. Columns beyond an image's
-    count are False.
-    A mask entry depends on (seed, sample, segment, S) alone, not on the batch, the device or any
-    global generator. (:class:`FixedCount`, :class:`RandomSize`, :class:`SizeLaw` and :class:`Sizes`
-    also depend on the count, and :class:`Orthogonal` draws fewer samples than 3/4 of a block in
-    another way.)
-    ``seed`` is an int, for one draw that all inputs share, or an int64 tensor [B] on the device of
-    ``count``. A sampler that has an endless design gives its rows ``first`` … first + N − 1.
+    True = the segment is kept. Row 0 keeps all segments. But if the sampler's attribute ``beside``
+    is True, row 0 is drawn like the others, and the input is scored beside the design, as one more
+    row that is not fitted. Columns beyond an image's count are False. A mask entry depends on
+    (seed, sample, segment, S) alone, not on the batch, the device or any global generator.
+    (:class:`FixedCount`, :class:`RandomSize`, :class:`SizeLaw` and :class:`Sizes` also depend on
+    the count. :class:`Orthogonal` draws in another way if there are fewer samples than 3/4 of a
+    block.) ``seed`` is an int, for one draw that all inputs share, or an int64 tensor [B] on the
+    device of ``count``. A sampler with an endless design gives the rows ``first`` … first + N − 1
+    of it.
 """
 
 from torchlime._size_laws import BinomialLaw as BinomialLaw

@@ -1,4 +1,4 @@
-"""Every segment kept or hidden by itself."""
+"""Every segment is kept or hidden independently."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Every mask there is."""
+"""All masks."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""As many segments hidden in every row."""
+"""The same number of hidden segments in every row."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""One segment hidden in every row."""
+"""One hidden segment in every row."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -19,7 +19,7 @@ class LeaveOneOut:
     score without the segment, exactly. ``num_samples`` is an upper limit; N is S + 1.
 
     Convention:
-        Rows that hide a segment beyond an input's count keep all.
+        A row for a segment beyond an input's count keeps all segments.
 
     Raises:
         ValueError: ``num_samples`` is below S + 1.

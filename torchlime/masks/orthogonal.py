@@ -21,16 +21,16 @@ class Orthogonal:
     """Randomised Hadamard design with fold-over, whose blocks form cycles of strength 5.
 
     A block has 2n rows for n = 2^m columns, where m = max(3, ceil(log2 S)):
-    ``z[i, j] = parity(popcount(i & c[j])) ^ s[j] ^ Q(c[j])``, and its complement next to it, with
-    distinct random points ``c[j]`` of F₂^m and random bits ``s[j]``. The pairs are in random order,
-    so a block that is cut short keeps most of its balance. Within a block every pair and
-    triple of columns is exactly uncorrelated (strength 3). So main effects are free of each other
-    and of all two-way interactions.
+    ``z[i, j] = parity(popcount(i & c[j])) ^ s[j] ^ Q(c[j])``, and its complement next to it. The
+    ``c[j]`` are distinct random points of F₂^m, and the ``s[j]`` are random bits. The pairs are in
+    random order, so a block that is cut short keeps most of its balance. Within a block every pair
+    and triple of columns is exactly uncorrelated (strength 3). So main effects are free of each
+    other and of all two-way interactions.
 
-    The blocks of a cycle share ``c`` and ``s`` and differ by the quadratic form Q, which each has
-    for itself. A whole cycle has strength 5, so main effects are also free of all three-way
-    interactions, and any part of it errs by these at most as much as independent blocks do. The
-    next cycle draws ``c`` and ``s`` again.
+    The blocks of a cycle share ``c`` and ``s``, and each block has a quadratic form Q of its own. A
+    whole cycle has strength 5, so main effects are also free of all three-way interactions. In a
+    part of a cycle, the error by these interactions is at most that of independent blocks. The next
+    cycle draws ``c`` and ``s`` again.
 
     | S up to | rows of a block | of a cycle |
     |---|---|---|
@@ -41,25 +41,26 @@ class Orthogonal:
     | 128 | 256 | 32768 |
     | 256 | 512 | 65536 |
 
-    Above 256 columns there are no forms here, and blocks are independent.
+    Above 256 columns there are no forms, and the blocks are independent.
 
     Args:
-        noisy: the model draws random numbers even in eval mode. A cycle cancels none of their
-            spread, so :meth:`variance_factor` is 1. The masks are the same. Without it, standard
-            errors count on a model that gives an input one score: at whole cycles those of a model
-            that is all noise are √(1 − ρ) of what they should be.
+        noisy: the model draws random numbers even in eval mode. A cycle does not cancel their
+            variance, so :meth:`variance_factor` is 1. The masks are the same. With False, the
+            standard errors assume that the model gives equal inputs equal scores. If the scores are
+            pure noise, the errors at whole cycles are then only √(1 − ρ) of the true ones.
 
     Convention:
-        No row is forced: the input is scored beside the design. Rows ``first`` … ``first`` + N − 1
-        are those of one endless design, but for one case: a first draw of less than 3/4 of a block
-        has too few pairs, and is a part of a Hadamard design without complements.
+        No row is forced: the input is scored beside the design. A call gives the rows ``first`` …
+        ``first`` + N − 1 of one endless design. There is one exception: a first draw of less than
+        3/4 of a block would have too few pairs, so it is a part of a Hadamard design without
+        complements.
 
     Source: Plackett & Burman 1946 (two-level orthogonal arrays), Box & Wilson 1951 (fold-over);
     Kerdock 1972, Gold 1968 and Delsarte & Goethals 1975 (the forms); the complement pairs are the
     paired sampling of Covert & Lee 2021.
 
     Raises:
-        TypeError: ``noisy`` is no bool.
+        TypeError: ``noisy`` is not a bool.
 
     Example:
         >>> masks = Orthogonal()(torch.tensor([4]), 4, 16, seed=0)[0]
@@ -101,17 +102,16 @@ class Orthogonal:
         return 2 << _order(bound)
 
     def cycle(self, bound: int) -> int:
-        """The rows of a cycle, for S = ``bound`` columns; of a block if there are no forms."""
+        """The rows of a cycle, for S = ``bound`` columns; without forms, the rows of a block."""
         return self.block(bound) * _forms_of(_order(bound))
 
     def variance_factor(self, bound: int, num_samples: int) -> float:
-        """What the residuals' variance is multiplied by, since a cycle cancels part of it.
+        """The factor of the residuals' variance, since a cycle cancels a part of it.
 
         φ = 1 − ρ(1 − f), where f = (b/t)(1 − (b−1)/(L−1)) is the share of the three-way aliases
-        that is left after t blocks, b of them since the last whole cycle of L. ρ is the share that
-        three-way interactions have in the odd part of the residuals; it was measured on networks
-        whose every output is known, as 1/2 + 22/S² and at most 0.85.
-        φ is 1 for ``noisy`` models.
+        that is left after t blocks, b of them since the last whole cycle of L. ρ is the share of
+        three-way interactions in the odd part of the residuals. It was measured on networks whose
+        outputs of all masks are known: 1/2 + 22/S², and at most 0.85. φ is 1 for ``noisy`` models.
         """
         length, blocks = self.cycle(bound) // self.block(bound), num_samples / self.block(bound)
         if self.noisy or length == 1 or blocks <= 1:

@@ -15,7 +15,7 @@ class Permutations:
     """Walk from the whole input to nothing and back, one segment a row, in random orders.
 
     Row 0 keeps all. The next S rows hide one more segment each, in a random order; then S rows show
-    one more each; and so on. So two rows in a row differ in one segment, and the change of the
+    one more each; and so on. So two successive rows differ in one segment, and the change of the
     score is its marginal contribution. The mean of its contributions estimates its Shapley value.
 
     Args:
@@ -24,7 +24,7 @@ class Permutations:
             walks. Without it, each walk has an order of its own.
 
     Convention:
-        Where an input's count is below S, its last rows of a walk are alike.
+        If an input's count is below S, the last rows of each of its walks are equal.
 
     Source: Castro, Gómez & Tejada 2009 (random orders); Mitchell et al. 2022 (reversed pairs).
 
@@ -71,7 +71,7 @@ class Permutations:
 
 
 def _ranks(seeds: Tensor, order: Tensor, exists: Tensor) -> Tensor:
-    """Places 0…S−1 in the orders of these numbers: [B,len(order),S]; what is not there is last."""
+    """Places 0…S−1 in the orders of these numbers: [B,len(order),S]; padding is last."""
     bound = exists.shape[2]
     keys = hash64(seeds, order[:, None], numbers(bound, order))
     keys = torch.where(exists, keys, torch.iinfo(torch.int64).max)

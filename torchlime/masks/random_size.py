@@ -1,4 +1,4 @@
-"""A random number of segments hidden in every row."""
+"""A random number of hidden segments in every row."""
 
 from dataclasses import dataclass
 

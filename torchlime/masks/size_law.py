@@ -1,4 +1,4 @@
-"""How many segments are kept follows a law; which ones is uniform."""
+"""A law says how many segments are kept; each set of that size is equally likely."""
 
 from dataclasses import dataclass
 
@@ -19,26 +19,27 @@ class SizeLaw:
 
     The laws are :class:`ShapleyLaw` (KernelSHAP), :class:`LeverageLaw` (Leverage SHAP),
     :class:`UniformLaw`, :class:`GlimeLaw` (GLIME) and :class:`BinomialLaw`.
-    :class:`torchlime.weights.ImportanceWeights` gives a draw of one law the expectations of
-    another.
+    With the kernel :class:`torchlime.weights.ImportanceWeights`, masks drawn by one law have the
+    expectations of another law.
 
     Args:
-        law: of the sizes, or any callable of its signature (count [B], S → masses [B,S+1]).
-        paired: rows come in pairs of complements, which the law must allow by being symmetric.
+        law: the law of the sizes, or any callable with the signature (count [B], S) → masses
+            [B,S+1].
+        paired: draw pairs of complements. This needs a symmetric law.
 
     Convention:
-        A law that is ``proper`` (of Shapley, of leverage) has no mass where all or nothing is kept.
-        Then the design begins with these two: row 0 keeps all, and row 1 hides all. A constrained
-        fit needs them (:class:`torchlime.surrogates.ConstrainedLeastSquares`). The rows of an input
-        of one segment keep it and hide it in turn.
+        A ``proper`` law (those of Shapley and leverage) never keeps all segments or none. Then the
+        design begins with these two masks: row 0 keeps all, and row 1 hides all. A constrained fit
+        needs them (:class:`torchlime.surrogates.ConstrainedLeastSquares`). If an input has one
+        segment, its rows keep it and hide it in turn.
 
         For any other law no row is forced: the input is scored beside the design.
 
     Source: Lundberg & Lee 2017, supplement; pairs: Covert & Lee 2021.
 
     Raises:
-        TypeError, ValueError: ``law`` is none, or it is not symmetric and ``paired`` is True; or,
-            when drawing, the law returns another shape.
+        TypeError, ValueError: ``law`` is not a law, or it is not symmetric and ``paired`` is True;
+            or, when drawing, the law returns another shape.
 
     Example:
         >>> masks = SizeLaw()(torch.tensor([5]), 5, 1000, seed=0)[0]
@@ -61,7 +62,7 @@ class SizeLaw:
 
     @property
     def beside(self) -> bool:
-        """Whether the input is beside the design, since its size has mass."""
+        """Whether the input is beside the design: True unless the law is proper."""
         return not getattr(self.law, "proper", False)
 
     def __call__(
@@ -95,7 +96,7 @@ class SizeLaw:
 
 
 def _drawn(below: Tensor, bits: Tensor) -> Tensor:
-    """Sizes [B,n] by random bits [b,n]; ``below`` [B,S+1] sums up the probabilities."""
+    """Sizes [B,n] from random bits [b,n]; ``below`` [B,S+1] holds the cumulative masses."""
     total = below[:, -1:]
     share = shift_right(bits, 11).to(below.dtype) / 2**53 * total
     most = (below < total).sum(dim=1, keepdim=True)  # where float32 rounds the share up to 1

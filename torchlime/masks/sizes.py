@@ -1,4 +1,4 @@
-"""A few numbers of hidden segments in turn, known before anything is drawn."""
+"""Rows with a few numbers of hidden segments, which are known before anything is drawn."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,22 @@ _ONE = 1 << 32  # shares are whole numbers of this, so that host and device roun
 
 @dataclass(frozen=True)
 class Sizes:
-    """Hide a share of the segments, one of the ``shares`` after the other; the choice is uniform.
+    """Hide a share of the segments; the rows take the ``shares`` in turn. The choice is uniform.
 
     The number hidden is clamp(round(share·count), 1, count − 1), so no row hides all. With
-    ``paired``, two rows have one share: the second keeps what the first hides. A row costs what it
-    keeps where hidden parts are left out (:mod:`torchlime.patches`), and the host knows that
-    number: :meth:`kept`. Use several shares: if all rows hide the same number, the whole image
-    alone tells what all segments have in common.
+    ``paired``, two rows form a pair: the second keeps what the first hides. If hidden parts are
+    left out (:mod:`torchlime.patches`), the cost of a row depends on how many segments it keeps;
+    :meth:`kept` tells the host that number. Use several shares: if all rows hide the same number,
+    only the whole image shows the effect that all segments have in common.
 
     Convention:
-        Row 0 keeps all. Row (or pair) p, counted from 0 after it, has share p modulo their number.
-        Halves round up. An image of one segment has nothing to hide, and its rows keep it.
+        Row 0 keeps all. After it, row (or pair) p = 0, 1, … has the share number p modulo the
+        number of shares. Halves are rounded up. If an image has one segment, all rows keep it.
 
     Source: the pairs are the paired sampling of Covert & Lee 2021.
 
     Raises:
-        TypeError, ValueError: ``shares`` is no tuple of numbers strictly between 0 and 1.
+        TypeError, ValueError: ``shares`` is not a tuple of numbers strictly between 0 and 1.
 
     Example:
         >>> Sizes((1 / 3, 1 / 2))(torch.tensor([12]), 12, 7, seed=0).sum(2).tolist()

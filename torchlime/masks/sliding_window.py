@@ -1,4 +1,4 @@
-"""A window of cells hidden in every row."""
+"""A hidden window of cells in every row."""
 
 import math
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from torchlime.masks._drawing import finite_rows, in_blocks, present
 class SlidingWindow:
     """Hide a window that slides over a grid of segments: the design of occlusion.
 
-    Row 0 keeps all. Each further row hides the window at one place, the last axis first. Places
-    are ``stride`` cells apart, and the last window of an axis is cut at the edge. ``num_samples``
-    is an upper limit; N is one more than the places.
+    Row 0 keeps all. Each further row hides the window at one place; the place along the last axis
+    changes fastest. Places are ``stride`` cells apart, and the last window of an axis is cut off at
+    the edge. ``num_samples`` is an upper limit; N is the number of places plus one.
 
     Convention:
         The segments are the cells of the grid in row-major order, as those of
@@ -28,13 +28,13 @@ class SlidingWindow:
 
     Args:
         grid: the number of cells along each axis.
-        window: of so many cells along each axis.
-        stride: the cells between two windows along each axis, or one number for all. It is at most
-            the window, so that every cell is hidden.
+        window: the cells of the window along each axis.
+        stride: the step from one window to the next, in cells along each axis, or one number for
+            all axes. It is at most the window, so that every cell is hidden.
 
     Raises:
-        TypeError, ValueError: these do not fit each other; or, when drawing, ``num_samples`` is too
-            small, or the grid has another number of cells than S.
+        TypeError, ValueError: the arguments do not fit each other; or, when drawing,
+            ``num_samples`` is too small, or the grid has another number of cells than S.
 
     Example:
         >>> import torch

@@ -1,9 +1,9 @@
 """LIME and its relatives, each a recipe of a few lines over the same strategies.
 
-A recipe is a function: settings → an object with ``explain(model, images, targets, …)``, most of
-them a :class:`torchlime.Lime`. The strategies that make the method are fixed; segmenter, fill,
+A recipe is a function: settings → an object with ``explain(model, images, targets, …)``, in most
+cases a :class:`torchlime.Lime`. The strategies that make the method are fixed. Segmenter, fill,
 number of samples and seed are free. :func:`names` lists them, :func:`get` finds one by its name,
-and :func:`describe` says what it does, from which paper, and how it differs from the paper.
+and :func:`describe` says what it does, which paper it is from, and how it differs from the paper.
 
     >>> import torch
     >>> from torchlime import methods

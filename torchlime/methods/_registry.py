@@ -1,4 +1,4 @@
-"""Recipes by their names, each with one sentence and its paper."""
+"""Recipes by name, each with one sentence and its paper."""
 
 import difflib
 import inspect
@@ -14,7 +14,7 @@ from torchlime.strategies import Rounds, Segmenter
 
 
 class MethodSettings(TypedDict, total=False):
-    """What every recipe takes: the fields of :class:`torchlime.Lime` that are no part of it."""
+    """What every recipe takes: the fields of :class:`torchlime.Lime` that are not fixed."""
 
     segmenter: Segmenter
     num_samples: int
@@ -40,7 +40,7 @@ class Method:
         part: how the recipe differs from the paper; "" where it does not.
         make: settings → an object with ``explain(model, images, targets, …)``.
         takes: "images", "vectors", or "label maps" beside the images.
-        fixes: the settings that make the method, and cannot be chosen.
+        fixes: the settings that make the method and cannot be chosen.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Method:
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The settings that this method alone has."""
+        """The settings that only this method has."""
         kinds = inspect.signature(self.make).parameters.values()
         return tuple(p.name for p in kinds if p.kind is not p.VAR_KEYWORD)
 
@@ -79,7 +79,7 @@ def recipe(
     takes: str = "images",
     also_fixes: tuple[str, ...] = (),
 ) -> Callable[[Recipe], Recipe]:
-    """Enter a function; the first line of its docstring is the sentence."""
+    """Register a function; the first line of its docstring is the sentence."""
 
     def enter(make: Recipe) -> Recipe:
         known = name or make.__name__
@@ -106,11 +106,11 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Method:
-    """The method of that name, which may have dashes for underscores, and capitals.
+    """The method of that name; dashes and capitals may stand for underscores and small letters.
 
     Raises:
         TypeError: the name is no string.
-        ValueError: there is none; the nearest name is told.
+        ValueError: there is none; the message gives the nearest name.
 
     Example:
         >>> from torchlime import methods
@@ -145,17 +145,17 @@ def describe(name: str) -> str:
 
 
 def with_lime(name: str, settings: Mapping[str, Any], /, **strategies: Any) -> Lime:
-    """A Lime of a method's strategies and the caller's settings.
+    """A Lime with a method's strategies and the caller's settings.
 
     Raises:
-        TypeError: a setting is unknown, or is a strategy that makes the method.
+        TypeError: a setting is unknown, or is one of the method's own strategies.
     """
     check_free(name, settings, strategies)
     return Lime(**strategies, **settings)
 
 
 def check_free(name: str, settings: Mapping[str, Any], strategies: Mapping[str, Any]) -> None:
-    """Raise unless the settings are none of a method's own strategies."""
+    """Raise if one of the settings is a method's own strategy."""
     for setting in settings:
         if setting in strategies:
             raise TypeError(

@@ -1,4 +1,4 @@
-"""Methods that estimate values of the game in which segments are players."""
+"""Methods that estimate values of the game whose players are the segments."""
 
 from typing import Unpack
 
@@ -16,7 +16,7 @@ from torchlime.weights import ImportanceWeights, Uniform
 def kernel_shap(paired: bool = True, **settings: Unpack[MethodSettings]) -> Lime:
     """Shapley values by least squares on pairs of complements, drawn by the Shapley kernel.
 
-    Their sum is the score of the input less that of the image with all segments hidden.
+    Their sum is the score of the input minus the score of the image with all segments hidden.
     """
     return with_lime(
         "kernel_shap", settings, sampler=SizeLaw(ShapleyLaw(), paired), kernel=Uniform(),
@@ -31,7 +31,8 @@ def kernel_shap(paired: bool = True, **settings: Unpack[MethodSettings]) -> Lime
 def leverage_shap(paired: bool = True, **settings: Unpack[MethodSettings]) -> Lime:
     """Shapley values by weighted least squares on pairs of complements, of all sizes alike.
 
-    A mask is drawn by its leverage, and weighted by the Shapley kernel over that.
+    A mask is drawn with a probability by its leverage, and weighted by the ratio of the Shapley
+    kernel to it.
     """
     return with_lime(
         "leverage_shap", settings, sampler=SizeLaw(LeverageLaw(), paired),

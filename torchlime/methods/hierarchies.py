@@ -1,4 +1,4 @@
-"""Explaining from coarse to fine: the strongest segments are divided, and explained again."""
+"""Explanations from coarse to fine: the strongest segments are divided and explained again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ from torchlime.targets import Targets
 class Hierarchy(Settings):
     """Explain by the first label map; then divide the strongest segments by the next one.
 
-    At each further level, the ``strongest`` segments that speak for the first target become the
-    parts into which the next map cuts them. All other segments stay as they are, and everything is
-    explained again. So a call takes one explanation for each map.
+    At each further level, the next map divides the ``strongest`` segments with evidence for the
+    first target. All other segments stay as they are, and everything is explained again. So a call
+    makes one explanation for each map.
 
     Convention:
         A segment of a level is a segment of the level before, or an id of the level's own map
-        within those that were divided. The ids of a result count columns: those of the map before
-        come first, then the map's own. What is background in a map stays with its segment.
-        Nothing is read back, so that the bound grows by the bound of each map.
+        within those that were divided. The ids of a result are columns: the segments of the
+        previous map come first, then the segments of the map itself. Background of a map stays in
+        its segment. Nothing is read back, so the bound grows by the bound of each map.
 
     Args:
         explainer: makes the explanation of each level.
@@ -71,7 +71,8 @@ class Hierarchy(Settings):
 
         Args:
             maps: label maps from coarse to fine, each as ``segments`` of
-                :meth:`torchlime.Lime.explain`. On a GPU pass Segments, whose bound is known.
+                :meth:`torchlime.Lime.explain`. On a GPU, pass Segments, because their bound is
+                known.
             model, images, targets, progress, **call: as for :meth:`torchlime.Lime.explain`.
 
         Raises:
@@ -103,7 +104,7 @@ class Hierarchy(Settings):
 
 
 def _divided(segments: Segments, level: Segments, chosen: Tensor) -> Segments:
-    """Segments whose ``chosen`` pixels [B,H,W] have the ids of the level, behind their own."""
+    """Segments in which ``chosen`` pixels [B,H,W] have new ids, those of the level."""
     axes = chosen.shape
     own, new = segments.labels.expand(axes), level.labels.expand(axes)
     labels = torch.where(chosen & (new >= 0), segments.bound + new, own)

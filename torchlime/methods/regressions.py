@@ -1,4 +1,4 @@
-"""LIME and the methods that fit a regression as it does."""
+"""LIME and other methods that fit a regression."""
 
 from typing import Any, Unpack
 
@@ -41,7 +41,7 @@ def lime(width: float = 0.25, **settings: Unpack[MethodSettings]) -> Lime:
 def glime(
     width: float = 0.25, distance: MaskDistance = "cosine", **settings: Unpack[MethodSettings]
 ) -> Lime:
-    """Ridge regression on masks that are drawn by LIME's weights in place of being weighted.
+    """Ridge regression on masks that are drawn by LIME's weights and are not weighted again.
 
     With ``distance="euclidean"`` it is GLIME-Binomial of the paper: the segments are kept
     independently with probability 1/(1 + exp(−1/σ²)), where the paper's σ is √2 · ``width``.
@@ -61,8 +61,8 @@ def glime(
 def glime_gauss(scale: float | Tensor = 0.1, **settings: Any) -> VectorLime:
     """Ridge regression on normal noise that is added to the input, without weights or a fill.
 
-    The settings are those of :class:`torchlime.VectorLime`. Its explanation is of vectors; for
-    images ``coefficients.unflatten(2, images.shape[1:])`` is the map.
+    The settings are those of :class:`torchlime.VectorLime`. Its explanation is of vectors. For
+    images, ``coefficients.unflatten(2, images.shape[1:])`` is the heatmap.
     """
     strategies: dict[str, Any] = {
         "sampler": Gaussian(antithetic=False), "kernel": Uniform(), "surrogate": Ridge(1.0),
@@ -81,7 +81,7 @@ def baylime(
     noise_precision: float | None = None,
     **settings: Unpack[MethodSettings],
 ) -> Lime:
-    """LIME with a normal prior of the coefficients, given or found by the evidence.
+    """LIME with a normal prior of the coefficients, which is given or maximises the evidence.
 
     ``mean`` may be the coefficients of another explanation of the same segments.
     """
@@ -117,7 +117,7 @@ def bayeslime(error: float = 0.25, most: int = 4096, **settings: Unpack[MethodSe
 def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME that draws samples until a test says that more would name the same strongest features.
 
-    ``top`` is how many strongest features must be named rightly.
+    ``top`` is the number of strongest features that must be right.
     """
     return with_lime(
         "slime", {"rounds": Until(top=top, most=most), **settings},

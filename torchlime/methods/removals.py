@@ -19,10 +19,10 @@ from torchlime.weights import Uniform
     also_fixes=("rounds",),
 )
 def rise(difference: bool = False, **settings: Any) -> Rise:
-    """The mean score over soft random masks, weighted by how much of a pixel they show.
+    """The mean score over soft random masks, weighted by how much of the pixel each mask shows.
 
-    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean
-    weighted by how much they hide of the pixel is subtracted, so that evidence has two signs.
+    The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean weighted by how
+    much of the pixel each mask hides is subtracted, so that evidence has two signs.
     """
     return Rise(difference=difference, **settings)
 
@@ -52,7 +52,7 @@ def occlusion(
     stride: tuple[int, ...] | int = 1,
     **settings: Unpack[MethodSettings],
 ) -> Lime:
-    """What the score loses when a window slides over the image and hides what is below it.
+    """What the score loses when a window that slides over the image hides a part of it.
 
     ``window`` and ``stride`` count the cells of the ``grid``.
     """

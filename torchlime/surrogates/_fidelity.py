@@ -1,4 +1,4 @@
-"""The fidelity of a line that is no least squares fit."""
+"""The fidelity of a linear surrogate that is not a least squares fit."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ def fidelity_of(
 
     Args:
         masks: [B,N,S] bool.
-        scores: [B,N,T], of the slopes' dtype, as are the weights.
+        scores: [B,N,T]. Scores and weights have the dtype of the slopes.
         weights: [B,N].
         slopes: [B,T,S].
         intercepts: [B,T].

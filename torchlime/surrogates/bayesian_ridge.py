@@ -1,4 +1,4 @@
-"""Bayesian linear regression, with a prior that is given or found by the evidence."""
+"""Bayesian linear regression, with a prior that is given or that maximises the evidence."""
 
 import math
 from dataclasses import dataclass
@@ -27,25 +27,26 @@ class BayesianRidge(Settings):
     It is (λI + αG)⁻¹(λm + αc), where G and c are the weighted, centred sums. With m = 0 it is
     :class:`Ridge` of the penalty λ/α. The intercept has a flat prior.
 
-    A precision that is None is the one of the largest evidence, for every input and target. BayLIME
-    has three modes: nothing is given, the prior alone is (``mean`` and ``precision``), or all is.
+    A precision that is None is chosen to maximise the evidence (the marginal likelihood), for every
+    input and target. BayLIME has three modes: give nothing, give the prior alone (``mean`` and
+    ``precision``), or give all three.
 
     The evidence is maximised over log(λ/α) by a fixed number of Newton steps within a bracket, each
-    with one factorisation for every image and target. ``ok`` is False where they have not
+    with one factorisation for every image and target. ``ok`` is False where the steps have not
     converged.
 
     Args:
         mean: m, a number or a tensor [S], [B or 1,S] or [B or 1,T or 1,S] on the device of the
             masks, such as the coefficients of another explanation.
-        precision: λ, of the prior. None: found.
-        noise_precision: α, of a score of weight 1. None: found.
+        precision: λ, the precision of the prior; None = by the evidence.
+        noise_precision: α, the precision of a score of weight 1; None = by the evidence.
 
     Convention:
         Standard errors are the standard deviations of β after the scores were seen. Weights are not
-        normalised: Σw is the number of observations, so scaling all weights changes the fit. Scores
-        that are exactly linear lead to λ/α of 1e-10 of the largest diagonal of G, its least value.
-        Where the evidence grows up to λ = ∞, the coefficients are the mean; their errors are NaN,
-        as the posterior's would be 0 although nothing was seen.
+        normalised: Σw is the number of observations, so scaling all weights changes the fit. If the
+        scores are exactly linear, λ/α takes its smallest value, 1e-10 of the largest diagonal entry
+        of G. If the evidence grows up to λ = ∞, the coefficients are the mean. Their errors are
+        then NaN: the posterior's would be 0, although the scores say nothing.
 
     Source: MacKay 1992, as in scikit-learn's BayesianRidge without priors of the precisions (which
     would depend on the unit of the scores); Zhao et al. 2021 (BayLIME).
@@ -86,7 +87,7 @@ class BayesianRidge(Settings):
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.
 
-        A design of floats is noise.
+        If the design is floats, it is noise.
         """
         mean = self._mean(len(scores), scores.shape[2], masks.shape[2], scores)
         return few_at_a_time(self._of_design, masks, scores, weights, count, mean)
@@ -96,7 +97,7 @@ class BayesianRidge(Settings):
         return self(noise, scores, weights, count)
 
     def of_equations(self, equations: NormalEquations) -> Fit:
-        """The fit of equations that are made already."""
+        """The fit of given equations."""
         targets = equations.cross.shape[2] * len(equations.cross) // equations.inputs
         size = equations.inputs, targets, equations.width
         return self._of_equations(equations, self._mean(*size, equations.cross))
@@ -167,9 +168,9 @@ class _Evidence(NamedTuple):
     noise: Tensor | None
 
     def posterior(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The mean of β − m [B,T,S], its standard deviations [B,T,S], and whether they are right.
+        """The mean of β − m [B,T,S], its standard deviations [B,T,S], and whether both are valid.
 
-        At the largest λ/α the evidence grows on up to λ = ∞: they are 0 and NaN.
+        At the largest λ/α, the evidence grows up to λ = ∞: then these are 0 and NaN.
         """
         if self.precision is not None and self.noise is not None:
             ratio = (self.precision / self.noise).expand_as(self.spread)
@@ -192,7 +193,7 @@ class _Evidence(NamedTuple):
         return moved, errors.masked_fill(endless[..., None], torch.nan), ok & converged
 
     def _best_ratio(self) -> tuple[Tensor, Tensor, Tensor]:
-        """λ/α [B,T] of the largest evidence, whether it was found, and whether it is the most.
+        """λ/α [B,T] of the largest evidence, whether it was found, and whether it is the largest.
 
         The last step is one of Newton's, and its gradient is the whole gradient.
         """
@@ -226,7 +227,7 @@ class _Evidence(NamedTuple):
         return point, done
 
     def _balance(self, log_ratio: Tensor) -> tuple[Tensor, Tensor]:
-        """Of which sign the evidence grows with log λ/α, and the derivative: [B,T] each.
+        """A number of the sign of the evidence's slope in log λ/α, and its derivative: [B,T].
 
         γ = tr((G + λ/α)⁻¹G) is how many coefficients the scores determine. The evidence is the
         largest where λ|δ|² = γ and α Σ w e² = Σw − γ, for δ = β − m and the residuals e.

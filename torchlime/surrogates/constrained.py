@@ -15,8 +15,8 @@ from torchlime.fit import Fit, NormalEquations, few_at_a_time
 class ConstrainedLeastSquares:
     """Minimise Σ w (y − b₀ − z·β)², where b₀ = f(∅) and Σβ = f(x) − f(∅).
 
-    The fit goes through the score of nothing, where all features are hidden, and through that of
-    the input x. So the coefficients share out the difference of the two (efficiency). With the
+    The fit goes through f(∅), the score where all features are hidden, and through f(x), the score
+    of the input x. So the coefficients add up to the difference of the two (efficiency). With the
     weights of the Shapley kernel over all masks they are the Shapley values:
 
     - exact: ``sampler=Exhaustive(), kernel=ShapleyKernel()``
@@ -26,15 +26,16 @@ class ConstrainedLeastSquares:
 
     Convention:
         f(x) is the score of the first row that keeps all, and f(∅) that of the first row that hides
-        all, whatever these rows weigh. :class:`torchlime.masks.SizeLaw` with a proper law begins
-        with both. The surrogate sees the rows of the design alone, so an explainer refuses samplers
-        that have the input beside it, such as Orthogonal.
+        all, whatever the weights of these rows are. :class:`torchlime.masks.SizeLaw` with a proper
+        law begins with both. The surrogate gets only the rows of the design, so an explainer
+        refuses samplers that have the input beside the design, such as Orthogonal.
 
         ``ok`` is False, and all numbers are NaN, where one of the two rows is missing, or the
         samples are too few for one solution. Fidelity is the weighted R²; it may be negative.
 
-        Standard errors are those of :mod:`torchlime._variance`, without the freedom of an
-        intercept: complements count as one. The scores of the two rows have no error.
+        Standard errors are those of :mod:`torchlime._variance`, without a degree of freedom for the
+        intercept. A pair of complements counts as one sample. The scores of the two rows have no
+        error.
 
     Source: Lundberg & Lee 2017; the constraint's closed form: Covert & Lee 2021, equation 7.
 
@@ -79,7 +80,7 @@ class ConstrainedLeastSquares:
 
 
 class _FromNothing(NormalEquations):
-    """Equations of rows less the one that hides all, in the place of their means.
+    """Equations of the rows minus the row that hides all; other fits subtract their means.
 
     So no intercept is fitted.
 
@@ -106,7 +107,7 @@ class _FromNothing(NormalEquations):
         return torch.cat([torch.zeros_like(design), nothing - self.origin], dim=2)
 
     def _first(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """The scores [B,1,T] of the first of some rows [B,N], NaN without one; if there is one."""
+        """The scores [B,1,T] of the first of the rows [B,N]; and whether there is one, else NaN."""
         found = which.any(dim=1)
         place = which.to(torch.uint8).argmax(dim=1)[:, None, None]
         scores = self.scores.gather(1, place.expand(-1, 1, self.scores.shape[2]))

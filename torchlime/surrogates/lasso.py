@@ -60,7 +60,7 @@ class Lasso:
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.
 
-        A design of floats is noise, for those who wrap a surrogate.
+        If the design is floats, it is noise. This serves callers who wrap a surrogate.
         """
         if masks.is_floating_point():
             return self.of_noise(masks, scores, weights, count)
@@ -71,7 +71,7 @@ class Lasso:
         return self.of_equations(NormalEquations(noise, scores, weights, count, noise=True))
 
     def of_equations(self, equations: NormalEquations) -> Fit:
-        """The fit of equations that are made already."""
+        """The fit of given equations."""
         gram = equations.gram / equations.total[:, None, None]
         cross = (equations.cross / equations.total[:, None, None]).mT.contiguous()
         largest = cross.abs().amax(dim=2, keepdim=True)
@@ -123,8 +123,8 @@ def interior_point(gram: Tensor, cross: Tensor, alpha: Tensor, least: float) -> 
 
     A predictor-corrector method (Mehrotra 1992) for β = x₀ − x₁ with x ≥ 0. The slopes of the
     objective are α ∓ (c − Gβ). Steps lead to x·y = 0 with slopes y ≥ 0. The predictor aims at 0.
-    The corrector adds the term of second order, and aims at a share of the mean product: the
-    smaller, the further the predictor could have gone.
+    The corrector adds the second-order term, and aims at a share of the mean product. This share is
+    smaller if the predictor could go further.
 
     Args:
         gram: G [B,S,S], of a diagonal of at most 1.
@@ -177,7 +177,8 @@ def _on_support(gram: Tensor, right: Tensor, active: Tensor) -> Tensor:
 def _optimality_gap(gram: Tensor, cross: Tensor, alpha: Tensor, x: Tensor) -> Tensor:
     """Largest violation of the optimality (KKT) conditions by x [B,k,T,S]: [B,k,T,1].
 
-    The gradient is to be α times the sign of a coefficient, and at 0 at most α in size.
+    At the optimum, the gradient is α times the sign of a coefficient; for a coefficient of 0 its
+    absolute value is at most α.
     """
     gradient = cross[:, None] - (x.flatten(1, 2) @ gram).view_as(x)
     alpha, sign = alpha[:, None], x.sign()

@@ -33,7 +33,7 @@ class LeastSquares:
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.
 
-        A design of floats is noise, for those who wrap a surrogate.
+        If the design is floats, it is noise. This serves callers who wrap a surrogate.
         """
         if masks.is_floating_point():
             return self.of_noise(masks, scores, weights, count)
@@ -50,7 +50,7 @@ class LeastSquares:
         return self.of_equations(NormalEquations.of_noise(noise, scores, weights, count))
 
     def of_equations(self, equations: NormalEquations) -> Fit:
-        """The fit of equations that are made already."""
+        """The fit of given equations."""
         largest = equations.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         scale = torch.where(largest > 0, largest, 1.0)[:, None, None]
         idle = equations.padding if equations.dual else equations.padding | equations.unvarying

@@ -1,4 +1,4 @@
-"""Mean marginal contributions over walks: Shapley values."""
+"""Shapley values, as mean marginal contributions over walks."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,21 +14,21 @@ from torchlime.surrogates._fidelity import fidelity_of
 
 @dataclass(frozen=True)
 class MarginalContributions:
-    """The mean of what a feature adds to the score when it joins those that are shown.
+    """The mean of what a feature adds to the score when it is shown beside those before it.
 
-    The design is one of walks, as :class:`torchlime.masks.Permutations` draws it: two rows in a row
-    differ in one feature at most. In random orders the coefficients estimate Shapley values without
-    bias; over all orders they are the Shapley values. With the intercept, the mean score where
-    nothing is shown, they add up to the score of the unmasked input.
+    The design is made of walks, as :class:`torchlime.masks.Permutations` draws them: two successive
+    rows differ in one feature at most. In random orders the coefficients estimate Shapley values
+    without bias; over all orders they are the Shapley values. The intercept is the mean score where
+    nothing is shown. Intercept and coefficients add up to the score of the unmasked input.
 
     Convention:
-        A walk that is not complete in every feature is left out, as its features are not a fair
-        sample. Weights do not enter the coefficients, only the fidelity, the weighted R² of the sum
-        of contributions; it may be negative. ``ok`` is False without a complete walk, and where two
-        rows in a row differ in several features.
+        A walk that does not reach every feature is left out, because its features are not a fair
+        sample. Weights change only the fidelity, not the coefficients. The fidelity is the weighted
+        R² of the sum of contributions; it may be negative. ``ok`` is False without a complete walk,
+        and where two successive rows differ in several features.
 
         Standard errors are those of a mean over independent pairs of walks, since a walk may be the
-        reverse of the one before it. They are NaN for fewer than two pairs (4·S rows), and 0 where
+        reverse of the previous walk. They are NaN for fewer than two pairs (4·S rows), and 0 where
         all pairs agree.
 
     Source: Castro, Gómez & Tejada 2009; pairs: Mitchell et al. 2022.
@@ -72,11 +72,11 @@ class _Steps(NamedTuple):
     """The steps of the walks, sorted by feature and then in time.
 
     Attributes:
-        feature: [B,n], which joins or leaves; S where none does, or several.
-        number: [B,n], how often it did before.
-        gains: [B,n,T], the score with it less the score without it.
-        walks: [B], the complete walks; a step of a later one does not count.
-        single: [B], whether no step is of several features.
+        feature: [B,n], the feature that is shown or hidden in the step; S if it is none or several.
+        number: [B,n], in how many earlier steps it was this feature.
+        gains: [B,n,T], the score with the feature minus the score without it.
+        walks: [B], the number of complete walks; steps of a later walk do not count.
+        single: [B], whether no step changes several features.
     """
 
     feature: Tensor

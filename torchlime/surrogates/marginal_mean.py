@@ -17,25 +17,25 @@ ALONE = 1e-8  # the share that other rows must have in a mean
 
 @dataclass(frozen=True)
 class MarginalMean:
-    """The weighted mean of the scores in which a feature is kept: RISE's saliency.
+    """The weighted mean of the scores of the rows that keep a feature: RISE's saliency.
 
     A coefficient is Σ w z y / Σ w z. With ``difference``, the mean where the feature is hidden is
     subtracted: Σ w z y / Σ w z − Σ w (1−z) y / Σ w (1−z). For masks of :class:`Bernoulli(0.5)
     <torchlime.masks.Bernoulli>` and equal weights, this estimates the Banzhaf value without
-    solving any equations; over all masks it is the Banzhaf value, and so are the coefficients of
-    :class:`LeastSquares`.
+    solving any equations; over all masks it is the Banzhaf value. The coefficients of
+    :class:`LeastSquares` over all masks are the Banzhaf values too.
 
     Convention:
-        The intercept is the mean score less Σ coefficient · mean of z, and the fidelity is the
-        weighted R² of this line. It may be negative. Means are no slopes: without ``difference``,
-        neither the fidelity nor the surrogate's own prediction says much. ``ok`` is False where a
-        feature is kept in no row of any weight; with ``difference``, also where it is hidden in
-        none. Where row 0 keeps all, whatever the law of the masks, the kernel
-        :class:`torchlime.weights.WithoutUnmasked` leaves it out.
+        The intercept is the mean score minus Σ coefficient · mean of z. The fidelity is the
+        weighted R² of this linear surrogate; it may be negative. Without ``difference`` a
+        coefficient is a mean and not a slope, so neither the fidelity nor the surrogate's own
+        prediction says much. ``ok`` is False if no row with a weight above 0 keeps the feature;
+        with ``difference``, also if no such row hides it. If the sampler forces row 0 to keep all,
+        take the kernel :class:`torchlime.weights.WithoutUnmasked`, which leaves this row out.
 
-        Standard errors are those of means (or of their difference) by HC3: a row is compared to
-        the mean of the others. Pairs of complements count as one, as they do not err
-        independently. They are NaN where one row alone makes a mean.
+        Standard errors are those of means (or of their difference) by HC3: a row is compared with
+        the mean of the others. A pair of complements counts as one sample, because its rows do not
+        err independently. Errors are NaN where a mean is of a single row.
 
     Source: Petsiuk, Das & Saenko 2018 (RISE); Banzhaf values: Wang & Jia 2023.
 
@@ -109,7 +109,7 @@ def _group(masks: Tensor, scores: Tensor, weights: Tensor) -> _Group:
 
 
 def _variance(groups: list[_Group], scores: Tensor, weights: Tensor, absent: Tensor) -> Tensor:
-    """The variance [B,T,S] of the first group's mean, or of it less the second's."""
+    """The variance [B,T,S] of the first group's mean, or of its difference to the second's."""
     masks = groups[0].rows
     batch, samples, width = masks.shape
     alone = unpaired(masks, absent[:, 0])[:, None, None]

@@ -14,18 +14,18 @@ from torchlime.surrogates._fidelity import fidelity_of
 
 @dataclass(frozen=True)
 class MeanDrop:
-    """The score of the whole input less the mean score of the rows that hide a feature.
+    """The score of the whole input minus the mean score of the rows that hide a feature.
 
-    The design begins with the input, as those of :class:`torchlime.masks.SlidingWindow` and
-    :class:`torchlime.masks.LeaveOneOut` do. With the first this is occlusion: the mean over the
-    windows that cover a cell. With the second it is the drop by each feature alone, as with least
-    squares. The mean is weighted by the weights.
+    The design must begin with the input. With :class:`torchlime.masks.SlidingWindow` this is
+    occlusion: the mean over the windows that cover a cell. With
+    :class:`torchlime.masks.LeaveOneOut` it is the drop when each feature alone is hidden, as with
+    least squares. The mean uses the weights of the rows.
 
     Convention:
-        A drop is no slope: where rows hide several features, each gets the whole drop. The
-        intercept is the score of the input less all coefficients, and the fidelity may be negative.
-        A feature that no row hides has a coefficient of 0. Standard errors are NaN, as the designs
-        are not random. ``ok`` is False where the first row hides something.
+        A drop is not a slope: if a row hides several features, each of them gets the whole drop.
+        The intercept is the score of the input minus all coefficients, and the fidelity may be
+        negative. A feature that no row hides has a coefficient of 0. Standard errors are NaN,
+        because the designs are not random. ``ok`` is False where the first row hides something.
 
     Source: Zeiler & Fergus 2014, section 4.2; the mean as in Captum's Occlusion.
 

@@ -20,7 +20,8 @@ class Ridge:
 
     Args:
         alpha: the penalty.
-        errors: compute standard errors; False leaves them NaN, which takes about half the time.
+        errors: compute standard errors. With False they are NaN, and the fit takes about half the
+            time.
 
     Raises:
         ValueError: ``alpha`` is negative or not finite.
@@ -48,7 +49,7 @@ class Ridge:
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.
 
-        A design of floats is noise, for those who wrap a surrogate.
+        If the design is floats, it is noise. This serves callers who wrap a surrogate.
         """
         if masks.is_floating_point():
             return self.of_noise(masks, scores, weights, count)
@@ -65,7 +66,7 @@ class Ridge:
         return self.of_equations(NormalEquations.of_noise(noise, scores, weights, count))
 
     def of_equations(self, equations: NormalEquations) -> Fit:
-        """The fit of equations that are made already."""
+        """The fit of given equations."""
         identity = identity_like(equations.gram)
         if self.alpha:
             gram = torch.add(equations.gram, identity, alpha=self.alpha)

@@ -1,4 +1,4 @@
-"""Selection: features whose sign is not sure are dropped, and the others are fitted again."""
+"""Feature selection: features of uncertain sign are dropped, and the others are fitted again."""
 
 import dataclasses
 import math
@@ -22,30 +22,31 @@ from torchlime.surrogates.ridge import Ridge
 class SignEntropy:
     """Fit with resampled weights, drop the features whose sign flips, and fit the others again.
 
-    With p, the share of the resamples in which a coefficient is positive, its sign entropy is
-    −p log₂ p − (1−p) log₂(1−p): 0 where all agree, 1 where half of them do. A feature above the
-    ``threshold`` is dropped for that target. It then counts as one that the input does not have:
-    its coefficient and its standard error are 0.
+    Let p be the share of the resamples in which a coefficient is positive. Its sign entropy is −p
+    log₂ p − (1−p) log₂(1−p): 0 where all signs agree, 1 where half of them are positive. A feature
+    above the ``threshold`` is dropped for that target: it is treated as a column that stands for no
+    feature, so its coefficient and its standard error are 0.
 
-    A resample multiplies every weight by −ln u, with u uniform: Rubin's Bayesian bootstrap. It
-    draws from ``seed`` alone. Rows that come in pairs have one factor, as they do not err
-    independently.
+    A resample multiplies every weight by −ln u, with u uniform: Rubin's Bayesian bootstrap. The
+    factors depend on ``seed`` alone. The two rows of a pair have one factor, because they do not
+    err independently.
 
     Args:
-        surrogate: fits the resamples, and what is left. For noise, its ``of_noise`` is used. It may
-            not have numbers of its own for each feature, such as a mean.
-        resamples: how many fits decide, each as long as one fit without errors.
+        surrogate: fits the resamples, and then the features that are left. For noise, its
+            ``of_noise`` is used. Its settings must not hold a number for each feature, such as a
+            mean.
+        resamples: the number of fits that decide. Each costs as much as one fit without errors.
         threshold: in bits, from 0 (all must agree) to 1 (all features stay). At 0.3, 95 of 100
             agree.
         seed: of the resamples.
 
     Convention:
         A coefficient of exactly 0 counts as half positive; one that is 0 in all resamples has an
-        entropy of 0. The last fit runs once for each target. Its errors and its fidelity know
-        nothing of the selection. Where no feature of a target stays, the errors are NaN. ``ok`` is
+        entropy of 0. The last fit runs once for each target. Its errors and its fidelity do not
+        account for the selection. If no feature of a target stays, the errors are NaN. ``ok`` is
         False where any of the fits failed.
 
-    Source: Bora et al. 2024 (SLICE), who compare runs of other masks; Rubin 1981.
+    Source: Bora et al. 2024 (SLICE), who compare runs with different masks; Rubin 1981.
 
     Raises:
         TypeError, ValueError: an argument is out of range.
@@ -82,7 +83,7 @@ class SignEntropy:
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S], scores [B,N,T], weights [B,N]; count [B] columns are features.
 
-        A design of floats is noise.
+        If the design is floats, it is noise.
         """
         entropy, ok = self._entropy(masks, scores, weights, count)
         present = (numbers(masks.shape[2], count) < count[:, None])[:, None]
