@@ -4,6 +4,7 @@ Convention:
     ``sizes(num_samples)`` gives the number of samples of each round. ``settled(fit, count)`` tells
     after a round whether to stop. A rule that stops early reads back one flag a round.
     :class:`Until` decides for each input by itself, and reads B flags a round, in one read.
+    :data:`GOOD` is one that suits photos.
 """
 
 import math
@@ -199,3 +200,11 @@ class Until:
         # What is surely 0, such as a column beyond the count, is stronger than none.
         outside = most.masked_fill(most == 0, -torch.inf)[..., self.top :].amax(dim=2)
         return inside + outside <= self.slack * strength[..., 0]
+
+
+GOOD = Until(error=0.25, most=2048)
+"""What the command line, jobs and the page take where nobody says how many samples.
+
+On photos of 16 to 100 segments whose log-odds are explained, it takes 535 rows on average, and the
+95th percentile of its error is .35; that of 512 rows for each is .58 (``benchmarks/README.md``).
+"""

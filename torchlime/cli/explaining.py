@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torchlime
 from torchlime._batches import in_batches
 from torchlime._errors import sentence_of
+from torchlime._reading import mean_samples_in_words
 from torchlime.cli.loading import loaded, targets_of
 from torchlime.cli.numbers import numbers_of, report_of
 from torchlime.cli.options import (
@@ -86,6 +87,9 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
                         print("\n" * bool(photos) + f"{result['photo']}:")
                     print(report_of(result, classifier))
                 photos.append(result)
+    used = [photo["samples_used"] for photo in photos if "error" not in photo]
+    if not arguments.json and len(used) > 1:
+        print(f"\n{len(used)} photos, {mean_samples_in_words(used)}")
     return {**record, "photos": photos}
 
 
