@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from torchlime.jobs.record import note, record_of
 from torchlime.jobs.store import Store
 from torchlime.masks import Bernoulli
 from torchlime.models import load, read_photo
-from torchlime.rounds import GOOD, Once, Until
+from torchlime.rounds import GOOD, Once, Until, UntilFirst
 from torchlime.segments import Grid
 from torchlime.training import ExplanationLogger
 
@@ -91,7 +92,7 @@ def test_a_photo_takes_what_it_needs_where_nobody_says_how_many(capsys):
     settings = {"segmenter": Grid(2, 2), "sampler": Bernoulli(), "fill": Constant(0.0)}
     classifier = load("tests.tiny:bright")
     pixels = classifier.preprocess(read_photo("red.png"))
-    expected = Lime(**settings, rounds=GOOD).explain(classifier, pixels, top=3)
+    expected = Lime(**settings, rounds=UntilFirst(**vars(GOOD))).explain(classifier, pixels, top=3)
     saved = Explanation.load("e.npz")
     assert torch.equal(saved.coefficients, expected.coefficients)
     assert photo["samples_used"] == expected.samples_used.item() == 65
@@ -113,6 +114,31 @@ def test_a_hard_photo_is_given_up_at_the_most(capsys):
     assert photo["sure"] == bool(expected.sure)
 
 
+def test_the_classes_that_are_only_listed_need_not_be_sure(capsys):
+    """The best class is nearly linear; it takes as many rows as it takes alone."""
+    Path("uneven.py").write_text(
+        "import torch\n"
+        "class Uneven(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        g = x.mean((1, 2, 3))\n"
+        "        return torch.stack([9 + g, (400 * g).sin(), (900 * g).sin()], dim=1)\n"
+        "build = Uneven\n"
+    )
+    model = ["--model", "uneven:build", "--output", "none", "--save", "e.npz", "--json"]
+    used, numbers = {}, {}
+    for words in ("", "--target 0", "--top 3"):
+        assert explain(*model, *words.split()) == 0
+        (photo,) = json.loads(capsys.readouterr().out)["photos"]
+        used[words], numbers[words] = photo["samples_used"], photo["targets"]
+        assert photo["sure"]
+    assert used[""] == used["--target 0"] < used["--top 3"]
+    assert [len(numbers[words]) for words in used] == [3, 1, 3]
+    (alone,) = numbers["--target 0"]
+    first = {name: numbers[""][0][name] for name in ("coefficients", "standard_errors")}
+    assert first == {name: alone[name] for name in first}
+    del sys.modules["uneven"]
+
+
 @pytest.mark.parametrize("surrogate", ["lasso", "lasso:0.3"])
 def test_what_cannot_stop_early_takes_a_fixed_number(capsys, surrogate):
     assert explain("--surrogate", surrogate, "--json") == 0
@@ -126,7 +152,7 @@ def test_what_cannot_stop_early_takes_a_fixed_number(capsys, surrogate):
     [
         ("lime", "num_samples=1000, fill=Constant(value=0.0), .*rounds=Once()"),
         ("leave-one-out", "num_samples=4096, .*rounds=Once()"),
-        ("bayeslime", "rounds=Until(error=0.25, top=None, absolute=None, most=4096"),
+        ("bayeslime", "rounds=UntilFirst(error=0.25, top=None, absolute=None, most=4096"),
     ],
 )
 def test_a_method_keeps_its_own_number(capsys, name, part):

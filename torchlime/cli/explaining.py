@@ -27,6 +27,7 @@ from torchlime.cli.options import (
 )
 from torchlime.cli.outputs import Outputs
 from torchlime.folders import id_of
+from torchlime.rounds import Until, UntilFirst
 
 if TYPE_CHECKING:
     import torch
@@ -67,6 +68,8 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
     read = [Path(path) for path in named if path is not None]
     outputs = Outputs(asked, asked.photos, [*asked.photos, *read])
     explainer = explainer_of(asked)
+    if not (asked.target or asked.top or marks):
+        explainer = _for_the_first(explainer)
     record: dict[str, Any] = {
         "torchlime": torchlime.__version__,
         "settings": record_of(words, asked),
@@ -91,6 +94,13 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.json and len(used) > 1:
         print(f"\n{len(used)} photos, {mean_samples_in_words(used)}")
     return {**record, "photos": photos}
+
+
+def _for_the_first(explainer: torchlime.Lime | torchlime.Rise) -> torchlime.Lime | torchlime.Rise:
+    """The explainer for which classes that are listed and not drawn may be less sure."""
+    if isinstance(explainer, torchlime.Lime) and isinstance(explainer.rounds, Until):
+        return dataclasses.replace(explainer, rounds=UntilFirst(**vars(explainer.rounds)))
+    return explainer
 
 
 @dataclass

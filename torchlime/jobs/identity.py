@@ -76,7 +76,7 @@ def counted(settings: Mapping[str, str]) -> dict[str, str]:
     >>> counted({"num_samples": "512", "rounds": "Until(error=0.25)"})
     {'rounds': 'Until(error=0.25)'}
     """
-    unused = {"num_samples"} if settings.get("rounds", "").startswith("Until(") else set()
+    unused = {"num_samples"} if settings.get("rounds", "").startswith("Until") else set()
     return {name: value for name, value in settings.items() if name not in unused}
 
 
