@@ -35,6 +35,7 @@ def press(at, label, slot="photo"):
     """Press a button, with small settings."""
     if at.get("slider"):
         at.slider(key=f"{slot} segments").set_value(FEW["segments"])
+        at.selectbox(key=f"{slot} sure").set_value("fixed").run()
         at.select_slider(key=f"{slot} samples").set_value(FEW["samples"])
     return next(b for b in at.button if b.label == label).click().run()
 

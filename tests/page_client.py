@@ -186,10 +186,16 @@ class Visitor:
 def explaining(server, samples="2048"):
     """Somebody for whom the sample is being explained, and the first chunk is through."""
     pytest.importorskip("skimage", reason="its cat")
+    from torchlime.app.panels import SURE
+
     visitor = Visitor(server)
     visitor.until(lambda page: "Use the sample photo of a cat" in page.widgets)
     visitor.send(SAMPLE)
     visitor.until(lambda page: "Explain" in page.widgets)
-    asked = {"Samples": ("string_array_value", samples), "Explain": ("trigger_value", True)}
+    asked = {
+        "How sure": ("string_value", SURE["fixed"]),
+        "Samples": ("string_array_value", samples),
+        "Explain": ("trigger_value", True),
+    }
     visitor.send(SAMPLE | asked)
     return visitor.until(lambda page: any("perturbed copies" in text for text in page.texts))

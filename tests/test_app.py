@@ -21,7 +21,7 @@ from torchlime.app.classifiers import Models, prepared
 from torchlime.app.explained import png
 from torchlime.app.explaining import explain, explainer_with
 from torchlime.models import Decoder, decoding
-from torchlime.rounds import Until
+from torchlime.rounds import GOOD, Once, Until
 from torchlime.segments import Reduced, Slic
 from torchlime.server import run
 from torchlime.server.guard import local_hosts
@@ -537,6 +537,32 @@ def test_a_photo_from_upload_to_download(page):
     assert sum("Under the next seed" in text for text in texts(at)) == 2
 
 
+def test_a_photo_takes_the_samples_that_it_needs(page):
+    """By default; where it cannot be told how sure the evidence is, the choice is a number."""
+    at = send(page())
+    sure, samples = at.selectbox(key="photo sure"), at.select_slider(key="photo samples")
+    assert (sure.value, sure.disabled, samples.value, samples.disabled) == (
+        "good",
+        False,
+        512,
+        True,
+    )
+    at.slider(key="photo segments").set_value(FEW["segments"])
+    next(b for b in at.button if b.label == "Explain").click().run()
+    assert last(at).explainer.rounds == GOOD
+    used = int(last(at).explanation.samples_used)
+    assert any(text.endswith(f"It took {used} samples.") for text in texts(at))
+    at.selectbox(key="photo surrogate").set_value("lasso").run()
+    sure, samples = at.selectbox(key="photo sure"), at.select_slider(key="photo samples")
+    assert (sure.disabled, samples.disabled) == (True, False)
+    next(b for b in at.button if b.label == "Explain").click().run()
+    assert (last(at).explainer.rounds, last(at).explainer.num_samples) == (Once(), 512)
+    at.selectbox(key="photo method").set_value("banzhaf").run()
+    assert not at.selectbox(key="photo sure").disabled
+    next(b for b in at.button if b.label == "Explain").click().run()
+    assert last(at).explainer.rounds == GOOD
+
+
 def test_drawing_anew_computes_nothing(page, monkeypatch):
     at = press(send(page()), "Explain")
     before = at.get("image")[1].value
@@ -664,6 +690,7 @@ def test_no_class_or_too_few_samples(page):
     assert "choose a class" in press(at, "Explain").error[0].value
     at.multiselect[0].set_value([0])
     at.slider(key="photo segments").set_value(200)
+    at.selectbox(key="photo sure").set_value("fixed").run()
     at.select_slider(key="photo samples").set_value(32)
     at.button[0].click().run()
     assert "too few" in at.error[0].value

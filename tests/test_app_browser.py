@@ -20,6 +20,7 @@ from tests.page_client import ROOT, Server, free_port
 from tests.pictures import read_png
 from torchlime import Explanation, Lime, models, plot
 from torchlime.app.words import spelled
+from torchlime.rounds import GOOD
 from torchlime.segments import Slic
 
 pytest.importorskip("streamlit", reason="pip install 'torchlime[app]'")
@@ -33,7 +34,7 @@ DRIVER = shutil.which("chromedriver")
 if CHROMIUM is None or DRIVER is None:
     pytest.skip("apt-get install chromium chromium-driver", allow_module_level=True)
 
-RIGHT, LEFT, HOME = "\ue014", "\ue012", "\ue011"  # keys, as WebDriver spells them
+RIGHT, HOME = "\ue014", "\ue011"  # keys, as WebDriver spells them
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,6 @@ def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
     page.one("[data-testid=stMarkdown]", "The model sees tiger cat:")
     page.rest()
     page.one("[data-testid=stExpander] summary", "Settings").click()
-    page.slide("Samples", LEFT, LEFT)
     page.slide("Segments, about", HOME, *[RIGHT] * 15)
     page.one("[data-testid=stButton] button", "Explain").click()
     assert page.one("h3", "%").text.startswith("tiger cat, ")
@@ -168,7 +168,7 @@ def test_a_photo_goes_in_and_its_explanation_comes_out(page, folder):
     archive = page.download("Explanation", downloads / "cat.explanation.npz")
     classifier = models.load("efficientnet_lite0")
     photo = models.read_photo(folder / "cat.png")
-    explainer = Lime(segmenter=Slic(20), num_samples=64)
+    explainer = Lime(segmenter=Slic(20), rounds=GOOD)
     target = torch.tensor([[classifier.find_category("tiger cat")]])
     engine = explainer.explain(classifier, classifier.preprocess(photo), target)
     box = classifier.crop_box(photo.size)

@@ -31,7 +31,7 @@ from torchlime.masks import (
     Sizes,
 )
 from torchlime.noise import Gaussian
-from torchlime.rounds import Once, Until
+from torchlime.rounds import Once, Until, UntilFirst
 from torchlime.segments import Grid
 from torchlime.surrogates import Lasso, LeastSquares, Ridge
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
@@ -66,7 +66,7 @@ MODEL = net_of(1, 64)
 
 
 def literal(rule, fit, rows):
-    """The rule in Python's numbers, for one image: whether all of its targets are sure."""
+    """The rule in Python's numbers, for one image: whether its targets are sure, or the first."""
     sure = []
     for values, errors in zip(
         fit.coefficients[0].tolist(), fit.standard_errors[0].tolist(), strict=True
@@ -90,7 +90,7 @@ def literal(rule, fit, rows):
                 <= rule.slack * largest
                 for i in order[: rule.top] for j in order[rule.top :]
             ))  # fmt: skip
-    return all(sure)
+    return all(sure[: getattr(rule, "first", None)])
 
 
 def alone(explainer, image, rows, **settings):
@@ -101,7 +101,8 @@ def alone(explainer, image, rows, **settings):
 
 RULES = [
     Until(error=0.2), Until(error=0.05, most=200), Until(top=3), Until(top=2, slack=0.3),
-    Until(absolute=0.05), Until(absolute=0.1, most=100), Until(top=8),
+    Until(absolute=0.05), Until(absolute=0.1, most=100), Until(top=8), UntilFirst(error=0.2),
+    UntilFirst(absolute=0.05, first=2),
 ]  # fmt: skip
 
 
@@ -292,6 +293,13 @@ BAD = [
 def test_bad_settings(settings, kind, message):
     with pytest.raises(kind, match=message):
         Until(**settings)
+
+
+def test_a_bad_number_of_first_targets():
+    with pytest.raises(ValueError, match="first must be at least 1"):
+        UntilFirst(error=0.2, first=0)
+    with pytest.raises(ValueError, match="exactly one of error, top and absolute, got none"):
+        UntilFirst()
 
 
 def test_bad_combinations():

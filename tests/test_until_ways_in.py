@@ -1,22 +1,32 @@
 """Samples by need from the command line, in jobs, on the page and in the logger."""
 
+import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests import estimators
+from tests.jobs.folder import rows
 from tests.test_cli import save_photo
-from torchlime import Explanation, Lime, cli
+from torchlime import Explanation, Lime, cli, jobs, methods
+from torchlime._reading import mean_samples_in_words
+from torchlime.cli.meanings import SURROGATES
 from torchlime.fills import Constant
+from torchlime.folders import RECORD
+from torchlime.jobs.record import note, record_of
+from torchlime.jobs.store import Store
 from torchlime.masks import Bernoulli
-from torchlime.rounds import Until
+from torchlime.models import load, read_photo
+from torchlime.rounds import GOOD, Once, Until, UntilFirst
 from torchlime.segments import Grid
 from torchlime.training import ExplanationLogger
 
 PHOTO = ["--model", "tests.tiny:bright", "--segments", "4", "--segmenter", "grid", "--fill", "0"]
+IMAGE_METHODS = [name for name in methods.names() if methods.get(name).takes == "images"]
 BERNOULLI = ["--sampler", "bernoulli"]
 
 
@@ -48,7 +58,7 @@ def test_a_photo_takes_what_it_needs(capsys):
 def test_a_photo_that_is_not_sure_is_explained_all_the_same(capsys):
     assert explain("--until", 1e-9, "--most-samples", 70) == 0
     captured = capsys.readouterr()
-    assert "65 samples, which are too few to be as sure as was asked" in captured.out
+    assert "65 samples, the most allowed, which are too few to be sure" in captured.out
     assert captured.err == ""
 
 
@@ -65,9 +75,120 @@ def test_bad_flags(capsys, flags, sentence):
     assert re.search(sentence, capsys.readouterr().err)
 
 
-def test_the_most_samples_may_be_below_the_first_look(capsys):
-    assert explain("--until", 0.2, "--most-samples", 20) == 1
-    assert "most=20 is below the first look, after 65 rows" in capsys.readouterr().err
+# ---- By default ----------------------------------------------------------------------------------
+
+
+def settings_and_photo(capsys):
+    document = json.loads(capsys.readouterr().out)
+    (photo,) = document["photos"]
+    told = document["settings"]
+    return {name: told[name] for name in ("samples", "until", "most-samples")}, photo
+
+
+def test_a_photo_takes_what_it_needs_where_nobody_says_how_many(capsys):
+    assert explain("--save", "e.npz", "--json") == 0
+    told, photo = settings_and_photo(capsys)
+    assert told == {"samples": None, "until": GOOD.error, "most-samples": GOOD.most}
+    settings = {"segmenter": Grid(2, 2), "sampler": Bernoulli(), "fill": Constant(0.0)}
+    classifier = load("tests.tiny:bright")
+    pixels = classifier.preprocess(read_photo("red.png"))
+    expected = Lime(**settings, rounds=UntilFirst(**vars(GOOD))).explain(classifier, pixels, top=3)
+    saved = Explanation.load("e.npz")
+    assert torch.equal(saved.coefficients, expected.coefficients)
+    assert photo["samples_used"] == expected.samples_used.item() == 65
+    assert saved.settings["num_samples"] == GOOD.most  # not Lime's number, which is not used
+    assert explain() == 0
+    assert ", 65 samples):" in capsys.readouterr().out
+
+
+def test_a_hard_photo_is_given_up_at_the_most(capsys):
+    assert explain("--fill", "mean", "--most-samples", 97, "--target", 2, "--json") == 0
+    told, photo = settings_and_photo(capsys)
+    assert told == {"samples": None, "until": GOOD.error, "most-samples": 97}
+    rule = Until(error=GOOD.error, most=97)
+    settings = {"segmenter": Grid(2, 2), "sampler": Bernoulli()}
+    classifier = load("tests.tiny:bright")
+    pixels = classifier.preprocess(read_photo("red.png"))
+    expected = Lime(**settings, rounds=rule).explain(classifier, pixels, 2)
+    assert photo["samples_used"] == expected.samples_used.item()
+    assert photo["sure"] == bool(expected.sure)
+
+
+def test_the_classes_that_are_only_listed_need_not_be_sure(capsys):
+    """The best class is nearly linear; it takes as many rows as it takes alone."""
+    Path("uneven.py").write_text(
+        "import torch\n"
+        "class Uneven(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        g = x.mean((1, 2, 3))\n"
+        "        return torch.stack([9 + g, (400 * g).sin(), (900 * g).sin()], dim=1)\n"
+        "build = Uneven\n"
+    )
+    model = ["--model", "uneven:build", "--output", "none", "--save", "e.npz", "--json"]
+    used, numbers = {}, {}
+    for words in ("", "--target 0", "--top 3"):
+        assert explain(*model, *words.split()) == 0
+        (photo,) = json.loads(capsys.readouterr().out)["photos"]
+        used[words], numbers[words] = photo["samples_used"], photo["targets"]
+        assert photo["sure"]
+    assert used[""] == used["--target 0"] < used["--top 3"]
+    assert [len(numbers[words]) for words in used] == [3, 1, 3]
+    (alone,) = numbers["--target 0"]
+    first = {name: numbers[""][0][name] for name in ("coefficients", "standard_errors")}
+    assert first == {name: alone[name] for name in first}
+    del sys.modules["uneven"]
+
+
+@pytest.mark.parametrize("surrogate", ["lasso", "lasso:0.3"])
+def test_what_cannot_stop_early_takes_a_fixed_number(capsys, surrogate):
+    assert explain("--surrogate", surrogate, "--json") == 0
+    told, photo = settings_and_photo(capsys)
+    assert told == {"samples": 512, "until": None, "most-samples": None}
+    assert (photo["samples_used"], photo["sure"]) == (512, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("lime", "num_samples=1000, fill=Constant(value=0.0), .*rounds=Once()"),
+        ("leave-one-out", "num_samples=4096, .*rounds=Once()"),
+        ("bayeslime", "rounds=UntilFirst(error=0.25, top=None, absolute=None, most=4096"),
+    ],
+)
+def test_a_method_keeps_its_own_number(capsys, name, part):
+    command = ["explain", *PHOTO, "--method", name, "--json", save_photo("red.png")]
+    assert cli.main(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert re.search(re.escape(part).replace(r"\.\*", ".*"), document["explainer"])
+    assert document["settings"]["samples"] is None
+
+
+def test_several_photos_are_told_together(capsys):
+    photos = [save_photo(f"{n}.png", (255, 100 * n, 0)) for n in range(3)]
+    assert cli.main(["explain", *PHOTO, "--out", "o/", *photos, "--samples", "16"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "3 photos, 16 samples"
+    assert cli.main(["explain", *PHOTO, "--out", "o/", *photos, "--fill", "mean"]) == 0
+    used = [json.loads(path.read_text())["samples_used"] for path in Path("o").glob("*.json")]
+    assert capsys.readouterr().out.splitlines()[-1] == f"3 photos, {mean_samples_in_words(used)}"
+
+
+def test_every_help_says_how_many_samples(capsys):
+    for command, words in {
+        "explain": [
+            "at most 25% of their length, 2048 at most",
+            "512 with lasso",
+            "(default: 2048",
+        ],
+        "job": ["at most 25% of their length, 2048 at most", "512 with lasso"],
+        "explain-table": ["was not measured", "(default: 5000)", "(default: 4096)"],
+        "explain-text": ["was not measured", "(default: 1000)", "(default: 4096)"],
+        "job-table": ["was not measured", "(default: 5000)"],
+    }.items():
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        told = " ".join(capsys.readouterr().out.split())
+        for word in words:
+            assert word in told, (command, word)
 
 
 def test_rows_and_texts(capsys):
@@ -80,24 +201,134 @@ def test_rows_and_texts(capsys):
     assert all(row["samples_used"] % 32 == 1 and row["sure"] for row in rows)
     text = ["explain-text", "t.txt", "--model", "texts.skops", "--until", "1e-9"]
     assert cli.main([*text, "--most-samples", "100"]) == 0
-    assert "(97 samples, which are too few" in capsys.readouterr().out
+    assert "(97 samples, the most allowed, which are too few" in capsys.readouterr().out
 
 
-def test_jobs_tell_the_samples_of_every_row():
+def job(*arguments):
     pytest.importorskip("pyarrow")
-    from torchlime import jobs
+    if not Path("photos").exists():
+        Path("photos").mkdir()
+        for place in range(3):
+            save_photo(f"photos/{place}.png", (255, 80 * place, 0))
+    return cli.main(
+        ["job", "photos", "--out", "out", "--workers", "0", *PHOTO, *map(str, arguments)]
+    )
 
-    Path("photos").mkdir()
-    for place in range(3):
-        save_photo(f"photos/{place}.png", (255, 80 * place, 0))
-    job = ["job", "photos", "--out", "out", *PHOTO, *BERNOULLI]
-    assert cli.main([*job, "--until", "1e-9", "--most-samples", "100"]) == 0
+
+def test_jobs_tell_the_samples_of_every_row(capsys):
+    assert job(*BERNOULLI, "--until", "1e-9", "--most-samples", "100") == 0
+    assert (
+        "the photos of this run took 97 samples, which were too few to be sure for 3 of 3"
+        in capsys.readouterr().out
+    )
     found = jobs.read("out")
     assert len(found) == 3
     for explanation in found.values():
         assert explanation.samples_used.tolist() == [97]
         assert explanation.sure.tolist() == [False]
         assert explanation.reasons() != [[]]
+    assert cli.main(["report", "out", "--out", "r.html"]) == 0
+    page = Path("r.html").read_text()
+    assert "with 97 samples, which were too few to be sure for 3 of 3.</p>" in page
+    assert page.count("97 samples, the most allowed, which are too few to be sure") == 3
+
+
+def test_a_job_takes_what_each_photo_needs(capsys):
+    assert job() == 0
+    told = capsys.readouterr().out
+    found = jobs.read("out")
+    used = [int(e.samples_used) for e in found.values()]
+    assert f"the photos of this run took {mean_samples_in_words(used)}" in told
+    assert max(used) < 512
+    assert found.settings["rounds"] == repr(GOOD)
+    assert "num_samples" not in found.settings  # it is not used
+    assert {e.settings["num_samples"] for e in found.values()} == {str(GOOD.most)}
+    assert job() == 0  # it goes on
+    assert "0 explained; 3 were there already" in capsys.readouterr().out
+    assert job("--samples", 64) == 2
+    assert "num_samples: unknown, not 64" in capsys.readouterr().err
+    assert cli.main(["report", "out", "--out", "r.html"]) == 0
+    assert f"with {mean_samples_in_words(used)}.</p>" in Path("r.html").read_text()
+
+
+def test_a_job_in_python_takes_what_each_photo_needs():
+    assert job("--samples", 16) == 0
+    classifier = load("tests.tiny:bright")
+    jobs.run("photos", "py", classifier, engine=jobs.Local(workers=0))
+    assert jobs.read("py").settings["rounds"] == repr(GOOD)
+    lime = Lime()
+    jobs.run("photos", "fixed", classifier, lime, engine=jobs.Local(workers=0))
+    before = Path("fixed", RECORD).read_text()
+    Path("photos/2.png").rename("photos/3.png")
+    said = []
+    jobs.run("photos", "fixed", classifier, engine=jobs.Local(workers=0), say=said.append)
+    assert "each photo takes 512 samples, as when the job was begun" in said
+    assert Path("fixed", RECORD).read_text() == before  # settings and photos as they were
+    assert {int(e.samples_used) for e in jobs.read("fixed").values()} == {512}
+
+
+def earlier(settings):
+    """Let the record of the job be one of an earlier version, which had also such settings."""
+    before = record_of(Path("out"))
+    note(Path("out"), before._replace(settings={**before.settings, **settings}))
+
+
+def begun_earlier():
+    """A job whose number of samples nobody named, as an earlier version left it."""
+    assert job("--samples", 512) == 0
+    settings = record_of(Path("out")).settings
+    assert settings["num_samples"] == "512"
+    assert "rounds" not in settings
+    Path("photos/2.png").rename("photos/3.png")
+
+
+def test_a_job_of_an_earlier_version_goes_on_as_it_began(capsys):
+    begun_earlier()
+    capsys.readouterr()
+    assert job() == 0
+    out = capsys.readouterr().out
+    assert "each photo takes 512 samples, as when the job was begun" in out
+    assert "1 explained; 2 were there already" in out
+    assert {int(e.samples_used) for e in jobs.read("out").values()} == {512}
+    assert {json.loads(r["settings"])["rounds"] for r in rows("out").values()} == {"Once()"}
+    assert job("--until", 0.2) == 2
+    assert "num_samples: 512, not given; rounds: unknown, not Until(" in capsys.readouterr().err
+
+
+def test_a_job_of_an_earlier_version_begun_anew_takes_what_photos_need(capsys, monkeypatch):
+    begun_earlier()
+    stop = Store.complete
+    monkeypatch.setattr(Store, "complete", lambda self: 1 / 0)  # killed at the end
+    assert job("--overwrite") == 2
+    monkeypatch.setattr(Store, "complete", stop)
+    assert {int(e.samples_used) for e in jobs.read("out").values()} == {512}
+    capsys.readouterr()
+    assert job() == 0  # goes on with what was begun anew, not with what is there
+    assert "each photo takes 512" not in capsys.readouterr().out
+    assert max(int(e.samples_used) for e in jobs.read("out").values()) < 512
+    assert jobs.read("out").settings["rounds"] == repr(GOOD)
+
+
+def test_a_damaged_record_of_an_earlier_version_is_repaired(capsys):
+    begun_earlier()
+    Path("out", RECORD).write_text("{")
+    assert job("--repair") == 0
+    assert "1 explained; 2 were there already" in capsys.readouterr().out
+    assert record_of(Path("out")).settings["num_samples"] == "512"
+
+
+def test_a_rule_of_an_earlier_version_goes_on(capsys):
+    assert job("--until", 0.3) == 0
+    Path("photos/2.png").rename("photos/3.png")
+    earlier({"num_samples": "512"})  # Lime's number, which is not used
+    assert job("--until", 0.3) == 0
+    assert "1 explained; 2 were there already" in capsys.readouterr().out
+
+
+def test_another_number_than_that_of_a_job_is_refused(capsys):
+    assert job("--samples", 32) == 0
+    assert job() == 2
+    assert "num_samples: 32, not given; rounds: unknown, not Until(" in capsys.readouterr().err
 
 
 def test_the_logger_tells_the_mean_and_the_unsure():
@@ -119,25 +350,56 @@ def test_the_page_offers_three_grades():
     pytest.importorskip("streamlit")
     from torchlime.app import explaining, panels
 
-    assert panels.UNTIL.keys() == panels.SURE.keys()
-    for until in panels.UNTIL.values():
-        choices = {"until": until, "samples": 32, "segments": 20, "sampler": "bernoulli"}
-        rounds = explaining.explainer_with(choices).rounds
-        assert getattr(rounds, "error", None) == until
+    assert {*panels.UNTIL, "fixed"} == {*panels.SURE}
+    for rule in panels.UNTIL.values():
+        choices = {"until": rule.error, "most-samples": rule.most, "samples": 32, "segments": 20}
+        assert explaining.explainer_with({**choices, "sampler": "bernoulli"}).rounds == rule
+    assert explaining.explainer_with({"until": None, "samples": 64}).rounds == Once()
+    good = panels.UNTIL["good"]
+    assert explaining.explainer_with({}).rounds == good  # as the command line
     assert explaining.explainer_with({"until": 0.2, "samples": 32, "segments": 50}).rounds.error
     with pytest.raises(ValueError, match="32 samples are too few for 50 segments"):
         explaining.explainer_with({"samples": 32, "segments": 50})
+
+
+@pytest.mark.parametrize("name", [None, *IMAGE_METHODS])
+@pytest.mark.parametrize("surrogate", ["ridge", "lasso"])
+def test_the_page_knows_what_stops_early(name, surrogate):
+    pytest.importorskip("streamlit")
+    from torchlime.app import explaining
+
+    made = methods.get(name)() if name else Lime(surrogate=SURROGATES[surrogate]())
+    stops = explaining.stops(name, "orthogonal", surrogate)
+    if "rounds" in getattr(methods.get(name) if name else None, "fixes", ()):
+        assert not stops
+        return
+    try:
+        dataclasses.replace(made, rounds=GOOD)
+    except (TypeError, ValueError):
+        assert not stops
+    else:
+        assert stops
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         (["--until", "0.2", "--samples", "100"], "--until and --samples exclude each other"),
-        (["--most-samples", "100"], "--most-samples goes with --until"),
+        (["--samples", "100", "--most-samples", "100"], "--most-samples goes with --until"),
         (["--until", "0.2", "--surrogate", "lasso"], "^torchlime: Until needs standard errors"),
+        (
+            ["--most-samples", "99", "--surrogate", "lasso"],
+            "^torchlime: Until needs standard errors",
+        ),
+        (["--config", "both.toml"], "--until and --samples exclude each other"),
+        (["--most-samples", "20"], "--most-samples 20 are too few for --segments 4: .* before 64"),
+        (["--segments", "1100"], "--most-samples 2048 are too few for --segments 1100: .* 2202"),
+        (["--samples", "4"], "--samples 4 are too few for --segments 4"),
+        (["--surrogate", "lasso", "--segments", "600"], "--samples 512 are too few for --segments"),
     ],
 )
 def test_flags_that_do_not_go_together(capsys, flags, sentence):
+    Path("both.toml").write_text("samples = 100\nuntil = 0.2\n")
     assert explain(*flags) == 2
     assert re.search(sentence, capsys.readouterr().err)
 
@@ -150,3 +412,20 @@ def test_a_flag_is_stronger_than_the_file(capsys):
     assert explain("--config", "c.toml", "--json") == 0
     (photo,) = json.loads(capsys.readouterr().out)["photos"]
     assert photo["samples_used"] == 100
+    Path("d.toml").write_text("until = 0.3\nmost-samples = 200\n")
+    assert explain("--config", "d.toml", "--samples", "16", "--json") == 0
+    told, photo = settings_and_photo(capsys)
+    assert told == {"samples": 16, "until": None, "most-samples": None}
+    assert photo["samples_used"] == 16
+    Path("e.toml").write_text("most-samples = 100\n")
+    assert explain("--config", "e.toml", "--json") == 0
+    assert settings_and_photo(capsys)[0]["most-samples"] == 100
+
+
+def test_tables_and_texts_have_no_rule_by_default(capsys):
+    estimators.write_all()
+    people = ["explain-table", "people.csv", "--model", "people.skops", "--target-column", "label"]
+    assert cli.main([*people, "--rows", "0", "--most-samples", "100"]) == 2
+    assert "--most-samples goes with --until" in capsys.readouterr().err
+    assert cli.main([*people, "--rows", "0", "--samples", "300", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["samples_used"] == 300

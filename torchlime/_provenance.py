@@ -18,11 +18,25 @@ Words = Mapping[str, str | int | float | None]
 def in_words(**settings: Any) -> dict[str, str | int | float | None]:
     """Settings as text and numbers, functions by their names, and the versions that ran.
 
+    Beside ``rounds``, ``num_samples`` is the most that these take.
+
     >>> in_words(seed=3, fill=torch.zeros(3, 1, 1))["fill"]
     'a tensor [3, 1, 1]'
     """
+    if {"num_samples", "rounds"} <= settings.keys():
+        settings["num_samples"] = most_samples(settings["num_samples"], settings["rounds"])
     words = {name: _word(value) for name, value in settings.items()}
     return words | {"torchlime": __version__, "torch": str(torch.__version__)}
+
+
+def most_samples(num_samples: int, rounds: Any) -> int:
+    """The most samples that ``rounds`` take; a rule may have its own number.
+
+    >>> from torchlime.rounds import Once, Until
+    >>> most_samples(512, Once()), most_samples(512, Until(error=0.25, most=2048))
+    (512, 2048)
+    """
+    return sum(rounds.sizes(num_samples))
 
 
 def _word(value: Any) -> str | int | float | None:

@@ -9,6 +9,7 @@ Categories = Mapping[int, str] | Sequence[str]
 
 _INPUTS, _TARGETS, _PARTS = 4, 3, 5  # are told one by one
 _LETTERS = 40  # of a name at most
+_UNSURE = ", the most allowed, which are too few to be sure"
 _OWN = "scores by the caller's function"
 _SCORES = {"probability": "probabilities", "logit": "logits"}
 
@@ -78,6 +79,27 @@ def target_in_words(one: Any, place: int) -> str:
 def problems_in_words(one: Any) -> list[str]:
     """What is wrong with the explanation of one input."""
     return [f"not to be trusted: {reason}" for reason in one.reasons()[0]]
+
+
+def samples_in_words(used: int, *, sure: bool) -> str:
+    """How many samples an explanation took, and whether they were enough.
+
+    >>> samples_in_words(416, sure=True), samples_in_words(2048, sure=False)
+    ('416 samples', '2048 samples, the most allowed, which are too few to be sure')
+    """
+    return f"{used} samples{'' if sure else _UNSURE}"
+
+
+def mean_samples_in_words(used: Sequence[int]) -> str:
+    """How many samples several explanations took.
+
+    >>> mean_samples_in_words([512, 512]), mean_samples_in_words([128, 500])
+    ('512 samples', 'on average 314 samples, at most 500')
+    """
+    most = max(used)
+    if min(used) == most:
+        return f"{most} samples"
+    return f"on average {sum(used) / len(used):.0f} samples, at most {most}"
 
 
 def scores_in_words(explanation: Any) -> str:

@@ -62,7 +62,7 @@ def test_the_page_of_a_job(root, capsys):
              "Could not be explained", "red/bad.png is not"]  # fmt: skip
     places = [text.rindex(name) for name in order]
     assert places == sorted(places)
-    assert "8 photos explained, 1 could not be, by bright." in text
+    assert "8 photos explained, 1 could not be, by bright, with 32 samples." in text
     assert "explained: Red, crimson (fidelity " in text
     assert "red/bad.png is not an image that Pillow can read" in text
 

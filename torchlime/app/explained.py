@@ -12,13 +12,13 @@ from typing import Any
 from torch import Tensor
 
 from torchlime import Lime, Rise, plot
+from torchlime._reading import samples_in_words
 from torchlime.app.classifiers import Answer
 from torchlime.app.photos import MAX_SIDE, Prepared
 from torchlime.app.words import (
     bars_in_words,
     fidelity_in_words,
     legend_in_words,
-    samples_in_words,
     spelled,
 )
 from torchlime.explanation import Explanation, label_map_of
@@ -102,7 +102,8 @@ class Explained:
         used = self.explanation.samples_used
         if used is None:
             return ""
-        return samples_in_words(int(used[0]), sure=bool(self.explanation.sure[0]))
+        words = samples_in_words(int(used[0]), sure=bool(self.explanation.sure[0]))
+        return f"It took {words}."
 
     @cached_property
     def archive(self) -> bytes:

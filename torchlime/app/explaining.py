@@ -10,11 +10,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchlime import Lime, Rise, methods, metrics
+from torchlime._taking import stops_early
 from torchlime.app.classifiers import Models, answer_of
 from torchlime.app.explained import Made
 from torchlime.app.photos import Prepared
 from torchlime.app.words import stability_in_words
 from torchlime.black_box import Progress
+from torchlime.cli.meanings import SAMPLERS, SURROGATES
 from torchlime.cli.options import explainer_of, meaning_of, words_of
 from torchlime.methods import Method
 from torchlime.models import Classifier
@@ -62,11 +64,26 @@ def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
     """
     fixed = {"sampler", "kernel", "surrogate"}
     fixed |= {"segments", "segmenter"} if "segmenter" in method.fixes else set()
-    fixed |= {"until"} if "rounds" in method.fixes else set()
+    fixed |= {"until", "most-samples"} if "rounds" in method.fixes else set()
     fixed |= {"fill"} if "fill" in method.fixes or choices.get("fill") == "mean" else set()
     finite = not getattr(method().sampler, "endless", True)
     fixed |= {"samples"} if finite or "most" in method.own else set()
     return {name: value for name, value in choices.items() if name not in fixed}
+
+
+def stops(method: str | None, sampler: str, surrogate: str) -> bool:
+    """Whether the choices can tell how sure the evidence is, and stop.
+
+    >>> stops(None, "orthogonal", "ridge"), stops(None, "bernoulli", "lasso"), stops("rise", "", "")
+    (True, False, False)
+    """
+    if method is None:
+        return stops_early(SAMPLERS[sampler](), SURROGATES[surrogate]())
+    recipe = methods.get(method)
+    if "rounds" in recipe.fixes:
+        return False
+    own = recipe()
+    return stops_early(own.sampler, own.surrogate)
 
 
 def explain(

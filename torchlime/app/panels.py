@@ -15,14 +15,18 @@ from torchlime.app.explained import STRONGEST, Explained, Made, png
 from torchlime.app.photos import Prepared
 from torchlime.app.words import plain
 from torchlime.cli.meanings import SAMPLERS, SURROGATES
+from torchlime.cli.options import FIXED
+from torchlime.rounds import GOOD, Until
 
-SURE = {
-    "fixed": "a fixed number of samples",
-    "quick": "quick: until the error is below 35 %",
-    "good": "good: below 25 %",
-    "certain": "certain: below 15 %",
+UNTIL = {
+    "quick": Until(error=0.35, most=GOOD.most),
+    "good": GOOD,
+    "certain": Until(error=0.15),
 }
-UNTIL = {"fixed": None, "quick": 0.35, "good": 0.25, "certain": 0.15}
+SURE = {
+    name: f"{name}: until the error is at most {100 * (rule.error or 0):.0f} %"
+    for name, rule in UNTIL.items()
+} | {"fixed": "a fixed number of samples"}
 FILLS = {"mean": "its mean colour", "colour": "one colour", "blur": "a blur"}
 BEST = 5  # classes that are shown at once
 OTHER = "The explanation below was made with other choices. Press the button to make it anew."
@@ -53,18 +57,6 @@ def controls(slot: str) -> dict[str, Any]:
             help="How many pieces the photo is cut into. Many small ones show finer evidence, and "
             "need more samples.",
         )  # fmt: skip
-        sure = left.selectbox(
-            "How sure", SURE, format_func=SURE.__getitem__, key=f"{slot} sure",
-            help="The network looks at copies of the photo until the evidence is as sure as this: "
-            "an easy photo takes fewer than a hard one. The error is that of all segments "
-            "together, as a share of the evidence.",
-        )  # fmt: skip
-        samples = left.select_slider(
-            "Samples", [2**power for power in range(5, 12)], 256, key=f"{slot} samples",
-            help="How many copies of the photo the network looks at, each with other segments "
-            "hidden. More take longer and are more stable. There must be more than segments.",
-            disabled=sure != "fixed",
-        )  # fmt: skip
         fill = middle.selectbox(
             "A hidden segment shows", FILLS, format_func=FILLS.__getitem__, key=f"{slot} fill",
             help="What is shown in place of a hidden segment. The evidence is relative to it.",
@@ -89,6 +81,22 @@ def controls(slot: str) -> dict[str, Any]:
             "the evidence.",
             disabled=method is not None,
         )  # fmt: skip
+        stops = explaining.stops(method, sampler, surrogate)
+        sure = left.selectbox(
+            "How sure", SURE, list(SURE).index("good"), SURE.__getitem__, key=f"{slot} sure",
+            help="The network looks at copies of the photo until the evidence is as sure as this: "
+            "an easy photo takes fewer than a hard one. The error is that of all segments "
+            "together, as a share of the evidence. A lasso and some methods cannot tell it, and "
+            "take a fixed number.",
+            disabled=not stops,
+        )  # fmt: skip
+        rule = UNTIL.get(sure) if stops else None
+        samples = left.select_slider(
+            "Samples", [2**power for power in range(5, 12)], FIXED, key=f"{slot} samples",
+            help="How many copies of the photo the network looks at, each with other segments "
+            "hidden. More take longer and are more stable. There must be more than segments.",
+            disabled=rule is not None,
+        )  # fmt: skip
         seed = middle.number_input(
             "Seed", *limits["seed"], 0, key=f"{slot} seed",
             help="Another seed draws other samples. The same one gives the same explanation.",
@@ -99,7 +107,8 @@ def controls(slot: str) -> dict[str, Any]:
         "method": method,
         "segments": segments,
         "samples": samples,
-        "until": UNTIL[sure],
+        "until": None if rule is None else rule.error,
+        "most-samples": None if rule is None else rule.most,
         "fill": colour or fill,
         "sampler": sampler,
         "surrogate": surrogate,

@@ -35,16 +35,6 @@ def fidelity_in_words(share: float) -> str:
     return f"The linear surrogate explains {max(0, 100 * share):.0f} % of the model here: {word}."
 
 
-def samples_in_words(used: int, *, sure: bool) -> str:
-    """How many samples an explanation took, as a sentence.
-
-    >>> samples_in_words(4096, sure=False)
-    'It took 4096 samples, which are too few to be as sure as was asked.'
-    """
-    enough = "" if sure else ", which are too few to be as sure as was asked"
-    return f"It took {used} samples{enough}."
-
-
 def legend_in_words(category: str, *, faded: bool) -> str:
     """What the colours of an overlay mean.
 

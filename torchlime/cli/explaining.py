@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torchlime
 from torchlime._batches import in_batches
 from torchlime._errors import sentence_of
+from torchlime._reading import mean_samples_in_words
 from torchlime.cli.loading import loaded, targets_of
 from torchlime.cli.numbers import numbers_of, report_of
 from torchlime.cli.options import (
@@ -26,6 +27,7 @@ from torchlime.cli.options import (
 )
 from torchlime.cli.outputs import Outputs
 from torchlime.folders import id_of
+from torchlime.rounds import Until, UntilFirst
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +68,8 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
     read = [Path(path) for path in named if path is not None]
     outputs = Outputs(asked, asked.photos, [*asked.photos, *read])
     explainer = explainer_of(asked)
+    if not (asked.target or asked.top or marks):
+        explainer = _for_the_first(explainer)
     record: dict[str, Any] = {
         "torchlime": torchlime.__version__,
         "settings": record_of(words, asked),
@@ -86,7 +90,17 @@ def explain(arguments: argparse.Namespace) -> dict[str, Any]:
                         print("\n" * bool(photos) + f"{result['photo']}:")
                     print(report_of(result, classifier))
                 photos.append(result)
+    used = [photo["samples_used"] for photo in photos if "error" not in photo]
+    if not arguments.json and len(used) > 1:
+        print(f"\n{len(used)} photos, {mean_samples_in_words(used)}")
     return {**record, "photos": photos}
+
+
+def _for_the_first(explainer: torchlime.Lime | torchlime.Rise) -> torchlime.Lime | torchlime.Rise:
+    """The explainer for which classes that are listed and not drawn may be less sure."""
+    if isinstance(explainer, torchlime.Lime) and isinstance(explainer.rounds, Until):
+        return dataclasses.replace(explainer, rounds=UntilFirst(**vars(explainer.rounds)))
+    return explainer
 
 
 @dataclass

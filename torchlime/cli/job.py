@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import torch
 
+import torchlime
 from torchlime.cli.loading import loaded, targets_of
 from torchlime.cli.meanings import UsageError, choice, count
 from torchlime.cli.options import (
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     if asked.top is not None and asked.label is not None:
         raise UsageError("--top and --label exclude each other: a label's category is explained")
     torch.manual_seed(asked.seed)  # so that random weights are the same in every run
-    engine, marks = _engine(asked), marks_of(asked)
+    engine, marks, explainer = _engine(asked), marks_of(asked), _explainer(asked, arguments)
     with loaded(asked) as classifier:
         meter = Meter()
         try:
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.folder,
                 asked.out,
                 classifier,
-                explainer_of(asked),
+                explainer,
                 model=asked.model,
                 label=asked.label,
                 targets=targets_of(asked, classifier),
@@ -120,6 +121,19 @@ def run(arguments: argparse.Namespace) -> int:
             meter.close()
     print(told(summary, asked.out))
     return 1 if arguments.strict and summary.failures else 0
+
+
+def _explainer(
+    asked: argparse.Namespace, arguments: argparse.Namespace
+) -> torchlime.Lime | torchlime.Rise:
+    """The settings; a job that was begun with a number of samples goes on if no other is named."""
+    from torchlime.jobs.earlier import as_begun
+
+    explainer = explainer_of(asked)
+    named = asked.given & {"samples", "until", "most-samples", "method"}
+    if named or arguments.overwrite or not isinstance(explainer, torchlime.Lime):
+        return explainer
+    return as_begun(asked.out, explainer, print)
 
 
 def _engine(asked: argparse.Namespace) -> "Engine":

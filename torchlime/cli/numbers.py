@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchlime._errors import printable
-from torchlime._reading import output_name
+from torchlime._reading import output_name, samples_in_words
 
 if TYPE_CHECKING:
     from torchlime._reading import Categories
@@ -62,16 +62,6 @@ def _samples_of(explanation: "Explanation") -> dict[str, Any]:
     }
 
 
-def samples_in_words(result: Mapping[str, Any]) -> str:
-    """How many samples an explanation took, and whether they were enough.
-
-    >>> samples_in_words({"samples_used": 4096, "sure": False})
-    '4096 samples, which are too few to be as sure as was asked'
-    """
-    enough = "" if result["sure"] else ", which are too few to be as sure as was asked"
-    return f"{result['samples_used']} samples{enough}"
-
-
 @dataclass(frozen=True)
 class _Outputs:
     """The names of the outputs that an explanation is of."""
@@ -123,7 +113,9 @@ def line_of(result: Mapping[str, Any], target: Mapping[str, Any]) -> str:
     )
     score = spelled(target["score"], result["unit"])
     line = f"{score} {class_name(target['category'])}: {strongest or 'nothing changes it'}"
-    return line if result.get("sure", True) else f"{line} ({samples_in_words(result)})"
+    if result.get("sure", True):
+        return line
+    return f"{line} ({samples_in_words(result['samples_used'], sure=False)})"
 
 
 def class_name(category: str) -> str:
@@ -150,12 +142,13 @@ def report_of(result: Mapping[str, Any], classifier: "Classifier") -> str:
         f"{classifier.spell(target['score']):>7}  {target['category']}"
         for target in result["targets"]
     ]
+    samples = samples_in_words(result["samples_used"], sure=result["sure"])
     for target in result["targets"]:
         if "picture" not in target:
             continue
         lines.append(
             f"\nwhat speaks for and against {target['category']!r} ({result['segment_count']} "
-            f"segments, {samples_in_words(result)}, fidelity {target['fidelity']:.2f}):"
+            f"segments, fidelity {target['fidelity']:.2f}, {samples}):"
         )
         for rank, segment in enumerate(target["strongest"], start=1):
             error = target["standard_errors"][segment]

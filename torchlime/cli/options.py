@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torchlime
 from torchlime import segments
 from torchlime._files import bytes_of
+from torchlime._taking import good_rounds
 from torchlime.cli.meanings import (
     DTYPES,
     KERNELS,
@@ -29,7 +30,7 @@ from torchlime.cli.meanings import (
 )
 from torchlime.methods import Method
 from torchlime.models.limits import Limits
-from torchlime.rounds import Once, Until
+from torchlime.rounds import GOOD, Once, Until, least_rows
 
 if TYPE_CHECKING:
     from torchlime.models import Marks
@@ -78,8 +79,9 @@ ROUNDS_OPTIONS = {
         "instead of a number of samples: draw until the error of the coefficients is at most this "
         "share of their length, such as 0.25, for each by itself; this needs standard errors, "
         "which lasso does not give"),
-    "most-samples": Option(4096, count(2), "with --until: the most samples"),
+    "most-samples": Option(Until.most, count(2), "with --until: the most samples"),
 }  # fmt: skip
+FIXED = torchlime.Lime.num_samples
 OPTIONS = {
     "model": Option("efficientnet_lite0", str,
         "one of torchlime models, timm:NAME, hf:FOLDER, torchvision:NAME (segmentation networks "
@@ -103,8 +105,14 @@ OPTIONS = {
         "a method that the command torchlime methods lists, in the place of sampler, kernel and "
         "surrogate; it has its own number of samples and its own fill, unless --samples or --fill "
         "is given"),
-    "samples": Option(512, count(2), "perturbed copies of each photo"),
-    **ROUNDS_OPTIONS,
+    "samples": Option(None, count(2),
+        "exactly so many perturbed copies of each photo (default: as many as each photo needs, "
+        f"until the error of its coefficients is at most {GOOD.error:.0%} of their length, "
+        f"{GOOD.most} at most; {FIXED} with lasso, which cannot stop early)"),
+    "until": ROUNDS_OPTIONS["until"],
+    "most-samples": Option(None, count(2),
+        f"the most samples, where each photo takes what it needs (default: {GOOD.most}; "
+        f"{Until.most} with --until)"),
     "segments": Option(50, count(1), "about how many superpixels each photo has"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
     "segment-side": Option(1024, count(0),
@@ -186,6 +194,10 @@ def words_of(
     if config == "":
         raise UsageError("--config: it needs a file's name, and got an empty one")
     given = {} if config is None else _read_config(Path(config), words)
+    if flags.get("until") is not None:  # a flag is stronger than the file
+        given.pop("samples", None)
+    if flags.get("samples") is not None:
+        given.pop("until", None)
     given |= {name.replace("_", "-"): value for name, value in flags.items() if value != []}
     found = Words({name: given.get(name, value) for name, value in words.items()})
     found.given = frozenset(name for name in options if given.get(name) is not None)
@@ -193,14 +205,14 @@ def words_of(
     return found
 
 
-def _check_number(flags: Mapping[str, Any], words: Mapping[str, Any]) -> None:
-    """Raise where flags say in two ways how many samples there are."""
-    if flags.get("until") is not None and flags.get("samples") is not None:
+def _check_number(flags: Mapping[str, Any], words: Words) -> None:
+    """Raise where it is said in two ways how many samples there are."""
+    if {"until", "samples"} <= words.given:
         raise UsageError(
             "--until and --samples exclude each other; --most-samples says how many there may be"
         )
     fixed = words.get("until") is None and words.get("method") is None
-    if "most_samples" in flags and fixed:
+    if "most_samples" in flags and fixed and words.get("samples") is not None:
         raise UsageError("--most-samples goes with --until; without it, take --samples")
 
 
@@ -237,7 +249,10 @@ def _read_config(path: Path, known: Mapping[str, Any]) -> dict[str, Any]:
 def meaning_of(
     words: Mapping[str, Any], options: Mapping[str, Option] = OPTIONS
 ) -> argparse.Namespace:
-    """What the words of all options mean, which have to fit each other."""
+    """What the words of all options mean, which have to fit each other.
+
+    Of ``samples``, ``until`` and ``most_samples``, what is not used is None. A method has its own.
+    """
     asked = each_meaning(words, options)
     asked.photos = [Path(str(photo)) for photo in words.get("photos", [])]
     asked.given = getattr(words, "given", frozenset())
@@ -247,12 +262,36 @@ def meaning_of(
         raise UsageError("--target-region and --target-box exclude each other")
     if asked.target_box is not None and asked.top is not None:
         raise UsageError("--top and --target-box exclude each other: a box is one object")
-    if asked.method is None and asked.until is None and asked.segments >= asked.samples:
+    if asked.method is None:
+        _settle_number(asked)
+        _check_enough(asked)
+    return asked
+
+
+def _settle_number(asked: argparse.Namespace) -> None:
+    """Let ``samples``, or ``until`` and ``most_samples``, say how many samples there are."""
+    if asked.until is not None:
+        asked.samples, asked.most_samples = None, asked.most_samples or Until.most
+    elif asked.samples is not None:
+        asked.most_samples = None
+    elif asked.most_samples is None and good_rounds(asked.sampler, asked.surrogate) == Once():
+        asked.samples = FIXED
+    else:
+        asked.until, asked.most_samples = GOOD.error, asked.most_samples or GOOD.most
+
+
+def _check_enough(asked: argparse.Namespace) -> None:
+    """Raise where there are too few samples for the segments, whatever the photo."""
+    if asked.until is None and asked.segments >= asked.samples:
         raise UsageError(
             f"--samples {asked.samples} are too few for --segments {asked.segments}: "
             "a fit needs more samples than segments"
         )
-    return asked
+    if asked.until is not None and least_rows(asked.segments) > asked.most_samples:
+        raise UsageError(
+            f"--most-samples {asked.most_samples} are too few for --segments {asked.segments}: "
+            f"nothing is sure before {least_rows(asked.segments)}"
+        )
 
 
 def each_meaning(words: Mapping[str, Any], options: Mapping[str, Option]) -> argparse.Namespace:
@@ -288,7 +327,7 @@ def explainer_of(asked: argparse.Namespace) -> torchlime.Lime | torchlime.Rise:
     return torchlime.Lime(
         segmenter=_segmenter(asked),
         sampler=asked.sampler,
-        num_samples=asked.samples,
+        num_samples=asked.samples or FIXED,
         rounds=rounds_of(asked),
         fill=asked.fill,
         kernel=asked.kernel,
@@ -314,7 +353,7 @@ def _of_method(asked: argparse.Namespace, method: Method) -> torchlime.Lime | to
     if "samples" in asked.given:
         settings["num_samples"] = asked.samples
     if asked.until is not None:
-        settings["rounds"] = rounds_of(asked)
+        settings["rounds"] = Until(error=asked.until, most=asked.most_samples or Until.most)
     elif "most-samples" in asked.given:
         if "most" not in method.own:
             raise UsageError(f"--method {method.name} does not stop by need; take --samples")

@@ -44,7 +44,9 @@ CSV_OPTIONS = {
     "bins": Option("quartiles", estimating.KINDS,
         "of numbers: quartiles, deciles, entropy (needs --target-column) or none"),
     "separator": Option(",", csvs.separator, "the sign between values in the csv files, or tab"),
-    "samples": Option(5000, count(2), "rows drawn from the background"),
+    "samples": Option(5000, count(2),
+        "rows drawn from the background, as many for each row; what tables need by themselves was "
+        "not measured, so that only --until takes it"),
     **ROUNDS_OPTIONS,
 }  # fmt: skip
 TABLE_OPTIONS = {

@@ -41,7 +41,9 @@ TEXT_OPTIONS = {
         estimating.MODEL_OPTIONS["model"],
         help="hf:FOLDER of a text classifier; " + estimating.MODEL_OPTIONS["model"].help,
     ),
-    "samples": Option(1000, count(2), "strings made of each text"),
+    "samples": Option(1000, count(2),
+        "strings made of each text, as many for each; what texts need by themselves was not "
+        "measured, so that only --until takes it"),
     **ROUNDS_OPTIONS,
     "split": Option("words", choice(*SPLITS), "what is hidden: words or characters"),
     "hide": Option(None, str,

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from torchlime._checks import check_count
 from torchlime.folders import PhotoFile, class_names, id_of, meant_by, photos_in
+from torchlime.jobs.earlier import as_begun
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.identity import identity
 from torchlime.jobs.local import Local
@@ -27,12 +28,13 @@ from torchlime.jobs.pictures import encoded, overlays
 from torchlime.jobs.rows import Row, explanation_of
 from torchlime.jobs.store import Store, picture_path
 from torchlime.jobs.tables import run_table
-from torchlime.jobs.told import Summary
+from torchlime.jobs.told import Summary, Tally, by_rule
 from torchlime.jobs.worker import Work
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Limits, Marks, refuse_bombs
 from torchlime.models.categories import alike, listed, offers
 from torchlime.rise import Rise
+from torchlime.rounds import GOOD
 
 __all__ = ["Local", "Summary", "read", "run", "run_table"]
 
@@ -68,7 +70,9 @@ def run(
         photos: root/<class>/… or a flat folder; see :func:`torchlime.folders.photos_in`.
         out: the folder of the rows.
         classifier: as :func:`torchlime.models.load` gives it.
-        explainer: the settings, a Lime or a Rise; None = ``Lime()``.
+        explainer: the settings, a Lime or a Rise. None = ``Lime(rounds=rounds.GOOD)``: each photo
+            takes the samples that it needs. A job in ``out`` that was begun with ``Lime()``, as
+            in earlier versions, then goes on with that.
         model: what the rows call the classifier.
         label: take only photos of the class with this name, or with another name of the model's
             category; that category is explained. See :meth:`Classifier.called`.
@@ -114,7 +118,10 @@ def run(
         torch.Size([1, 1, 4])
     """
     check_count(top, "top")
-    explainer, engine = explainer or Lime(), engine or Local()
+    engine = engine or Local()
+    if explainer is None:
+        explainer = Lime(rounds=GOOD)
+        explainer = explainer if overwrite else as_begun(out, explainer, say)
     chosen = _chosen(Path(photos), Path(out), label, classifier)
     if marks is not None and isinstance(marks.boxes, Mapping):
         chosen = [photo for photo in chosen if photo.id in marks.boxes]
@@ -139,17 +146,20 @@ def run(
             classifier, model, settings["weights"], explainer, targets, top, pictures,
             limits or Limits(), marks,
         )  # fmt: skip
-        counts = {"ok": 0, "error": 0}
+        counts, tally = {"ok": 0, "error": 0}, Tally()
         with contextlib.closing(engine(work, missing)) as batches:
             known = "ok" in store.status.values()
             for rows in _once_one_is_explained(batches, known) if missing else ():
                 for row in store.add(rows):
                     counts[row["status"]] += 1
+                    tally.add(row)
                 if progress is not None:
                     progress(sum(counts.values()), len(missing))
         complete = store.complete()
         if not complete and say is not None:
             say("no photo could be explained anew, so that the rows before are kept")
+        if say is not None and by_rule(explainer) and tally.used:
+            say(f"the photos of this run took {tally}")
         if pictures and complete:
             _draw_missing(store, chosen, work.limits)
         failures = sum(store.status[photo.id] == "error" for photo in chosen)

@@ -10,6 +10,7 @@ from torchlime.explanation import Explanation
 from torchlime.jobs import parts
 from torchlime.jobs.record import record_of
 from torchlime.jobs.rows import Row, explanation_of
+from torchlime.jobs.told import Tally
 
 
 class Explanations(Mapping[str, Explanation]):
@@ -56,6 +57,17 @@ class Explanations(Mapping[str, Explanation]):
         """Some columns of every row, errors too, in the order that they were written."""
         for path in self._files:
             yield from parts.columns(path, *columns)
+
+    @property
+    def samples(self) -> Tally:
+        """How many samples the explanations took; rows of early versions do not say it."""
+        tally = Tally()
+        for path in self._files:
+            known = ("samples_used", "sure")
+            if parts.has(path, *known):
+                for values in parts.columns(path, *known):
+                    tally.add(dict(zip(known, values, strict=True)))
+        return tally
 
     def __getitem__(self, photo_id: str) -> Explanation:
         if photo_id in self.failures:

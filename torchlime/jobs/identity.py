@@ -1,14 +1,14 @@
 """Identity: what has to agree so that two runs give the same rows."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from torchlime._provenance import named
+from torchlime._provenance import most_samples, named
 from torchlime.lime import Lime
 from torchlime.models import Classifier, Marks
 from torchlime.rise import Rise
@@ -48,12 +48,9 @@ def identity(
     The device and the size of a forward pass are not among them, though they change a
     coefficient's last digits. Nor are the photos that were asked for.
     """
-    settings = {
-        field.name: described(getattr(explainer, field.name))
-        for field in fields(explainer)
-        if field.name not in ("chunk_size", "exact_chunks")
-        and (field.name, getattr(explainer, field.name)) != ("rounds", Once())  # as before it was
-    }
+    settings = settings_of(explainer, leave_out=("chunk_size", "exact_chunks"))
+    if getattr(explainer, "rounds", None) == Once():
+        del settings["rounds"]  # as before there were any
     return {
         "model": name,
         "weights": weights_hash(classifier.network),
@@ -61,8 +58,26 @@ def identity(
         "geometry": repr(classifier.geometry),
         "targets": ", ".join(map(str, targets)) or ("the best" if top == 1 else f"the {top} best"),
         **({} if marks is None else {"part": str(marks)}),
-        **settings,
+        **counted(settings),
     }
+
+
+def settings_of(explainer: Any, leave_out: Collection[str] = ()) -> dict[str, str]:
+    """The settings of an explainer in words; a rule's most samples are its number of samples."""
+    used = {field.name: getattr(explainer, field.name) for field in fields(explainer)}
+    if "rounds" in used:
+        used["num_samples"] = most_samples(used["num_samples"], used["rounds"])
+    return {name: described(value) for name, value in used.items() if name not in leave_out}
+
+
+def counted(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings without the number of samples beside a rule that has its own; older records have it.
+
+    >>> counted({"num_samples": "512", "rounds": "Until(error=0.25)"})
+    {'rounds': 'Until(error=0.25)'}
+    """
+    unused = {"num_samples"} if settings.get("rounds", "").startswith("Until") else set()
+    return {name: value for name, value in settings.items() if name not in unused}
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -100,7 +100,8 @@ def head(title: str, found: Explanations, noun: str, legend: str, links: Iterabl
         links: HTML of the list's items.
     """
     failed = f", {len(found.failures)} could not be" if found.failures else ""
-    every = [*links]
+    every, samples = [*links], found.samples
+    taken = f", with {samples}" if samples.used else ""
     if found.failures:
         every.append(f'<li><a href="#failures">failures</a> <small>{len(found.failures)}</small>')
     listed = "".join(
@@ -110,7 +111,7 @@ def head(title: str, found: Explanations, noun: str, legend: str, links: Iterabl
     return (
         f"<header>\n<h1>{title}</h1>\n"
         f"<p>{count(len(found), noun)} explained{failed}, by "
-        f"<b>{escape(printable(found.settings['model']))}</b>.</p>\n"
+        f"<b>{escape(printable(found.settings['model']))}</b>{taken}.</p>\n"
         '<p><span class="for"></span> speaks for the explained class, '
         f'<span class="against"></span> against it{legend}'
         f"<details><summary>Settings</summary>\n<dl>\n{listed}</dl>\n</details>\n"

@@ -101,6 +101,11 @@ def columns(path: Path, *names: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(table[name].to_pylist() for name in names), strict=True)
 
 
+def has(path: Path, *names: str) -> bool:
+    """Whether a part, which can be read, has these columns: those of early versions have fewer."""
+    return set(names) <= set(pyarrow().parquet.read_schema(path).names)
+
+
 def statuses(folder: Path, generation: int) -> dict[str, str]:
     """The status of each photo that has a row of a generation."""
     return {

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from torchlime._atomic import sweep, whole_file
 from torchlime._checks import check_count
+from torchlime._reading import samples_in_words
 from torchlime.folders import path_of
 from torchlime.jobs import pages, summary, table_report
 from torchlime.jobs.explanations import Explanations
@@ -123,9 +124,16 @@ def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
         f'<div id="at-{anchor}">\n<figure id="{anchor}">\n'
         f'<a class="close" href="#at-{anchor}">Close</a>\n<div class="classes">\n{classes}</div>\n'
         f"<figcaption><b>{name}</b><span>{_prediction(row)}</span>"
-        f"<span>explained: {explained}</span>"
+        f"<span>explained: {explained}</span>{_samples(row)}"
         f'<a class="enlarge" href="#{anchor}">{more}</a></figcaption>\n</figure>\n</div>\n'
     )
+
+
+def _samples(row: Row) -> str:
+    """How many samples a photo took; nothing for rows of early versions, which do not say it."""
+    if row.get("samples_used") is None:
+        return ""
+    return f"<span>{samples_in_words(row['samples_used'], sure=row['sure'])}</span>"
 
 
 def _picture(picture: Tensor, anchor: str, what: str) -> str:

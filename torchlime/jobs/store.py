@@ -11,7 +11,7 @@ from pathlib import Path
 from torchlime._atomic import is_temporary, whole_file
 from torchlime.folders import PICTURES, RECORD, path_of
 from torchlime.jobs import parts, successor
-from torchlime.jobs.identity import differences
+from torchlime.jobs.identity import counted, differences
 from torchlime.jobs.lock import LOCK, locked
 from torchlime.jobs.parts import Damaged
 from torchlime.jobs.record import Record, note, record_of
@@ -254,7 +254,7 @@ class Store:
 def _other(folder: Path, now: Record) -> list[str]:
     """What is different about the job whose rows lie in a folder."""
     before = record_of(folder)
-    found = differences(before.settings, now.settings)
+    found = differences(counted(before.settings), now.settings)
     if before.photos.is_dir() and not before.photos.samefile(now.photos):
         found.append(f"photos: those in {before.photos}, not in {now.photos}")
     return found

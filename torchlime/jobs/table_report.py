@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from torchlime._reading import samples_in_words
 from torchlime.jobs import pages
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.rows import Row, explanation_of, printable
@@ -51,7 +52,9 @@ def _figure(row: Row) -> str:
         for place, called in enumerate(row["target_names"])
     )
     number = row["id"]
-    caption = f"<figcaption><b>row {number}</b></figcaption>"
+    few = "" if row.get("sure", True) else samples_in_words(row["samples_used"], sure=False)
+    samples = f"<span>{few}</span>" if few else ""
+    caption = f"<figcaption><b>row {number}</b>{samples}</figcaption>"
     return f'<figure id="row-{number}">\n{caption}\n{targets}</figure>\n'
 
 

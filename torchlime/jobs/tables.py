@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ from torchlime._reading import output_name
 from torchlime.background import Background
 from torchlime.background.reading import is_frame
 from torchlime.explanation import Explanation
-from torchlime.jobs.identity import described, weights_hash
+from torchlime.jobs.identity import counted, settings_of, weights_hash
 from torchlime.jobs.rows import Row, explained, failed, in_utf8, printable
 from torchlime.jobs.store import Store
-from torchlime.jobs.told import Summary
+from torchlime.jobs.told import Summary, Tally, by_rule
 from torchlime.rounds import Once
 from torchlime.tables import TableLime
 
@@ -105,7 +105,7 @@ def run_table(
         for path in store.aside:
             tell(f"{path.name} was damaged and was set aside; its rows are explained again")
         missing = [one for one in chosen if one.id not in store.status]
-        counts = {"ok": 0, "error": 0}
+        counts, tally = {"ok": 0, "error": 0}, Tally()
         for start in range(0, len(missing), AT_ONCE):
             some = missing[start : start + AT_ONCE]
             unread = work.unread(some)
@@ -114,10 +114,13 @@ def run_table(
                 _check_tried(tried)
             for row in store.add([*unread.values(), *tried]):
                 counts[row["status"]] += 1
+                tally.add(row)
             if progress is not None:
                 progress(sum(counts.values()), len(missing))
         if not store.complete():
             tell("no row could be explained anew, so that the results before are kept")
+        if by_rule(explainer) and tally.used:
+            tell(f"the rows of this run took {tally}")
         failures = sum(store.status[one.id] == "error" for one in chosen)
     return Summary(counts["ok"], counts["error"], len(chosen) - len(missing), failures)
 
@@ -156,22 +159,17 @@ class Work:
             "model": self.name,
             "weights": self.weights,
             "targets": ", ".join(map(str, self.targets)) or best,
-            **self._settings,
+            **counted(self._settings),
         }
 
     @cached_property
     def _settings(self) -> dict[str, str]:
         """The settings of the explainer, and hashes of the table and of the background."""
-        return {
-            "table": table_hash(self.table),
-            "background": f"{self.explainer.background!r} {_hash(self.explainer.background)}",
-            **{
-                field.name: described(getattr(self.explainer, field.name))
-                for field in fields(self.explainer)
-                if field.name not in _NOT_OF_A_ROW
-                and (field.name, getattr(self.explainer, field.name)) != ("rounds", Once())
-            },
-        }
+        settings = settings_of(self.explainer, _NOT_OF_A_ROW)
+        if self.explainer.rounds == Once():
+            del settings["rounds"]  # as before there were any
+        background = f"{self.explainer.background!r} {_hash(self.explainer.background)}"
+        return {"table": table_hash(self.table), "background": background, **settings}
 
     def _row(self, one: TableRow, explanation: Explanation) -> Row:
         try:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from torchlime._batches import in_batches
 from torchlime.explanation import Explanation
 from torchlime.jobs import pictures
 from torchlime.jobs.decoders import Decode, Decoded
-from torchlime.jobs.identity import described, seed_of
+from torchlime.jobs.identity import seed_of, settings_of
 from torchlime.jobs.rows import Row, explained, failed, printable, reason_of
 from torchlime.lime import Lime
 from torchlime.rise import Rise
@@ -163,9 +163,7 @@ class Work:
     @cached_property
     def _settings(self) -> str:
         """The explainer's settings as JSON."""
-        used = self.explainer
-        fielded = {field.name: described(getattr(used, field.name)) for field in fields(used)}
-        return json.dumps(fielded | {"output": self.classifier.output})
+        return json.dumps(settings_of(self.explainer) | {"output": self.classifier.output})
 
 
 def _size(one: Decoded) -> tuple[int, ...]:
