@@ -52,7 +52,8 @@ class Explanation:
             where undefined, such as for a feature that no sample hides. For a model that draws
             random numbers see :class:`torchlime.masks.Orthogonal`.
         intercepts: [B,T], the surrogate where all segments are hidden, or all numbers are 0.
-        fidelity: [B,T], weighted R² of the surrogate over the samples.
+        fidelity: [B,T], weighted R² of the surrogate over the samples; NaN where the coefficients
+            are no slopes of a line that predicts scores, such as those of occlusion and RISE.
         targets: [B,T] int64, the explained classes.
         scores: [B,T], the model on the input as it is.
         local_predictions: [B,T], the surrogate on the input as it is.

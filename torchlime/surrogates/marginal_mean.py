@@ -27,8 +27,8 @@ class MarginalMean:
 
     Convention:
         The intercept is the mean score less Σ coefficient · mean of z, and the fidelity is the
-        weighted R² of this line. It may be negative. Means are no slopes: without ``difference``,
-        neither the fidelity nor the surrogate's own prediction says much. ``ok`` is False where a
+        weighted R² of this line; it may be negative. Means are no slopes: without ``difference``,
+        the fidelity is NaN, and the surrogate's own prediction says little. ``ok`` is False where a
         feature is kept in no row of any weight; with ``difference``, also where it is hidden in
         none. Where row 0 keeps all, whatever the law of the masks, the kernel
         :class:`torchlime.weights.WithoutUnmasked` leaves it out.
@@ -79,7 +79,9 @@ class MarginalMean:
         errors = _variance(groups, moved.detach(), weights.detach(), absent).sqrt()
         mean = (weights[:, None] @ scores)[:, 0] / total
         intercepts = mean - (slopes * (groups[0].size / total[..., None])).sum(dim=2)
-        fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
+        fidelity = torch.full_like(intercepts, torch.nan)
+        if self.difference:
+            fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
         some = torch.stack([group.size > 0 for group in groups]).all(dim=0) | absent
         errors = errors.masked_fill(absent, 0.0)
         return Fit(slopes, intercepts, fidelity, errors, some.flatten(1).all(dim=1))

@@ -9,7 +9,6 @@ from torch import Tensor
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime.fit import Fit
-from torchlime.surrogates._fidelity import fidelity_of
 
 
 @dataclass(frozen=True)
@@ -19,13 +18,13 @@ class MeanDrop:
     The design begins with the input, as those of :class:`torchlime.masks.SlidingWindow` and
     :class:`torchlime.masks.LeaveOneOut` do. With the first this is occlusion: the mean over the
     windows that cover a cell. With the second it is the drop by each feature alone, as with least
-    squares. The mean is weighted by the weights.
+    squares of equal weights. The mean is weighted by the weights.
 
     Convention:
-        A drop is no slope: where rows hide several features, each gets the whole drop. The
-        intercept is the score of the input less all coefficients, and the fidelity may be negative.
-        A feature that no row hides has a coefficient of 0. Standard errors are NaN, as the designs
-        are not random. ``ok`` is False where the first row hides something.
+        A drop is no slope: where rows hide several features, each gets the whole drop. So no line
+        predicts the scores, and the fidelity is NaN. The intercept is the score of the input less
+        all coefficients. A feature that no row hides has a coefficient of 0. Standard errors are
+        NaN, as the designs are not random. ``ok`` is False where the first row hides something.
 
     Source: Zeiler & Fergus 2014, section 4.2; the mean as in Captum's Occlusion.
 
@@ -62,6 +61,6 @@ class MeanDrop:
         slopes = slopes.masked_fill(absent, 0.0)
         errors = torch.full_like(slopes, torch.nan).masked_fill(absent, 0.0)
         intercepts = whole - slopes.sum(dim=2)
-        fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
+        fidelity = torch.full_like(intercepts, torch.nan)
         ok = (masks[:, 0].sum(dim=1) == count) & (weights.sum(dim=1) > 0)
         return Fit(slopes, intercepts, fidelity, errors, ok)
