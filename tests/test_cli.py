@@ -347,6 +347,11 @@ def test_every_method_explains_a_photo(name, capsys):
     assert out.splitlines()[0].endswith("Red, crimson")
     record = json.loads(Path("explanation.json").read_text())
     assert record["settings"]["method"] == name
+    without = name in ("rise", "leave_one_out", "occlusion")
+    told = record["targets"][0]["fidelity"]
+    assert told is None if without else told <= 1
+    assert ("fidelity" in out) == (not without)
+    assert "nan" not in out
     e = Explanation.load("red.npz").check(sure=False)
     if free:
         assert int(e.top(1)[0][0, 0, 0]) == 0  # the coloured quarter

@@ -180,6 +180,16 @@ def test_names_are_unique_and_errors_help():
     assert "lime" in METHODS
 
 
+def test_a_fidelity_is_of_what_predicts_scores_and_nan_else():
+    model, x = game(3), images()
+    for name in OF_IMAGES:
+        e = explained(name, model, x)
+        without = name in ("rise", "leave_one_out", "occlusion")
+        assert e.fidelity.isnan().all() if without else e.fidelity.isfinite().all()
+        assert ("fidelity" in repr(e)) == (not without)
+        assert "nan" not in repr(e)
+
+
 # Known answers
 
 
@@ -294,6 +304,7 @@ def test_leaving_one_out_and_sliding_a_window():
         assert windows.coefficients[b].allclose(wanted, 0, 1e-9)
     assert windows.intercepts.allclose(model(x) - windows.coefficients.sum(2), 0, 1e-9)
     assert windows.standard_errors.isnan().all()
+    assert windows.fidelity.isnan().all()  # no line predicts the scores
     kept = made("occlusion").explain(model, x, 0, keep_samples=True)
     assert kept.samples_used.tolist() == [3, 3]  # fewer than the cells, and no problem
     assert kept.refit().ok.all()

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tests import oracles
-from torchlime import Explanation, Lime, explain, explain_vector, metrics
+from torchlime import Explanation, Lime, explain, explain_vector, methods, metrics
 from torchlime.fills import Constant, ImageMean, SegmentMean
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid
@@ -136,6 +136,14 @@ def test_fidelity_is_the_literal_one_and_at_most_that_of_the_fit():
             assert fresh[b, t].item() == pytest.approx(expected, rel=1e-9)
     many = metrics.fidelity(net, images, e, seed=9, num_samples=400)
     assert (many < e.fidelity).all()
+
+
+def test_there_is_none_where_no_line_predicts_the_scores():
+    for name in ("leave_one_out", "occlusion"):
+        own = {"segmenter": Grid(2, 2)} if name == "leave_one_out" else {"grid": (2, 2)}
+        own |= {"window": (1, 1)} if name == "occlusion" else {}
+        e = methods.get(name)(**own, fill=Constant(0.0)).explain(total, FOUR)
+        assert metrics.fidelity(total, FOUR, e, seed=3).isnan().all()
 
 
 def test_fidelity_fits_nothing():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from torchlime import Background, explain, explain_table, explain_text, explain_vector, plot
+from torchlime.surrogates import MarginalMean, Ridge
 
 UGLY = '<script>alert("1")</script> & \x07'
 HALF = UGLY + "\udcff"  # of a character; no DataFrame has it
@@ -47,6 +48,18 @@ def texts():
         return torch.stack([1 - good, good], dim=1)
 
     return explain_text(model, [f"a good {HALF}", "two words"], "all", num_samples=60)
+
+
+def test_no_fidelity_is_told_where_no_line_predicts_the_scores():
+    def model(strings):
+        return torch.tensor([float("good" in text) for text in strings])
+
+    shown = [
+        Read(plot.page(explain_text(model, "a good film", surrogate=s, num_samples=60))).text
+        for s in (Ridge(), MarginalMean())
+    ]
+    assert ["fidelity" in text for text in shown] == [True, False]
+    assert "nan" not in shown[1]
 
 
 @pytest.mark.parametrize("explained", [rows, texts])

@@ -1,5 +1,6 @@
 """Explanations in words: the names of their classes, and all in a few lines."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,15 @@ def first_name(category: str) -> str:
     return f"class {name}" if name.isdecimal() else name
 
 
+def with_fidelity(text: str, share: float | None) -> str:
+    """``text``, and behind it the fidelity where there is one.
+
+    >>> with_fidelity("score 3", 0.634), with_fidelity("score 3", math.nan)
+    ('score 3, fidelity 0.63', 'score 3')
+    """
+    return text if share is None or math.isnan(share) else f"{text}, fidelity {share:.2f}"
+
+
 def told(explanation: Any) -> str:
     """An explanation in a few lines: kind, shapes, strongest features, fidelity, problems."""
     lines = [headline(explanation)]
@@ -73,7 +83,7 @@ def target_in_words(one: Any, place: int) -> str:
     score, fidelity = one.scores[0, place].item(), one.fidelity[0, place].item()
     named = first_name(one.category(target))
     index = "" if named == f"class {target}" else f" ({target})"
-    return f"{named}{index}: {one.unit} {score:.4g}, fidelity {fidelity:.2f}"
+    return with_fidelity(f"{named}{index}: {one.unit} {score:.4g}", fidelity)
 
 
 def problems_in_words(one: Any) -> list[str]:

@@ -53,7 +53,8 @@ class Explanation:
             a model that draws random numbers, see :class:`torchlime.masks.Orthogonal`.
         intercepts: [B,T], the surrogate's value where all segments are hidden, or all numbers are
             0.
-        fidelity: [B,T], weighted R² of the surrogate over the samples.
+        fidelity: [B,T], weighted R² of the surrogate over the samples. NaN if the
+            coefficients are not slopes of a line that predicts scores, as for occlusion and RISE.
         targets: [B,T] int64, the explained classes.
         scores: [B,T], the model's scores of the input as it is.
         local_predictions: [B,T], the surrogate's value for the input as it is.

@@ -20,7 +20,8 @@ class Fit(NamedTuple):
     Convention:
         coefficients, standard_errors: [B,T,S], 0 beyond the count; errors NaN where undefined.
         intercepts: [B,T], the surrogate where every segment is hidden.
-        fidelity: [B,T], weighted R² over the samples; 0 where the scores do not vary.
+        fidelity: [B,T], weighted R² over the samples; 0 where the scores do not vary, NaN where the
+            coefficients are no slopes of a line that predicts scores.
         ok: [B] bool, False where the solve failed or did not converge.
     """
 

@@ -37,7 +37,7 @@ class Interactions:
         standard_errors: [B,T,P], as the surrogate gives them; 0 beyond, NaN where undefined.
         linear: [B,T,S], b.
         intercepts: [B,T], b₀.
-        fidelity: [B,T], weighted R² of the surrogate over the samples.
+        fidelity: [B,T], weighted R² of the surrogate over the samples; NaN if it has none.
         ok: [B] bool, False where the solve failed, numbers are not finite, or the number of samples
             with a weight above 0 is not larger than the number of terms.
     """

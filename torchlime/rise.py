@@ -52,8 +52,8 @@ class Rise(Settings):
     Convention:
         In the Explanation every pixel is a segment of its own, in raster order, and S(λ) is its
         coefficient; with a segmenter, a segment has the mean of its pixels. Standard errors are
-        those of the mean over samples. ``fidelity``, ``intercepts`` and ``local_predictions`` are
-        those of a linear surrogate of the cells, because a saliency predicts no score.
+        those of the mean over samples. A saliency predicts no score, so ``fidelity`` is NaN, and
+        ``intercepts`` and ``local_predictions`` are those of a linear surrogate of the cells.
 
         With ``difference``, a coefficient is Σ f·M/Σ M − Σ f·(1−M)/Σ (1−M), where f are the scores:
         by how much the score is higher if the pixel is shown. If every mask shows or hides a pixel
@@ -163,6 +163,7 @@ class Rise(Settings):
             values, errors = self._saliency(grids, found, cells)
         explanation = dataclasses.replace(
             cells, coefficients=values, standard_errors=errors, **_fields(inputs, found),
+            fidelity=torch.full_like(cells.fidelity, torch.nan),
             problems=cells.problems & ~OF_THE_FIT, masks=None, sample_scores=None, weights=None,
         )  # fmt: skip
         words: dict[str, Any] = {"sampler": self.sampler, **words_of_scores(scores)}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests import tiny
 from tests.jobs.folder import SETTINGS, good, photo, run
-from torchlime import cli, explain_vector, jobs, models
+from torchlime import cli, explain_vector, jobs, methods, models
 from torchlime.jobs import report
 from torchlime.plot.html_bars import html_of
 from torchlime.surrogates import LeastSquares
@@ -65,6 +65,15 @@ def test_the_page_of_a_job(root, capsys):
     assert "8 photos explained, 1 could not be, by bright, with 32 samples." in text
     assert "explained: Red, crimson (fidelity " in text
     assert "red/bad.png is not an image that Pillow can read" in text
+
+
+def test_no_fidelity_is_told_where_no_line_predicts_the_scores(root):
+    run(root, "out", explainer=methods.leave_one_out(segmenter=SETTINGS.segmenter))
+    report.write("out", "page.html")
+    text = "".join(Page("page.html").text)
+    assert text.count("explained: ") == 7
+    assert not re.search("fidelity|nan", text)
+    assert all(e.fidelity.isnan().all() for e in jobs.read("out").values())
 
 
 def test_a_photo_has_the_bars_of_its_classes_and_can_be_enlarged(root):

@@ -13,7 +13,7 @@ from tests import estimators
 from tests.jobs.folder import rows
 from torchlime import Background, Explanation, TableLime, cli, explain_table, jobs
 from torchlime.jobs import parts, report, tables
-from torchlime.surrogates import Lasso
+from torchlime.surrogates import Lasso, MarginalMean
 
 pytest.importorskip("pyarrow")
 INPUTS = ["age", "town", "income"]
@@ -280,6 +280,14 @@ def test_the_report():
     assert "What counts over the rows" in page
     counted = page[page.index('id="means"') : page.index("<main>")]
     assert re.findall(r"width: ([\d.]+)%", counted)[0] == "100.0"
+
+
+def test_no_fidelity_is_told_where_no_line_predicts_the_scores():
+    run(rows=range(2), targets=[1], lime=explainer(surrogate=MarginalMean()))
+    report.write("out", "page.html")
+    page = Path("page.html").read_text()
+    assert page.count("<figure") == 2
+    assert not re.search("fidelity|nan", page)
 
 
 def test_the_means_are_those_of_the_rows():

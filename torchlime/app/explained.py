@@ -91,9 +91,7 @@ class Explained:
         return bars_in_words(self.unit, intervals=bool(((errors > 0) & errors.isfinite()).any()))
 
     def fidelity(self, place: int) -> str:
-        """How much of the model the surrogate explains, in a sentence; "" for a saliency."""
-        if isinstance(self.explanation.explainer, Rise):
-            return ""
+        """How much of the model the surrogate explains, in a sentence."""
         return fidelity_in_words(self.explanation.fidelity[0, place].item())
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torchlime._errors import printable
-from torchlime._reading import output_name, samples_in_words
+from torchlime._reading import output_name, samples_in_words, with_fidelity
 
 if TYPE_CHECKING:
     from torchlime._reading import Categories
@@ -92,17 +92,21 @@ def _targets_of(
                 "name": f"{index}-{slug[:40]}" if classes.categories else str(index),
                 "score": explanation.scores[0, place].item(),
                 "local_prediction": explanation.local_predictions[0, place].item(),
-                "fidelity": explanation.fidelity[0, place].item(),
+                "fidelity": _finite(explanation.fidelity[0, place].item()),
                 "intercept": explanation.intercepts[0, place].item(),
                 "strongest": ids[place][values[place] != 0].tolist(),
                 "coefficients": explanation.coefficients[0, place, :count].tolist(),
                 "standard_errors": [
-                    error if math.isfinite(error) else None
+                    _finite(error)
                     for error in explanation.standard_errors[0, place, :count].tolist()
                 ],
             }
         )
     return targets
+
+
+def _finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def line_of(result: Mapping[str, Any], target: Mapping[str, Any]) -> str:
@@ -146,10 +150,8 @@ def report_of(result: Mapping[str, Any], classifier: "Classifier") -> str:
     for target in result["targets"]:
         if "picture" not in target:
             continue
-        lines.append(
-            f"\nwhat speaks for and against {target['category']!r} ({result['segment_count']} "
-            f"segments, fidelity {target['fidelity']:.2f}, {samples}):"
-        )
+        how = with_fidelity(f"{result['segment_count']} segments", target["fidelity"])
+        lines.append(f"\nwhat speaks for and against {target['category']!r} ({how}, {samples}):")
         for rank, segment in enumerate(target["strongest"], start=1):
             error = target["standard_errors"][segment]
             margin = "" if error is None else f" ± {1.96 * error:.3g}"

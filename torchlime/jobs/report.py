@@ -6,6 +6,7 @@ That of a table's job is in table_report.py.
 import base64
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -109,7 +110,7 @@ def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
     pictures = of_targets(explanation, path, tuple(row["box"]), _LONGER_SIDE, limits)
     name, anchor = pages.name_of(photo_id), _anchor(photo_id)
     explained = ", ".join(
-        f"{_printed(called)} (fidelity {fidelity:.2f})"
+        _printed(called) + ("" if math.isnan(fidelity) else f" (fidelity {fidelity:.2f})")
         for called, fidelity in zip(row["target_names"], row["fidelity"], strict=True)
     )
     classes = "".join(

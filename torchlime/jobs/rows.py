@@ -62,7 +62,7 @@ def schema() -> Any:
         "coefficients": pa.list_(pa.list_(number)),  # [T,S]
         "standard_errors": pa.list_(pa.list_(number)),  # [T,S], NaN where undefined
         "intercepts": pa.list_(number),
-        "fidelity": pa.list_(number),
+        "fidelity": pa.list_(number),  # NaN where no line predicts the scores
         "effective_samples": number,
         "segments": pa.binary(),
         "width": integer,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from torchlime._reading import samples_in_words
+from torchlime._reading import samples_in_words, with_fidelity
 from torchlime.jobs import pages
 from torchlime.jobs.explanations import Explanations
 from torchlime.jobs.rows import Row, explanation_of, printable
@@ -46,8 +46,8 @@ def _figure(row: Row) -> str:
     """A row: what the model said of it, and the bars of each of its targets."""
     explanation = explanation_of(row)
     targets = "".join(
-        f"<div><p><b>{_called(called)}</b>: {_score(row, place)}, "
-        f"fidelity {row['fidelity'][place]:.2f}</p>\n"
+        f"<div><p><b>{_called(called)}</b>: "
+        f"{with_fidelity(_score(row, place), row['fidelity'][place])}</p>\n"
         f"{html_bars.html_of(explanation, place)}</div>\n"
         for place, called in enumerate(row["target_names"])
     )

@@ -9,7 +9,7 @@ from torchlime.methods._registry import MethodSettings, recipe, with_lime
 from torchlime.rise import Rise
 from torchlime.rounds import Once
 from torchlime.segments import Grid
-from torchlime.surrogates import LeastSquares, MeanDrop
+from torchlime.surrogates import MeanDrop
 from torchlime.weights import Uniform
 
 
@@ -36,7 +36,7 @@ def leave_one_out(**settings: Unpack[MethodSettings]) -> Lime:
     """What the score loses when one segment is hidden and all others are shown."""
     return with_lime(
         "leave_one_out", {"num_samples": 4096, **settings},
-        sampler=LeaveOneOut(), rounds=Once(), kernel=Uniform(), surrogate=LeastSquares(),
+        sampler=LeaveOneOut(), rounds=Once(), kernel=Uniform(), surrogate=MeanDrop(),
     )  # fmt: skip
 
 

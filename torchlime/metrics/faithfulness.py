@@ -116,7 +116,8 @@ def fidelity(
 
     Convention:
         The value is at most 1, below 0 where a constant would do better, and 0 where the scores do
-        not vary. ``Exhaustive`` has no fresh masks: all its seeds draw the same.
+        not vary. It is NaN where ``explanation.fidelity`` is, such as for occlusion. ``Exhaustive``
+        has no fresh masks: all its seeds draw the same.
 
     Args:
         model, images, explanation: as for :func:`deletion`.
@@ -155,7 +156,8 @@ def fidelity(
     else:
         given = given_segments(explanation)
         samples = explainer.samples(model, images, targets, **given, extra=extra, seed=seed)
-    return unless_broken(_weighted_r2(samples, explanation), explanation)
+    found = torch.where(explanation.fidelity.isnan(), torch.nan, _weighted_r2(samples, explanation))
+    return unless_broken(found, explanation)
 
 
 def _area(

@@ -9,7 +9,7 @@ from torchlime._checks import check_count
 from torchlime._errors import printable
 from torchlime._html import document_start, encoded, text_of
 from torchlime._names import TextNames
-from torchlime._reading import output_name, problems_in_words
+from torchlime._reading import output_name, problems_in_words, with_fidelity
 from torchlime.plot import html_bars
 from torchlime.plot._canvas import AGAINST, FOR
 from torchlime.plot.highlights import highlighted
@@ -119,13 +119,13 @@ def _targets(one: "Explanation", top: int) -> Iterator[str]:
     for place, target in enumerate(one.targets[0].tolist()):
         score, fidelity = one.scores[0, place].item(), one.fidelity[0, place].item()
         said = f"{score:.1%}" if one.unit == "probability" else f"{score:.4g}"
+        said = with_fidelity(f"{text_of(one.unit)} {said}", fidelity)
         name = output_name(one, target)
         name = f"class {name}" if name.isdecimal() else printable(name)
         text = ""
         if isinstance(one.named, TextNames):
             text = f'<div class="text" dir="auto">{highlighted(one, target)}</div>\n'
         yield (
-            f"<section>\n<h3>{text_of(name)} "
-            f"<small>{text_of(one.unit)} {said}, fidelity {fidelity:.2f}</small></h3>\n"
+            f"<section>\n<h3>{text_of(name)} <small>{said}</small></h3>\n"
             f"{text}{html_bars.html_of(one, place, top)}\n</section>\n"
         )

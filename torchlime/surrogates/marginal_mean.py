@@ -28,8 +28,8 @@ class MarginalMean:
     Convention:
         The intercept is the mean score minus Σ coefficient · mean of z. The fidelity is the
         weighted R² of this linear surrogate; it may be negative. Without ``difference`` a
-        coefficient is a mean and not a slope, so neither the fidelity nor the surrogate's own
-        prediction says much. ``ok`` is False if no row with a weight above 0 keeps the feature;
+        coefficient is a mean and not a slope, so the fidelity is NaN, and the surrogate's own
+        prediction says little. ``ok`` is False if no row with a weight above 0 keeps the feature;
         with ``difference``, also if no such row hides it. If the sampler forces row 0 to keep all,
         take the kernel :class:`torchlime.weights.WithoutUnmasked`, which leaves this row out.
 
@@ -79,7 +79,9 @@ class MarginalMean:
         errors = _variance(groups, moved.detach(), weights.detach(), absent).sqrt()
         mean = (weights[:, None] @ scores)[:, 0] / total
         intercepts = mean - (slopes * (groups[0].size / total[..., None])).sum(dim=2)
-        fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
+        fidelity = torch.full_like(intercepts, torch.nan)
+        if self.difference:
+            fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
         some = torch.stack([group.size > 0 for group in groups]).all(dim=0) | absent
         errors = errors.masked_fill(absent, 0.0)
         return Fit(slopes, intercepts, fidelity, errors, some.flatten(1).all(dim=1))

@@ -9,7 +9,6 @@ from torch import Tensor
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime.fit import Fit
-from torchlime.surrogates._fidelity import fidelity_of
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,10 @@ class MeanDrop:
 
     Convention:
         A drop is not a slope: if a row hides several features, each of them gets the whole drop.
-        The intercept is the score of the input minus all coefficients, and the fidelity may be
-        negative. A feature that no row hides has a coefficient of 0. Standard errors are NaN,
-        because the designs are not random. ``ok`` is False where the first row hides something.
+        So no line predicts the scores, and the fidelity is NaN. The intercept is the score of the
+        input minus all coefficients. A feature that no row hides has a coefficient of 0. Standard
+        errors are NaN, because the designs are not random. ``ok`` is False where the first row
+        hides something.
 
     Source: Zeiler & Fergus 2014, section 4.2; the mean as in Captum's Occlusion.
 
@@ -62,6 +62,6 @@ class MeanDrop:
         slopes = slopes.masked_fill(absent, 0.0)
         errors = torch.full_like(slopes, torch.nan).masked_fill(absent, 0.0)
         intercepts = whole - slopes.sum(dim=2)
-        fidelity = fidelity_of(masks, scores, weights, slopes, intercepts)
+        fidelity = torch.full_like(intercepts, torch.nan)
         ok = (masks[:, 0].sum(dim=1) == count) & (weights.sum(dim=1) > 0)
         return Fit(slopes, intercepts, fidelity, errors, ok)

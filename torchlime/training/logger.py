@@ -45,9 +45,9 @@ class ExplanationLogger:
         images whose explanation has ``problems``. The other numbers are means over the other images
         and their targets: ``score`` (the model on the unmasked image), ``fidelity`` (weighted R² of
         the surrogate) and, with ``objects``, ``inside`` (share of the positive evidence on the
-        object). They are NaN where no image is left. With ``rounds=Until(…)`` there are two more:
-        ``samples``, the mean number of samples, and ``unsure``, for how many images the most came
-        first; these are not unwell.
+        object). They are NaN where no image is left, and ``fidelity`` also where the surrogate has
+        none. With ``rounds=Until(…)`` there are two more: ``samples``, the mean number of samples,
+        and ``unsure``, for how many images the most came first; these are not unwell.
 
         Under ``torch.distributed`` rank 0 alone explains and writes. A model sharded by FSDP needs
         all its ranks in every forward pass: call ``step`` on each rank. Then all ranks explain, and
