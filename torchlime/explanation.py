@@ -72,7 +72,7 @@ class Explanation:
             the columns.
         vectors, scale: [B,F], for vectors; else None.
         bins: [B,S] int64, for rows of tables: the bin of its column in which each feature is.
-        named: what the features are called, for :meth:`names`; None where they have numbers.
+        named: the names of the features, for :meth:`names`; None if they have only numbers.
         masks, sample_scores, weights, energy: [B,N,S] bool (for vectors the noise, float32),
             [B,N,T], [B,N], [B,S] (for images) with ``keep_samples=True``, else None. If inputs took
             different numbers of samples, scores and weights beyond an input's own number are 0.

@@ -35,7 +35,7 @@ class SegmentMean:
     """
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """Like the images: the mean of each pixel's segment, in each channel."""
+        """In the shape of the images: the mean of each pixel's segment, in each channel."""
         _check_floats(images, self)
         if isinstance(segments, SoftSegments):
             return soft_means(images, segments).to(images.dtype)
@@ -56,7 +56,7 @@ class ImageMean:
     """
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """Like the images: the mean of each channel."""
+        """In the shape of the images: the mean of each channel."""
         _check_floats(images, self)
         axes = tuple(range(2, images.dim()))
         means = images.to(solve_dtype(images.device)).mean(dim=axes, keepdim=True)
@@ -70,8 +70,8 @@ class Constant:
     For vectors [B,F], every feature is a channel.
 
     Raises:
-        TypeError: when called with integers, and a number is not whole.
-        ValueError: when called with images of another number of channels.
+        TypeError: when called with integers, a number is not whole.
+        ValueError: when called, the images have another number of channels.
 
     Example:
         >>> Constant((0.5, 0.0))(torch.zeros(1, 2, 1, 1), None).flatten().tolist()
@@ -87,7 +87,7 @@ class Constant:
             check_real(value, "value")
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """Of that colour, like the images."""
+        """In the shape of the images: the colour."""
         if not _has_integers(images):
             check_inputs(images)
         channels = images.shape[1]
@@ -125,8 +125,8 @@ def _check_whole(values: tuple[float, ...], dtype: torch.dtype) -> None:
 class Blur:
     """Hidden segments show the image through a Gaussian blur of ``sigma`` pixels.
 
-    The kernel is cut at 4 sigma; borders repeat their last pixel. It runs along every axis behind
-    the channels: in a video along time too.
+    The kernel is cut off at 4 sigma; borders repeat their last pixel. It blurs along every axis
+    after the channels, so in a video also along time.
 
     Raises:
         ValueError: ``sigma`` is not a finite number above 0, or over 10 times the longer side of
@@ -143,7 +143,7 @@ class Blur:
         check_positive(self.sigma, "sigma")
 
     def __call__(self, images: Tensor, segments: Segments) -> Tensor:
-        """Like the images, blurred."""
+        """In the shape of the images: the images, blurred."""
         _check_floats(images, self)
         axes = images.shape[2:]
         if self.sigma > 10 * max(axes):
@@ -172,7 +172,7 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 
 
 def _check_floats(images: Tensor, fill: object) -> None:
-    """Raise unless a fill can be computed of ``images``: floats, with axes behind the channels."""
+    """Raise unless ``images`` are floats with axes after the channels, as a computed fill needs."""
     check_inputs(images)
     if images.dim() == 2 or not images.is_floating_point():
         raise ValueError(

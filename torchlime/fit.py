@@ -32,7 +32,7 @@ class Fit(NamedTuple):
     ok: Tensor
 
     def scaled(self, variance_factor: float | Tensor) -> "Fit":
-        """This fit with its variances times a factor, or times one for each input [B]."""
+        """This fit with its variances multiplied by a factor, or by one for each input [B]."""
         if isinstance(variance_factor, Tensor):
             root = variance_factor.sqrt()[:, None, None]
             return self._replace(standard_errors=self.standard_errors * root)
@@ -51,15 +51,15 @@ class NormalEquations:
     A has the rows √w (z−z̄), and c is the column √w (y−ȳ). The slopes solve AᵀA β = Aᵀc. The dual
     form has N unknowns instead of S: β = Aᵀu, where AAᵀ u = c. It gives the same β, also with a
     penalty on the diagonal and for the minimum norm. Since the rows are centred, AAᵀ has the null
-    vector q = √w/‖√w‖. c has no part in q, so adding λqqᵀ changes no answer. It makes the rank full
-    where the rows are independent.
+    vector q = √w/‖√w‖. c is orthogonal to q, so adding λqqᵀ changes no solution. It makes the rank
+    full if the rows are independent.
 
     Args:
         design: [B,N,S], masks, or noise.
         scores: [B,N,T].
         weights: [B,N].
         count: [B], the columns that stand for a feature.
-        noise: the design is noise: no column is padding, and its rows may come in antithetic pairs.
+        noise: the design is noise: no column is padding, and rows may come in antithetic pairs.
         dual: use the dual form. It gives no standard errors, and no column may be padding.
 
     Attributes:
@@ -67,8 +67,8 @@ class NormalEquations:
         gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of the size of AAᵀ.
         cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
         padding: bool, the rows of ``gram`` that stand for no unknown.
-        variation: [B,T], the weighted squares of the scores about their weighted mean.
-        level: [B,T], that mean, measured from the first row.
+        variation: [B,T], the weighted sum of squares of the scores about their weighted mean.
+        level: [B,T], this weighted mean, measured from the first row.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class NormalEquations:
     def of_noise(
         cls, noise: Tensor, scores: Tensor, weights: Tensor, count: Tensor
     ) -> "NormalEquations":
-        """The equations of noise [B,N,F], in the dual form where it has fewer unknowns."""
+        """The equations of noise [B,N,F], in the dual form if it has fewer unknowns."""
         dual = has_fewer_rows(noise)
         return cls(noise, scores, weights, count, noise=True, dual=dual)
 
@@ -145,7 +145,7 @@ class NormalEquations:
 
     @property
     def unvarying(self) -> Tensor:
-        """Which columns [B,S] vary by the rounding of their mean alone; only in the primal form."""
+        """Which columns [B,S] vary only by the rounding of their mean; only in the primal form."""
         least = (32 * torch.finfo(self.dtype).eps) ** 2 * self.total[:, None]
         if self.noise:  # masks have means of 1 at most
             least = least * self.design_mean[:, 0].square()
@@ -156,9 +156,9 @@ class NormalEquations:
 
         ``ok`` is [B,1] for all targets of an input, or [B,T] for each target.
 
-        Standard errors are heteroscedastic, as :mod:`torchlime._variance` says; rows that come in
-        pairs count as one. They are NaN where there are no more pairs than the count, or samples no
-        more than the count plus one; where a column is the same in all samples; and without
+        Standard errors are heteroscedastic, as :mod:`torchlime._variance` says; the two rows of a
+        pair count as one. They are NaN if there are not more pairs than the count, or not more
+        samples than the count plus one; where a column is the same in all samples; and without
         ``inverse`` [B,S,S], the slopes' block of M = (XᵀWX + diag(0, α))⁻¹ with X = [1, Z].
         """
         coefficients = solution
@@ -193,7 +193,7 @@ class NormalEquations:
     def _residual_sums(
         self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """The weighted squares [B,T] of residuals, and the variances [B,T,S] of the slopes."""
+        """The weighted sums of squares [B,T] of residuals, and the slopes' variances [B,T,S]."""
         unexplained, variance = [], []
         for rows in self._blocks():
             z, y = self._split(self._centred(rows))
@@ -211,7 +211,7 @@ class NormalEquations:
         return self.variation - explained.sum(dim=1)
 
     def _alone(self) -> Tensor:
-        """Whether the rows come in no pairs: [B,1,1] bool."""
+        """Whether the rows do not come in pairs: [B,1,1] bool."""
         if self.noise:
             return ~in_pairs(self.design)[:, None, None]
         if self.design.dtype != torch.bool:
@@ -259,7 +259,7 @@ class NormalEquations:
         return design.to(self.dtype) if design.device.type == "cpu" else design
 
     def _centred(self, rows: slice) -> Tensor:
-        """Rows less their means: [B,n,S+T]; those of masks by √w."""
+        """Rows minus their means: [B,n,S+T]; those of masks are multiplied by √w."""
         if self._last is None or self._last[0] != rows:  # and centred once
             joined = self._joined(rows)
             self._raw = None

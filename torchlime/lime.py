@@ -46,21 +46,22 @@ class Lime(Settings):
     Args:
         segmenter: images → Segments.
         sampler: count → masks.
-        num_samples: N, masks for each image. The model gets N rows for each; N + 1 with samplers
-            that have the image ``beside`` the design, such as Orthogonal.
-        fill: images, segments → what a hidden segment shows; or a tensor that broadcasts
-            to the images. For several inputs, one for all, or a tuple or dict of them.
+        num_samples: N, masks for each image. The model gets N rows for each image; with samplers
+            that have the image ``beside`` the design, such as Orthogonal, it gets N + 1.
+        fill: images, segments → what a hidden segment shows; or a tensor that broadcasts to the
+            images. For several inputs: one fill for all, or a tuple or dict of fills.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
-        chunk_size: the most images of one forward pass. None = 256 images of 224×224 pixels; on a
-            CPU 6, or 3 a thread if that is more. It is fewer for larger images, and on a CPU more
-            for smaller ones.
+        chunk_size: the largest number of images of one forward pass. None = 256 images of 224×224
+            pixels; on a CPU 6 images, or 3 per thread if that is more. For larger images it is
+            fewer, and on a CPU it is more for smaller ones.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
-            batch, such as TensorRT, ONNX and exported programs. With an image beside the design,
-            N = k·chunk_size − 1 fills k passes of one image.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
-        seed: of the masks; an int.
+            batch, such as TensorRT, ONNX and exported programs. With an image beside the design, N
+            = k·chunk_size − 1 samples of one image fill exactly k passes.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
+        seed: the seed of the masks; an int.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
@@ -124,10 +125,10 @@ class Lime(Settings):
     ) -> Explanation:
         """Explain what ``model`` sees in each of ``images``.
 
-        The model runs in eval mode and without gradients. Its modes and the global RNG are
-        restored. (If the model is a function, this holds for the networks that its code names.)
-        Nothing is read back to the host, so the call returns before a GPU is done. The model gets
-        B·N rows, or B·(N + 1), whatever the number of targets.
+        The model runs in eval mode and without gradients. Afterwards its modes and the global
+        random states are as before. (If the model is a function, this holds for the networks that
+        its code names.) Nothing is read back to the host, so the call returns before a GPU has
+        finished. The model gets B·N rows, or B·(N + 1), for any number of targets.
 
         If DistributedDataParallel wraps the model, the inner network is called, so one rank may
         explain alone. A model sharded by FSDP needs every rank to make the same call.
@@ -139,26 +140,27 @@ class Lime(Settings):
                 or a list of these, whose bytes become floats in [0,1]. A tensor may be of any rank:
                 series [B,C,L], volumes or videos [B,C,D,H,W], vectors [B,F], or integer ids [B,L].
                 A tuple of inputs is called ``model(a, b)``, a dict ``model(**inputs)``.
-            targets: None = the ``top`` best classes of each image; an int for all; an int64 tensor
-                [B] or [B,T] on the images' device, or a list; a function ``(outputs, rows) →
-                [n,T]``, where rows [n] holds the number of each row's image; or an object as
-                :mod:`torchlime.targets` describes.
+            targets: None = the ``top`` best classes of each image; an int = one class for all
+                images; an int64 tensor [B] or [B,T] on the images' device, or a list; a function
+                ``(outputs, rows) → [n,T]``, where rows [n] holds the number of each row's image; or
+                an object as :mod:`torchlime.targets` describes.
             top: how many classes where ``targets`` is None.
             segments: used instead of the segmenter's: a Segments, or a label map of any integers.
-                For inputs of rank r its rank is r − 2 for one map for all, such as [H,W]; r − 1 for
-                one for each; or r where channels have maps of their own, [B or 1,C or 1,H,W]. For
-                vectors it is [F] or [B or 1,F]. An axis of 1 stands for all of its entries. What
-                has the id −1 is always shown, and is no segment. For several inputs it is a tuple
-                or dict of maps; one id in two inputs is one segment, and an input whose map is None
-                is only passed on. Without it, the segmenter segments each of them. Floats in [0,1]
-                are soft masks [S,H,W] or [B or 1,S,H,W], which may overlap, as
-                :class:`torchlime.segments.SoftSegments` says.
+                For inputs of rank r, a map of rank r − 2, such as [H,W], is for all inputs; with
+                rank r − 1 each input has a map; with rank r, [B or 1,C or 1,H,W], each channel has
+                a map. For vectors it is [F] or [B or 1,F]. An axis of size 1 stands for all of its
+                entries. Pixels with the id −1 are always shown, and are not a segment. For several
+                inputs it is a tuple or dict of maps; an id in two inputs is one segment, and an
+                input whose map is None is only passed on. Without ``segments``, the segmenter
+                segments each input. Floats in [0,1] are soft masks [S,H,W] or [B or 1,S,H,W], which
+                may overlap, as :class:`torchlime.segments.SoftSegments` says.
             max_segments: the static bound S for a label map. Without it, the count of a label map
                 on a GPU is read back once, before the pipeline.
-            extra: inputs that are only passed on: a tensor [B,…], a tuple of them, which comes
-                after ``images``, or a dict, which is passed by name. Every row sees those of its
-                own image. Floats get the dtype of the model, as the images do.
-            seed: used instead of the explainer's; an int64 tensor [B] gives each image its own.
+            extra: inputs that are only passed on: a tensor [B,…] or a tuple of tensors, which come
+                after ``images``, or a dict, which is passed by name. Every row gets the values of
+                its own image. Floats get the dtype of the model, as the images do.
+            seed: used instead of the explainer's seed; an int64 tensor [B] gives each image its own
+                seed.
             differentiable: let gradients flow from scores, coefficients, intercepts and fidelity to
                 the model's parameters; masks and segments are fixed. The model still runs in eval
                 mode. Memory stays at one chunk's graph. Backward runs a second forward pass, so
@@ -166,14 +168,14 @@ class Lime(Settings):
                 ``seed=step``.
             keep_samples: keep masks, sample scores and weights, for :meth:`Explanation.refit`.
             resume: an explanation of the same images that kept its samples. This call adds
-                ``num_samples`` rows to them, or as many as ``rounds`` ask for. The numbers are
-                those of one longer call. So whatever changes a sample must be the same: sampler,
-                seed, segments, fill, autocast. Kernel and surrogate may differ. It is refused with
-                ``differentiable``, and where a longer design would begin otherwise, such as one of
-                Orthogonal with less than 3/4 of a block. The unmasked images are scored again, and
-                a warning says if their scores are others than before. A model that draws random
-                numbers draws those of the earlier call again: seed it anew before. It reads the
-                earlier masks on the host.
+                ``num_samples`` rows to them, or as many as ``rounds`` asks for. The numbers are
+                those of one longer call. So everything that changes a sample must be the same:
+                sampler, seed, segments, fill, autocast. Kernel and surrogate may differ. It is an
+                error with ``differentiable``, and where a longer design has another beginning, as
+                for Orthogonal with less than 3/4 of a block. The unmasked images are scored again,
+                and a warning says if their scores have changed. If the model draws random numbers,
+                it draws those of the earlier call again, unless you set another random seed before.
+                The earlier masks are read on the host.
             progress: called with (rows forwarded, rows in all) after each chunk. The model is in
                 eval mode then, and the function must leave it so.
 
@@ -213,20 +215,21 @@ class Lime(Settings):
         keep_samples: bool = False,
         model_too: bool = False,
     ) -> Captured:
-        """:meth:`explain` for images of one shape; on a GPU all but the model as CUDA graphs.
+        """:meth:`explain` for images of one shape; on a GPU, all except the model is CUDA graphs.
 
-        ``fast(images, seed=…)`` explains others of the same shape. Its numbers are those of
-        ``explain`` with a tensor of seeds. Images are on the device; ``seed`` may be an int.
+        The result is a function: ``fast(images, seed=…)`` explains other images of the same shape,
+        on the same device. Its numbers are those of ``explain`` with a tensor of seeds; ``seed``
+        may be an int.
 
         Args:
             model, targets, top, keep_samples: as for :meth:`explain`.
             images: examples, which fix shapes, dtypes and device.
-            model_too: capture the forward passes too, where the model allows it. Then it runs with
-                the weights in their places, but without what its Python code does.
+            model_too: capture the forward passes too, where the model allows it. Then a call uses
+                the current weights, but does not run the model's Python code again.
 
         Raises:
             TypeError, ValueError: this cannot be captured; the message says why.
-            RuntimeError: CUDA refused a capture; the message says of which part.
+            RuntimeError: CUDA refused a capture; the message says which part it refused.
 
         Example:
             >>> from torchlime.segments import Grid
@@ -265,10 +268,10 @@ class Lime(Settings):
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
     ) -> Samples:
-        """What :meth:`explain` would fit: masks, scores and weights, without a surrogate.
+        """The samples that :meth:`explain` would fit: masks, scores and weights.
 
-        There are ``num_samples`` of them, whatever ``rounds`` says. Arguments, guarantees and
-        errors are those of :meth:`explain`.
+        There are ``num_samples`` of them; ``rounds`` is not used. Arguments, guarantees and errors
+        are those of :meth:`explain`.
 
         Example:
             >>> from torchlime.segments import Grid

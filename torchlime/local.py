@@ -2,7 +2,7 @@
 
 features → design → rows → predictions → scores → weights → coefficients → explanation
 
-No other module composes the stages. It reads nothing back to the host, except for rounds that may
+No other module composes the stages. It reads nothing back to the host, except in rounds that may
 stop early.
 """
 
@@ -57,14 +57,15 @@ def local_fit(
     Args:
         model: any callable; :class:`torchlime.black_box.BlackBox` says what it is called with.
         features: the features of the inputs, see :class:`torchlime.strategies.Features`.
-        scores: which scores of the model are explained, see :mod:`torchlime.targets`.
+        scores: which scores of the model are explained; see :mod:`torchlime.targets`.
         sampler, kernel, surrogate: see :mod:`torchlime.strategies`.
-        num_samples: N, the most rows of the design for each input; with ``resume`` so many more. If
-            the sampler or the kind has the input beside the design, the model gets a row more.
-        rounds: when the samples are enough.
+        num_samples: N, the largest number of rows of the design for each input; with ``resume``,
+            the number of further rows. If the sampler or the kind has the input beside the design,
+            the model gets one more row.
+        rounds: says when the samples are enough.
         forward: how rows pass through the model.
         seed: an int for one draw that all inputs share, or an int64 tensor [B].
-        keep_samples: keep what the surrogate was fitted to, for :meth:`Explanation.refit`.
+        keep_samples: keep the samples, for :meth:`Explanation.refit`.
         resume: an explanation of the same inputs with its samples, to go on from.
 
     Raises:
@@ -155,7 +156,7 @@ def local_samples(
     forward: Forward = Forward(),
     seed: int | Tensor = 0,
 ) -> Samples:
-    """What :func:`local_fit` would fit in one round; arguments and errors are its."""
+    """The samples that :func:`local_fit` would fit in one round; same arguments and errors."""
     kind = features.kind.drawn_by(sampler)
     sampling = Sampling(model, features, kind, scores, kernel, forward)
     with undisturbed(features.count.device):

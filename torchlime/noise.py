@@ -1,4 +1,4 @@
-"""count → noise [B,N,F]: by how much each sample moves each feature.
+"""count → noise [B,N,F]: how far each sample moves each feature.
 
 Convention:
     Noise is the counterpart of masks for features that are numbers. It is in units of the scale: a
@@ -30,8 +30,8 @@ class Gaussian:
 
     With ``antithetic``, samples come in pairs ε, −ε, one after the other; a last sample without a
     partner is 0. The pairs cancel the even part of any function of the noise, such as its
-    curvature, so this part does not reach the coefficients. They span N/2 directions. If N < 2F,
-    these are fewer than the features, and a warning says so.
+    curvature, so this part does not reach the coefficients. The pairs span N/2 directions. If N <
+    2F, these are fewer than the features, and a warning says so.
 
     Source: Box & Muller 1958, √(−2 ln u) cos(2πv); u and v are the halves of a 64-bit hash.
 

@@ -34,25 +34,25 @@ class PatchLime(Settings):
     """The settings of an explanation of a vision transformer; :meth:`explain` runs it.
 
     A vision transformer takes any number of tokens, so a hidden patch needs no fill: its token is
-    taken out behind the embedding. The model never sees a painted image, which it was not trained
-    on, and a row that hides half of the patches costs about half. (The model was not trained on few
-    tokens either, unless with patch dropout.)
+    removed after the embedding. The model never sees a painted image, for which it was not trained.
+    A row that hides half of the patches costs about half. (The model was not trained on few tokens
+    either, except with patch dropout.)
 
-    These are understood, anywhere in the model and without a change of it: torchvision's
+    These networks are found anywhere in the model, without a change to it: torchvision's
     VisionTransformer; timm's VisionTransformer (ViT, DeiT, CLIP, SigLIP, DINOv2) and Eva (EVA-02,
     rope ViT, DINOv3); transformers' ViT, DeiT, DINOv2 with or without registers, DINOv3, CLIP and
-    SigLIP. For other plain transformers ``at`` and ``prefix`` say where their tokens are.
+    SigLIP. For other plain transformers, ``at`` and ``prefix`` say where the tokens are.
 
     Sources: Jain et al. 2022, *Missingness bias in model debugging*; Covert, Kim & Lee 2023.
 
     Args:
-        segmenter: images of a pixel a patch [B,C,rows,columns], the mean colours → groups of
-            patches; None = every patch is a segment.
-        sampler: count → masks. :class:`torchlime.masks.Sizes` keeps
-            numbers that are known before, so that nothing is read back; for others see
+        segmenter: images [B,C,rows,columns] with one pixel for each patch, its mean colour → groups
+            of patches; None = every patch is a segment.
+        sampler: count → masks. With :class:`torchlime.masks.Sizes` the host knows how many patches
+            a row keeps, so nothing is read back; for other samplers see
             :class:`torchlime.features.Tokens`.
-        num_samples: N, rows of the design for each image; the model gets one more if the sampler
-            has the image beside the design.
+        num_samples: N, rows of the design for each image; the model gets one more row if the
+            sampler has the image beside the design.
         at: the name of the first module of the model that is given the tokens [n,prefix+P,D], with
             their positions added, such as "blocks.0"; None = the network is one of the above.
         prefix: with ``at``, how many tokens come before the patches.
@@ -62,8 +62,9 @@ class PatchLime(Settings):
         chunk_size: the most rows of one forward pass; None = as for :class:`torchlime.Lime`.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
-        seed: of the masks; an int.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
+        seed: the seed of the masks; an int.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
@@ -120,9 +121,10 @@ class PatchLime(Settings):
     ) -> Explanation:
         """Explain what ``model`` sees in each of ``images``.
 
-        The model gets the images as they are, and runs once a chunk. All its guarantees are those
-        of :meth:`torchlime.Lime.explain`; during the call its embedding has hooks, which see this
-        thread alone and are gone afterwards. A model compiled by torch.compile runs without it.
+        The model gets the images as they are, and runs once per chunk. All its guarantees are those
+        of :meth:`torchlime.Lime.explain`; during the call its embedding has hooks, which act only
+        in this thread and are removed afterwards. A model that was compiled by torch.compile runs
+        uncompiled.
 
         Args:
             model: as for :meth:`torchlime.Lime.explain`; it runs one vision transformer, once.
@@ -135,9 +137,8 @@ class PatchLime(Settings):
             Explanation: of the groups of patches as segments at the size of the images.
 
         Raises:
-            TypeError, ValueError, IndexError: the model holds no vision transformer that is
-                understood, or several, or runs it never or twice; or as for
-                :meth:`torchlime.Lime.explain`.
+            TypeError, ValueError, IndexError: the model holds no known vision transformer, or
+                several, or does not run it exactly once; or as for :meth:`torchlime.Lime.explain`.
             torch.OutOfMemoryError: not even a single image fits into a forward pass.
         """
         check_settings(resume, self)
@@ -169,7 +170,7 @@ class PatchLime(Settings):
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
     ) -> Samples:
-        """What :meth:`explain` would fit: masks, scores and weights, without a surrogate.
+        """The samples that :meth:`explain` would fit: masks, scores and weights.
 
         Arguments, guarantees and errors are those of :meth:`explain`.
         """
@@ -238,7 +239,7 @@ def _eager(model: Any) -> Any:
 
 
 def _kept_by(sampler: Any) -> Kept | None:
-    """How many features the rows that the model gets keep, where the sampler says it."""
+    """How many features each row that the model gets keeps, if the sampler says so."""
     kept = getattr(sampler, "kept", None)
     if kept is None or not getattr(sampler, "beside", False):
         return kept
@@ -250,7 +251,7 @@ def _kept_by(sampler: Any) -> Kept | None:
 
 
 def _size(segmenter: Any, rows: int, columns: int) -> int | None:
-    """How many patches each group has, where the segmenter makes equal ones."""
+    """How many patches each group has, if the segmenter makes equal groups."""
     if not isinstance(segmenter, Grid) or len(segmenter.parts) != 2:
         return None
     down, across = segmenter.parts

@@ -76,7 +76,8 @@ class Rise(Settings):
         fill: what hidden parts show. The paper's fill is 0 in the inputs of the model.
         chunk_size: the most images of one forward pass; None = as for :class:`torchlime.Lime`.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
         seed: of masks and shifts; an int.
 
     Raises:

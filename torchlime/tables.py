@@ -36,38 +36,40 @@ Row = Tensor | Array | Any  # a DataFrame, a Series
 class TableLime(Settings):
     """The settings of an explanation of a table's rows; :meth:`explain` runs it.
 
-    Samples are drawn from the background. For each feature, a bin is drawn as often as it occurs in
+    Samples are drawn from the background. For each feature, a bin is drawn with its frequency in
     the training data, and then a value within the bin. With bins, the surrogate is fitted to
     whether a sample is in the bin of the row. A coefficient says how much higher the score is in
     that bin. With ``Background.of(bins=None)`` numbers stay numbers, and a coefficient is the
     change of the score per unit of the feature.
 
-    The samples do not depend on the row. So all rows share one draw, the model scores
-    N − 1 + B rows instead of N·B, and explanations of several rows can be compared.
+    The samples do not depend on the row, so all rows share one draw. The model scores N − 1 + B
+    rows (N + B without bins) instead of N·B, and explanations of several rows can be compared.
 
     Args:
         background: what the rows are compared with, see :meth:`torchlime.background.Background.of`.
-        num_samples: N, rows drawn (with bins, the row itself included).
-        around: draw numbers around the row's own instead of the background's mean. It needs a
-            background without bins.
+        num_samples: N, the number of samples of each row (with bins, the row itself is one of
+            them).
+        around: draw numbers around those of the row, not around the mean of the background. It
+            needs a background without bins.
         kernel: design → proximity weights; None = ``Exponential(0.75·√F, "euclidean")``, which is
             lime's rule for tables.
         surrogate: design, scores, weights → Fit.
-        frames: the model takes DataFrames like the background's data. None = an estimator does if
-            the background was made from a DataFrame; any other callable takes tensors [n,C], in
+        frames: the model takes DataFrames like the background's data. None = True for an estimator
+            if the background was made from a DataFrame. Any other callable takes tensors [n,C], in
             which a word is its number among the words of its column.
         rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
-        chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
-            64 to 4096.
+        chunk_size: the largest number of rows of a forward pass; None = as many as hold a million
+            entries, within 64 to 4096.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
-        seed: of the draw; an int.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
+        seed: the seed of the samples; an int.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
 
-    Source: Ribeiro et al. 2016, ``lime.lime_tabular``. lime draws anew for every row.
+    Source: Ribeiro et al. 2016, ``lime.lime_tabular``. lime draws new samples for every row.
 
     Example:
         >>> data = torch.tensor([[20.0, 0], [30, 1], [40, 1], [50, 1]])
@@ -128,14 +130,14 @@ class TableLime(Settings):
 
         Args:
             model: any callable [n,C] → [n,classes] or [n], or an object with such ``.logits``; or
-                an estimator with ``predict_proba`` or ``predict``, or such a method, which runs on
-                the host.
+                an estimator with ``predict_proba`` or ``predict``, or one of these methods. An
+                estimator runs on the host.
             x: rows of the background's table: a DataFrame, a Series, an array or a tensor [B,C]
                 float. Words of a tensor are numbers, see :meth:`Background.rows`.
             targets, top, differentiable, keep_samples, resume, progress: as for
                 :meth:`torchlime.Lime.explain`.
-            seed: used instead of the explainer's; an int64 tensor [B] gives each row a draw of its
-                own, and the model then scores N·B rows.
+            seed: used instead of the explainer's seed; an int64 tensor [B] gives each row its own
+                draw, and the model then scores N·B rows.
 
         Returns:
             Explanation: its ``names()`` are the bins: "2.00 < age <= 3.00", "sex=female".
@@ -143,7 +145,7 @@ class TableLime(Settings):
         Raises:
             TypeError, ValueError, IndexError: an argument, or the model's output, is of the wrong
                 type, shape or range; a row has other columns, or a category that the background
-                has not. What only the device knows is in ``problems``.
+                lacks. Problems that only the device knows are in ``problems``.
             torch.OutOfMemoryError: not even a single row fits into a forward pass.
         """
         check_settings(resume, self)
@@ -182,7 +184,7 @@ class TableLime(Settings):
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
     ) -> Samples:
-        """What :meth:`explain` would fit: design, scores and weights, without a surrogate.
+        """The samples that :meth:`explain` would fit: design, scores and weights.
 
         Arguments, guarantees and errors are those of :meth:`explain`.
         """

@@ -36,29 +36,30 @@ CHUNK = 256  # strings a call
 class TextLime(Settings):
     """The settings of an explanation of texts; :meth:`explain` runs it.
 
-    The strings are made on the host, a chunk at a time, as they are scored.
+    The strings are made on the host, one chunk at a time, just before they are scored.
 
     Args:
         split: text → its words, or (begin, end) of each: :func:`words`, :func:`characters`,
             ``by_tokenizer(tokenizer)``, or any function.
         hide: what stands in the place of a hidden word; "" leaves it out.
-        together: all occurrences of a word are one feature; False = each is its own.
+        together: all occurrences of a word are one feature; False = each occurrence is a feature.
         num_samples: N, strings for each text (the text itself included).
         sampler: count → masks.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
-        chunk_size: the most strings of one call of the model; None = 256.
+        chunk_size: the largest number of strings of one call of the model; None = 256.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
-        seed: of the masks; an int.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
+        seed: the seed of the masks; an int.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
 
-    Source: Ribeiro et al. 2016, ``lime.lime_text``. lime splits a text at all but letters, digits
-    and underscores, so "don't" becomes two words.
+    Source: Ribeiro et al. 2016, ``lime.lime_text``. lime splits a text at everything except
+    letters, digits and underscores, so "don't" becomes two words.
 
     Example:
         >>> model = lambda texts: torch.tensor([float("good" in text) for text in texts])
@@ -112,7 +113,8 @@ class TextLime(Settings):
                 of Hugging Face. Its network may lie on any device; the fit is on the CPU.
             texts: one string, or B of them.
             targets, top, keep_samples, resume, progress: as for :meth:`torchlime.Lime.explain`.
-            seed: used instead of the explainer's; an int64 tensor [B] gives each text its own.
+            seed: used instead of the explainer's seed; an int64 tensor [B] gives each text its own
+                seed.
 
         Returns:
             Explanation: its ``names()`` are the words; :func:`torchlime.plot.highlighted` shows
@@ -146,7 +148,7 @@ class TextLime(Settings):
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
     ) -> Samples:
-        """What :meth:`explain` would fit: masks, scores and weights, without a surrogate.
+        """The samples that :meth:`explain` would fit: masks, scores and weights.
 
         Arguments, guarantees and errors are those of :meth:`explain`.
         """
@@ -180,10 +182,10 @@ def _several(texts: Any) -> Iterable[Any]:
 
 
 def model_of_texts(model: Any) -> Model:
-    """A model of strings as one that returns tensors on the CPU.
+    """A model of strings, wrapped so that it returns tensors on the CPU.
 
     Raises:
-        TypeError: the model cannot be called and is no estimator.
+        TypeError: the model cannot be called and is not an estimator.
     """
     if Estimator.is_one(model):
         estimator = Estimator(model)
@@ -199,7 +201,7 @@ class _OnTheHost:
 
     Args:
         function: a list of n strings → scores.
-        source: what may say the unit of the scores, and the names of the classes.
+        source: the object that may say the unit of the scores and the names of the classes.
     """
 
     def __init__(self, function: Callable[[list[str]], Any], source: Any):
@@ -217,7 +219,7 @@ class _OnTheHost:
 
 
 class _Pipeline:
-    """The classes' probabilities of a text-classification pipeline of Hugging Face."""
+    """The probabilities of the classes, from a text-classification pipeline of Hugging Face."""
 
     def __init__(self, pipeline: Any):
         self.pipeline = pipeline

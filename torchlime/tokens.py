@@ -41,17 +41,18 @@ class TokenLime(Settings):
     (:class:`torchlime.TextLime`).
 
     Args:
-        hide: the id that stands in the place of a hidden token: ``tokenizer.mask_token_id``.
+        hide: the id that replaces a hidden token, such as ``tokenizer.mask_token_id``.
         num_samples: N, rows of ids for each text (the text itself included).
         sampler: count → masks.
         kernel: masks → proximity weights.
         surrogate: masks, scores, weights → Fit.
         rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
-        chunk_size: the most rows of one forward pass; None = 256, fewer on a CPU.
+        chunk_size: the largest number of rows of one forward pass; None = 256, fewer on a CPU.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, for engines of a fixed
             batch.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
-        seed: of the masks; an int.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
+        seed: the seed of the masks; an int.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
@@ -108,18 +109,19 @@ class TokenLime(Settings):
         Args:
             model: ids [n,L] → [n,classes] or [n], or an object with such ``.logits``. Where ``ids``
                 is a mapping, it is called ``model(**mapping)``.
-            ids: [B,L] integers; or the mapping that a tokenizer returns, with "input_ids" and
-                whatever else the model takes, such as "attention_mask", each [B,…].
+            ids: [B,L] integers; or the mapping that a tokenizer returns, with "input_ids" and the
+                other inputs of the model, such as "attention_mask", each [B,…].
             targets, top, differentiable, keep_samples, resume, progress: as for
                 :meth:`torchlime.Lime.explain`.
             groups: which tokens are hidden together: any integers, [L] or [B,L]; −1 is never
                 hidden. None = the words of a fast tokenizer's mapping, else each token alone.
                 Padding (attention mask 0) is never hidden.
-            max_groups: the static bound of the groups of a text. Without it, on a GPU the number
-                is read back once, before the pipeline.
+            max_groups: the largest number of groups of a text, a static bound. Without it, the
+                number is read back once on a GPU, before the pipeline.
             tokenizer: gives the features names: ``explanation.names()``. It reads the ids on the
                 host.
-            seed: used instead of the explainer's; an int64 tensor [B] gives each text its own.
+            seed: used instead of the explainer's seed; an int64 tensor [B] gives each text its own
+                seed.
 
         Returns:
             Explanation: its features are the groups; ``segments`` [B,L] says where they are.

@@ -1,4 +1,4 @@
-"""LIME of vectors: rows of a table, embeddings, any [B,…] of numbers."""
+"""LIME of vectors: rows of a table, embeddings, or any numbers [B,…]."""
 
 import dataclasses
 import math
@@ -32,9 +32,9 @@ class VectorLime(Settings):
     """The settings of an explanation of vectors; :meth:`explain` runs it.
 
     The model scores z = x + scale · ε, and a weighted linear surrogate g(z) = b + β·z is fitted to
-    its scores. The fit uses ε, the features standardised by the scale, and so does a penalty; β and
-    b are returned in units of x. For smooth models and small scales β is the gradient. With normal
-    noise and uniform weights it estimates E[∇f(z)] (Stein 1981).
+    its scores. The fit and its penalty use ε, the features standardised by the scale; β and b are
+    returned in units of x. For smooth models and small scales β is the gradient. With normal noise
+    and uniform weights it estimates E[∇f(z)] (Stein 1981).
 
     Convention:
         A feature is an entry of a vector of any shape, in the order of ``x[b].flatten()``; there
@@ -43,9 +43,10 @@ class VectorLime(Settings):
         All N samples are in the fit. x is scored beside them, so the model gets B·(N + 1) rows.
 
         Antithetic pairs keep even parts of the model, such as curvature at x, out of the
-        coefficients. Only rounding remains: a few machine epsilons of the dtype (1e-16 in float64)
-        times the scores' spread over the scale. For odd nonlinearities N samples in pairs count as
-        N/2 independent draws, so the variance is twice that of ``antithetic=False``.
+        coefficients. Only rounding errors remain: a few machine epsilons of the dtype (1e-16 in
+        float64) times the spread of the scores divided by the scale. For odd nonlinearities, N
+        samples in pairs count as N/2 independent samples, so the variance is twice that of
+        ``antithetic=False``.
 
     Args:
         scale: σ, the standard deviation of the noise: a number, or a float tensor that broadcasts
@@ -55,20 +56,21 @@ class VectorLime(Settings):
         kernel: noise → proximity weights; None = ``Exponential(0.75·√F, "euclidean")`` of the
             standardised distance ‖ε‖, which is lime's rule for tables.
         surrogate: noise, scores, weights → Fit. ``Lasso`` has no dual form, so F should be at most
-            some 2000.
+            about 2000.
         rounds: ``Once()``, or ``Until(error=0.25)``: see :mod:`torchlime.rounds`.
-        chunk_size: the most rows of a forward pass; None = as many as hold a million entries, but
-            64 to 4096.
+        chunk_size: the largest number of rows of a forward pass; None = as many as hold a million
+            entries, within 64 to 4096.
         exact_chunks: give every forward pass exactly ``chunk_size`` rows, as for
             :class:`torchlime.Lime`.
-        autocast: torch.bfloat16 or torch.float16 for the forward passes; None leaves the caller's.
-        seed: of the noise; an int.
+        autocast: torch.bfloat16 or torch.float16 for the forward passes; None keeps the caller's
+            setting.
+        seed: the seed of the noise; an int.
 
     Memory:
-        The noise takes 4·N·F bytes and the solve some 64·F² bytes (for least squares and ridge
-        64·N² where N ≤ F). Both are multiplied by B if each vector has its own noise, because
-        ``seed`` is a tensor or a sampler's noise is not an expanded view. Chunks and sums over
-        blocks come on top.
+        The noise takes 4·N·F bytes and the solve about 64·F² bytes (for least squares and ridge
+        64·N² if N ≤ F). Both are multiplied by B if each vector has its own noise: if ``seed`` is a
+        tensor, or if the sampler's noise is not an expanded view. Chunks and sums over blocks need
+        memory in addition.
 
     Raises:
         TypeError, ValueError: a setting is unknown, of the wrong type or out of range.
@@ -126,12 +128,14 @@ class VectorLime(Settings):
 
         Args:
             model: any callable [n,…] → [n,classes], or [n] (one target), or an object with such
-                ``.logits``; or an estimator of scikit-learn. Its ``predict_proba``, else its
-                ``predict``, gets arrays [n,F] on the CPU, so every chunk on another device waits.
+                ``.logits``; or an estimator of scikit-learn. Its ``predict_proba``, or without that
+                its ``predict``, gets arrays [n,F] on the CPU, so every chunk on another device
+                waits.
             x: [B,F] or [B,…] float.
             targets, top, differentiable, keep_samples, resume, progress: as for
                 :meth:`torchlime.Lime.explain`.
-            seed: used instead of the explainer's; an int64 tensor [B] gives each vector its own.
+            seed: used instead of the explainer's seed; an int64 tensor [B] gives each vector its
+                own seed.
 
         Returns:
             Explanation: without segments; on the device of ``x``.
@@ -172,7 +176,7 @@ class VectorLime(Settings):
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
     ) -> Samples:
-        """What :meth:`explain` would fit: noise, scores and weights, without a surrogate.
+        """The samples that :meth:`explain` would fit: noise, scores and weights.
 
         Arguments, guarantees and errors are those of :meth:`explain`.
         """
@@ -231,8 +235,7 @@ def explain_vector(
     """``VectorLime(**fields).explain(model, x, targets, …)`` in one call.
 
     The keywords are the fields of :class:`VectorLime` and the arguments of
-    :meth:`VectorLime.explain`. The plain recipe, least squares without weights on 100 samples of
-    σ = 0.1, is ::
+    :meth:`VectorLime.explain`. This is least squares without weights on 100 samples with σ = 0.1 ::
 
         explain_vector(model, x, scale=0.1, num_samples=100, kernel=Uniform(),
                        sampler=Gaussian(antithetic=False), surrogate=LeastSquares())

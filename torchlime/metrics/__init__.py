@@ -1,11 +1,12 @@
-"""Explanation → numbers: how faithful, how stable and how well placed the evidence is.
+"""Explanation → numbers that say how faithful, stable and well placed the evidence is.
 
 Metrics take an :class:`torchlime.Explanation`, a :class:`Heatmap`, or a plain heatmap [B,H,W] of
 any method, such as Grad-CAM. :func:`compare` runs several metrics on several explanations.
 
-Each function takes a whole batch at once, on the explanation's device, gives [B,T], and reads
+Each function takes a whole batch at once, on the explanation's device, returns [B,T], and reads
 nothing back. Forward passes run as in :meth:`torchlime.Lime.explain`, with the chunk size and
-autocast of the explanation's explainer. The model gets so many rows for an image of S segments:
+autocast of the explanation's explainer. For an image of S segments, the model gets this number of
+rows:
 
 - :func:`deletion`, :func:`insertion`: T·(S + 1), or T·(steps + 1);
 - :func:`fidelity`: N; :func:`infidelity`, :func:`faithfulness_correlation`: N + 1;
@@ -16,8 +17,8 @@ autocast of the explanation's explainer. The model gets so many rows for an imag
 - :func:`share_inside`, :func:`rank_inside`, :func:`pointing_game`, :func:`rank_correlation`,
   :func:`overlap`: none.
 
-:func:`representative` and :func:`mean_heatmap` look at many inputs at once: which of them show
-most, and what holds on average.
+:func:`representative` and :func:`mean_heatmap` summarise many inputs: the inputs that show most,
+and the mean heatmap.
 """
 
 from torchlime.metrics.comparison import Comparison as Comparison

@@ -18,14 +18,14 @@ Explain = Callable[[Any], AnyEvidence]
 
 
 def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -> Explain:
-    """A function of images that explains as the explanation was made, by the same segments.
+    """A function of images that explains them as the explanation was made, with its segments.
 
-    The masks and the targets are those of the explanation too, so that all that differs is due to
-    the images and the model. With ``rounds=Until(…)`` these also say how many of the masks there
-    are.
+    The masks and the targets are also those of the explanation, so a difference is due to the
+    images and the model alone. With ``rounds=Until(…)``, images and model also determine how many
+    masks are used.
 
     Raises:
-        ValueError: how it was made is not known.
+        ValueError: it is not known how the explanation was made.
     """
     if not isinstance(explanation, Explanation):
         raise ValueError(
@@ -49,7 +49,7 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
 
 
 def maps_of(explanation: AnyEvidence) -> Tensor:
-    """Its evidence, a row for each target: coefficients [B,T,S], or pixels [B,T,*axes]."""
+    """The evidence, a row for each target: coefficients [B,T,S], or pixels [B,T,*axes]."""
     if isinstance(explanation, Explanation):
         return explanation.coefficients
     values = as_heatmap(explanation).values

@@ -1,4 +1,4 @@
-"""hidden pixels → what their neighbours say they are: noisy linear imputation's linear part."""
+"""hidden pixels → estimates from their neighbours: the linear part of noisy linear imputation."""
 
 import torch
 from torch import Tensor
@@ -10,15 +10,15 @@ from torchlime._precision import solve_dtype
 def imputed(images: Tensor, hidden: Tensor, iterations: int) -> Tensor:
     """Images [n,C,H,W] whose hidden pixels are the weighted means of their neighbours.
 
-    The weights are 1/6 for the four that share an edge and 1/12 for the four that share a corner
-    (Rong et al. 2022, ROAD); at the border, weights of the neighbours that exist, scaled to sum 1.
-    Neighbours that are hidden too are unknowns, so this is a linear system. It is symmetric and
-    positive definite, and is solved by a fixed number of steps of conjugate gradients, from a
-    pyramid of local means on. So nothing is read back.
+    The weights are 1/6 for the four neighbours that share an edge and 1/12 for the four that share
+    a corner (Rong et al. 2022, ROAD). At the border, the weights of the existing neighbours are
+    scaled to a sum of 1. Hidden neighbours are unknowns, so this is a linear system. It is
+    symmetric and positive definite, and is solved by a fixed number of steps of conjugate gradients
+    that begin with a pyramid of local means. So nothing is read back.
 
     Args:
         images: [n,C,H,W].
-        hidden: [n,H,W] bool; at least one pixel of an image is not hidden.
+        hidden: [n,H,W] bool; at least one pixel of each image is not hidden.
         iterations: steps of conjugate gradients.
 
     Returns:
@@ -63,7 +63,7 @@ def _neighbours(x: Tensor) -> Tensor:
 
 
 def _local_means(values: Tensor, known: Tensor) -> Tensor:
-    """Known values, and elsewhere the mean of the smallest square of a pyramid that knows some."""
+    """Known values; elsewhere the mean of the smallest square of a pyramid with known values."""
     means = values / torch.where(known > 0, known, 1.0)
     if max(values.shape[2:]) == 1:
         return means

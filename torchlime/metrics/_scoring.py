@@ -1,4 +1,4 @@
-"""The scores of masked images, and of images that a metric makes, beside the unmasked ones."""
+"""The scores of masked images and of images that a metric makes, with the unmasked images."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +25,8 @@ def scores_of_masks(
 ) -> Tensor:
     """The scores [B,N,T] of inputs under masks [B,N,S]; the first row must keep all.
 
-    It is unmasked, so that scores such as the best region are found in it. The result is NaN where
-    a target is out of range.
+    This row is the unmasked input, in which scores such as the best region are found. The result is
+    NaN where a target is out of range.
     """
     with undisturbed(leaves_of(inputs)[0].device):
         features = features_of(
@@ -43,14 +43,14 @@ def scores_of_masks(
 def scores_of_images(
     model: Model, images: Tensor, evidence: Evidence, make: Maker, number: int
 ) -> Tensor:
-    """The scores [B,1+number,T] of the images, and of others that ``make`` makes from them.
+    """The scores [B,1+number,T] of the images, and of the images that ``make`` makes from them.
 
     Args:
         model: as for :meth:`torchlime.Lime.explain`.
         images: [B,C,*axes].
         evidence: what is scored, and how.
         make: numbers of images and of rows (0 … number − 1), as slices → [b,n,C,*axes].
-        number: how many are made of each image.
+        number: how many images are made from each image.
     """
     box = BlackBox(model, images.device, evidence.forward, "the images are")
 

@@ -25,7 +25,7 @@ def unless_broken(values: Tensor, *explanations: Explanation) -> Tensor:
 
 
 def given_segments(explanation: Explanation) -> dict[str, Any]:
-    """The segments, as the keywords that :func:`torchlime._given_masks.score_masks` takes."""
+    """The segments, as keywords of :func:`torchlime._given_masks.score_masks`."""
     if is_soft(label_maps_of(explanation)):
         return {"segments": explanation.segments}
     if not is_several(explanation.segments):
@@ -57,7 +57,7 @@ def targets_of(explanation: Explanation) -> Any:
     """What metrics score: the explained classes, or the function or Scores that were explained.
 
     Raises:
-        ValueError: it was loaded from a file, and what was explained is no class.
+        ValueError: it was loaded from a file, and the explained scores are not classes.
     """
     explained = explanation.explained
     if explained is None and "scores" in explanation.settings:

@@ -9,11 +9,11 @@ def ssim(a: Tensor, b: Tensor, span: float = 2.0) -> Tensor:
     """Structural similarity of maps [B,T,H,W], averaged over their pixels: [B,T], in [−1, 1].
 
     Wang et al. 2004: a Gaussian window of 11×11 pixels with σ = 1.5, K₁ = 0.01, K₂ = 0.03, over the
-    places where the window lies within the map. A smaller map takes a smaller window.
+    places where the window lies within the map. For a smaller map the window is smaller.
 
     Args:
         a, b: the maps.
-        span: the difference of the largest and the smallest value that a map may have.
+        span: the largest minus the smallest value that a map may have.
 
     Example:
         >>> one = torch.rand(1, 1, 16, 16)

@@ -43,7 +43,7 @@ _PLACED = {"share_inside": share_inside, "rank_inside": rank_inside, "pointing_g
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What :func:`compare` found; printed, it is a table of means over images and targets.
+    """The result of :func:`compare`. It prints as a table of means over images and targets.
 
     Attributes:
         values: explanation → metric → [B,T], on the device.
@@ -57,7 +57,7 @@ class Comparison:
         return list(next(iter(self.values.values())))
 
     def means(self) -> Tensor:
-        """[explanations, metrics]: the mean over images and targets of what is no NaN."""
+        """[explanations, metrics]: the mean over images and targets, without NaN."""
         return torch.stack([
             torch.stack([found[name].double().nanmean() for name in self.metrics])
             for found in self.values.values()
@@ -66,8 +66,8 @@ class Comparison:
     def records(self) -> list[dict[str, Any]]:
         """A dict for each explanation, metric, image and target. Reads the values on the host.
 
-        Its keys are "explanation", "metric", "image", "target" (its place among the targets) and
-        "value", for ``pandas.DataFrame(…)``, say.
+        The keys are "explanation", "metric", "image", "target" (its place among the targets) and
+        "value", as ``pandas.DataFrame(…)`` takes them.
         """
         return [
             {"explanation": who, "metric": what, "image": b, "target": t, "value": value}
@@ -78,7 +78,7 @@ class Comparison:
         ]
 
     def __repr__(self) -> str:
-        """A table for people, a row for each metric; it reads the means on the host."""
+        """A table with a row for each metric; it reads the means on the host."""
         numbers = self.means().T.tolist()  # read back: for people
         rows = [["", *self.values]]
         for name, means in zip(self.metrics, numbers, strict=True):
@@ -103,31 +103,31 @@ def compare(
 ) -> Comparison:
     """Several metrics on several explanations of the same images, under the same conditions.
 
-    All are measured with the same fill, the same random sets and, for heatmaps, the same segments.
-    Explanations keep their own segments, so compare them on one label map where the number of
-    segments matters.
+    All of them are measured with the same fill, the same random sets and, for heatmaps, the same
+    segments. Explanations keep their own segments. If the number of segments matters, make them all
+    on one label map.
 
     Convention:
-        In the printed table ↓ marks metrics of which less is better, and ↑ those of which more is.
-        Heatmaps without targets are measured on the targets of the first Explanation, or on the
-        best class of each image. Those without segments take ``segments``, then those of the first
-        Explanation, then a grid of 7×7 cells.
+        In the printed table, ↓ marks metrics for which a lower value is better, and ↑ those for
+        which a higher value is better. Heatmaps without targets are measured on the targets of the
+        first Explanation; without an Explanation, on the best class of each image. Heatmaps without
+        segments take ``segments``; without these, the segments of the first Explanation; without
+        both, a grid of 7×7 cells.
 
     Args:
         explanations: name → Explanation, :class:`Heatmap` or tensor [B,H,W].
         model, images: as for :func:`torchlime.metrics.deletion`.
-        metrics: names among those below; or name → function (model, images, explanation) → [B,T].
-            None = all of those below; the last three need ``inside``.
-
-            deletion, insertion (from ``blurred``), infidelity (scaled), sensitivity_n,
+        metrics: a list of the names below; or a dict of name → function (model, images,
+            explanation) → [B,T]. None = all names below; the last three need ``inside``. deletion,
+            insertion (from ``blurred``), infidelity (scaled), sensitivity_n,
             faithfulness_correlation, faithfulness_estimate, monotonicity, road_morf, road_lerf
             (images [B,C,H,W] with one label map only); share_inside, rank_inside, pointing_game.
         inside: the object's pixels, [B,H,W] or [H,W] bool.
         segments: a label map for heatmaps that have none.
         fill: what a hidden segment shows, in all explanations; None = ``ImageMean()``.
         blurred: what insertion starts from; None = ``Blur(5.0)``, as in RISE.
-        num_samples: random sets of each size.
-        seed: of the random sets.
+        num_samples: the number of random sets of each size.
+        seed: the seed of the random sets.
 
     Raises:
         TypeError, ValueError: an explanation or the name of a metric is unknown, or does not fit.
@@ -167,7 +167,7 @@ def compare(
 def _known(
     inputs: Any, inside: Tensor | None, fill: Any, blurred: Any, num_samples: int, seed: int
 ) -> dict[str, Metric]:
-    """The metrics by name, those that these inputs allow."""
+    """The metrics that these inputs allow, by name."""
     settings: dict[str, Any] = {"fill": fill}
     drawn = {**settings, "num_samples": num_samples, "seed": seed}
     with_settings: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
@@ -219,7 +219,7 @@ def _picked(known: dict[str, Metric], names: Sequence[str]) -> dict[str, Metric]
 def _completed(
     explanations: Mapping[str, AnyEvidence], inputs: Any, segments: Any
 ) -> dict[str, AnyEvidence]:
-    """The explanations; heatmaps with targets and segments."""
+    """The explanations; heatmaps get targets and segments."""
     first = next((e for e in explanations.values() if isinstance(e, Explanation)), None)
     ready: dict[str, AnyEvidence] = {}
     for name, given in explanations.items():

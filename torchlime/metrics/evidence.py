@@ -1,4 +1,4 @@
-"""What metrics measure: explanations, heatmaps of any method, and coefficients of segments."""
+"""The evidence that metrics measure: explanations, heatmaps, and coefficients of segments."""
 
 import math
 from dataclasses import dataclass, field
@@ -30,19 +30,20 @@ Pooled = Literal["mean", "sum"]
 class Heatmap:
     """The evidence that any method found, such as Grad-CAM or integrated gradients.
 
-    Metrics take it in the place of an :class:`torchlime.Explanation`. A plain tensor stands for
+    Metrics take it instead of an :class:`torchlime.Explanation`. A plain tensor stands for
     ``Heatmap(values=tensor)``.
 
     Convention:
-        Positive evidence speaks for the target. Without ``segments`` every pixel is a feature. With
-        them, whole segments are hidden, and the evidence of a segment is the mean (or the sum)
-        of its pixels. The mean gives the coefficients of an explanation's heatmap back; the sum is
-        right for methods whose pixels add up to the score, such as integrated gradients.
+        Positive values are evidence for the target. Without ``segments`` every pixel is a feature.
+        With segments, whole segments are hidden, and the evidence of a segment is the mean (or the
+        sum) of its pixels. From the heatmap of an explanation, the mean recovers the coefficients.
+        The sum is right for methods whose pixels add up to the score, such as integrated gradients.
 
     Args:
-        values: [B,H,W] for one target, [B,T,H,W] for several, axes behind as the images have them;
+        values: [B,H,W] for one target, or [B,T,H,W] for several, with the image axes of the images;
             or, with ``segments``, coefficients [B,S] of one target.
-        targets: what was explained, as for :meth:`torchlime.Lime.explain`; None = the best class.
+        targets: the explained targets, as for :meth:`torchlime.Lime.explain`; None = the best
+            class.
         segments: a label map or Segments, as for :meth:`torchlime.Lime.explain`.
         pooled: "mean" or "sum".
         forward: how rows pass through the model.
@@ -70,14 +71,14 @@ AnyEvidence = Explanation | Heatmap | Tensor
 
 
 class Evidence(NamedTuple):
-    """Evidence of features that can be hidden, as the metrics use it.
+    """Evidence of features that can be hidden, in the form that the metrics use.
 
     Attributes:
         values: [B,T,S] in the solve's dtype, 0 beyond the count.
         count: [B] int64; the bound is S.
         sound: [B,T] bool: the evidence is finite and its target exists.
-        segments: what :func:`torchlime.features.given.features_of` takes as given segments.
-        max_segments: their bound, where they are label maps.
+        segments: segments as :func:`torchlime.features.given.features_of` takes them.
+        max_segments: their bound, if they are label maps.
         targets: what is scored.
         fill: what a hidden feature shows.
         forward: how rows pass through the model.
@@ -169,7 +170,7 @@ def as_heatmap(values: Any) -> Heatmap:
 
 
 def values_of(heatmap: Heatmap, inputs: Any) -> Tensor:
-    """Its values [B,T,*axes], or coefficients [B,S], in the solve's dtype."""
+    """The values [B,T,*axes], or coefficients [B,S], in the solve's dtype."""
     if is_several(inputs) or inputs.dim() < 3:
         raise ValueError(
             "a heatmap belongs to one input with pixels [B,C,*axes]; for vectors and for several "

@@ -1,4 +1,4 @@
-"""How faithful an explanation is to the model: what hiding and showing its evidence does."""
+"""How faithful an explanation is to the model: the effect of hiding and showing its evidence."""
 
 import dataclasses
 
@@ -36,11 +36,13 @@ def deletion(
 
     The target's score is yₖ when the first k of K segments are hidden. The area is the normalised
     trapezoid (Σ yₖ − (y₀ + y_K)/2) / K. Petsiuk et al. 2018 (RISE) hide pixels. Here all pixels of
-    a segment tie, so whole segments are hidden. Lower is better: the evidence was found.
+    a segment have the same evidence, so whole segments are hidden. Lower is better: then the
+    strongest segments matter most to the model.
 
     Convention:
-        Segments are hidden by descending signed coefficient, ties by lower id; K is the image's own
-        count. Scores are the model's outputs as they are; wrap the model to get probabilities.
+        Segments are hidden in the order of descending signed coefficient; among ties, the lower id
+        comes first. K is the image's own count. Scores are the model's outputs as they are; to get
+        probabilities, wrap the model.
 
     Args:
         model: as for :meth:`torchlime.Lime.explain`.
@@ -49,8 +51,8 @@ def deletion(
         fill: what a hidden segment shows; None = the explanation's own fill, and for heatmaps the
             mean colour of the image.
         extra: inputs that are only passed on, as for the explanation.
-        steps: in how many steps of equal size segments are hidden; None = one by one, and 28 steps
-            where every pixel is a segment, as in RISE's own evaluation.
+        steps: the number of equal steps in which the segments are hidden. None = one segment after
+            another, or 28 steps if every pixel is a segment, as in RISE's own evaluation.
 
     Raises:
         ValueError: the explanation comes from a file, which holds no strategies, and ``fill`` is
@@ -81,7 +83,7 @@ def insertion(
     """Area under the score while whole segments are shown, the strongest first: [B,T].
 
     It is like :func:`deletion`, but goes from the image with every segment hidden to the whole
-    image. Higher is better. Petsiuk et al. 2018 start from a blurred image: ``fill=Blur(5.0)``.
+    image. Higher is better. Petsiuk et al. 2018 begin with a blurred image: ``fill=Blur(5.0)``.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -109,21 +111,20 @@ def fidelity(
 
     The value is 1 − Σ w (y − g(z))² / Σ w (y − ȳ)², where g is the surrogate and ȳ the weighted
     mean. The sums are over fresh samples of the explanation's own sampler, fill and kernel, without
-    the whole image. ``explanation.fidelity`` is the same on the samples of the fit, so it is
-    usually higher.
-
-    Vectors take fresh noise, and all of its samples.
+    the whole image. ``explanation.fidelity`` is the same quantity on the samples of the fit, so it
+    is usually higher. For vectors, the sums are over all samples of fresh noise.
 
     Convention:
-        The value is at most 1, below 0 where a constant would do better, and 0 where the scores do
-        not vary. It is NaN where ``explanation.fidelity`` is, such as for occlusion. ``Exhaustive``
-        has no fresh masks: all its seeds draw the same.
+        The value is at most 1. It is below 0 if a constant would predict better, and 0 if the
+        scores do not vary. It is NaN if ``explanation.fidelity`` is, such as for occlusion.
+        ``Exhaustive`` has no fresh masks, because all seeds give the same masks.
 
     Args:
         model, images, explanation: as for :func:`deletion`.
-        seed: the seed of the fresh masks, not the explanation's own. A tensor is not checked.
-        num_samples: how many samples, at least 3; None = as many as the explanation had, or its
-            image that took most.
+        seed: the seed of the fresh masks. It must not be the explanation's own seed; a tensor is
+            not checked for this.
+        num_samples: the number of samples, at least 3; None = the number of the explanation, or the
+            largest number that one of its images took.
         extra: as for :func:`deletion`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Many explanations at once: which of them show most, and their mean over a class."""
+"""Many explanations at once: the inputs that show most, and the mean over a class."""
 
 import math
 from collections.abc import Sequence
@@ -21,26 +21,27 @@ def representative(
     top: int = 10,
     grid: Sequence[int] = (7, 7),
 ) -> Tensor:
-    """The ``k`` inputs that together show most of what matters: [k] int64, the best first.
+    """The ``k`` inputs that together show the most important features: [k] int64, the best first.
 
-    This is the submodular pick of LIME (Ribeiro et al. 2016, algorithm 2). With W the evidence of
-    each input for each feature, a feature matters by Iⱼ = √Σᵢ|Wᵢⱼ|. The inputs are picked one by
-    one, each time the one that adds the most I of features that no picked input shows.
+    This is the submodular pick of LIME (Ribeiro et al. 2016, algorithm 2). Let Wᵢⱼ be the evidence
+    of feature j in input i. The importance of a feature is Iⱼ = √Σᵢ|Wᵢⱼ|. The inputs are picked one
+    by one: each time, the input that adds the most importance of features that no picked input
+    shows.
 
-    Features must mean the same in all inputs. Those of vectors do: their evidence is the
-    coefficient times the feature's scale. Segments of images do not, so images are compared by
-    the means of their heatmaps over the cells of a common grid.
+    Features must mean the same in all inputs. This holds for vectors; their evidence is the
+    coefficient times the feature's scale. It does not hold for segments of images, so images are
+    compared by the means of their heatmaps over the cells of a common grid.
 
     Convention:
-        Of each input and target, only the ``top`` strongest features count, the lower number first
-        among equals; a feature of no evidence never counts. |W| is summed over the targets. Inputs
-        are numbered through the explanations in order. Ties go to the last input, as in lime.
-        Explanations that are not finite show nothing, and are picked last. Importances are added
-        as whole numbers of 62 − ⌈log₂(F + 1)⌉ bits, so a tie is a tie on every device.
+        Only the ``top`` strongest features of each input and target count; among equals, the lower
+        number comes first. A feature without evidence never counts. |W| is summed over the targets.
+        Inputs are numbered from 0 through all explanations in order. Ties go to the last input, as
+        in lime. Explanations that are not finite show nothing, and are picked last. Importances are
+        added as whole numbers of 62 − ⌈log₂(F + 1)⌉ bits, so ties are the same on every device.
 
     Args:
-        explanations: one of many inputs, or several of the same features; or their evidence as a
-            tensor, [inputs,F] or [inputs,T,F].
+        explanations: an explanation of many inputs, or several explanations of the same features;
+            or their evidence as a tensor, [inputs,F] or [inputs,T,F].
         k: how many inputs to pick.
         top: features of an input and target that count; ``num_features`` of lime.
         grid: cells along each axis of an image; not used for vectors and tensors.
@@ -73,17 +74,19 @@ def mean_heatmap(
 ) -> tuple[Tensor, Tensor]:
     """The mean heatmap of many images on a common grid, and its standard errors: both ``grid``.
 
-    A cell of an image has the mean of its heatmap. The mean of n images has the error s / √n with
-    s² = Σᵢ(xᵢ − x̄)² / (n − 1). That is how far the mean of n other images of the kind may lie: it
-    holds what differs between images, and the noise of their explanations.
+    A cell of an image has the mean of its heatmap. The mean of n images has the standard error s /
+    √n with s² = Σᵢ(xᵢ − x̄)² / (n − 1). It covers the differences between images and the sampling
+    errors of their explanations.
 
     Convention:
         Every image counts once. Images that do not explain ``target``, or whose explanation is not
-        finite, do not count. Both results are NaN where none is left, and the error where only
-        one is. Cell (i, j) covers the rows i·H//h … (i+1)·H//h − 1, and the columns likewise.
+        finite, do not count. If no image is left, both results are NaN; if one is left, the error
+        is NaN. Cell (i, j) covers the rows i·H//h … (i+1)·H//h − 1, and the columns in the same
+        way.
 
     Args:
-        explanations: one of many images, or several. The images may differ in size.
+        explanations: an explanation of many images, or several explanations. The images may differ
+            in size.
         grid: cells along each axis: (h, w) for images, three numbers for volumes.
         target: a class that was explained; None = the first target of each image.
 
@@ -226,7 +229,7 @@ def _strongest(evidence: Tensor, top: int) -> Tensor:
 
 
 def _greedy_cover(evidence: Tensor, sound: Tensor, k: int) -> Tensor:
-    """Picks [k] of the rows of |W| [inputs,F]: each covers the most importance that is new.
+    """Picks [k] among the rows of |W| [inputs,F]: each adds the most new importance.
 
     Rows that are not ``sound`` [inputs] come last.
     """

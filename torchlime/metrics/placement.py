@@ -1,9 +1,9 @@
 """How well placed the evidence is: on an object, or beside it.
 
 Convention:
-    Evidence of heatmaps is that of their pixels. A coefficient belongs to its segment as a whole,
-    so the pixels of a segment tie. Each metric says what it makes of ties. No forward passes are
-    needed, and inputs may have any axes behind the channels, such as a series [B,C,L].
+    The evidence of a heatmap is that of its pixels. A coefficient belongs to its segment as a
+    whole, so the pixels of a segment tie. Each metric says how it treats ties. No forward passes
+    are needed, and inputs may have any axes after the channels, such as a series [B,C,L].
 """
 
 import math
@@ -27,12 +27,12 @@ def share_inside(explanation: AnyEvidence, inside: Tensor) -> Tensor:
     """Share of the positive evidence that lies inside an object: [B,T], in [0,1].
 
     The share is Σ max(cₛ, 0) · |s ∩ M| / |s| over Σ max(cₛ, 0). A coefficient belongs to its
-    segment as a whole, so it is spread evenly over the segment's pixels. For heatmaps it is the sum
-    of their positive pixels inside, over that of all. This is the relevance mass accuracy of Arras
-    et al. 2022, "CLEVR-XAI". Higher is better.
+    segment as a whole, so it is spread evenly over the segment's pixels. For heatmaps the share is
+    the sum of the positive pixels inside, divided by the sum of all positive pixels. This is the
+    relevance mass accuracy of Arras et al. 2022, "CLEVR-XAI". Higher is better.
 
     Convention:
-        The share is 0 where an image has no positive evidence, also where the object is empty.
+        The share is 0 if an image has no positive evidence, or if the object is empty.
 
     Args:
         explanation: the explanation of B images, or a heatmap [B,H,W] or [B,T,H,W].
@@ -70,11 +70,11 @@ def share_inside(explanation: AnyEvidence, inside: Tensor) -> Tensor:
 def rank_inside(explanation: AnyEvidence, inside: Tensor) -> Tensor:
     """Share of the strongest |M| pixels that lie inside an object M: [B,T], in [0,1].
 
-    The relevance rank accuracy of Arras et al. 2022, "CLEVR-XAI". Higher is better.
+    This is the relevance rank accuracy of Arras et al. 2022, "CLEVR-XAI". Higher is better.
 
     Convention:
-        Evidence is signed. Where more pixels tie than there are places left, such as those of a
-        segment, the result is the mean over all orders of the tied ones. It is NaN where the object
+        Evidence is signed. If more pixels tie than there are places left, such as the pixels of a
+        segment, the result is the mean over all orders of the tied pixels. It is NaN if the object
         is empty. A pixel of the background has evidence 0.
 
     Args:
@@ -103,14 +103,13 @@ def rank_inside(explanation: AnyEvidence, inside: Tensor) -> Tensor:
 def pointing_game(explanation: AnyEvidence, inside: Tensor, *, tolerance: int = 15) -> Tensor:
     """Whether the strongest pixel lies on an object: [B,T], 1 = hit, 0 = miss.
 
-    The pointing game of Zhang et al. 2018, "Top-down Neural Attention by Excitation Backprop".
-    Higher is better; they report the mean over images and classes.
+    This is the pointing game of Zhang et al. 2018, "Top-down Neural Attention by Excitation
+    Backprop". Higher is better; the paper reports the mean over images and classes.
 
     Convention:
-        A point hits if the object has a pixel within ``tolerance`` pixels of it (Euclidean). Where
-        several pixels are the strongest, such as those of a segment, the result is the share of
-        them that hit: the chance that one of them, drawn at random, hits. It is NaN where the
-        object is empty.
+        A point hits if the object has a pixel within ``tolerance`` pixels of it (Euclidean). If
+        several pixels are the strongest, such as the pixels of a segment, the result is the share
+        of them that hit. It is NaN if the object is empty.
 
     Args:
         explanation: the explanation of B images, or a heatmap [B,H,W] or [B,T,H,W].

@@ -27,7 +27,7 @@ Draw = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Randomised:
-    """How like the first evidence that of ever more randomised models is.
+    """How similar the evidence of more and more randomised models is to the first evidence.
 
     Attributes:
         layers: the name of the layer that each step randomised, the last layer of the model first.
@@ -41,8 +41,8 @@ class Randomised:
 def redrawn(parameter: Tensor, seed: int) -> Tensor:
     """Normal values with the mean and standard deviation of the parameter's own, by the seed.
 
-    So activations keep their size, whatever the model was initialised with. What has one value
-    throughout, such as the weights of a fresh normalisation, stays as it is.
+    So activations keep their size for any initialisation. A parameter whose entries are all equal,
+    such as the weights of a new normalisation layer, stays as it is.
 
     >>> weight = torch.linspace(0, 1, 1000)
     >>> new = redrawn(weight, 3)
@@ -58,7 +58,7 @@ def redrawn(parameter: Tensor, seed: int) -> Tensor:
 
 @contextlib.contextmanager
 def kept(parameters: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, parameters may be overwritten; they come back, also when something raises."""
+    """Inside, parameters may be overwritten; they are restored afterwards, also after an error."""
     before = [parameter.detach().clone() for parameter in parameters]
     try:
         yield
@@ -81,18 +81,19 @@ def randomisation(
     seed: int = 0,
     extra: Extra = None,
 ) -> Randomised:
-    """The similarity of the evidence to that of the model with randomised weights.
+    """The similarity of the evidence before and after the model's weights are randomised.
 
-    Cascading randomisation of Adebayo et al. 2018, "Sanity Checks for Saliency Maps": layer by
-    layer from the output to the input, parameters are drawn anew and stay so, and the images are
-    explained again. Evidence that stays alike does not depend on what was learnt. So lower is
-    better, once layers are randomised; each step explains all images once.
+    This is the cascading randomisation of Adebayo et al. 2018, "Sanity Checks for Saliency Maps".
+    Layer by layer, from the output to the input, the parameters are replaced by random ones, and
+    the images are explained again. Evidence that stays similar does not depend on what the model
+    has learnt. So lower is better. Each step explains all images once.
 
     Convention:
-        "rank" is Spearman's correlation of the signed evidence over segments or pixels, "absolute
-        rank" that of its size, and "ssim" the structural similarity of the heatmaps [B,T,H,W],
-        each divided by its largest absolute value, with a span of 2. All lie in [−1, 1]; NaN where
-        the evidence is constant or broken. Buffers, such as running means, stay as they are.
+        "rank" is Spearman's correlation of the signed evidence over segments or pixels. "absolute
+        rank" is that of the absolute evidence. "ssim" is the structural similarity of the heatmaps
+        [B,T,H,W], each divided by its largest absolute value, with a span of 2. All lie in [−1, 1].
+        They are NaN where the evidence is constant or not finite. Buffers, such as running means,
+        stay as they are.
 
     Args:
         model: a network, or a function whose code names one.
@@ -103,11 +104,11 @@ def randomisation(
             one registered first.
         similarity: "rank", "absolute rank" or "ssim".
         draw: parameter, seed → new values like it.
-        seed: an int; each parameter gets a seed of its own from it.
+        seed: an int, from which each parameter gets its own seed.
 
     Raises:
         TypeError, ValueError: the model has no network, a layer is unknown or has no parameters, or
-            an argument is out of range. The parameters are restored before.
+            an argument is out of range. The parameters are restored first.
 
     Example:
         >>> from torchlime import explain, segments
@@ -141,7 +142,7 @@ def randomisation(
 
 
 def seed_of(seed: int, number: int) -> int:
-    """The seed of the parameter that is randomised as the ``number``-th; the hash mixes it."""
+    """The seed of the ``number``-th parameter that is randomised; a hash mixes it."""
     return (seed + number * 0x9E3779B97F4A7C15) % 2**64
 
 
@@ -176,7 +177,7 @@ def _held(module: nn.Module, recurse: bool = True) -> list[Tensor]:
 
 
 def _alike(before: AnyEvidence, after: AnyEvidence, similarity: Similarity) -> Tensor:
-    """How alike two explanations of the same images are: [B,T]."""
+    """How similar two explanations of the same images are: [B,T]."""
     if similarity == "ssim":
         one, two = pixels_of(before), pixels_of(after)
     else:

@@ -1,12 +1,12 @@
-"""Whether the evidence of hidden segments adds up to what hiding them does.
+"""Whether the evidence of hidden segments adds up to the effect of hiding them.
 
 Convention:
-    The drop of a set of segments is the score of the whole image less that of the image in which
-    they are hidden. Their evidence is the sum of their coefficients. All segments of a set are
-    hidden at once. Sets are drawn by the counter hash: they depend on (seed, sample, segment)
-    alone, and all targets of an image share their forward passes. The results are NaN where an
-    image's evidence is broken, and where a correlation is not defined: the evidence, or the score,
-    is the same for all sets, such as for an image of one segment.
+    The drop of a set of segments is the score of the whole image minus the score of the image in
+    which they are hidden. The evidence of a set is the sum of its coefficients. All segments of a
+    set are hidden at once. Sets are drawn by the counter hash: they depend on (seed, sample,
+    segment) alone, and all targets of an image share their forward passes. The results are NaN if
+    an image's evidence is not finite, and if a correlation is not defined. This is so if the
+    evidence or the score is the same for all sets, for example if the image has one segment.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,26 +40,26 @@ def infidelity(
     seed: int | Tensor = 0,
     extra: Extra = None,
 ) -> Tensor:
-    """Mean squared difference of the evidence of random sets and their drops: [B,T].
+    """Mean squared difference between the evidence and the drops of random sets: [B,T].
 
     E[(Iᵀφ − (f(x) − f(x − I)))²] of Yeh et al. 2019, "On the (In)fidelity and Sensitivity of
     Explanations". The perturbation I takes each segment away with probability ``hidden``. Lower is
-    better; the least is 0, and the unit is that of the squared score. It is measured under this law
-    of sets: another law gives other values.
+    better; the smallest value is 0, and the unit is that of the squared score. Sets that are drawn
+    in another way give other values.
 
     Convention:
-        With ``scaled``, φ is first multiplied by the number β that makes the result least, as Yeh
-        et al. do for methods whose evidence has a scale of its own:
-        β = Σ Iᵀφ · drop / Σ (Iᵀφ)², and 0 where the evidence is 0. So does Captum's
-        ``normalize=True``. Quantus hides square patches one after another, and multiplies the
-        evidence by the change of each pixel. Here I is 1 for a hidden segment, because a
-        coefficient is the change of the score when its segment is hidden.
+        With ``scaled``, φ is first multiplied by the number β that minimises the result, as Yeh et
+        al. do for methods whose evidence has its own scale: β = Σ Iᵀφ · drop / Σ (Iᵀφ)², and 0
+        where the evidence is 0. Captum's ``normalize=True`` does the same. Quantus hides square
+        patches one after another, and multiplies the evidence by the change of each pixel. Here I
+        is 1 for a hidden segment, because a coefficient is the change of the score when its segment
+        is hidden.
 
     Args:
         model, images, explanation, extra: as for :func:`torchlime.metrics.deletion`.
-        num_samples: sets for each image; the model gets one row more.
+        num_samples: sets for each image; the model gets one more row.
         hidden: the share of segments that are hidden, between 0 and 1.
-        scaled: whether the evidence is scaled first; right for heatmaps such as Grad-CAM's.
+        scaled: scale the evidence first, as is right for heatmaps such as Grad-CAM's.
         fill: what a hidden segment shows; None = the explanation's own fill.
         seed: an int, or an int64 tensor [B] that gives each image its own.
 
@@ -102,18 +102,18 @@ def sensitivity_n(
 
     Pearson's correlation of Σ_{s∈S} φₛ and f(x) − f(x without S) over random S of one size n:
     sensitivity-n of Ancona et al. 2018, "Towards better understanding of gradient-based attribution
-    methods". They plot it against n; for this curve call it with one size at a time. It lies in
-    [−1, 1]; higher is better.
+    methods". The paper plots it against n; for this curve, call the function with one size at a
+    time. It lies in [−1, 1]; higher is better.
 
     Convention:
-        The sets are random, as in the paper. Quantus's SensitivityN hides the strongest features
-        one after another and draws no sets, so its numbers are others.
+        The sets are random, as in the paper. SensitivityN of Quantus hides the strongest features
+        one after another and draws no sets, so its numbers differ.
 
     Args:
         model, images, explanation, extra, fill, seed: as for :func:`infidelity`.
         sizes: the sizes of the sets: an int is a number of segments, a float between 0 and 1 a
-            share of the image's own number, rounded, at least 1. A size that an image has not,
-            or that takes all of its segments, gives NaN.
+            share of the image's own number, rounded, at least 1. NaN if an image has fewer segments
+            than the size, or just as many.
         num_samples: sets of each size for each image, at least 2.
 
     Example:
@@ -154,12 +154,12 @@ def faithfulness_correlation(
     """Correlation of evidence and drop over random sets of one size: [B,T].
 
     Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations". It is
-    sensitivity-n at one n; there hidden features show a baseline, which is ``fill`` here. It lies
-    in [−1, 1]; higher is better.
+    sensitivity-n at one n. In the paper hidden features show a baseline, which is ``fill`` here. It
+    lies in [−1, 1]; higher is better.
 
     Args:
         model, images, explanation, extra, fill, seed: as for :func:`infidelity`.
-        size: of the sets, as one of :func:`sensitivity_n`'s.
+        size: the size of the sets, as in :func:`sensitivity_n`.
         num_samples: sets for each image, at least 2.
 
     Example:
@@ -187,7 +187,7 @@ def faithfulness_estimate(
     fill: AnyFill | None = None,
     extra: Extra = None,
 ) -> Tensor:
-    """Correlation of each segment's evidence and its drop when it alone is hidden: [B,T].
+    """Correlation of each segment's evidence and its drop when only it is hidden: [B,T].
 
     Pearson's correlation of Alvarez-Melis & Jaakkola 2018, "Towards Robust Interpretability with
     Self-Explaining Neural Networks". It lies in [−1, 1]; higher is better. The model gets S + 1
@@ -220,11 +220,11 @@ def monotonicity(
     fill: AnyFill | None = None,
     extra: Extra = None,
 ) -> Tensor:
-    """Rank correlation of |evidence| and |drop| of each segment when it alone is hidden: [B,T].
+    """Rank correlation of |evidence| and |drop| of each segment when only it is hidden: [B,T].
 
     Spearman's correlation of Nguyen & Martínez 2020, "On quantitative aspects of model
-    interpretability". They average the squared change over random fills; with one fill its order is
-    that of the absolute change. It lies in [−1, 1]; higher is better.
+    interpretability". The paper averages the squared change over random fills; with one fill, its
+    order is that of the absolute change. It lies in [−1, 1]; higher is better.
 
     Args:
         model, images, explanation, fill, extra: as for :func:`faithfulness_estimate`.

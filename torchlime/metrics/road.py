@@ -1,4 +1,4 @@
-"""ROAD: scores while evidence is replaced by what its neighbours say."""
+"""ROAD: scores while pixels are replaced by estimates from their neighbours."""
 
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -34,20 +34,20 @@ def road(
     iterations: int = 200,
     seed: int | Tensor = 0,
 ) -> Tensor:
-    """Mean score while shares of the image are imputed from what is left: [B,T].
+    """Mean score while shares of the image are imputed from the other pixels: [B,T].
 
     ROAD (Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution
-    Methods"): hidden pixels become weighted means of their neighbours, 1/6 at an edge and 1/12 at
-    a corner, and some noise, so that the shape of what is hidden tells the model little. With
-    "morf", the strongest evidence is hidden first, and lower is better; with "lerf" the weakest,
-    and higher is better.
+    Methods"): hidden pixels become weighted means of their neighbours, 1/6 at an edge and 1/12 at a
+    corner, plus some noise, so that the shape of the hidden area tells the model little. With
+    "morf", the strongest evidence is hidden first, and lower is better. With "lerf", the weakest
+    evidence is hidden first, and higher is better.
 
     Convention:
-        p % of an image's features are hidden, rounded down, but at least one, and at least one is
-        left. Features are whole segments; pixels, where a heatmap has no segments. The result is
-        NaN for an image of one segment. Rong et al. average the accuracy of the model. This is
-        the mean of the explained score; for the accuracy explain a function of the outputs:
-        ``lambda outputs, rows: (outputs.argmax(1) == label[rows]).float()``.
+        p % of an image's features are hidden, rounded down. At least one feature is hidden, and at
+        least one is shown. Features are whole segments, or pixels if a heatmap has no segments. The
+        result is NaN for an image with one segment. Rong et al. average the accuracy of the model.
+        Here the mean is that of the explained score; to get the accuracy, explain a function of the
+        outputs: ``lambda outputs, rows: (outputs.argmax(1) == label[rows]).float()``.
 
     Args:
         model, images, explanation: as for :func:`torchlime.metrics.deletion`, images [B,C,H,W].
@@ -56,7 +56,7 @@ def road(
         noise: standard deviation of the noise in hidden pixels, in units of the images.
         iterations: steps of conjugate gradients for the linear system. On images of 224×224 pixels
             in [0,1], 200 were measured to leave an error below 0.002, and 400 one below 10⁻⁵.
-        seed: of the noise; an int, or an int64 tensor [B].
+        seed: the seed of the noise; an int, or an int64 tensor [B].
 
     Raises:
         TypeError, ValueError: an argument is out of range, or the inputs are not images [B,C,H,W].

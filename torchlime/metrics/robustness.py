@@ -1,4 +1,4 @@
-"""How much evidence moves with the input."""
+"""How much the evidence changes with the input."""
 
 import torch
 from torch import Tensor
@@ -33,8 +33,8 @@ def max_sensitivity(
     Convention:
         An Explanation is made again by its own explainer, with the same masks, segments and
         targets, so that the change is due to the noise alone. The result is NaN where the evidence
-        is 0 or broken. What scores fix on the unmasked image, such as the best class of a region,
-        is found anew in the noisy one. A constant explanation is perfectly stable: look at
+        is 0 or not finite. If scores depend on the unmasked image, such as those of a region, they
+        are found again in the noisy image. A constant explanation is perfectly stable, so look at
         faithfulness too.
 
     Args:
@@ -42,9 +42,9 @@ def max_sensitivity(
         images: [B,C,*axes] floats.
         explanation: the explanation of the images, or a heatmap.
         radius: in units of the images.
-        num_samples: how many noises are tried.
+        num_samples: the number of noises.
         explain: images → Explanation or heatmap, like the given one; needed for a heatmap.
-        seed: of the noise; an int, or an int64 tensor [B].
+        seed: the seed of the noise; an int, or an int64 tensor [B].
         extra: inputs that are only passed on, as for the explanation.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How alike explanations of the same inputs are, under different seeds, samples or settings."""
+"""How similar explanations of the same inputs are under different seeds or settings."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -22,20 +22,20 @@ from torchlime.metrics.placement import pixels_of
 def rank_correlation(explanations: Sequence[AnyEvidence]) -> Tensor:
     """Spearman's ρ of the coefficients, averaged over all pairs of explanations: [B,T].
 
-    This is the correlation of ranks over an image's segments. It is 1 where all explanations order
-    the segments alike. If any of them is a heatmap, it is over the pixels of the heatmaps of all.
+    This is the correlation of ranks over an image's segments. It is 1 if all explanations give the
+    same order. If one of them is a heatmap, the correlation is over the pixels of all heatmaps.
 
     Convention:
         Coefficients are signed, and ties share their mean rank. The result is NaN where an image
         has a single segment or all its coefficients tie.
 
     Args:
-        explanations: two or more of the same images, segments and targets, for example under
-            different seeds. Heatmaps [B,H,W] or [B,T,H,W] of any method may be among them.
+        explanations: two or more explanations of the same images, segments and targets, for example
+            under different seeds. Heatmaps [B,H,W] or [B,T,H,W] of any method may be among them.
 
     Raises:
         ValueError: there are fewer than two, or their shapes, devices, segments or targets differ.
-            Segments and targets on a GPU are not read back: where they differ, the result is NaN.
+            Segments and targets on a GPU are not read back; if they differ, the result is NaN.
 
     Example:
         >>> from torchlime import explain, segments
@@ -117,7 +117,7 @@ def _maps(explanation: Explanation) -> list[Tensor]:
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
-    """Where all explain the same segments and targets: [B,T] bool. On a CPU a difference raises."""
+    """Where all explain the same segments and targets: [B,T] bool. On a CPU others are an error."""
     first, *others = explanations
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:
@@ -132,7 +132,7 @@ def _alike(explanations: Sequence[Explanation]) -> Tensor:
 
 
 def _centred_ranks(explanation: Explanation) -> Tensor:
-    """Mean ranks less their mean: [B,T,S], 0 beyond the count."""
+    """Mean ranks minus their mean: [B,T,S], 0 beyond the count."""
     exists = present(explanation.segment_count, explanation.coefficients.shape[2])
     values = explanation.coefficients
     ranks = mean_ranks(values, exists.expand_as(values))  # from ½: the mean is count/2
