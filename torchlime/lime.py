@@ -222,7 +222,10 @@ class Lime(Settings):
             model, targets, top, keep_samples: as for :meth:`explain`.
             images: examples, which fix shapes, dtypes and device.
             model_too: capture the forward passes too, where the model allows it. Then it runs with
-                the weights in their places, but without what its Python code does.
+                the weights in their places, but without what its Python code does. If the explainer
+                sets no autocast, the caller's is fixed too.
+
+        For label maps of your own, let the segmenter return their Segments.
 
         Raises:
             TypeError, ValueError: this cannot be captured; the message says why.
