@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         default=5,
         help="rounds of a timing: 5 (the default) or more",
     )
-    parser.add_argument("--minutes", type=float, default=9.0, help="gpu: for all parts")
+    parser.add_argument("--minutes", type=above_0, default=9.0, help="gpu: for all parts")
     parser.add_argument("--parts", nargs="+", help="gpu: only these parts")
     parser.add_argument("--commit", help="of this code, where it is no git checkout")
     parser.add_argument("--check", action="store_true", help="report: fail if a table is stale")
@@ -108,6 +108,13 @@ def parser() -> argparse.ArgumentParser:
 def positive(text: str) -> int:
     value = int(text)
     if value < 1:
+        raise ValueError
+    return value
+
+
+def above_0(text: str) -> float:
+    value = float(text)
+    if not value > 0:
         raise ValueError
     return value
 

@@ -5,6 +5,7 @@ nothing. Results, a log of each part and a summary are in the folder, and are wr
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,10 @@ from typing import NamedTuple
 from benchmarks.report import source
 from benchmarks.results import newest, partial, read
 from benchmarks.tables import markdown
+from torchlime._atomic import whole_file
 
 ROOT = Path(__file__).parents[1]
+TOLD = ("failed", "cut off", "interrupted")  # states of which the summary shows the log's end
 LEAST = 5.0  # seconds: with less there is no time for a part
 MODELS = ("resnet18", "resnet50", "vit_b_16")
 
@@ -46,12 +49,13 @@ class Part:
 
 
 class Outcome(NamedTuple):
-    """How a part went: done, failed, cut off, skipped, or no time."""
+    """How a part went: done, failed, cut off, interrupted, skipped, or no time."""
 
     part: Part
     state: str
     seconds: float = 0.0
     reason: str = ""
+    signal: int = 0  # that asked the run to end
 
 
 KORNIA = ("kornia", "kornia")
@@ -87,17 +91,56 @@ def parts(options: argparse.Namespace) -> list[Part]:
     return [part for part in every if part.name in named]
 
 
+class Interrupted(BaseException):
+    """A signal asked the run to end; ``args`` has its number."""
+
+
 def run(parts: Sequence[Part], minutes: float, out: Path) -> int:
-    """Run parts in their order; the exit status is 1 if one failed."""
-    out.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + 60 * minutes
+    """Run parts in their order; the exit status is 1 if one failed, 128 + n after signal n."""
+    end, status = time.monotonic() + 60 * minutes, 0
     outcomes: list[Outcome] = []
-    for part in parts:
-        print(f"{part.name}: at most {part.seconds:.0f} s", flush=True)
-        outcomes.append(done(part, end - time.monotonic(), out))
-        (out / "summary.md").write_text(summary(outcomes, parts, out), encoding="utf-8")
+    with interruptible():
+        try:
+            write_summary(outcomes, parts, out)
+            for part in parts:
+                print(f"{part.name}: at most {part.seconds:.0f} s", flush=True)
+                outcomes.append(done(part, end - time.monotonic(), out))
+                if outcomes[-1].signal:
+                    break
+                write_summary(outcomes, parts, out)
+        except Interrupted as error:  # between two parts
+            status = 128 + error.args[0]
+    write_summary(outcomes, parts, out)
     print(summary(outcomes, parts, out))
-    return int(any(outcome.state == "failed" for outcome in outcomes))
+    if outcomes and outcomes[-1].signal:
+        status = 128 + outcomes[-1].signal
+    return status or int(any(outcome.state == "failed" for outcome in outcomes))
+
+
+def write_summary(outcomes: Sequence[Outcome], parts: Sequence[Part], out: Path) -> None:
+    """Write the summary so far; exit with a sentence where the folder cannot be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with whole_file(out / "summary.md") as file:
+            file.write(summary(outcomes, parts, out).encode())
+    except OSError as error:
+        raise SystemExit(f"--out {out} cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise :class:`Interrupted` inside."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise Interrupted(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def done(part: Part, left: float, out: Path) -> Outcome:
@@ -116,13 +159,25 @@ def done(part: Part, left: float, out: Path) -> Outcome:
         try:
             status = child.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)  # and what it started
-            child.wait()
+            kill(child)
             return Outcome(part, "cut off", limit, f"after {limit:.0f} s")
+        except Interrupted as error:
+            kill(child)
+            number, seconds = error.args[0], time.monotonic() - start
+            return Outcome(
+                part, "interrupted", seconds, f"by {signal.Signals(number).name}", number
+            )
     seconds = time.monotonic() - start
     if status:
-        return Outcome(part, "failed", seconds, f"exit status {status}, see {part.name}.log")
+        how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return Outcome(part, "failed", seconds, f"{how}, see {part.name}.log")
     return Outcome(part, "done", seconds)
+
+
+def kill(child: subprocess.Popen[bytes]) -> None:
+    """End a part, and what it started."""
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
 
 
 def summary(outcomes: Sequence[Outcome], parts: Sequence[Part], out: Path) -> str:
@@ -133,17 +188,22 @@ def summary(outcomes: Sequence[Outcome], parts: Sequence[Part], out: Path) -> st
     for outcome in outcomes:
         part, log = outcome.part, out / f"{outcome.part.name}.log"
         texts += tables(part.benchmark, out) if part.benchmark else []
-        if log.exists() and (outcome.state in ("failed", "cut off") or not part.benchmark):
+        if log.exists() and (outcome.state in TOLD or not part.benchmark):
             last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
             texts.append("\n".join([f"## The end of {log.name}", "```", *last, "```"]))
     return "\n\n".join(texts) + "\n"
 
 
 def tables(name: str, out: Path) -> list[str]:
-    """The table of a benchmark, also of one that was cut off."""
-    found, cut = newest(name, out), partial(name, out)
-    if cut.exists():
-        found = [*found, read(cut)]
-    module = importlib.import_module(f"benchmarks.{name}")
-    texts = [f"{source(result)}\n\n{module.table(result['rows'])}" for result in found]
-    return [f"## {name}", module.CAPTION, *texts] if texts else []
+    """The table of a benchmark, also of one that was cut off; or why there is none."""
+    try:
+        found, cut = newest(name, out), partial(name, out)
+        if cut.exists():
+            found = [*found, read(cut)]
+        if not found:
+            return []
+        module = importlib.import_module(f"benchmarks.{name}")
+        texts = [f"{source(result)}\n\n{module.table(result['rows'])}" for result in found]
+    except Exception as error:  # the other parts' tables are not lost with this one
+        return [f"## {name}", f"There is no table: {type(error).__name__}: {error}"]
+    return [f"## {name}", module.CAPTION, *texts]

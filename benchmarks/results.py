@@ -15,6 +15,7 @@ import torch
 
 import torchlime
 from benchmarks.settings import RESULTS, Row, Settings
+from torchlime._atomic import whole_file
 
 PACKAGES = (
     "torch", "torchvision", "kornia", "numpy", "scikit-image", "scikit-learn",
@@ -73,7 +74,8 @@ def write_partial(result: dict[str, Any], results: Path) -> None:
     """Write the rows so far of a run that goes on."""
     path = partial(result["benchmark"], results)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with whole_file(path) as file:  # a run may be killed at any time
+        file.write((json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def partial(name: str, results: Path) -> Path:

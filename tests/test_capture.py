@@ -13,17 +13,35 @@ import torch
 import torchvision
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import torchlime.capture
 from tests.test_fake_cuda import CAUGHT, RefuseWaiting, Waits
-from torchlime import Lime, _networks
+from torchlime import Lime, _networks, methods
 from torchlime.black_box import Forward
 from torchlime.capture import Captured, graphed
 from torchlime.features import Pixels
 from torchlime.fills import Blur, Constant, ImageMean, SegmentMean
-from torchlime.masks import Bernoulli, Exhaustive, FixedCount, Orthogonal
-from torchlime.segments import FastSlic, Grid, Slic
-from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.masks import (
+    Bernoulli,
+    Exhaustive,
+    FixedCount,
+    LeverageLaw,
+    Orthogonal,
+    Permutations,
+    RandomSize,
+    SizeLaw,
+    Sizes,
+)
+from torchlime.segments import FastSlic, Grid, Reduced, Slic
+from torchlime.surrogates import (
+    BayesianRidge,
+    Lasso,
+    LeastSquares,
+    MarginalContributions,
+    MarginalMean,
+    Ridge,
+)
 from torchlime.targets import Classes
 from torchlime.weights import Exponential, InverseDistance, Uniform, WithoutUnmasked
 
@@ -216,7 +234,40 @@ def half(x):
     return (torch.arange(x[0, 0].numel()) % 2).view(x.shape[2:])
 
 
+def system(masks, scores, weights, count):
+    torch.linalg.solve(torch.eye(2), torch.ones(2, 1))
+    return LeastSquares()(masks, scores, weights, count)
+
+
 REFUSED = {
+    "a fill that draws": (
+        {"fill": lambda x, _: torch.rand_like(x)},
+        r"lambda> calls rand_like\(\), which draws without the seed",
+    ),
+    "a fill that reads": (
+        {"fill": lambda x, _: x * float(x.mean())},
+        r"lambda> calls __float__\(\), which reads a tensor on the host",
+    ),
+    "numbers of the host": (
+        {"fill": lambda x, _: x * torch.tensor([1.0, 2.0, 3.0], device=x.device).view(3, 1, 1)},
+        r"lambda> calls tensor\(\), which copies numbers of the host",
+    ),
+    "numbers like others": (
+        {"fill": lambda x, _: x * x.new_tensor([1.0, 2.0, 3.0]).view(3, 1, 1)},
+        r"lambda> calls new_tensor\(\), which copies numbers of the host",
+    ),
+    "a list of places": (
+        {"fill": lambda x, _: x[:, [2, 1, 0]]},
+        r"lambda> calls __getitem__\(\), which copies numbers of the host",
+    ),
+    "a size of the data": (
+        {"fill": lambda x, _: x * x[x > 0.5].sum()},
+        r"lambda> calls __getitem__\(\), which reads a tensor on the host",
+    ),
+    "a checked system": (
+        {"surrogate": system},
+        r"what comes after the model calls linalg_solve\(\), which reads a tensor on the host",
+    ),
     "of the host": ({"segmenter": HostSegmenter()}, r"HostSegmenter .* calls numpy\(\)"),
     "a label map": ({"segmenter": half}, "half returns a label map"),
     "another library": ({"segmenter": FastSlic()}, r"FastSlic.* calls (cpu|numpy)\(\)"),
@@ -344,7 +395,38 @@ def test_what_else_is_refused(changed, sentence):
         )  # fmt: skip
 
 
+def test_what_a_graph_can_hold_is_not_refused(model):
+    """A number by itself is an argument of a kernel, and a tensor is there already."""
+
+    def fill(x, segments):
+        places = torch.as_tensor(segments.count) * torch.tensor(0.5)
+        return x[:, :, ..., :] * 0.5 + places.sum() * x[:, torch.arange(3)].mean()
+
+    explainer, x = Lime(segmenter=Grid(2, 2), num_samples=32, fill=fill), images(2)
+    seeds = torch.tensor([1, 2])
+    assert_same(explainer.capture(model, x)(x, seed=seeds), explainer.explain(model, x, seed=seeds))
+
+
+def test_several_inputs_have_fills_of_their_own():
+    explainer = Lime(segmenter=Grid(2, 2), num_samples=32, fill=(Constant(0.5), torch.zeros(())))
+    x, seeds = (images(2), images(2, 1)), torch.tensor([1, 2])
+
+    def model(a, b):
+        return a.mean((2, 3)) + 2 * b.mean((2, 3))
+
+    assert_same(explainer.capture(model, x)(x, seed=seeds), explainer.explain(model, x, seed=seeds))
+    drawn = dataclasses.replace(explainer, fill=(Constant(0.5), lambda x, _: torch.rand_like(x)))
+    with pytest.raises(ValueError, match="calls rand_like"):
+        drawn.capture(model, x)
+
+
 # What follows is on fake CUDA tensors.
+
+
+# These take a tensor of the host as a number, which becomes an argument of a kernel.
+OF_NUMBERS = (
+    torch.ops.aten.lift_fresh.default, torch.ops.aten.fill_.Tensor, torch.ops.prim.device.default,
+)  # fmt: skip
 
 
 class InCapture(RefuseWaiting):
@@ -353,6 +435,9 @@ class InCapture(RefuseWaiting):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if torch.Tag.nondeterministic_seeded in function.tags:
             raise Waits(f"{function} takes from a generator")
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if function not in OF_NUMBERS and any(t.device.type == "cpu" for t in tensors):
+            raise Waits(f"{function} takes a tensor of the host")
         return super().__torch_dispatch__(function, types, args, kwargs)
 
 
@@ -414,6 +499,26 @@ ON_CUDA = [
         autocast=torch.bfloat16,
     ),
 ]
+
+
+def small():
+    """A network with modes, and no more."""
+    layers = torch.nn.Conv2d(3, 4, 8, 8), torch.nn.BatchNorm2d(4), torch.nn.AdaptiveAvgPool2d(1)
+    return torch.nn.Sequential(*layers, torch.nn.Flatten()).train()
+
+
+NAMES = ("baylime", "slice", "glime", "kernel_shap", "leverage_shap", "banzhaf")
+NAMES += ("permutation_shapley", "leave_one_out", "occlusion")
+ON_CUDA += [methods.get(name)(num_samples=256) for name in NAMES]
+ON_CUDA += [
+    Lime(segmenter=Reduced(Slic(9), 24), sampler=sampler, num_samples=64, surrogate=surrogate)
+    for sampler, surrogate in (
+        (RandomSize(), Lasso(fraction=0.2)),
+        (Sizes(), MarginalMean()),
+        (SizeLaw(LeverageLaw(), paired=False), BayesianRidge(precision=1.0)),
+        (Permutations(), MarginalContributions()),
+    )
+]
 FAKE = pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")  # autocast says so
 
 
@@ -424,7 +529,7 @@ FAKE = pytest.mark.filterwarnings("ignore:CUDA is not available:UserWarning")  #
 def test_nothing_that_a_capture_forbids(explainer, model_too, parts):
     with FakeTensorMode():
         with torch.device("cuda"):
-            model = torchvision.models.resnet18().train()
+            model = torchvision.models.resnet18().train() if explainer is ON_CUDA[0] else small()
             x, seeds = torch.empty(2, 3, 64, 48), torch.zeros(2, dtype=torch.int64)
         fast = explainer.capture(model, x, top=3, model_too=model_too)
         with RefuseWaiting():
@@ -463,6 +568,11 @@ def with_states(x):
 
 
 CAUGHT_INSIDE = {
+    "numbers of the host": lambda x: (
+        x * torch.tensor([1.0, 2.0, 3.0], device=x.device)[:, None, None]
+    ),
+    "a number of the host": lambda x: torch.where(x > 0, x, torch.tensor(0.0)),
+    "a list of places": lambda x: x[:, [2, 1, 0]],
     "an upload": with_upload,
     "a generator": lambda x: x * torch.rand(3, 1, 1, device=x.device),
     "the allocator": lambda x: (torch.cuda.empty_cache(), x)[1],

@@ -207,6 +207,20 @@ def test_captured_sees_new_weights(images):
     assert fast(images).scores.allclose(2 * first, rtol=1e-3)
 
 
+def test_captured_in_autocast(images):
+    """A call has the numbers of explain() in bfloat16, and of the weights as they are now."""
+    model = torchvision.models.resnet18().eval().cuda()
+    explainer = Lime(segmenter=Grid(4, 4), num_samples=64, autocast=torch.bfloat16)
+    seeds = torch.arange(len(images), device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):  # whose casts of weights outlive the capture
+        fast = explainer.capture(model, images, 3, model_too=True)
+    for factor in (1, 2):
+        with torch.no_grad():
+            model.fc.weight.mul_(factor)
+        plain = explainer.explain(model, images, 3, seed=seeds)
+        assert fast(images, seed=seeds).scores.allclose(plain.scores, rtol=1e-2, atol=1e-2)
+
+
 def test_a_model_that_no_graph_can_hold(images):
     def model(x):
         return x.mean((2, 3)) * float(x.max())
@@ -216,6 +230,7 @@ def test_a_model_that_no_graph_can_hold(images):
     assert fast(images).check().coefficients.isfinite().all()
     with pytest.raises(RuntimeError, match="CUDA cannot capture the model"):
         explainer.capture(model, images, 1, model_too=True)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
     torch.cuda.synchronize()
     assert fast(images).check().coefficients.isfinite().all()  # nothing is left behind
 

@@ -10,7 +10,7 @@ stages run again in every call, and the numbers are those of a plain call.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
@@ -26,7 +26,7 @@ from torchlime._networks import random_states
 from torchlime._provenance import named
 from torchlime._returns import check_fit, variance_factor
 from torchlime._sampling import Sampling, drawn
-from torchlime._several import beside, is_several, leaves_of, mapped, names_of
+from torchlime._several import beside, is_several, leaves_of, like, mapped, names_of
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, autocast_around
 from torchlime.explanation import Explanation
@@ -38,13 +38,15 @@ from torchlime.strategies import Features, Kernel, Rounds, Sampler, Scores, Segm
 READS = {  # these wait for the device, or the shape of their result depends on data
     "item", "tolist", "numpy", "__array__", "__bool__", "__int__", "__float__", "__index__",
     "__contains__", "cpu", "nonzero", "argwhere", "masked_select", "unique", "unique_consecutive",
-    "equal", "allclose",
+    "equal", "allclose", "is_nonzero", "bincount", "inverse", "linalg_inv", "linalg_solve",
+    "linalg_cholesky", "linalg_eigh", "linalg_svd", "linalg_lstsq", "linalg_pinv",
 }  # fmt: skip
 DRAWS = {  # these take from a generator instead of the seed
     "rand", "rand_like", "randn", "randn_like", "randint", "randint_like", "randperm", "normal",
     "bernoulli", "multinomial", "poisson", "dropout", "uniform_", "normal_", "random_",
     "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_",
 }  # fmt: skip
+UPLOADS = {"tensor", "as_tensor", "asarray", "new_tensor", "from_numpy"}
 Work = Callable[[], None]
 _one_capture = threading.RLock()  # torch takes one at a time in a process
 
@@ -162,6 +164,9 @@ class Captured:
         """Run every part, and keep it as a graph if there is a GPU."""
         self._before = graphed(self._draw, self.device, "segments, masks and fill")
         self._before()  # a capture computes nothing
+        rows = self._kind.rows(self._design, self._features.count)
+        if hasattr(self._features.rows(rows, self._sampling_of(self._features).box, 0), "lengths"):
+            raise ValueError("rows of several lengths depend on the masks, which no graph can do")
         self._scored: Any = None
         self._score()
         self._predict: Work = self._score
@@ -176,13 +181,9 @@ class Captured:
         features: Any = self._features_of(self.inputs)
         self._kind = features.kind.drawn_by(self.sampler)
         check_through_input(self.surrogate, self._kind)
-        # Our own samplers read on the host only where that is free, on a CPU.
-        own = type(self.sampler).__module__.startswith("torchlime.")
-        sampler = self.sampler if own else partial(watched, self.sampler)
+        sampler = unless_own(self.sampler)
         self._design = drawn(sampler, features, self.num_samples, self._seeds)
         rows, box = self._kind.rows(self._design, features.count), self._sampling_of(features).box
-        if hasattr(features.rows(rows, box, 0), "lengths"):
-            raise ValueError("rows of several lengths depend on the masks, which no graph can do")
         needs_energy = self.keep_samples or getattr(self.kernel, "needs_energy", False)
         self._features: Any = _Known(
             features,
@@ -298,7 +299,18 @@ def static_features(inputs: Any, segmenter: Segmenter, fill: Any) -> Any:
             )
         return found
 
-    return segmented_features(inputs, segment, fill)
+    return segmented_features(inputs, segment, watched_fills(fill))
+
+
+def watched_fills(fill: Any) -> Any:
+    """One fill or several, each with an error as :func:`watched`; tensors and None stay."""
+    return like(fill, [unless_own(one) if callable(one) else one for one in leaves_of(fill)])
+
+
+def unless_own(strategy: Callable[..., Any]) -> Callable[..., Any]:
+    """A strategy that is watched; those of torchlime read on a host only where that is free."""
+    own = type(strategy).__module__.startswith("torchlime.")
+    return strategy if own else partial(watched, strategy)
 
 
 def watched(strategy: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
@@ -334,8 +346,7 @@ class _Refuse(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if name in READS | DRAWS:
-            why = "reads a tensor on the host" if name in READS else "draws without the seed"
+        if why := _why_not(name, args):
             raise ValueError(
                 f"{self.who} calls {name}(), which {why}; no graph can hold that. Capture with "
                 "strategies of torchlime that run on the device, or use explain()"
@@ -343,11 +354,28 @@ class _Refuse(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+def _why_not(name: str, args: Sequence[Any]) -> str | None:
+    """What a call does that no graph can hold, on a GPU; None if nothing."""
+    if name in READS:
+        return "reads a tensor on the host"
+    if name in DRAWS:
+        return "draws without the seed"
+    if name in UPLOADS and not isinstance(args[-1], Tensor | int | float):
+        return "copies numbers of the host"
+    if name == "__getitem__":
+        places = args[1] if isinstance(args[1], tuple) else (args[1],)
+        if any(isinstance(place, list) for place in places):
+            return "copies numbers of the host"
+        if any(isinstance(p, Tensor) and p.dtype == torch.bool and p.dim() for p in places):
+            return "reads a tensor on the host"
+    return None
+
+
 def _refuse(rounds: Rounds, forward: Forward) -> None:
     if not isinstance(rounds, Once):
         raise ValueError(
             f"capture takes rounds=Once(), got {rounds!r}: rounds that may stop early read on the "
-            "host whether to go on"
+            "host whether to go on; use explain() for them"
         )
     if forward.differentiable:
         raise ValueError("capture cannot be differentiable: a graph holds no backward pass")

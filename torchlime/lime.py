@@ -226,6 +226,9 @@ class Lime(Settings):
             images: examples, which fix shapes, dtypes and device.
             model_too: capture the forward passes too, where the model allows it. Then a call uses
                 the current weights, but does not run the model's Python code again.
+                If the explainer sets no autocast, the caller's autocast is fixed too.
+
+        For your own label maps, let the segmenter return their Segments.
 
         Raises:
             TypeError, ValueError: this cannot be captured; the message says why.

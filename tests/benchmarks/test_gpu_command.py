@@ -1,7 +1,13 @@
 """The command for the day of a GPU: its parts cost each other nothing, and its summary says all."""
 
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -58,6 +64,108 @@ def test_a_part_that_was_cut_off_shows_the_rows_that_it_had(tmp_path):
     gpu.run([part], 1.0, tmp_path)
     assert "| eager | 7 | 16 | 99 | – | – | – |" in (tmp_path / "summary.md").read_text()
     assert results.newest("kernels", tmp_path) == []  # it is no result of a whole run
+
+
+def test_a_table_that_cannot_be_made_does_not_end_the_run(tmp_path):
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "kernels.json").write_text("{", encoding="utf-8")
+    parts = [code("kernels", "pass", benchmark="kernels"), code("works", "print('it worked')")]
+    assert gpu.run(parts, 1.0, tmp_path) == 0
+    text = (tmp_path / "summary.md").read_text()
+    assert "There is no table: ValueError: " in text
+    assert "| works | done |" in text
+
+
+def test_rows_of_a_run_are_replaced_as_a_whole(tmp_path, monkeypatch):
+    """A part may be killed at any time."""
+    results.write_partial({"benchmark": "kernels", "rows": []}, tmp_path)
+    before = results.partial("kernels", tmp_path).read_text()
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(SystemExit):
+        results.write_partial({"benchmark": "kernels", "rows": [1]}, tmp_path)
+    assert results.partial("kernels", tmp_path).read_text() == before
+
+
+WAITS = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+with open(sys.argv[1], "w") as file:
+    file.write(str(child.pid))
+child.wait()
+"""
+RUN = f"""
+import sys
+from pathlib import Path
+from benchmarks.gpu import Part, run
+parts = [
+    Part("first", ("-c", "print('it worked')"), 30.0),
+    Part("waits", ("-c", {WAITS!r}, sys.argv[1]), 30.0),
+    Part("last", ("-c", "pass"), 30.0),
+]
+sys.exit(run(parts, 1.0, Path(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_part_and_the_summary_says_so(tmp_path, number):
+    told = tmp_path / "number"
+    command = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(told), str(tmp_path / "out")], cwd=gpu.ROOT,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: told.exists() and told.read_text())
+        command.send_signal(number)
+        printed, _ = command.communicate(timeout=60)
+    finally:
+        command.kill()
+    assert command.returncode == 128 + number
+    text = (tmp_path / "out" / "summary.md").read_text()
+    assert "| first | done |" in text
+    assert re.search(rf"\| waits \| interrupted \| \d+ \| by {number.name} \|", text)
+    assert "| last | to come |" in text
+    assert printed.endswith(text + "\n")
+    wait_for(lambda: not is_running(int(told.read_text())))  # nor does what the part started
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not state.exists() or ") Z " not in state.read_text()  # that nobody has waited for
+
+
+def test_a_part_that_a_signal_ended_says_which(tmp_path):
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    assert gpu.run([code("dies", text)], 1.0, tmp_path) == 1
+    assert "killed by SIGSEGV, see dies.log" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["a file", "a file/below"])
+def test_a_folder_that_cannot_be_is_told_in_a_sentence(tmp_path, name):
+    (tmp_path / "a file").write_text("")
+    with pytest.raises(SystemExit, match="--out .*a file.* cannot be written: "):
+        gpu.run([code("never", "pass")], 1.0, tmp_path / name)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "soon"])
+def test_minutes_are_above_0(minutes, capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["gpu", "--minutes", minutes])
+    assert "--minutes" in capsys.readouterr().err
 
 
 def test_the_command_runs_here(tmp_path):
