@@ -10,14 +10,14 @@ from torchlime.segments import Grid, Slic
 from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 
 BUDGET = {
-    "segments": 289,
+    "segments": 278,
     "masks": 47,
     "fill": 14,
-    "rows": 15,
+    "rows": 12,
     "scores": 7,
-    "weights": 8,
+    "weights": 7,
     "surrogate": 70,
-    "rest": 25,
+    "rest": 21,
 }
 
 

@@ -73,6 +73,15 @@ def flag(condition: Tensor, problem: Problem, others: Tensor | None = None) -> T
     return torch.add(others, condition, alpha=int(problem))
 
 
+def failed(well: dict[Problem, Tensor]) -> Tensor:
+    """The problems whose condition ``well`` [B] does not hold: [B] int64."""
+    (first, held), *others = ((int(problem), held) for problem, held in well.items())
+    found = held * first
+    for bits, held in others:
+        found = torch.add(found, held, alpha=bits)
+    return sum(map(int, well)) - found
+
+
 def broken(values: Tensor) -> Tensor:
     """Which inputs have NaN or infinite values [B,…]: [B] bool. 0·x is NaN for these alone."""
     return (values * 0).flatten(1).sum(dim=1) != 0

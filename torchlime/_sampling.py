@@ -93,7 +93,7 @@ class Sampling:
             self._begin(len(design) * (number + later))
         scores = self.score(features.rows(rows, self.box, self.first), number, inputs)
         if self.first == 0:
-            self._problems = features.problems(rows, self.box)
+            self._problems = features.problems(None if beside else rows, self.box)
             self._energy = features.energy() if self._wants_energy else None
         self.first += design.shape[1]
         with torch.set_grad_enabled(self.forward.differentiable):
@@ -115,7 +115,7 @@ class Sampling:
         self._begin(len(masks) * (1 + max(left)))
         design = self.kind.rows(masks, self.features.count)
         self._unmasked = self.score(self.features.rows(design[:, :1], self.box, 0), 1)[:, 0]
-        self._problems = self.features.problems(design, self.box)
+        self._problems = self.features.problems(None if self.kind.beside else design, self.box)
         self._energy = self.features.energy() if self._wants_energy else None
         self._designs, self._scores = [masks], [scores]
         self.first = masks.shape[1]

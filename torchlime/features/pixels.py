@@ -73,10 +73,12 @@ class Pixels(Features):
             squares = squares.sum(dim=1, keepdim=True)
         return segment_sums(squares, self.segments).sum(dim=1)
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for non-finite images, segments that did not converge and masked first rows."""
         found = flag(broken(self.images), Problem.NON_FINITE_IMAGE)
         found = flag(~self.segments.ok, Problem.SEGMENTS_NOT_CONVERGED, found)
+        if design is None:
+            return found
         masked = design[:, 0].sum(dim=1) != self.count
         return flag(masked, Problem.FIRST_ROW_MASKED, found)
 

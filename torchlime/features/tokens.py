@@ -99,13 +99,13 @@ class Tokens(Features):
         with self.vit.cutting(len(chunk.images), chunk.inputs, chunk.kept, self.grid.patches):
             return model(chunk.images)
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for non-finite images, groups that did not converge and masked first rows."""
-        return (
-            flag(broken(self.images), Problem.NON_FINITE_IMAGE)
-            | flag(~self.groups.ok, Problem.SEGMENTS_NOT_CONVERGED)
-            | flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED)
-        )
+        found = flag(broken(self.images), Problem.NON_FINITE_IMAGE)
+        found = flag(~self.groups.ok, Problem.SEGMENTS_NOT_CONVERGED, found)
+        if design is None:
+            return found
+        return flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED, found)
 
     def fields(self) -> dict[str, Tensor]:
         """The label map [B,H,W], at the size of the images, and the caller's ids."""
