@@ -10,14 +10,14 @@ from torchlime.segments import Grid, Slic
 from torchlime.surrogates import BayesianRidge, Lasso, MarginalMean, SignEntropy
 
 BUDGET = {
-    "segments": 278,
+    "segments": 275,
     "masks": 47,
-    "fill": 14,
-    "rows": 12,
+    "fill": 13,
+    "rows": 11,
     "scores": 7,
     "weights": 7,
     "surrogate": 70,
-    "rest": 21,
+    "rest": 20,
 }
 
 

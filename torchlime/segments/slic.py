@@ -170,12 +170,17 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     for size in grid.sizes:
         middle = middle.select(3, (size - 1) // 2)
     middle = F.pad(middle[:, :, channels:-1], (channels, 1))
-    small = math.prod(grid.sizes) * 2**8 <= 2**24  # then so is every sum in a cell
+    # Then float32 holds every sum in a cell, and every number of a cell.
+    small = max(math.prod(grid.sizes) * 2**8, grid.number * 4) <= 2**24
     features = pixels.new_empty(pixels.shape, dtype=torch.float32 if small else pixels.dtype)
     torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1, out=features)
     inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
     known = _cells_first(inside, axes).flatten(1)
-    reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
+    steps = [axis.step for axis in grid.axes]
+    if len(set(steps)) == 1:
+        reach = (pixel * steps[0])[:, None].expand(-1, axes)
+    else:
+        reach = torch.stack(torch._foreach_mul([pixel] * axes, steps), dim=1)
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
@@ -207,8 +212,8 @@ def _places(features: Tensor, channels: int, grid: Cells) -> Tensor:
 def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int) -> Tensor:
     """K-means over the 3ⁿ cells around each pixel's own: the cell it joins, [B,*axes]."""
     batch = colours.shape[0]
-    own = torch.arange(grid.number, device=colours.device)[:, None]
     if iterations == 0:
+        own = torch.arange(grid.number, device=colours.device)[:, None]
         return grid.join(own.expand(batch, -1, math.prod(grid.sizes)))
     points = _points(colours, pixel, grid)
     sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
@@ -220,9 +225,11 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         sums = grid.gather(_in_image(sums, points.origin))
         centres = _means(sums.add_(centres, alpha=NOTHING))
     members = _nearest(centres, points, grid)
-    falling = torch.arange(members.shape[1] - 1, -1, -1, device=own.device)[:, None]
-    last = members.mul_(falling).amax(dim=1).long().view(batch, grid.number, -1)
-    return grid.join(own - grid.offsets(own.device)[last])  # offsets are odd in their order
+    # The first of the nearest is the one that is the farthest ahead of the cell G places on.
+    ahead = grid.number - grid.offsets(members.device)
+    most = members.mul_(ahead[:, None]).amax(dim=1).long().view(batch, grid.number, -1)
+    behind = torch.arange(grid.number, 2 * grid.number, device=members.device)
+    return grid.join(behind[:, None] - most)
 
 
 def _means(sums: Tensor) -> Tensor:
