@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Turns needed in five orientations of maps up to 256x256, and in brackets of about 512x512: spirals 8
-# (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a tree made
-# to merge in pairs 12 (14). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation 6.
+# Turns needed in five orientations of maps up to 256x256, and in brackets of about 512x512:
+# spirals 8 (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a
+# tree made to merge in pairs 12 (14). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation
+# 6.
 TURNS = 14
 JUMPS = 2
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
