@@ -49,7 +49,7 @@ def lab(rgb: Tensor, one: int = 1) -> Tensor:
     bright = (rgb > 0.04045 * one).expand(3, *rgb.shape)
     planes = rgb.new_empty(bright.shape)  # for each of XYZ the linear red, green and blue
     torch.where(bright, power, rgb / (12.92 * one), out=planes)
-    torch._foreach_mul_([*planes.flatten(0, 1).unbind()], _XYZ)
+    torch._foreach_mul_([plane for row in planes for plane in row], _XYZ)
     red, green, blue = ([*channel.unbind()] for channel in planes.unbind(1))
     torch._foreach_add_(red, green)
     torch._foreach_add_(red, blue)
