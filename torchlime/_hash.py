@@ -5,7 +5,7 @@ read or moved. Integers are int64 and stand for unsigned ones.
 """
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -80,22 +80,31 @@ def streams(seed: int | Tensor, count: Tensor, times: Sequence[range], width: in
     It is [b,n,width] for n times in all, those of a stream after those of the stream before. The
     host mixes an int seed, and a few times too, which saves kernels.
     """
-    columns = numbers(width, count)
-    begun: Sequence[Any]  # an int, or [b,1], for each stream
+    columns, sizes = numbers(width, count), [len(some) for some in times]
     if is_integer(seed) and not torch.compiler.is_compiling():
         stem = _mix(_signed(int(seed)))
         begun = [_mix(stem ^ k) for k in range(1, len(times) + 1)]
-        if sum(map(len, times)) <= _FEW:
-            keys = [own ^ time for own, some in zip(begun, times, strict=True) for time in some]
-            bits = columns.new_empty(1, len(keys), width)
-            for row, key in enumerate(keys):
-                torch.bitwise_xor(columns, _mix(key), out=bits[0, row])
+        if sum(sizes) <= _FEW:
+            mixed = [_mix(own ^ t) for own, some in zip(begun, times, strict=True) for t in some]
+            bits = columns.new_empty(1, len(mixed), width)
+            for row, key in zip(bits[0], mixed, strict=True):
+                torch.bitwise_xor(columns, key, out=row)
             return _mix(bits)
+        keys = columns.new_empty(1, sum(sizes))
+        parts = keys[0].split(sizes)
+        for own, some, part in zip(begun, _numbers_of(times, count), parts, strict=True):
+            torch.bitwise_xor(some, own, out=part)
     else:
-        seeds = seeds_of(seed, count)[:, None]
-        begun = hash64(seeds, numbers(len(times), count, first=1)).split(1, dim=1)
-    parts = [
-        numbers(len(some), count, some.start)[None] ^ own
-        for own, some in zip(begun, times, strict=True)
-    ]
-    return _mix(_mix(torch.cat(parts, dim=1))[..., None] ^ columns)
+        stems = hash64(seeds_of(seed, count)[:, None], numbers(len(times), count, first=1))
+        every = [own.expand(-1, size) for own, size in zip(stems.split(1, 1), sizes, strict=True)]
+        keys = torch.cat(every, dim=1) ^ torch.cat(_numbers_of(times, count))
+    return _mix(_mix(keys)[..., None] ^ columns)
+
+
+def _numbers_of(ranges: Sequence[range], like: Tensor) -> list[Tensor]:
+    """The numbers of each range; equal neighbours are one tensor."""
+    found: list[Tensor] = []
+    for place, some in enumerate(ranges):
+        known = place > 0 and some == ranges[place - 1]
+        found.append(found[-1] if known else numbers(len(some), like, some.start))
+    return found

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from torchlime._antithetic import in_pairs
 from torchlime._checks import check_same_device
-from torchlime._problems import Problem, flag
+from torchlime._problems import Problem, failed
 from torchlime._returns import check_weights
 from torchlime.fit import Fit
 
@@ -214,7 +214,8 @@ def weights_of_noise(kernel: Callable[..., Tensor], noise: Tensor, count: Tensor
 
 def effective_samples(weights: Tensor) -> Tensor:
     """(Σw)²/Σw² of weights [B,N]: [B]."""
-    return weights.sum(dim=1).square() / weights.square().sum(dim=1)
+    squares = (weights[:, None] @ weights[..., None])[:, 0, 0]
+    return weights.sum(dim=1).square() / squares
 
 
 def _is_design(design: Tensor, shape: tuple[int, int]) -> bool:
@@ -234,6 +235,5 @@ def _fields(fit: Fit, local_predictions: Tensor, effective: Tensor) -> dict[str,
 
 def _problems(fit: Fit, directions: Tensor, count: Tensor) -> Tensor:
     """Problems of the fit [B]; ``directions`` is how many independent samples there are."""
-    too_few = ~(directions - count >= 1 - 1e-9)  # NaN is too few
-    failed = flag(~fit.ok, Problem.SOLVE_FAILED)
-    return flag(too_few, Problem.TOO_FEW_EFFECTIVE_SAMPLES, failed)
+    enough = directions - count >= 1 - 1e-9  # NaN is too few
+    return failed({Problem.SOLVE_FAILED: fit.ok, Problem.TOO_FEW_EFFECTIVE_SAMPLES: enough})

@@ -112,19 +112,22 @@ def segment_means(values: Tensor, segments: Segments) -> Tensor:
 
 def _whole_numbers(values: Tensor) -> tuple[Tensor, Tensor]:
     """Values [B,C,*axes] as whole numbers [B,C,P] of a unit [B,C,1], a power of 2."""
-    pixels = _flat(values).to(solve_dtype(values.device))
+    dtype = solve_dtype(values.device)
+    pixels = _flat(values)
+    if pixels.device.type == "cpu":  # which divides numbers of two dtypes slowly
+        pixels = pixels.to(dtype)
     bits = 62 - math.ceil(math.log2(pixels.shape[2] + 1))
-    _, exponent = torch.frexp(_largest(pixels))
-    power = torch.sub(exponent, bits, out=pixels.new_empty(exponent.shape))
+    _, exponent = torch.frexp(_largest(pixels, dtype))
+    power = torch.sub(exponent, bits, out=pixels.new_empty(exponent.shape, dtype=dtype))
     unit = power.exp2_()
     return (pixels / unit).round_(), unit
 
 
-def _largest(pixels: Tensor) -> Tensor:
-    """The largest size of the values [B,C,P]: [B,C,1]."""
+def _largest(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """The largest size of the values [B,C,P]: [B,C,1] in that dtype."""
     if pixels.device.type == "cpu":  # the norm takes several times as long there
-        return pixels.abs().amax(dim=2, keepdim=True)
-    return torch.linalg.vector_norm(pixels, torch.inf, dim=2, keepdim=True)
+        return pixels.abs().amax(dim=2, keepdim=True).to(dtype)
+    return torch.linalg.vector_norm(pixels, torch.inf, dim=2, keepdim=True, dtype=dtype)
 
 
 def segment_sizes(segments: Segments) -> Tensor:

@@ -73,6 +73,22 @@ def flag(condition: Tensor, problem: Problem, others: Tensor | None = None) -> T
     return torch.add(others, condition, alpha=int(problem))
 
 
+def failed(well: dict[Problem, Tensor]) -> Tensor:
+    """The problems whose condition ``well`` [B] does not hold: [B] int64."""
+    (first, held), *others = ((int(problem), held) for problem, held in well.items())
+    found = held * first
+    for bits, held in others:
+        found = torch.add(found, held, alpha=bits)
+    return sum(map(int, well)) - found
+
+
+def finite(values: Tensor) -> Tensor:
+    """Which inputs have neither NaN nor infinite values [B,…]: [B] bool."""
+    if values.device.type == "cpu" or not values.is_floating_point():  # a norm is slow on a CPU
+        return (values * 0).flatten(1).sum(dim=1) == 0
+    return torch.linalg.vector_norm(values.flatten(1), torch.inf, dim=1) < torch.inf
+
+
 def broken(values: Tensor) -> Tensor:
     """Which inputs have NaN or infinite values [B,…]: [B] bool. 0·x is NaN for these alone."""
     return (values * 0).flatten(1).sum(dim=1) != 0

@@ -74,6 +74,7 @@ class Sampling:
         self._wants_energy = energy or getattr(kernel, "needs_energy", False)
         self._designs: list[Tensor] = []
         self._scores: list[Tensor] = []
+        self._whole: Tensor | None = None  # of a single round: those of the inputs, and the scores
 
     def add(self, design: Tensor, later: int = 0) -> Samples:
         """Score further rows [B,n,S] of the design; return all samples so far.
@@ -93,10 +94,11 @@ class Sampling:
             self._begin(len(design) * (number + later))
         scores = self.score(features.rows(rows, self.box, self.first), number, inputs)
         if self.first == 0:
-            self._problems = features.problems(rows, self.box)
+            self._problems = features.problems(None if beside else rows, self.box)
             self._energy = features.energy() if self._wants_energy else None
         self.first += design.shape[1]
         with torch.set_grad_enabled(self.forward.differentiable):
+            self._whole = None if self._designs else scores
             if not self._designs:
                 self._unmasked = scores[:, 0]
             self._scores = [_joined([*self._scores, scores[:, beside:]])]
@@ -115,7 +117,7 @@ class Sampling:
         self._begin(len(masks) * (1 + max(left)))
         design = self.kind.rows(masks, self.features.count)
         self._unmasked = self.score(self.features.rows(design[:, :1], self.box, 0), 1)[:, 0]
-        self._problems = self.features.problems(design, self.box)
+        self._problems = self.features.problems(None if self.kind.beside else design, self.box)
         self._energy = self.features.energy() if self._wants_energy else None
         self._designs, self._scores = [masks], [scores]
         self.first = masks.shape[1]
@@ -130,7 +132,7 @@ class Sampling:
             every = self._scores[0].clone()
             for b in inputs:
                 every[b, low:high] = found[b]
-            self._scores = [every]
+            self._scores, self._whole = [every], None
 
     def some(self, index: Tensor | None, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Design, scores, weights and count of the first ``rows`` rows of some inputs."""
@@ -154,7 +156,7 @@ class Sampling:
     @scored.setter
     def scored(self, values: tuple[Tensor, Tensor, dict[str, Tensor]]) -> None:
         scores, self._unmasked, self.score.reference = values
-        self._scores = [scores]
+        self._scores, self._whole = [scores], None
 
     def samples(self, used: Tensor | None = None, weights: Tensor | None = None) -> Samples:
         """All samples so far; or the first ``used`` [B] of each input, with these weights [B,N]."""
@@ -164,7 +166,7 @@ class Sampling:
             weights = kind.weights(self.kernel, design, count, self._energy)
         else:
             taken = numbers(design.shape[1], used) < used[:, None]
-            scores = torch.where(taken[..., None], scores, 0.0)
+            scores, self._whole = torch.where(taken[..., None], scores, 0.0), None
         return Samples(
             design, scores, weights.to(scores.dtype), self._unmasked,
             self.score.reference["targets"], self._energy, self._flags(scores),
@@ -181,7 +183,9 @@ class Sampling:
             self.score = Predictions(self.box, scores, *settings)
 
     def _flags(self, scores: Tensor) -> Tensor:
-        if self.kind.beside:
+        if self._whole is not None:
+            scores = self._whole
+        elif self.kind.beside:
             scores = torch.cat([self._unmasked[:, None], scores], dim=1)
         problems = flag(broken(scores), Problem.NON_FINITE_SCORES, self._problems)
         in_range = self.score.reference.get("in_range")

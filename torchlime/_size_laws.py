@@ -26,9 +26,10 @@ MaskDistance = Literal["cosine", "euclidean"]
 
 def kept_by(masks: Tensor) -> Tensor:
     """How many features masks [B,N,S] keep: [B,N], whole numbers."""
-    # A CPU adds bytes to few bits many times as fast as bools to 64.
     width = masks.shape[-1]
     counter = torch.uint8 if width < 1 << 8 else torch.int16 if width < 1 << 15 else torch.int64
+    if masks.device.type != "cpu":  # a CPU adds bytes to few bits many times as fast
+        counter = solve_dtype(masks.device)
     return masks.view(torch.uint8).sum(dim=-1, dtype=counter)
 
 

@@ -187,7 +187,7 @@ class Captured:
         needs_energy = self.keep_samples or getattr(self.kernel, "needs_energy", False)
         self._features: Any = _Known(
             features,
-            problems=features.problems(rows, box),
+            problems=features.problems(None if self._kind.beside else rows, box),
             energy=features.energy() if needs_energy else None,
         )
 
@@ -328,7 +328,7 @@ class _Known:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._features, name)
 
-    def problems(self, design: Tensor, box: Any) -> Tensor:
+    def problems(self, design: Tensor | None, box: Any) -> Tensor:
         return self._problems
 
     def energy(self) -> Tensor | None:

@@ -177,8 +177,11 @@ class Features(Protocol):
         """Energy [B,S] for distances between inputs; None where there is none."""
         return None
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
-        """Problems of inputs and design that only the device knows: bits of Problem [B] int64."""
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
+        """Problems of inputs and design that only the device knows: bits of Problem [B] int64.
+
+        Row 0 of the design [B,N,S] should be the input. Without a design, it is beside it.
+        """
         return torch.zeros_like(self.count)
 
     def fields(self) -> dict[str, Tensor]:

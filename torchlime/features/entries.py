@@ -75,7 +75,7 @@ class Entries(Features):
         parts = [energy for part in self.explained if (energy := part.energy()) is not None]
         return torch.stack(parts).sum(dim=0) if parts else None
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Those of every explained input."""
         problems = self.explained[0].problems(design, box)
         for part in self.explained[1:]:

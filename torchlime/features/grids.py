@@ -111,7 +111,7 @@ class ShiftedGrids(Features):
         bits = hash64(seeds[:, None], -1 - axis, samples)  # masks count from 0 there
         return shift_right(bits, 11) % _cell(self.axes[axis], self.grid[axis])
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for non-finite images."""
         return flag(broken(self.images), Problem.NON_FINITE_IMAGE)
 

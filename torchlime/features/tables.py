@@ -121,7 +121,7 @@ class Table(Features):
         """The drawn bins [b,n,F]."""
         return self.draws.bins(seeds, samples)
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for rows with infinite numbers, or with values that the background has not."""
         infinite = self.x.isinf().any(dim=1)
         return flag(infinite, Problem.NON_FINITE_IMAGE) | flag(

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, as_segments, segment_sizes, segment_sums
-from torchlime._problems import Problem, broken, flag
+from torchlime._problems import Problem, failed, finite, flag
 from torchlime._row_blocks import row_blocks
 from torchlime.black_box import BlackBox, Model
 from torchlime.features._vit import Grid, Vit
@@ -99,13 +99,17 @@ class Tokens(Features):
         with self.vit.cutting(len(chunk.images), chunk.inputs, chunk.kept, self.grid.patches):
             return model(chunk.images)
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for non-finite images, groups that did not converge and masked first rows."""
-        return (
-            flag(broken(self.images), Problem.NON_FINITE_IMAGE)
-            | flag(~self.groups.ok, Problem.SEGMENTS_NOT_CONVERGED)
-            | flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED)
+        found = failed(
+            {
+                Problem.NON_FINITE_IMAGE: finite(self.images),
+                Problem.SEGMENTS_NOT_CONVERGED: self.groups.ok,
+            }
         )
+        if design is None:
+            return found
+        return flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED, found)
 
     def fields(self) -> dict[str, Tensor]:
         """The label map [B,H,W], at the size of the images, and the caller's ids."""

@@ -42,7 +42,7 @@ class Vectors(Features):
         dtype = box.dtype or self.x.dtype
         return Noisy(self.x, self.scale, design, dtype, lead=int(first == 0))
 
-    def problems(self, design: Tensor, box: BlackBox) -> Tensor:
+    def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for vectors that are not finite, and scales that are not positive or too small."""
         finite = self.vectors.isfinite()
         rounding = torch.finfo(box.dtype or self.x.dtype).eps

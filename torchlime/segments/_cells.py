@@ -39,21 +39,23 @@ class Cells(NamedTuple):
         volume, axes = math.prod(axis.step for axis in self.axes), len(self.axes)
         return math.sqrt(volume) if axes == 2 else volume ** (1 / axes)
 
-    def cut(self, image: Tensor) -> Tensor:
-        """[B,C,*axes] → [B,G,C,P]: the pixels of each cell together, padded by 0 to one size."""
+    def cut(self, channels: list[Tensor]) -> Tensor:
+        """C channels [B,*axes] → [B,G,C,P]: the pixels of each cell, padded by 0 to one size."""
         count = len(self.axes)
-        sides: list[int] = []
         uneven = [axis.length % axis.parts > 0 for axis in self.axes]
         if any(uneven):  # behind the last pixel stands a 0
+            image = torch.stack(channels)
             image = F.pad(image, [width for axis in reversed(uneven) for width in (0, int(axis))])
-        for dim, axis in enumerate(self.axes, start=2):
-            sides += (axis.parts, axis.size)
-            if uneven[dim - 2]:
-                index, valid = axis.tiles(image.device)
-                image = image.index_select(dim, index.masked_fill(~valid, axis.length).flatten())
-        image = image.view(*image.shape[:2], *sides)
-        parts, sizes = range(2, 2 + 2 * count, 2), range(3, 3 + 2 * count, 2)
-        return image.permute(0, *parts, 1, *sizes).flatten(2 + count).flatten(1, count)
+            for dim, axis in enumerate(self.axes, start=2):
+                if uneven[dim - 2]:
+                    index, valid = axis.tiles(image.device)
+                    index = index.masked_fill(~valid, axis.length)
+                    image = image.index_select(dim, index.flatten())
+            channels = list(image.unbind(0))
+        sides = [side for axis in self.axes for side in (axis.parts, axis.size)]
+        parts, sizes = range(1, 1 + 2 * count, 2), range(2, 2 + 2 * count, 2)
+        views = [one.view(len(one), *sides).permute(0, *parts, *sizes) for one in channels]
+        return torch.stack(views, dim=1 + count).flatten(2 + count).flatten(1, count)
 
     def join(self, cells: Tensor) -> Tensor:
         """The inverse of ``cut`` without channels, [B,G,P] → [B,*axes]."""

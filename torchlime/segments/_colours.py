@@ -46,13 +46,15 @@ def lab(rgb: Tensor, one: int = 1) -> Tensor:
     """
     rgb = rgb.transpose(0, 1)
     power = ((rgb + 0.055 * one) / (1.055 * one)).pow_(2.4)
-    linear = torch.where(rgb > 0.04045 * one, power, rgb / (12.92 * one)).contiguous()
-    planes = torch._foreach_mul([*linear.unbind(0)] * 3, _XYZ)
-    red, green, blue = planes[::3], planes[1::3], planes[2::3]
+    bright = (rgb > 0.04045 * one).expand(3, *rgb.shape)
+    planes = rgb.new_empty(bright.shape)  # for each of XYZ the linear red, green and blue
+    torch.where(bright, power, rgb / (12.92 * one), out=planes)
+    torch._foreach_mul_([plane for row in planes for plane in row], _XYZ)
+    red, green, blue = ([*channel.unbind()] for channel in planes.unbind(1))
     torch._foreach_add_(red, green)
     torch._foreach_add_(red, blue)
     torch._foreach_div_(red, _WHITE)
-    xyz = torch.stack(red)
+    xyz = planes[:, 0]
     f = torch.where(xyz > 0.008856, xyz ** (1 / 3), 7.787 * xyz + 4 / 29)
     scaled = torch._foreach_mul([f[1], *(f[:2] - f[1:]).unbind()], (116.0, 500.0, 200.0))
     scaled[0].sub_(16)

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Turns needed in five orientations of maps up to 256x256, and in brackets of 512x512: spirals 8
-# (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a tree made
-# to merge in pairs 12 (13). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation 6.
+# Turns needed in five orientations of maps up to 256x256, and in brackets of about 512x512:
+# spirals 8 (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a
+# tree made to merge in pairs 12 (14). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation
+# 6.
 TURNS = 14
 JUMPS = 2
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
@@ -56,9 +57,11 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.gather(1, runs)
     if not pairs:
         return root, root.new_ones(len(root), dtype=torch.bool)
-    splits = [(same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs]
-    split = functools.reduce(torch.bitwise_or, splits)
-    return torch.where(split[:, None], runs, root), ~split
+    wholes = [
+        (same <= (root[:, :-stride] == root[:, stride:])).all(dim=1) for stride, same in pairs
+    ]
+    whole = functools.reduce(torch.bitwise_and, wholes)
+    return torch.where(whole[:, None], root, runs), whole
 
 
 def _starts_of_runs(labels: Tensor) -> Tensor:
@@ -113,7 +116,8 @@ def connect_labels(
 
     Args:
         labels: [B,*axes] int64 in 0…num_labels−1, fewer than 2**26 pixels an image.
-        colours: [B,C,*axes], whole numbers held in floats, squared distances below 2**35 - 1.
+        colours: [B,C,*axes], whole numbers held in floats, of squared lengths and distances below
+            2**24.
         num_labels: how many labels there may be.
         min_size: in pixels, at most P / num_labels for P pixels, so that a label always stays.
 
@@ -143,7 +147,7 @@ def connect_labels(
     best, owners = tables[:2].gather(2, flat.expand(2, -1, -1))
     owners = owners.masked_fill_(rank != best, NOBODY).view_as(labels)
     means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
-    owners = _merge(owners, root, means)
+    owners = _merge(owners, root, means.float())
     end, step = max(labels.shape[1:]) << INDEX_BITS, 1 << INDEX_BITS
     places = torch.arange(end - step, -step, -step, device=labels.device)
     for dim in range(owners.dim() - 1, 0, -1):
@@ -180,15 +184,23 @@ def _around(owners: Tensor) -> Tensor:
     """
     axes = owners.dim() - 1
     around = F.pad(owners, (1, 1) * axes, value=NOBODY)
-    if axes == 2:  # their places are 0, w − 1, w + 1 and 2w after the first, which makes a lattice
-        whole, row, _ = around.stride()
-        return around.as_strided(
-            (len(owners), 2, 2, *owners.shape[1:]), (whole, row + 1, row - 1, row, 1), 1
-        )
+    if axes == 2:
+        return _lattice(around)
     inner = [slice(1, -1)] * axes
     before = [around[:, *inner[:k], :-2, *inner[k + 1 :]] for k in range(axes)]
     after = [around[:, *inner[:k], 2:, *inner[k + 1 :]] for k in range(axes)]
     return torch.stack(before + after[::-1], dim=1)
+
+
+def _lattice(padded: Tensor) -> Tensor:
+    """The neighbours [...,2,2,H,W] of pixels that are padded by 1, a view.
+
+    Their places are 0, w − 1, w + 1 and 2w after the first, for rows of w padded pixels.
+    """
+    *others, row, one = padded.stride()
+    *sizes, height, width = padded.shape
+    sizes += (2, 2, height - 2, width - 2)
+    return padded.as_strided(sizes, (*others, row + 1, row - 1, row, one), 1)
 
 
 def _steps(colours: Tensor) -> Tensor:
@@ -196,13 +208,17 @@ def _steps(colours: Tensor) -> Tensor:
 
     They are above the bits that hold an owner. Beyond the border there is nobody at any distance.
     """
+    one = 2.0**INDEX_BITS
+    if colours.dim() == 4:
+        around = _lattice(F.pad(colours, (1, 1, 1, 1)))
+        steps = (around - colours[:, :, None, None]).square_().sum(dim=1).flatten(1, 2).flatten(2)
+        return torch.rsub(steps, one, alpha=-one).long()
     before, after = [], []
     for dim in range(2, colours.dim()):
         step = _padded(colours.diff(dim=dim).square_().sum(dim=1), dim - 1, 1, 1)
         before.append(_step_before(step, dim - 1))
         after.append(_step_after(step, dim - 1))
     steps = torch.stack(before + after[::-1], dim=1).flatten(2)
-    one = 2.0**INDEX_BITS
     return torch.rsub(steps, one, alpha=-one).long()
 
 

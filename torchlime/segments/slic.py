@@ -116,8 +116,8 @@ class Slic:
 def outside_window(axes: int) -> float:
     """The penalty of a cell that is too far along one axis.
 
-    It is as large as any squared distance. The penalty of a cell beyond the border is as large as
-    those of all axes and a distance. The sum stays within 2**24, so float32 holds it.
+    It is as large as any squared distance. A cell that is not beyond the border has a reward as
+    large as those of all axes and a distance. No sum exceeds 2**24 in size, so float32 holds it.
     """
     return 2.0**22 if axes < 3 else 2.0**21
 
@@ -153,7 +153,7 @@ class _Points(NamedTuple):
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
     inside: Tensor  # [1,1,3,…,3,*shape]: 1 where that neighbour of the cell is in the grid, else 0
-    beyond: Tensor  # [B·G·3ⁿ,1,1]: the penalty of a neighbour that is not in the grid
+    known: Tensor  # [B·G·3ⁿ,1,1]: the same
     reach: Tensor  # [B,1,1,n,1]: how far a pixel may be from its centre along each axis
 
 
@@ -165,24 +165,28 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     positions = [_along_axis(along[:, :side], k, axes) for k, side in enumerate(colours.shape[2:])]
     positions.append(colours.new_ones([1] * (axes + 1)))
     spread = [values.expand(batch, *colours.shape[2:]) for values in positions]
-    pixels = grid.cut(torch.stack((*colours.unbind(1), *spread), dim=1))
+    pixels = grid.cut([*colours.unbind(1), *spread])
     middle = pixels.view(batch, grid.number, -1, *grid.sizes)
     for size in grid.sizes:
         middle = middle.select(3, (size - 1) // 2)
     middle = F.pad(middle[:, :, channels:-1], (channels, 1))
-    small = math.prod(grid.sizes) * 2**8 <= 2**24  # then so is every sum in a cell
-    pixels[:, :, :-1].addcmul_(middle[:, :, :-1, None], pixels[:, :, -1:], value=-1)
-    features = pixels.to(torch.float32 if small else pixels.dtype)
+    # Then float32 holds every sum in a cell, and every number of a cell.
+    small = max(math.prod(grid.sizes) * 2**8, grid.number * 4) <= 2**24
+    features = pixels.new_empty(pixels.shape, dtype=torch.float32 if small else pixels.dtype)
+    torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1, out=features)
     inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
-    penalty = (axes + 1) * outside_window(axes)
-    beyond = _cells_first(torch.rsub(inside, penalty, alpha=penalty), axes).flatten(1)
-    reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
+    known = _cells_first(inside, axes).flatten(1)
+    steps = [axis.step for axis in grid.axes]
+    if len(set(steps)) == 1:
+        reach = (pixel * steps[0])[:, None].expand(-1, axes)
+    else:
+        reach = torch.stack(torch._foreach_mul([pixel] * axes, steps), dim=1)
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
         middle.mT[:, :, None],
         inside,
-        beyond.expand(batch, -1).reshape(-1, 1, 1),
+        known.expand(batch, -1).reshape(-1, 1, 1),
         reach[:, None, None, :, None],
     )
 
@@ -208,8 +212,8 @@ def _places(features: Tensor, channels: int, grid: Cells) -> Tensor:
 def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int) -> Tensor:
     """K-means over the 3ⁿ cells around each pixel's own: the cell it joins, [B,*axes]."""
     batch = colours.shape[0]
-    own = torch.arange(grid.number, device=colours.device)[:, None]
     if iterations == 0:
+        own = torch.arange(grid.number, device=colours.device)[:, None]
         return grid.join(own.expand(batch, -1, math.prod(grid.sizes)))
     points = _points(colours, pixel, grid)
     sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
@@ -221,9 +225,11 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         sums = grid.gather(_in_image(sums, points.origin))
         centres = _means(sums.add_(centres, alpha=NOTHING))
     members = _nearest(centres, points, grid)
-    falling = torch.arange(members.shape[1] - 1, -1, -1, device=own.device)[:, None]
-    last = members.mul_(falling).amax(dim=1).long().view(batch, grid.number, -1)
-    return grid.join(own - grid.offsets(own.device)[last])  # offsets are odd in their order
+    # The first of the nearest is the one that is the farthest ahead of the cell G places on.
+    ahead = grid.number - grid.offsets(members.device)
+    most = members.mul_(ahead[:, None]).amax(dim=1).long().view(batch, grid.number, -1)
+    behind = torch.arange(grid.number, 2 * grid.number, device=members.device)
+    return grid.join(behind[:, None] - most)
 
 
 def _means(sums: Tensor) -> Tensor:
@@ -258,7 +264,9 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
     outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
     near = near.flatten(0, 1)
     rows = near.flatten(0, 1)
-    fixed = torch.baddbmm(points.beyond, rows[:, None], rows[..., None]).view(*near.shape[:2], 1)
+    reward = -(axes + 1) * window  # of a cell in the grid: the others need no penalty
+    fixed = torch.baddbmm(points.known, rows[:, None], rows[..., None], beta=reward)
+    fixed = fixed.view(*near.shape[:2], 1)
     cost = torch.baddbmm(fixed, near, points.features[:, :-1], alpha=-2)
     for number, size in enumerate(grid.sizes):
         along = _along_axis(outside[..., number, :size].flatten(0, 1), number, axes)
