@@ -248,6 +248,9 @@ class UntilFirst(Until):
 GOOD = Until(error=0.25, most=2048)
 """What the command line, jobs and the page take where nobody says how many samples.
 
-On photos of 16 to 100 segments whose log-odds are explained, it takes 535 rows on average, and the
-95th percentile of its error is .35; that of 512 rows for each is .58 (``benchmarks/README.md``).
+As the command line explains 16 photos (EfficientNet-Lite0, 224 pixels, 50 segments,
+probabilities), it takes 424 rows on average, 128 to 640, about as many as the fixed 512. In the
+table of ``designs`` (``benchmarks/README.md``: six photos, 96 pixels, 16 to 100 segments, log-odds)
+it takes 745, and the 95th percentile of its error is .32; that of 512 rows for each is .58, and
+that of 1024 rows .42.
 """

@@ -45,8 +45,8 @@ CSV_OPTIONS = {
         "of numbers: quartiles, deciles, entropy (needs --target-column) or none"),
     "separator": Option(",", csvs.separator, "the sign between values in the csv files, or tab"),
     "samples": Option(5000, count(2),
-        "rows drawn from the background, as many for each row; what tables need by themselves was "
-        "not measured, so that only --until takes it"),
+        "rows drawn from the background, the same number for every row: what rows of a table need "
+        "was not measured, so that only --until draws by need"),
     **ROUNDS_OPTIONS,
 }  # fmt: skip
 TABLE_OPTIONS = {

@@ -42,8 +42,8 @@ TEXT_OPTIONS = {
         help="hf:FOLDER of a text classifier; " + estimating.MODEL_OPTIONS["model"].help,
     ),
     "samples": Option(1000, count(2),
-        "strings made of each text, as many for each; what texts need by themselves was not "
-        "measured, so that only --until takes it"),
+        "strings made of each text, the same number for every text: what texts need was not "
+        "measured, so that only --until draws by need"),
     **ROUNDS_OPTIONS,
     "split": Option("words", choice(*SPLITS), "what is hidden: words or characters"),
     "hide": Option(None, str,
