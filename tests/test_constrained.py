@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests import oracles
 from torchlime import Explanation, Lime, _row_blocks, explain, explain_vector
+from torchlime._growing import GrowingFit
 from torchlime.fills import Constant
 from torchlime.masks import (
     Bernoulli,
@@ -259,6 +260,25 @@ def test_errors_of_pairs_are_their_definition(num_samples):
         both = leverage[i : i + 2].sum() if i + 1 < num_samples else 0.0
         total += pull[i : i + 2].sum(0) ** 2 * (1 - both / 2) ** 2 / (1 - both)
     np.testing.assert_allclose(fit.standard_errors[0, 0], np.sqrt(total), atol=1e-11)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_equations_that_grow_have_the_fit_to_all_rows(shared):
+    """So rounds need not fit all rows anew; inputs share a design, or have their own."""
+    count = torch.tensor([9]).expand(2) if shared else torch.tensor([9, 6])
+    seed = 0 if shared else torch.arange(2)
+    masks = SizeLaw(LeverageLaw())(count[: 1 if shared else 2], 9, 200, seed=seed)
+    weights = LEVERAGE(masks, count[: len(masks)]).expand(2, -1)
+    masks = masks.expand(2, -1, -1)
+    noise = torch.rand(2, 200, 3, generator=torch.Generator().manual_seed(3)).double()
+    scores = masks.double() @ noise[:, :9] + noise
+    growing = GrowingFit(FIT.of_equations)
+    for rows in (64, 96, 200):
+        data = masks[:, :rows], scores[:, :rows], weights[:, :rows], count
+        ours, theirs = growing([0, 1], *data), FIT(*data)
+        assert ours.ok.all()
+        for mine, of_all in zip(ours, theirs, strict=True):
+            assert mine.double().allclose(of_all.double(), rtol=0, atol=1e-9)
 
 
 def test_it_does_not_matter_what_all_and_nothing_weigh():

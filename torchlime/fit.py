@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from functools import partial, reduce
 from typing import NamedTuple
 
@@ -150,6 +151,24 @@ class NormalEquations:
         if self.noise:  # masks have means of 1 at most
             least = least * self.design_mean[:, 0].square()
         return self.gram.diagonal(dim1=1, dim2=2) <= least
+
+    def measured_from(self, scores: Tensor) -> "NormalEquations":
+        """The equations without an intercept, of rows less one of zeros with ``scores`` [B,1,T].
+
+        Only masks in the primal form have them. ``level`` and ``variation`` stay those of
+        the mean, for the fidelity.
+        """
+        z, y = self.design_mean, self.score_mean - (scores - self.origin)
+        if not (self.design.requires_grad or self.weights.requires_grad):
+            z = z.detach()  # the mean had the scores in it
+        total, moved = self.total[:, None, None], copy(self)
+        moved.design_mean, moved.score_mean = torch.zeros_like(z), scores - self.origin
+        moved.mean = torch.cat([moved.design_mean, moved.score_mean], dim=2)
+        moved.share = torch.zeros_like(self.share)  # a row's part in an intercept
+        moved.gram = torch.baddbmm(self.gram, total * z.mT, z)
+        moved.cross = torch.baddbmm(self.cross, total * z.mT, y)
+        moved._raw = moved._last = None  # they are centred anew
+        return moved
 
     def fit(self, solution: Tensor, ok: Tensor, inverse: Tensor | None) -> Fit:
         """The :class:`Fit` of slopes [B,S,T] (of u [B,N,T] in the dual form).

@@ -62,53 +62,39 @@ class ConstrainedLeastSquares:
         return few_at_a_time(self._of_masks, masks, scores, weights, count)
 
     def _of_masks(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
-        equations = _FromNothing(masks, scores, weights, count)
+        return self.of_equations(NormalEquations(masks, scores, weights, count))
+
+    def of_equations(self, equations: NormalEquations) -> Fit:
+        """The fit of equations that are made already."""
+        nothing, whole, has_both = _ends(equations)
+        equations, rise = equations.measured_from(nothing), whole - nothing
         ones = (~equations.padding).to(equations.dtype)[..., None]  # [B,S,1]
         largest = equations.gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         size = torch.where(largest > 0, largest, 1.0)[:, None, None]
         # A multiple of (Σβ − rise)² is 0 where Σβ is right, and it makes the Gram matrix definite.
         gram = torch.baddbmm(equations.gram, size * ones, ones.mT)
         factor, ok = factorise(with_diagonal(gram, equations.padding * size[..., 0]))
-        right = equations.cross + size * ones * equations.rise
+        right = equations.cross + size * ones * rise
         known = torch.cat([right, ones, identity_like(gram).expand_as(gram)], dim=2)
         targets, width = right.shape[2], gram.shape[2]
         free, pull, inverse = solve(factor, known).split([targets, 1, width], dim=2)
         spread = pull / (ones * pull).sum(dim=1, keepdim=True)  # how a change of Σβ is shared out
-        missing = equations.rise - (ones * free).sum(dim=1, keepdim=True)
-        solved = (ok & equations.has_both)[:, None]
+        missing = rise - (ones * free).sum(dim=1, keepdim=True)
+        solved = (ok & has_both)[:, None]
         return equations.fit(free + spread * missing, solved, inverse - spread * pull.mT)
 
 
-class _FromNothing(NormalEquations):
-    """Equations of the rows minus the row that hides all; other fits subtract their means.
+def _ends(equations: NormalEquations) -> tuple[Tensor, Tensor, Tensor]:
+    """f(∅) and f(x) [B,1,T], NaN where the row is missing; and whether both rows are there [B]."""
+    kept = kept_by(equations.design)
+    nothing, hides = _first(equations.scores, kept == 0)
+    whole, keeps = _first(equations.scores, kept == equations.count[:, None])
+    return nothing, whole, hides & keeps
 
-    So no intercept is fitted.
 
-    Attributes:
-        rise: [B,1,T], f(x) − f(∅); NaN where a row is missing.
-        has_both: [B], whether rows keep all and hide all.
-    """
-
-    def __init__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor):
-        super().__init__(masks, scores, weights, count)
-        self.level = self._average
-        self.share = torch.zeros_like(self.share)  # a row's part in an intercept
-        off = self.scores - self.origin - self.level[:, None]
-        self.variation = (self.weights[..., None] * off.square()).sum(dim=1)
-
-    def _mean(self) -> Tensor:
-        """The row [B,1,S+T] that hides all, and its scores."""
-        design, scores = self._split(super()._mean())
-        self._average = scores[:, 0]
-        kept = kept_by(self.design)
-        nothing, hides = self._first(kept == 0)
-        whole, keeps = self._first(kept == self.count[:, None])
-        self.rise, self.has_both = whole - nothing, hides & keeps
-        return torch.cat([torch.zeros_like(design), nothing - self.origin], dim=2)
-
-    def _first(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """The scores [B,1,T] of the first of the rows [B,N]; and whether there is one, else NaN."""
-        found = which.any(dim=1)
-        place = which.to(torch.uint8).argmax(dim=1)[:, None, None]
-        scores = self.scores.gather(1, place.expand(-1, 1, self.scores.shape[2]))
-        return scores.masked_fill(~found[:, None, None], torch.nan), found
+def _first(scores: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores [B,1,T] of the first of some rows [B,N], NaN without one; if there is one."""
+    found = which.any(dim=1)
+    place = which.to(torch.uint8).argmax(dim=1)[:, None, None]
+    first = scores.gather(1, place.expand(-1, 1, scores.shape[2]))
+    return first.masked_fill(~found[:, None, None], torch.nan), found
