@@ -190,6 +190,21 @@ def test_a_fidelity_is_of_what_predicts_scores_and_nan_else():
         assert "nan" not in repr(e)
 
 
+@pytest.mark.parametrize("name", methods.names())
+def test_the_error_of_an_unknown_setting_names_the_method(name):
+    method = methods.get(name)
+    with pytest.raises(TypeError, match=rf"^{name}\(\) has no keyword 'foo'; it takes .*seed"):
+        method(foo=1)
+    with pytest.raises(TypeError, match=rf"^{name}\(\) .* 'sed'; did you mean 'seed'\?"):
+        method(sed=1)
+    for own in method.own:
+        with pytest.raises(TypeError, match=rf"^{name}\(\) .*; did you mean '{own}'\?"):
+            method(**{f"{own}s": 1})
+    for fixed in {*method.fixes} & {"sampler", "kernel", "surrogate"}:
+        with pytest.raises(TypeError, match=rf"^{name}(\(\)|) .*{fixed}"):
+            method(**{fixed: 1})
+
+
 # Known answers
 
 
@@ -232,6 +247,16 @@ def test_glime_has_the_limit_of_lime():
         off = (e.coefficients - every.coefficients) / e.standard_errors
         assert off.square().mean().sqrt() < 2
         assert (e.coefficients - every.coefficients).norm() / every.coefficients.norm() < 0.03
+
+
+def test_the_width_of_glime_suits_its_distance():
+    """Of LIME's width, 0.25, most masks would hide nothing."""
+    count = torch.tensor([50])
+    for distance, kept in (("cosine", 0.51), ("euclidean", 1 / (1 + math.exp(-1)))):
+        masks = methods.glime(distance=distance).sampler(count, 50, 4000, seed=0)
+        assert masks.double().mean().item() == pytest.approx(kept, abs=0.01)
+    assert methods.glime().sampler.law.width == 0.25
+    assert methods.glime(0.4, "euclidean").sampler.law.width == 0.4
 
 
 def test_the_binomial_law_of_glime_is_that_of_the_paper():

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict, TypeVar
 
@@ -154,12 +154,21 @@ def with_lime(name: str, settings: Mapping[str, Any], /, **strategies: Any) -> L
     return Lime(**strategies, **settings)
 
 
-def check_free(name: str, settings: Mapping[str, Any], strategies: Mapping[str, Any]) -> None:
-    """Raise if one of the settings is a method's own strategy."""
+def check_free(
+    name: str,
+    settings: Mapping[str, Any],
+    strategies: Mapping[str, Any],
+    free: Iterable[str] = MethodSettings.__annotations__,
+) -> None:
+    """Raise unless the settings are ``free``, and none of a method's own strategies.
+
+    The error for an unknown one names the method, and the nearest setting that it has.
+    """
     for setting in settings:
         if setting in strategies:
             raise TypeError(
                 f"{name} is made of {setting}={strategies[setting]!r}, so {setting} cannot be "
                 "chosen; make a torchlime.Lime(...) of your own"
             )
-    check_keywords(settings, MethodSettings.__annotations__, f"{name}()")
+    known = dict.fromkeys([*METHODS[name].own, *(one for one in free if one not in strategies)])
+    check_keywords(settings, known, f"{name}()")

@@ -15,7 +15,7 @@ from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Model, Progress
 from torchlime.explanation import Explanation
 from torchlime.lime import Lime
-from torchlime.methods._registry import MethodSettings, recipe
+from torchlime.methods._registry import STRATEGIES, MethodSettings, check_free, recipe
 from torchlime.methods.regressions import lime
 from torchlime.targets import Targets
 
@@ -124,4 +124,6 @@ def dseg(strongest: int = 3, **settings: Unpack[MethodSettings]) -> Hierarchy:
 
     ``dseg().explain(model, images, maps=[coarse, fine])`` explains.
     """
+    plain = lime()
+    check_free("dseg", settings, {name: getattr(plain, name) for name in STRATEGIES})
     return Hierarchy(explainer=lime(**settings), strongest=strongest)

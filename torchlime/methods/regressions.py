@@ -16,6 +16,8 @@ from torchlime.surrogates import BayesianRidge, Ridge, SignEntropy
 from torchlime.vectors import VectorLime
 from torchlime.weights import Exponential, Uniform
 
+WIDTHS: dict[str, float] = {"cosine": 0.25, "euclidean": 0.5**0.5}  # of glime()
+
 
 @recipe(
     "Ribeiro, Singh & Guestrin 2016, “Why Should I Trust You?”: Explaining the Predictions of Any "
@@ -39,13 +41,21 @@ def lime(width: float = 0.25, **settings: Unpack[MethodSettings]) -> Lime:
     "of its σ is distance='euclidean' with width=σ/√2.",
 )
 def glime(
-    width: float = 0.25, distance: MaskDistance = "cosine", **settings: Unpack[MethodSettings]
+    width: float | None = None,
+    distance: MaskDistance = "cosine",
+    **settings: Unpack[MethodSettings],
 ) -> Lime:
     """Ridge regression on masks that are drawn by LIME's weights and are not weighted again.
 
     With ``distance="euclidean"`` it is GLIME-Binomial of the paper: the segments are kept
     independently with probability 1/(1 + exp(−1/σ²)), where the paper's σ is √2 · ``width``.
+
+    A ``width`` of None is LIME's 0.25 for the cosine, and 1/√2 for the euclidean distance: the
+    paper's σ is 1 then, and 73 % of the segments are kept. LIME's would keep 99.97 %, so that
+    most masks would hide nothing.
     """
+    if width is None:
+        width = WIDTHS.get(distance, 0.25)
     return with_lime(
         "glime", {"num_samples": 1000, **settings},
         sampler=SizeLaw(GlimeLaw(width, distance), paired=False), kernel=Uniform(),
@@ -67,7 +77,7 @@ def glime_gauss(scale: float | Tensor = 0.1, **settings: Any) -> VectorLime:
     strategies: dict[str, Any] = {
         "sampler": Gaussian(antithetic=False), "kernel": Uniform(), "surrogate": Ridge(1.0),
     }  # fmt: skip
-    check_free("glime_gauss", {n: v for n, v in settings.items() if n in strategies}, strategies)
+    check_free("glime_gauss", settings, strategies, VectorLime.__dataclass_fields__)
     return VectorLime(scale=scale, **strategies, **settings)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Unpack
 from torchlime.fills import ImageMean
 from torchlime.lime import Lime
 from torchlime.masks import LeaveOneOut, SlidingWindow
-from torchlime.methods._registry import MethodSettings, recipe, with_lime
+from torchlime.methods._registry import MethodSettings, check_free, recipe, with_lime
 from torchlime.rise import Rise
 from torchlime.rounds import Once
 from torchlime.segments import Grid
@@ -24,6 +24,7 @@ def rise(difference: bool = False, **settings: Any) -> Rise:
     The settings are those of :class:`torchlime.Rise`. With ``difference``, the mean weighted by how
     much of the pixel each mask hides is subtracted, so that evidence has two signs.
     """
+    check_free("rise", settings, {}, Rise.__dataclass_fields__)
     return Rise(difference=difference, **settings)
 
 
