@@ -42,30 +42,48 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
         Pixels that share a root are connected whatever the budget. Where ``converged`` is False the
         turns did not suffice, and the regions are the runs along the last axis.
     """
-    runs = root = _starts_of_runs(labels)
+    index = torch.arange(labels[0].numel(), device=labels.device)
+    inner = F.pad(labels[..., 1:] == labels[..., :-1], (1, 0))
+    runs = _starts_of_runs(index, inner)
     pairs = list(_pairs(labels))
-    for turn in range(TURNS if pairs else 0):
-        for stride, same in pairs:
-            low, high = root[:, :-stride], root[:, stride:]
+    if not pairs:
+        return runs, runs.new_ones(len(runs), dtype=torch.bool)
+    root = starts = F.pad(runs, (0, 1), value=len(index))  # the last place takes lost hooks
+    aside = [_aside(stride, same, inner.flatten(1), index) for stride, same in pairs]
+    for turn in range(TURNS):
+        for (stride, _), elsewhere in zip(pairs, aside, strict=True):
+            low, high = root[:, : -stride - 1], root[:, stride:-1]
             if turn % 2:
                 low, high = high, low
-            root = root.scatter_reduce(1, high, torch.where(same, low, high), "amin")
+            root = root.scatter_reduce(1, torch.maximum(high, elsewhere), low, "amin")
         for _ in range(JUMPS):
             root = root.gather(1, root)
         if turn % 2:
-            root = root.gather(1, runs)
-    if not pairs:
-        return root, root.new_ones(len(root), dtype=torch.bool)
+            root = root.gather(1, starts)
+    root = root[:, :-1]
     splits = [(same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs]
     split = functools.reduce(torch.bitwise_or, splits)
     return torch.where(split[:, None], runs, root), ~split
 
 
-def _starts_of_runs(labels: Tensor) -> Tensor:
-    """The first pixel of each pixel's run along the last axis: [B,P] int64."""
-    index = torch.arange(labels[0].numel(), device=labels.device).view(1, *labels.shape[1:])
-    inner = F.pad(labels[..., 1:] == labels[..., :-1], (1, 0))
-    return index.masked_fill(inner, 0).cummax(dim=-1).values.flatten(1)
+def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor) -> Tensor:
+    """Where the hooks of neighbours go that are not needed: [B,P−stride]; the others have 0.
+
+    Neighbours of two labels hook to P, a place behind the pixels. Those whose runs both go on
+    behind them hook to the second of them, which nobody points to: the first pair of the two runs
+    says the same. (A CPU is slow where a run of pixels writes to one place.)
+    """
+    again = inner[:, :-stride] & inner[:, stride:]
+    return torch.where(same, index[stride:] * again, len(index))
+
+
+def _starts_of_runs(index: Tensor, inner: Tensor) -> Tensor:
+    """The first pixel of each pixel's run along the last axis: [B,P] int64.
+
+    ``inner`` [B,*axes] is False where a run starts.
+    """
+    starts = index.view(1, *inner.shape[1:]) * ~inner
+    return starts.cummax(dim=-1).values.flatten(1)
 
 
 def _pairs(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -164,11 +182,12 @@ def _merge(owners: Tensor, root: Tensor, colours: Tensor) -> Tensor:
     own pixels are below all offers.
     """
     steps = _steps(colours)
-    index = root[:, None].expand(-1, steps.shape[1], -1).flatten(1)
     for _ in range(MERGE_ROUNDS):
         around = _around(owners)
-        offers = torch.add(steps.view(around.shape), around)
-        best = owners.flatten(1).scatter_reduce(1, index, offers.flatten(1), "amin")
+        offers = steps.view(around.shape) | around
+        while offers.dim() > owners.dim():
+            offers = functools.reduce(torch.minimum, offers.unbind(1))
+        best = owners.flatten(1).scatter_reduce(1, root, offers.flatten(1), "amin")
         owners = best.gather(1, root).bitwise_and_(NOBODY | INDEX_MASK).view_as(owners)
     return owners
 
@@ -215,6 +234,6 @@ def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:
     by 2 bits, NOBODY is negative.
     """
     place = places[: owners.shape[dim]].view(-1, *[1] * (owners.dim() - 1 - dim))
-    latest = (owners + place).cummin(dim=dim).values
+    latest = (owners | place).cummin(dim=dim).values
     first = (latest << 2).amax(dim=dim, keepdim=True) >> 2
     return torch.minimum(latest, first).bitwise_and_(NOBODY | INDEX_MASK)

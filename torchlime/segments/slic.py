@@ -136,7 +136,7 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     quarter = int(outside_window(axes)) // 4
     largest = min(math.isqrt(quarter // (channels + axes)), 2**8) - 2
     pixels = colours.flatten(2)
-    low, high = pixels.aminmax(dim=2)
+    low, high = pixels.amin(dim=2), pixels.amax(dim=2)
     weight = compactness / grid.step
     farthest = 2.5 * weight * max(grid.sizes)
     spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
@@ -177,6 +177,7 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     penalty = (axes + 1) * outside_window(axes)
     beyond = _cells_first(torch.rsub(inside, penalty, alpha=penalty), axes).flatten(1)
     reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
+    reach = reach.floor_().to(features.dtype)  # distances are whole
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
@@ -212,7 +213,7 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
     if iterations == 0:
         return grid.join(own.expand(batch, -1, math.prod(grid.sizes)))
     points = _points(colours, pixel, grid)
-    sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
+    sums = points.features.sum(dim=2).view(batch, 1, grid.number, -1)
     centres = _means(_in_image(sums.permute(0, 3, 1, 2), points.origin).squeeze(2))
     for _ in range(iterations - 1):
         members = _nearest(centres, points, grid)
@@ -222,8 +223,9 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         centres = _means(sums.add_(centres, alpha=NOTHING))
     members = _nearest(centres, points, grid)
     falling = torch.arange(members.shape[1] - 1, -1, -1, device=own.device)[:, None]
-    last = members.mul_(falling).amax(dim=1).long().view(batch, grid.number, -1)
-    return grid.join(own - grid.offsets(own.device)[last])  # offsets are odd in their order
+    last = members.mul_(falling).amax(dim=1).long().flatten()
+    offset = grid.offsets(own.device).index_select(0, last)  # offsets are odd in their order
+    return grid.join(own - offset.view(batch, grid.number, -1))
 
 
 def _means(sums: Tensor) -> Tensor:
@@ -255,12 +257,12 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
     moved = around.new_empty(terms[0].shape, dtype=points.features.dtype)
     torch.addcmul(*terms, value=-1, out=moved)
     near = moved.flatten(1, axes).flatten(2, 1 + axes)[..., :-1]
-    outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
+    outside = (near[..., -axes:, None] - points.places).abs_().gt_(points.reach)
     near = near.flatten(0, 1)
     rows = near.flatten(0, 1)
-    fixed = torch.baddbmm(points.beyond, rows[:, None], rows[..., None]).view(*near.shape[:2], 1)
-    cost = torch.baddbmm(fixed, near, points.features[:, :-1], alpha=-2)
+    cost = torch.baddbmm(points.beyond, rows[:, None], rows[..., None]).view(near.shape[:2])
     for number, size in enumerate(grid.sizes):
-        along = _along_axis(outside[..., number, :size].flatten(0, 1), number, axes)
-        cost.view(*cost.shape[:2], *grid.sizes).add_(along, alpha=window)
+        along = _along_axis(outside[..., number, :size].flatten(0, 1), number, number + 1)
+        cost = torch.add(cost[..., None], along, alpha=window)
+    cost = cost.flatten(2).baddbmm_(near, points.features[:, :-1], alpha=-2)
     return cost.eq_(cost.amin(dim=1, keepdim=True))
