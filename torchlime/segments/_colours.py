@@ -8,7 +8,9 @@ from torchlime._precision import solve_dtype
 
 _XYZ = (0.412453, 0.357580, 0.180423, 0.212671, 0.715160, 0.072169, 0.019334, 0.119193, 0.950227)
 _WHITE = (0.95047, 1.0, 1.08883)
-_TO_WHITE = tuple(value / _WHITE[k // 3] for k, value in enumerate(_XYZ))
+_GAMMA = 2.4
+_SCALE = 1.055**_GAMMA
+_TO_WHITE = tuple(value / (_SCALE * _WHITE[k // 3]) for k, value in enumerate(_XYZ))
 
 
 def colours_of(images: Tensor, blur: bool) -> Tensor:
@@ -42,23 +44,22 @@ def lab(rgb: Tensor) -> Tensor:
     kornia's functions copy a matrix from the host on every call, and are many more operations. The
     sums and products of the nine planes run together, in the order of kornia's.
     """
-    power = _power((rgb + 0.055).mul_(1 / 1.055), 2.4)
-    linear = _above(0.04045, rgb, power, rgb / 12.92).transpose(0, 1).contiguous()
+    scaled = _above(0.04045, rgb, _power(rgb + 0.055, _GAMMA), rgb * (_SCALE / 12.92))
+    linear = scaled.transpose(0, 1).contiguous()
     planes = torch._foreach_mul([*linear.unbind(0)] * 3, _TO_WHITE)
     red, green, blue = planes[::3], planes[1::3], planes[2::3]
     torch._foreach_add_(red, green)
     torch._foreach_add_(red, blue)
     xyz = torch.stack(red)
-    root = _power(xyz.clamp(min=0.008856), 1 / 3)
-    f = _above(0.008856, xyz, root, (7.787 * xyz).add_(4 / 29))
-    scaled = torch._foreach_mul([f[1], *(f[:2] - f[1:]).unbind()], (116.0, 500.0, 200.0))
-    scaled[0].sub_(16)
-    return torch.stack(scaled, dim=1)
+    f = _above(0.008856, xyz, _power(xyz, 1 / 3), (7.787 * xyz).add_(4 / 29))
+    axes = torch._foreach_mul([f[1], *(f[:2] - f[1:]).unbind()], (116.0, 500.0, 200.0))
+    axes[0].sub_(16)
+    return torch.stack(axes, dim=1)
 
 
-def _power(positive: Tensor, exponent: float) -> Tensor:
-    """``positive`` to that power, in place. On a CPU ``pow`` takes twice as long."""
-    return positive.log2_().mul_(exponent).exp2_()
+def _power(values: Tensor, exponent: float) -> Tensor:
+    """``values``, none below 0, to that power. On a CPU ``pow`` takes nearly twice as long."""
+    return values.log2().mul_(exponent).exp2_()
 
 
 def _above(threshold: float, values: Tensor, above: Tensor, below: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 # (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a tree made
 # to merge in pairs 12 (13). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation 6.
 TURNS = 14
-JUMPS = 2
+JUMPS = (3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)  # of each turn: chains are long at first
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
 MERGE_ROUNDS = 3
 INDEX_BITS = 26  # a pixel index, with a size or a distance above it, is packed into an int64
@@ -31,8 +31,9 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     Hooking and pointer jumping (Shiloach and Vishkin 1982). Runs along the last axis come from one
     cumulative maximum. Then every pixel points to a pixel of its region, at first to the start of
     its run. In even turns, what a pixel's neighbour behind it points to hooks to what the pixel
-    points to; in odd turns it is the other way round. Pointers only ever fall. In odd turns a pixel
-    takes the pointer of its run's start, without which the hook of a run could be lost.
+    points to; in odd turns it is the other way round. Pointers only ever fall. In every fourth
+    turn, counted from the last, a pixel takes the pointer of its run's start, without which the
+    hook of a run could be lost.
 
     Returns:
         root [B,P] int64 for P pixels, the index of the region's first pixel in raster order, and
@@ -48,33 +49,36 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     pairs = list(_pairs(labels))
     if not pairs:
         return runs, runs.new_ones(len(runs), dtype=torch.bool)
-    root = starts = F.pad(runs, (0, 1), value=len(index))  # the last place takes lost hooks
-    aside = [_aside(stride, same, inner.flatten(1), index) for stride, same in pairs]
+    root = starts = F.pad(runs, (0, 1), value=len(index))  # and a place for lost hooks
+    lost, inner = starts[:, -1:], inner.flatten(1)
+    aside = [_aside(stride, same, inner, index, lost) for stride, same in pairs]
     for turn in range(TURNS):
         for (stride, _), elsewhere in zip(pairs, aside, strict=True):
             low, high = root[:, : -stride - 1], root[:, stride:-1]
             if turn % 2:
                 low, high = high, low
             root = root.scatter_reduce(1, torch.maximum(high, elsewhere), low, "amin")
-        for _ in range(JUMPS):
+        for _ in range(JUMPS[turn]):
             root = root.gather(1, root)
-        if turn % 2:
+        if (TURNS - turn) % 4 == 1:  # the last turn among them
             root = root.gather(1, starts)
     root = root[:, :-1]
-    splits = [(same & (root[:, :-stride] != root[:, stride:])).any(dim=1) for stride, same in pairs]
-    split = functools.reduce(torch.bitwise_or, splits)
-    return torch.where(split[:, None], runs, root), ~split
+    joined = [
+        ((root[:, :-stride] == root[:, stride:]) >= same).all(dim=1) for stride, same in pairs
+    ]
+    converged = functools.reduce(torch.bitwise_and, joined)
+    return torch.where(converged[:, None], root, runs), converged
 
 
-def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor) -> Tensor:
-    """Where the hooks of neighbours go that are not needed: [B,P−stride]; the others have 0.
+def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor, lost: Tensor) -> Tensor:
+    """Where the hooks go that are not needed: [B,P−stride], 0 for those that are.
 
-    Neighbours of two labels hook to P, a place behind the pixels. Those whose runs both go on
-    behind them hook to the second of them, which nobody points to: the first pair of the two runs
-    says the same. (A CPU is slow where a run of pixels writes to one place.)
+    The hooks of two labels are ``lost``, in the place P behind the pixels. Where neither of two
+    neighbours starts its run, the pair before them joins the same two runs. Their hook goes to the
+    second of them, to which nothing points. (A CPU is slow where a whole run writes to one place.)
     """
     again = inner[:, :-stride] & inner[:, stride:]
-    return torch.where(same, index[stride:] * again, len(index))
+    return torch.where(same, index[stride:] * again, lost)
 
 
 def _starts_of_runs(index: Tensor, inner: Tensor) -> Tensor:
@@ -82,7 +86,7 @@ def _starts_of_runs(index: Tensor, inner: Tensor) -> Tensor:
 
     ``inner`` [B,*axes] is False where a run starts.
     """
-    starts = index.view(1, *inner.shape[1:]) * ~inner
+    starts = torch.where(inner, index[0], index.view(1, *inner.shape[1:]))
     return starts.cummax(dim=-1).values.flatten(1)
 
 
@@ -215,14 +219,19 @@ def _steps(colours: Tensor) -> Tensor:
 
     They are above the bits that hold an owner. Beyond the border there is nobody at any distance.
     """
-    before, after = [], []
-    for dim in range(2, colours.dim()):
-        step = _padded(colours.diff(dim=dim).square_().sum(dim=1), dim - 1, 1, 1)
-        before.append(_step_before(step, dim - 1))
-        after.append(_step_after(step, dim - 1))
-    steps = torch.stack(before + after[::-1], dim=1).flatten(2)
+    axes = range(colours.dim() - 2)
+    padded = F.pad(colours, (1, 1) * len(axes), mode="replicate")
+    front, back = slice(-1), slice(1, None)
+    own = padded[:, :, *[front for _ in axes]]
+    steps = colours.new_empty(len(axes), *own.shape)
+    for axis in axes:
+        ahead = padded[:, :, *[back if k == axis else front for k in axes]]
+        torch.sub(ahead, own, out=steps[axis])
     one = 2.0**INDEX_BITS
-    return torch.rsub(steps, one, alpha=-one).long()
+    steps = torch.rsub(steps.square_().sum(dim=2), one, alpha=-one).long()
+    before = [steps[axis][:, *[front if k == axis else back for k in axes]] for axis in axes]
+    after = [steps[axis][:, *[back for _ in axes]] for axis in axes]
+    return torch.stack(before + after[::-1], dim=1).flatten(2)
 
 
 def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:

@@ -177,14 +177,15 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     penalty = (axes + 1) * outside_window(axes)
     beyond = _cells_first(torch.rsub(inside, penalty, alpha=penalty), axes).flatten(1)
     reach = torch.stack(torch._foreach_mul([pixel] * axes, [axis.step for axis in grid.axes]), 1)
-    reach = reach.floor_().to(features.dtype)  # distances are whole
+    whole = features.new_empty(reach.shape)  # as all distances are
+    torch.div(reach, 1, rounding_mode="floor", out=whole)
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
         middle.mT[:, :, None],
         inside,
         beyond.expand(batch, -1).reshape(-1, 1, 1),
-        reach[:, None, None, :, None],
+        whole[:, None, None, :, None],
     )
 
 
