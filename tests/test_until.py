@@ -441,6 +441,32 @@ def test_a_forecast_is_near_what_it_takes():
         dataclasses.replace(e, samples_used=None).forecast(error=0.1)
 
 
+@pytest.mark.parametrize("rows", [256, 512])
+def test_a_forecast_takes_the_factor_of_the_rule(rows):
+    """At whole cycles of 8 features, √(φ) = .39 in the reported errors, and .55 in the rule's."""
+    images, error = images_of(8), 0.05
+    explainer = lime(sampler=Orthogonal(), num_samples=rows, surrogate=LeastSquares())
+    model = net_of(1, 64, outputs=1, gain=20.0)
+    e = explainer.explain(model, images)
+    assert Orthogonal().stopping_factor(8, rows) > 1.3 * Orthogonal().variance_factor(8, rows)
+    rule = Until(error=error, most=20_000)
+    used = dataclasses.replace(explainer, rounds=rule).explain(model, images).samples_used
+    ratio = e.forecast(error) / used
+    assert 0.9 < ratio.min() <= ratio.max() < 1.15
+    without = dataclasses.replace(e, explainer=None).forecast(error) / used
+    assert without.max() < 0.65  # the factor of the reported errors
+
+
+def test_a_forecast_for_images_that_took_different_rows():
+    """Each image has the factor of its own number of rows."""
+    images, rule = images_of(4), Until(error=0.1, most=5000)
+    explainer = lime(sampler=Orthogonal(), rounds=rule, surrogate=LeastSquares())
+    e = explainer.explain(net_of(1, 64, outputs=1, gain=20.0), images)
+    assert e.samples_used.unique().numel() > 1
+    for place in range(4):
+        assert e[place].forecast(0.05) == e.forecast(0.05)[place]
+
+
 def test_files_hold_the_samples_used(tmp_path):
     e = lime(rounds=Until(error=0.1, most=300)).explain(MODEL, images_of(2))
     e.save(tmp_path / "e.npz")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_positive
+from torchlime._returns import stopping_factor
 from torchlime._several import is_several, names_of
 from torchlime._softmap import blended, is_soft
 from torchlime.masks import present
@@ -37,7 +38,7 @@ def forecast_of(explanation: Any, error: float) -> Tensor:
     if explanation.samples_used is None:
         raise ValueError("a forecast needs samples_used, which this explanation does not have")
     scale = 1.0 if explanation.scale is None else explanation.scale[:, None]
-    errors, values = explanation.standard_errors * scale, explanation.coefficients * scale
+    errors, values = _errors_of_the_rule(explanation) * scale, explanation.coefficients * scale
     noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
     signal = signal - noise
     known = torch.where(signal > 0, noise / signal, torch.nan) * explanation.samples_used[:, None]
@@ -47,6 +48,18 @@ def forecast_of(explanation: Any, error: float) -> Tensor:
         rows = (known * (widening(errors, rows) / error).square()).clamp(min=least)
     rows = torch.where(noise + signal == 0, least, rows).amax(dim=1)  # NaN stays
     return torch.where(rows < MOST_ROWS, rows.ceil(), -1).long()
+
+
+def _errors_of_the_rule(explanation: Any) -> Tensor:
+    """The standard errors [B,T,S] with the factor that ``Until`` takes, if the sampler is known."""
+    errors, sampler = explanation.standard_errors, getattr(explanation.explainer, "sampler", None)
+    if sampler is None:
+        return errors
+    used, known = explanation.samples_used, explanation.variance_factor
+    factor = torch.empty_like(used, dtype=errors.dtype)
+    for rows in used.unique().tolist():  # read back: the factor of a design is a host's number
+        factor[used == rows] = stopping_factor(sampler, errors.shape[2], rows)
+    return errors * (factor / known).sqrt()[:, None, None]
 
 
 def row_of(explanation: Any, target: int | None) -> int:

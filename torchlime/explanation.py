@@ -260,10 +260,11 @@ class Explanation:
     def forecast(self, error: float) -> Tensor:
         """How many rows in all ``rounds=Until(error=error)`` would take: [B] int64, on the device.
 
-        It assumes that the squares of the standard errors fall as 1/N, and is rounded up to a whole
-        block. It is −1 where the errors are too large for a forecast, or undefined. If the errors
-        fall faster, as in the first cycle of :class:`torchlime.masks.Orthogonal`, fewer rows are
-        needed.
+        It assumes that the squares of the standard errors fall as 1/N. If the explanation has its
+        explainer, they are taken with the ``stopping_factor`` of its sampler, as in the rule; this
+        reads ``samples_used`` on the host. The forecast is −1 where the errors are too large for
+        one, or undefined. If the errors fall faster, as in the first cycle of
+        :class:`torchlime.masks.Orthogonal`, fewer rows are needed.
 
         Raises:
             ValueError: ``error`` is not above 0, or the explanation has no ``samples_used``.
