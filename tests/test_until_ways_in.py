@@ -133,6 +133,8 @@ def test_the_classes_that_are_only_listed_need_not_be_sure(capsys):
         assert photo["sure"]
     assert used[""] == used["--target 0"] < used["--top 3"]
     assert [len(numbers[words]) for words in used] == [3, 1, 3]
+    sure = [[target["sure"] for target in numbers[words]] for words in used]
+    assert sure == [[True, None, None], [True], [True, True, True]]
     (alone,) = numbers["--target 0"]
     first = {name: numbers[""][0][name] for name in ("coefficients", "standard_errors")}
     assert first == {name: alone[name] for name in first}
@@ -246,7 +248,7 @@ def test_a_job_takes_what_each_photo_needs(capsys):
     assert job() == 0  # it goes on
     assert "0 explained; 3 were there already" in capsys.readouterr().out
     assert job("--samples", 64) == 2
-    assert "num_samples: unknown, not 64" in capsys.readouterr().err
+    assert "num_samples: as many as are needed, not 64" in capsys.readouterr().err
     assert cli.main(["report", "out", "--out", "r.html"]) == 0
     assert f"with {mean_samples_in_words(used)}.</p>" in Path("r.html").read_text()
 
@@ -292,7 +294,10 @@ def test_a_job_of_an_earlier_version_goes_on_as_it_began(capsys):
     assert {int(e.samples_used) for e in jobs.read("out").values()} == {512}
     assert {json.loads(r["settings"])["rounds"] for r in rows("out").values()} == {"Once()"}
     assert job("--until", 0.2) == 2
-    assert "num_samples: 512, not given; rounds: unknown, not Until(" in capsys.readouterr().err
+    told = (
+        "num_samples: 512, not as many as are needed; rounds: a fixed number of samples, not Until("
+    )
+    assert told in capsys.readouterr().err
 
 
 def test_a_job_of_an_earlier_version_begun_anew_takes_what_photos_need(capsys, monkeypatch):
@@ -328,7 +333,10 @@ def test_a_rule_of_an_earlier_version_goes_on(capsys):
 def test_another_number_than_that_of_a_job_is_refused(capsys):
     assert job("--samples", 32) == 0
     assert job() == 2
-    assert "num_samples: 32, not given; rounds: unknown, not Until(" in capsys.readouterr().err
+    told = (
+        "num_samples: 32, not as many as are needed; rounds: a fixed number of samples, not Until("
+    )
+    assert told in capsys.readouterr().err
 
 
 def test_the_logger_tells_the_mean_and_the_unsure():
@@ -385,30 +393,40 @@ def test_the_page_knows_what_stops_early(name, surrogate):
     ("flags", "sentence"),
     [
         (["--until", "0.2", "--samples", "100"], "--until and --samples exclude each other"),
-        (["--samples", "100", "--most-samples", "100"], "--most-samples goes with --until"),
+        (
+            ["--samples", "100", "--most-samples", "100"],
+            "--samples and --most-samples exclude each other",
+        ),
         (["--until", "0.2", "--surrogate", "lasso"], "^torchlime: Until needs standard errors"),
         (
             ["--most-samples", "99", "--surrogate", "lasso"],
-            "^torchlime: Until needs standard errors",
+            "--most-samples needs standard errors, which lasso does not give",
         ),
         (["--config", "both.toml"], "--until and --samples exclude each other"),
-        (["--most-samples", "20"], "--most-samples 20 are too few for --segments 4: .* before 64"),
-        (["--segments", "1100"], "--most-samples 2048 are too few for --segments 1100: .* 2202"),
+        (["--config", "fixed.toml"], "--samples and --most-samples exclude each other"),
+        (["--most-samples", "20"], "--most-samples 20 are too few for --segments 4: .* after 65 "),
+        (
+            ["--most-samples", "100", "--segments", "40", "--sampler", "orthogonal"],
+            "--most-samples 100 are too few for --segments 40: .* after 128 ",
+        ),
+        (["--segments", "1100"], "--most-samples 2048 are too few for --segments 1100: .* 2209 "),
         (["--samples", "4"], "--samples 4 are too few for --segments 4"),
         (["--surrogate", "lasso", "--segments", "600"], "--samples 512 are too few for --segments"),
     ],
 )
 def test_flags_that_do_not_go_together(capsys, flags, sentence):
     Path("both.toml").write_text("samples = 100\nuntil = 0.2\n")
+    Path("fixed.toml").write_text("samples = 100\nmost-samples = 200\n")
     assert explain(*flags) == 2
     assert re.search(sentence, capsys.readouterr().err)
 
 
 def test_a_flag_is_stronger_than_the_file(capsys):
-    Path("c.toml").write_text("samples = 100\nmost-samples = 200\n")
-    assert explain("--config", "c.toml", "--until", "0.25", "--json") == 0
-    settings = json.loads(capsys.readouterr().out)["settings"]
-    assert (settings["until"], settings["most-samples"]) == (0.25, 200)
+    Path("c.toml").write_text("samples = 100\n")
+    for flags, most in (("--until", "0.25"), 4096), (("--most-samples", "200"), 200):
+        assert explain("--config", "c.toml", *flags, "--json") == 0
+        told, _ = settings_and_photo(capsys)
+        assert told == {"samples": None, "until": 0.25, "most-samples": most}
     assert explain("--config", "c.toml", "--json") == 0
     (photo,) = json.loads(capsys.readouterr().out)["photos"]
     assert photo["samples_used"] == 100

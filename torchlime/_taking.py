@@ -15,7 +15,7 @@ from torchlime._returns import goes_on
 from torchlime._sampling import Samples, Sampling
 from torchlime.explanation import Explanation
 from torchlime.fit import Fit
-from torchlime.rounds import GOOD, Once, Until
+from torchlime.rounds import Until
 from torchlime.strategies import Rounds, Sampler, Surrogate
 
 Factor = Callable[[int], float]  # number of rows → what the design multiplies variances by
@@ -147,11 +147,6 @@ def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> No
 def stops_early(sampler: Any, surrogate: Any) -> bool:
     """Whether :class:`Until` can take its rows from a sampler, and its errors from a surrogate."""
     return goes_on(sampler) and getattr(surrogate, "errors", True)
-
-
-def good_rounds(sampler: Any, surrogate: Any) -> Once | Until:
-    """:data:`torchlime.rounds.GOOD` where it can stop early, else :class:`Once`."""
-    return GOOD if stops_early(sampler, surrogate) else Once()
 
 
 def _check_until(sampler: Any, surrogate: Any) -> None:

@@ -18,8 +18,8 @@ from torch import Tensor
 from torchlime._checks import check_count, check_positive, check_real
 from torchlime.fit import Fit
 
-LEAST = 64  # samples before the first look
-STEP = 32  # samples between two looks, where the sampler has no blocks
+LEAST = 64  # samples before the first check
+STEP = 32  # samples between two checks, where the sampler has no blocks
 WIDENING = 1.2
 QUANTILE = 1.2816  # of the normal distribution, at .9
 EARLY = 8  # errors of few samples may be too small by chance
@@ -34,6 +34,29 @@ def least_rows(bound: int) -> int:
     (64, 100)
     """
     return max(LEAST, 2 * (bound + 1))
+
+
+def step_of(sampler: Callable[..., Any], bound: int) -> int:
+    """The rows from one check of the errors to the next: a block of the sampler, or 32 rows.
+
+    Raises:
+        TypeError, ValueError: a block has no rows.
+    """
+    block = getattr(sampler, "block", None)
+    step = block(bound) if callable(block) else STEP
+    check_count(step, "block() of the sampler")
+    return step
+
+
+def first_check(sampler: Callable[..., Any], bound: int, *, lead: int) -> int:
+    """The rows after which the errors are checked first: as in :meth:`Until.stops`.
+
+    >>> from torchlime.masks import Bernoulli, Orthogonal
+    >>> first_check(Orthogonal(), 49, lead=0), first_check(Bernoulli(), 8, lead=1)
+    (128, 65)
+    """
+    step = step_of(sampler, bound)
+    return math.ceil(least_rows(bound) / step) * step + lead
 
 
 def widening(errors: Tensor, rows: Any) -> Tensor:
@@ -172,16 +195,13 @@ class Until:
             TypeError, ValueError: ``most`` is below the first of these numbers, or a block has no
                 rows.
         """
-        block = getattr(sampler, "block", None)
-        step = block(bound) if callable(block) else STEP
-        check_count(step, "block() of the sampler")
-        first = math.ceil(least_rows(bound) / step) * step + lead
+        first = first_check(sampler, bound, lead=lead)
         if first > self.most:
             raise ValueError(
-                f"most={self.most} is below the first look, after {first} rows for up to {bound} "
+                f"most={self.most} is below the first check, after {first} rows for up to {bound} "
                 f"features; raise most to {first} or above"
             )
-        return list(range(first, self.most + 1, step))
+        return list(range(first, self.most + 1, step_of(sampler, bound)))
 
     def sure(self, fit: Fit, rows: int) -> Tensor:
         """Whether the fits to ``rows`` rows are as sure as asked: [B] bool, on the device."""
@@ -215,6 +235,7 @@ class UntilFirst(Until):
     """:class:`Until` for the first targets; the others are fitted to the same rows, sure or not.
 
     The best classes after the first are often so improbable that they would need many more rows.
+    ``Explanation.sure`` then speaks of the first targets only.
 
     Args:
         first: how many targets of each input must be sure.

@@ -54,6 +54,13 @@ def named_numbers_of(explanation: "Explanation", strongest: int) -> dict[str, An
     }
 
 
+def _sure_of(explanation: "Explanation") -> list[bool | None]:
+    """Whether each target is as sure as was asked; None where nothing was asked for it."""
+    sure, targets = bool(explanation.sure[0]), explanation.targets.shape[1]
+    first = getattr(getattr(explanation.explainer, "rounds", None), "first", targets)
+    return [sure if place < first else None for place in range(targets)]
+
+
 def _samples_of(explanation: "Explanation") -> dict[str, Any]:
     used = explanation.samples_used
     return {
@@ -79,7 +86,7 @@ class _Outputs:
 def _targets_of(
     explanation: "Explanation", classes: Classes, strongest: int
 ) -> list[dict[str, Any]]:
-    count = int(explanation.segment_count[0])
+    count, sure = int(explanation.segment_count[0]), _sure_of(explanation)
     ids, values = (top[0] for top in explanation.top(strongest))
     targets = []
     for place, index in enumerate(explanation.targets[0].tolist()):
@@ -93,6 +100,7 @@ def _targets_of(
                 "score": explanation.scores[0, place].item(),
                 "local_prediction": explanation.local_predictions[0, place].item(),
                 "fidelity": _finite(explanation.fidelity[0, place].item()),
+                "sure": sure[place],
                 "intercept": explanation.intercepts[0, place].item(),
                 "strongest": ids[place][values[place] != 0].tolist(),
                 "coefficients": explanation.coefficients[0, place, :count].tolist(),

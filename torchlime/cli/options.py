@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torchlime
 from torchlime import segments
 from torchlime._files import bytes_of
-from torchlime._taking import good_rounds
+from torchlime._taking import stops_early
 from torchlime.cli.meanings import (
     DTYPES,
     KERNELS,
@@ -30,7 +30,7 @@ from torchlime.cli.meanings import (
 )
 from torchlime.methods import Method
 from torchlime.models.limits import Limits
-from torchlime.rounds import GOOD, Once, Until, least_rows
+from torchlime.rounds import GOOD, Once, Until, first_check
 
 if TYPE_CHECKING:
     from torchlime.models import Marks
@@ -47,6 +47,12 @@ _SETTINGS = {
     "segment-side": "segmenter",
     "fill": "fill",
     "until": "rounds",
+}
+# What a flag puts out of force if a file says it.
+_EXCLUDED = {
+    "until": ("samples",),
+    "samples": ("until", "most-samples"),
+    "most-samples": ("samples",),
 }
 _NOUNS = {"segmenter": "segments", "rounds": "number of samples"}
 
@@ -107,7 +113,8 @@ OPTIONS = {
         "is given"),
     "samples": Option(None, count(2),
         "exactly so many perturbed copies of each photo (default: as many as each photo needs, "
-        f"until the error of its coefficients is at most {GOOD.error:.0%} of their length, "
+        "until the error of the coefficients of the drawn classes is at most "
+        f"{GOOD.error:.0%} of their length, "
         f"{GOOD.most} at most; {FIXED} with lasso, which cannot stop early)"),
     "until": ROUNDS_OPTIONS["until"],
     "most-samples": Option(None, count(2),
@@ -194,25 +201,28 @@ def words_of(
     if config == "":
         raise UsageError("--config: it needs a file's name, and got an empty one")
     given = {} if config is None else _read_config(Path(config), words)
-    if flags.get("until") is not None:  # a flag is stronger than the file
-        given.pop("samples", None)
-    if flags.get("samples") is not None:
-        given.pop("until", None)
+    for flag, weaker in _EXCLUDED.items():  # a flag is stronger than the file
+        if flags.get(flag.replace("-", "_")) is not None:
+            given = {name: value for name, value in given.items() if name not in weaker}
     given |= {name.replace("_", "-"): value for name, value in flags.items() if value != []}
     found = Words({name: given.get(name, value) for name, value in words.items()})
     found.given = frozenset(name for name in options if given.get(name) is not None)
-    _check_number(flags, found)
+    _check_number(found)
     return found
 
 
-def _check_number(flags: Mapping[str, Any], words: Words) -> None:
+def _check_number(words: Words) -> None:
     """Raise where it is said in two ways how many samples there are."""
     if {"until", "samples"} <= words.given:
         raise UsageError(
             "--until and --samples exclude each other; --most-samples says how many there may be"
         )
-    fixed = words.get("until") is None and words.get("method") is None
-    if "most_samples" in flags and fixed and words.get("samples") is not None:
+    if {"most-samples", "samples"} <= words.given:
+        raise UsageError(
+            "--samples and --most-samples exclude each other: the first is a fixed number"
+        )
+    fixed = words.get("samples") is not None and words.get("until") is None
+    if fixed and "most-samples" in words.given:
         raise UsageError("--most-samples goes with --until; without it, take --samples")
 
 
@@ -274,7 +284,11 @@ def _settle_number(asked: argparse.Namespace) -> None:
         asked.samples, asked.most_samples = None, asked.most_samples or Until.most
     elif asked.samples is not None:
         asked.most_samples = None
-    elif asked.most_samples is None and good_rounds(asked.sampler, asked.surrogate) == Once():
+    elif not stops_early(asked.sampler, asked.surrogate):
+        if asked.most_samples is not None:
+            raise UsageError(
+                "--most-samples needs standard errors, which lasso does not give; take --samples"
+            )
         asked.samples = FIXED
     else:
         asked.until, asked.most_samples = GOOD.error, asked.most_samples or GOOD.most
@@ -282,15 +296,19 @@ def _settle_number(asked: argparse.Namespace) -> None:
 
 def _check_enough(asked: argparse.Namespace) -> None:
     """Raise where there are too few samples for the segments, whatever the photo."""
-    if asked.until is None and asked.segments >= asked.samples:
-        raise UsageError(
-            f"--samples {asked.samples} are too few for --segments {asked.segments}: "
-            "a fit needs more samples than segments"
-        )
-    if asked.until is not None and least_rows(asked.segments) > asked.most_samples:
+    if asked.until is None:
+        if asked.segments >= asked.samples:
+            raise UsageError(
+                f"--samples {asked.samples} are too few for --segments {asked.segments}: "
+                "a fit needs more samples than segments"
+            )
+        return
+    lead = int(not getattr(asked.sampler, "beside", False))
+    first = first_check(asked.sampler, asked.segments, lead=lead)
+    if first > asked.most_samples:
         raise UsageError(
             f"--most-samples {asked.most_samples} are too few for --segments {asked.segments}: "
-            f"nothing is sure before {least_rows(asked.segments)}"
+            f"the errors are first checked after {first} samples"
         )
 
 

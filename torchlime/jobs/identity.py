@@ -1,6 +1,7 @@
 """Identity: what has to agree so that two runs give the same rows."""
 
 import hashlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -13,6 +14,9 @@ from torchlime.lime import Lime
 from torchlime.models import Classifier, Marks
 from torchlime.rise import Rise
 from torchlime.rounds import Once
+
+# What it means that a setting is not recorded.
+_LEFT_OUT = {"rounds": "a fixed number of samples", "num_samples": "as many as are needed"}
 
 
 def seed_of(seed: int, photo_id: str) -> int:
@@ -76,7 +80,8 @@ def counted(settings: Mapping[str, str]) -> dict[str, str]:
     >>> counted({"num_samples": "512", "rounds": "Until(error=0.25)"})
     {'rounds': 'Until(error=0.25)'}
     """
-    unused = {"num_samples"} if settings.get("rounds", "").startswith("Until") else set()
+    by_need = re.match(r"Until(First)?\(", settings.get("rounds", ""))
+    unused = {"num_samples"} if by_need else set()
     return {name: value for name, value in settings.items() if name not in unused}
 
 
@@ -88,10 +93,14 @@ def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """
     names = dict.fromkeys([*before, *now])
     return [
-        f"{name}: {before.get(name, 'unknown')}, not {now.get(name, 'given')}"
+        f"{name}: {_word(before, name, 'unknown')}, not {_word(now, name, 'given')}"
         for name in names
         if before.get(name) != now.get(name)
     ]
+
+
+def _word(settings: Mapping[str, str], name: str, without: str) -> str:
+    return settings.get(name, _LEFT_OUT.get(name, without))
 
 
 def described(value: Any) -> str:
