@@ -410,5 +410,7 @@ def test_a_hierarchy_divides_the_strongest_segments():
         hierarchy.explain(model, x, 0, maps=coarse)
     with pytest.raises(TypeError, match="segments are the first of the maps"):
         hierarchy.explain(model, x, 0, maps=[coarse], segments=coarse)
+    with pytest.raises(TypeError, match="dseg\\(\\) .*segmenter"):
+        methods.dseg(segmenter=Grid(2, 2))  # it would not be used
     with pytest.raises(TypeError, match=r"explainer must be a Lime\(...\)"):
         methods.Hierarchy(explainer=3)

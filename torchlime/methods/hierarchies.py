@@ -122,8 +122,10 @@ def _divided(segments: Segments, level: Segments, chosen: Tensor) -> Segments:
 def dseg(strongest: int = 3, **settings: Unpack[MethodSettings]) -> Hierarchy:
     """LIME on given segments, of which the strongest are divided and explained again.
 
-    ``dseg().explain(model, images, maps=[coarse, fine])`` explains.
+    ``dseg().explain(model, images, maps=[coarse, fine])`` explains. It takes no ``segmenter``,
+    since the segments are those of the maps.
     """
     plain = lime()
-    check_free("dseg", settings, {name: getattr(plain, name) for name in STRATEGIES})
+    free = MethodSettings.__annotations__.keys() - {"segmenter"}
+    check_free("dseg", settings, {name: getattr(plain, name) for name in STRATEGIES}, free)
     return Hierarchy(explainer=lime(**settings), strongest=strongest)
