@@ -191,6 +191,17 @@ def test_bad_arguments(make, error, message):
         make()
 
 
+@pytest.mark.parametrize("mass", [-1.0, math.nan, math.inf])
+def test_masses_that_are_no_masses(mass):
+    def odd(count, bound):
+        return torch.tensor([[1.0, 1.0, mass, 1.0]])
+
+    with pytest.raises(
+        ValueError, match="the masses of .*odd.* must be finite numbers of at least"
+    ):
+        SizeLaw(odd, paired=False)(torch.tensor([3]), 3, 9, seed=0)
+
+
 def test_masses_beyond_the_count_have_no_effect():
     """A law that knows nothing of the count drew sizes that there are not."""
     count = torch.tensor([3, 5])

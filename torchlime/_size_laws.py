@@ -173,6 +173,9 @@ class GlimeLaw:
         return (logarithm - logarithm.amax(dim=1, keepdim=True)).exp()
 
 
+_OWN = (ShapleyLaw, LeverageLaw, UniformLaw, BinomialLaw, GlimeLaw)
+
+
 def check_law(law: Any, name: str = "law") -> None:
     """Raise unless ``law`` can be called."""
     if not callable(law) or isinstance(law, type):
@@ -183,7 +186,8 @@ def probabilities(law: Law, count: Tensor, bound: int) -> Tensor:
     """The probabilities [B,S+1] of sizes; all 0 where the law has no mass at all.
 
     Raises:
-        TypeError, ValueError: the law returned something else than masses [B,S+1].
+        TypeError, ValueError: the law returned something else than masses [B,S+1]; or, on a CPU,
+            negative or non-finite ones.
     """
     masses = law(count, bound)
     expected = f"the law must return floats [B,S+1] = {[len(count), bound + 1]}"
@@ -194,6 +198,10 @@ def probabilities(law: Law, count: Tensor, bound: int) -> Tensor:
     masses = masses.to(solve_dtype(count.device))
     size, number = _sizes(count, bound)
     masses = masses.masked_fill(size > number, 0.0)
+    # On a GPU the look would wait for it; the laws of this module need none, and compile.
+    looks = masses.device.type == "cpu" and not isinstance(law, _OWN)
+    if looks and not ((masses >= 0) & masses.isfinite()).all():
+        raise ValueError(f"the masses of {law!r} must be finite numbers of at least 0")
     total = masses.sum(dim=1, keepdim=True)
     return masses / torch.where(total > 0, total, 1.0)
 

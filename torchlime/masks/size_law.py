@@ -39,7 +39,8 @@ class SizeLaw:
 
     Raises:
         TypeError, ValueError: ``law`` is not a law, or it is not symmetric and ``paired`` is True;
-            or, when drawing, the law returns another shape.
+            or, when drawing, the law returns another shape, or (on a CPU) masses that are negative
+            or not finite.
 
     Example:
         >>> masks = SizeLaw()(torch.tensor([5]), 5, 1000, seed=0)[0]
