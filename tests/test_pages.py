@@ -100,7 +100,7 @@ def test_no_more_bars_than_asked_for():
 
 
 def test_the_legend_says_what_a_bar_is():
-    assert "To be in a bin" in plot.page(rows())
+    assert "Being in a bin" in plot.page(rows())
     assert "Hiding a word" in plot.page(texts())
     vectors = explain_vector(lambda x: x.sum(1), torch.ones(2, 3), num_samples=50)
     assert "per unit" in plot.page(vectors)

@@ -12,7 +12,7 @@ from torchlime.plot import html_bars
 _COLUMNS = 10  # of a class's means
 _CLASSES = 20  # whose means are shown
 _LEGEND = (
-    ". To be in a bin, and not elsewhere in the column, raises the score by about the length of "
+    ". Being in a bin, instead of elsewhere in the column, raises the score by about the length of "
     "its blue bar, or lowers it by that of its orange bar. For numbers without bins, a bar is the "
     "change of the score per unit. A number behind ± is a 95 % interval.</p>\n"
 )

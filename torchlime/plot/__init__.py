@@ -1,23 +1,23 @@
 """Explanation → pictures: overlays on the photo, bars, a sheet with all of it, a figure, a page.
 
 Every picture is a uint8 tensor [3,H,W] on the CPU; :func:`to_pil` makes a PIL image of it and
-:func:`save_png` a file. Evidence for the target is blue, evidence against it vermillion;
-colour-blind readers can tell these two colours of Okabe and Ito's palette (2008) apart. Text is in
-one typeface, Pillow's own, which needs no file; ``torchlime.plot._text`` says which fonts write
-other scripts. Drawing runs on the host and reads the explanation back; it is not part of the
-pipeline.
+:func:`save_png` writes a file. Evidence for the target is blue, and evidence against it is orange.
+These are the blue and the vermillion of Okabe and Ito (2008), which colour-blind readers can tell
+apart. Text is in one typeface, Pillow's own, which needs no file; ``torchlime.plot._text`` says
+which fonts write other scripts. Drawing runs on the host and reads the explanation back; it is not
+part of the pipeline.
 
 An ``image`` is a tensor [C,H,W] or [1,C,H,W], a numpy array [H,W,C] or [H,W], or a PIL image; it
 has 1 channel (shown as grey), 3 (RGB) or 4 (RGBA, laid on white). Numbers are uint8 or floating
-point. Floats within [0,1] are taken as they are; any other range, such as that of a normalised
-network input, is stretched to [0,1] by the image's own minimum and maximum. A pixel with a
-non-finite channel is shown as mid-grey. PIL images are turned upright; an array may also be bool
-or uint16.
+point; a numpy array may also be bool or uint16. Floats within [0,1] are taken as they are; any
+other range, such as that of a normalised network input, is stretched to [0,1] by the image's own
+minimum and maximum. A pixel with a non-finite channel is shown as mid-grey. PIL images are turned
+upright.
 
 With ``box``, an image is the whole photo, and the explained pixels are a part of it. ``box`` is
 (left, top, right, bottom), as ``Classifier.crop_box`` gives it. The segments are laid on the photo
-at its own resolution. The network did not see what lies outside of the box, so that is faded, and
-the box is framed.
+at its own resolution. The network did not see what lies outside of the box. So that part is
+faded, and the box is framed.
 """
 
 from torchlime.plot._canvas import AGAINST, FOR, Color

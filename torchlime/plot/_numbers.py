@@ -43,7 +43,7 @@ def numbered(picture: Tensor, ranks: Tensor, values: list[float]) -> Tensor:
         inside = ranks == rank
         half_width = number_width(str(rank), digit) / 2 + 1
         if 2 * half_height > height or 2 * half_width > width or not inside.any():
-            continue  # too small a picture for the number, or for the segment
+            continue  # the picture is too small for the number, or has no pixel of the segment
         row, column = inner_point(inside)
         y = min(max(row + 0.5, half_height), height - half_height)
         x = min(max(column + 0.5, half_width), width - half_width)
@@ -91,8 +91,8 @@ def _em(digit: float) -> float:
 def inner_point(inside: Tensor) -> tuple[int, int]:
     """(row, column) of a point deep inside a region [H,W], which may have any shape.
 
-    Among the pixels that are about as far from the border as any (within 10 %), this is the one
-    nearest to the centroid; the centroid itself can lie outside. Large regions are read on a
+    Of the pixels that are deepest, within 10 % of the largest distance to the border, it is the one
+    nearest to the centroid. The centroid itself can lie outside. Large regions are read on a
     coarser grid.
     """
     rows, columns = (inside.amax(dim=axis).nonzero()[:, 0] for axis in (1, 0))

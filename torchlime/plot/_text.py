@@ -1,9 +1,10 @@
-"""Letters: a picture has one typeface, Pillow's own or one that has all glyphs of its text.
+"""Letters: a picture has one typeface, Pillow's own or one that has the glyphs of its text.
 
 Pillow carries a font, so that text needs no file and no network. That font has ASCII and little
-more. Where a text has other letters, the first of these that has them all writes the whole text:
-matplotlib's DejaVu Sans, then fonts of the system by their usual names, in :data:`SYSTEM_FONTS`.
-Where no font has them, accents are left off, and a letter that is still unknown is shown as a box.
+more. Where a text has other letters, the first of these fonts that has all of them writes the whole
+text: matplotlib's DejaVu Sans, then fonts of the system by their usual names, in
+:data:`SYSTEM_FONTS`. Where no font has all of them, the one that lacks the fewest writes the text.
+Then accents are left off, and a letter that is still unknown is shown as a box.
 """
 
 import importlib.util

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torchlime.explanation import Explanation
 
-QUIET: Color = (90, 90, 90)  # for text in the background; 7:1 on white
+QUIET: Color = (90, 90, 90)  # for less important text; its contrast with white is about 7:1
 _ZERO: Color = (140, 140, 140)
 _PALE: Color = (228, 228, 228)
 _WIDTH = 480
@@ -41,12 +41,14 @@ def bars(
 
     A segment's row has its rank, the number that :func:`overlay` draws on it. A row of a feature,
     or of a segment that no overlay can draw, has its name, or its number; a long name takes two
-    lines where there is room. Hiding a segment lowers the score by about the length of its bar. A
-    feature's bar is the change of the score per unit of the feature. Error bars are ±1.96 standard
-    errors; where there is no finite standard error, as after a Lasso, there is no error bar.
+    lines where there is room. Hiding a segment or a word lowers the score by about the length of
+    its bar. For a bin of a table, the bar is what the score gains because the value is in this bin,
+    not elsewhere in its column. For numbers without bins, it is the change of the score per unit.
+    Error bars are ±1.96 standard errors; where there is no finite standard error, as after a Lasso,
+    there is no error bar.
 
     Args:
-        explanation: of one image, or of one vector, whose features stand for segments.
+        explanation: of one input: an image, a vector, a row of a table or a text.
         target: one of ``explanation.targets``; None is the first.
         top: the largest number of segments, ranked as :func:`overlay` does.
         size: (w, h) of the chart in pixels; None is 480 wide and as high as its rows need.
@@ -57,8 +59,8 @@ def bars(
         unit: what the scores are, for the axis: "probability", "logit"; None is the explanation's.
 
     Raises:
-        TypeError: ``names`` is one str.
-        ValueError: more than one image, an unknown target, a wrong number of names, ``top`` or a
+        TypeError: ``names`` is one str, or ``top`` or a size is not an int.
+        ValueError: more than one input, an unknown target, a wrong number of names, ``top`` or a
             size below 1.
     """
     evidence = evidence_of(explanation, target, pixels=False, name=name, unit=unit)

@@ -1,4 +1,4 @@
-"""Bars: the strongest segments or features for an explained class, as a piece of HTML."""
+"""Bars: the strongest segments or features for one target, as a piece of HTML."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ STYLE = """
 
 
 def html_of(explanation: Explanation, place: int, top: int = TOP) -> str:
-    """The bars of one of an input's targets: with ranks for segments, with names where it has some.
+    """The bars of one target of an input; they have names where the features do, else ranks.
 
     Args:
         explanation: of one input.
@@ -52,7 +52,7 @@ def _rows(
     for rank, (value, error) in enumerate(shown, start=1):
         width = room * abs(value) / longest
         left = zero if value > 0 else zero - width
-        sign = "for" if value > 0 else "against"  # as in the report's legend
+        sign = "for" if value > 0 else "against"  # the classes of the page's legend
         error_text = f" ± {1.96 * error:.2g}" if math.isfinite(error) else ""
         label = f'<b class="{sign}">{rank}</b>'
         if labels is not None:

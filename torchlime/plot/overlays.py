@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # The strongest segment has opacity 1 (times the caller's), the weakest has this opacity.
 _FAINTEST = 0.2
-# How far colours fade to grey under an overlay, so that hue is left to the evidence.
+# How far colours fade to grey under an overlay, so that only the evidence has a hue.
 _MUTING = 0.6
 
 
@@ -52,8 +52,8 @@ def overlay(
     weakest evidence is still faintly visible. Without evidence to show, the photo stays as it is.
 
     Convention:
-        ``top`` ranks by |coefficient| among the segments of the asked sign; ties go to the lower
-        id. A coefficient that is 0 or not finite is not evidence. Numbers are the ranks 1…top, each
+        ``top`` counts the segments of the given sign by |coefficient|; ties go to the lower id. A
+        coefficient that is 0 or not finite is not evidence. Numbers are the ranks 1…top, each
         at a point well inside its segment. An image that is too small for a number has none.
 
     Args:
@@ -67,6 +67,7 @@ def overlay(
         box: where the explained pixels lie in ``image``, as the package describes it.
 
     Raises:
+        TypeError: an image of another type, or ``top`` is not an int.
         ValueError: more than one image, an unknown target or sign, ``top`` below 1, an opacity
             outside [0,1], or an image whose shape or size does not fit.
 
@@ -116,6 +117,7 @@ def boundaries(
         box: where the segments lie in ``image``, as the package describes it.
 
     Raises:
+        TypeError: an image of another type, or a width that is not an int.
         ValueError: label maps of several images, an image of another size, a width below 1
             or a colour out of range.
 
@@ -147,11 +149,15 @@ def heatmap_picture(
     """All coefficients as colours, blended over the grey photo if ``image`` is given: [3,H,W].
 
     Convention:
-        Colours run from vermillion (−m) over white (0) to blue (+m), where m is the largest
+        Colours run from orange (−m) over white (0) to blue (+m), where m is the largest
         |coefficient| of the target. The limits are symmetric, so white means no evidence.
 
+    Args:
+        explanation, target, box: as for :func:`overlay`.
+        image: as for :func:`overlay`; None = the colours alone, in the size of the label map.
+
     Raises:
-        ValueError: as :func:`overlay` does.
+        TypeError, ValueError: as :func:`overlay` does.
     """
     evidence = evidence_of(explanation, target)
     if image is not None:

@@ -36,8 +36,8 @@ mark {{ border-radius: 2px }}
     + html_bars.STYLE
 )
 _OF_BINS = (
-    "To be in a bin, and not elsewhere in the column, raises the score by about the length of its "
-    "blue bar, or lowers it by that of its orange bar."
+    "Being in a bin, instead of elsewhere in the column, raises the score by about the length of "
+    "its blue bar, or lowers it by that of its orange bar."
 )
 _OF_NUMBERS = "A bar is the change of the score per unit of the feature."
 _OF_PARTS = (
@@ -60,7 +60,8 @@ def page(explanation: "Explanation", title: str | None = None, top: int = 10) ->
         top: how many bars at most.
 
     Raises:
-        TypeError, ValueError: ``top`` is no number of at least 1, or the explanation is of images.
+        TypeError, ValueError: ``top`` is not a whole number of at least 1, or the explanation is of
+            images.
 
     Example:
         >>> import torch, torchlime
@@ -96,6 +97,7 @@ def save_page(
 
     Raises:
         OSError: the file cannot be written there; the message names ``path``.
+        TypeError, ValueError: as :func:`page` does.
     """
     content = page(explanation, title, top).encode()
     with whole_file(path) as file:

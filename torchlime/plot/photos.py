@@ -49,6 +49,9 @@ def on_photo(labels: Tensor, size: tuple[int, int], box: Box, outside: int = -1)
         Nearest neighbour by pixel centres: a photo's pixel has the label of the explained pixel
         that its centre falls into. A centre on the box's right or bottom edge is outside.
 
+    Returns:
+        [H,W] on the CPU, in the dtype of ``labels``.
+
     Raises:
         ValueError: an empty box.
 
@@ -71,17 +74,23 @@ def resized(
 ) -> tuple[Tensor, Box]:
     """The photo and its box, in a size that is good to look at.
 
-    A photo is enlarged by a whole number, up to 2048 pixels, if its explained part is smaller than
-    the pixels that the network saw. The photo is then made no larger than ``max_side``.
+    A photo is enlarged by a whole factor, to at most 2048 pixels a side, if its explained part is
+    smaller than the pixels that the network saw. Then it is reduced if its longer side is above
+    ``max_side``.
 
     Args:
         image: the photo, as the package describes it.
-        box: the explained part.
+        box: the explained part, in the photo's pixels.
         seen: (h, w) of the network's picture of it.
-        max_side: the largest longer side; None keeps what a photo has.
+        max_side: the most pixels of the longer side; None = no limit.
 
     Returns:
-        The photo and its box. A tensor of a good size is returned itself; else it is [3,H,W] uint8.
+        The photo and its box. A tensor whose size is good is returned as it is; else the photo is
+        [3,H,W] uint8.
+
+    Raises:
+        TypeError, ValueError: an image that :func:`photo` does not take, or ``max_side`` is not an
+            int of at least 1.
 
     Example:
         >>> picture, box = resized(torch.rand(3, 60, 80), (10, 0, 70, 60), (224, 224))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # A panel has at least this width, and a photo's longer side this length: text needs room.
 _LEAST = 270
-# An em of text as a share of the page's width: 6 points where it is printed 85 mm wide.
+# An em of text as a share of the page's width: 6 points when it is printed 85 mm wide.
 _EM = 1 / 40
 
 
@@ -32,7 +32,7 @@ def side_by_side(*pictures: Tensor, gap: int = 8) -> Tensor:
     """Pictures [3,H,W] of one height in a row on white, ``gap`` pixels apart: [3,H,W'].
 
     Raises:
-        TypeError: a picture is not a uint8 tensor [3,H,W].
+        TypeError: a picture is not a uint8 tensor [3,H,W], or the gap is not an int.
         ValueError: no picture, several heights, or a gap below 0.
 
     Example:
@@ -66,20 +66,20 @@ def sheet(
     """The whole explanation on one page: photo, overlay, all evidence, bars, a legend: [3,H,W].
 
     The panels stand two by two. They stand one below the other where the photo is very wide. The
-    bars stand below the others where the photo is very high. Text is large enough to be read where
+    bars stand below the others where the photo is very high. Text is large enough to be read when
     the page is printed 85 mm wide.
 
     Args:
         explanation, image, target, top, box: as for :func:`overlay`. A photo whose explained part
             is smaller than the pixels that the network saw is enlarged, as :func:`resized` does.
         caption: text above.
-        max_side: the largest longer side of the photo on the sheet; None keeps its size.
+        max_side: the most pixels of the photo's longer side on the sheet; None = no limit.
         name: the target's name: "tiger cat"; None is the explanation's name of it, or "class" and
             its number.
         unit: what the scores are: "probability", "logit"; None is the explanation's.
 
     Raises:
-        ValueError: as :func:`overlay` does; or ``max_side`` below 1.
+        TypeError, ValueError: as :func:`overlay` does; or ``max_side`` is not an int of at least 1.
     """
     evidence = evidence_of(explanation, target, name=name, unit=unit)
     image, box = _sized(image, box, evidence.segments, max_side)

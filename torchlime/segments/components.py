@@ -123,8 +123,8 @@ def connect_labels(
 
     Returns:
         labels [B,*axes] int64 dense in 0…count−1, count [B] int64 and converged [B] bool: False
-        where :func:`connected_components` ran out of rounds, so that the region kept may not
-        have been the whole one.
+        where :func:`connected_components` ran out of turns, so that the region that was kept may be
+        only a part of the largest one.
 
     Convention:
         New ids follow the order of the labels. Among regions of one size, the one with the first

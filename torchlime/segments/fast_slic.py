@@ -15,11 +15,16 @@ class FastSlic:
     """Superpixels by the package fast-slic: on the CPU, image by image, for three channels.
 
     The images go to the host and the labels come back: use :class:`Slic` in a pipeline that must
-    not wait. Pixels are rescaled per image to 8 bits.
+    not wait. Each image is rescaled to 8 bits by its own minimum and maximum, and non-finite values
+    count as 0.
+
+    Args:
+        num_segments: how many clusters fast-slic starts with; the ``bound`` of the segments.
+        compactness: weight of position against colour, as fast-slic has it.
 
     Raises:
         ImportError: fast-slic is not installed.
-        ValueError: the images do not have three channels.
+        TypeError, ValueError: a setting is out of range, or the images are not float [B,3,H,W].
 
     Source: github.com/Algy/fast-slic.
     """
@@ -52,7 +57,11 @@ class FastSlic:
 
 
 def implementation() -> Any:
-    """fast-slic's class; the one for AVX2, if it was built."""
+    """fast-slic's class: the one for AVX2 if it was built, else the plain one.
+
+    Raises:
+        ImportError: fast-slic is not installed.
+    """
     try:
         from fast_slic.avx2 import SlicAvx2
     except ImportError:

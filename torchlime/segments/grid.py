@@ -1,4 +1,4 @@
-"""A grid of boxes of one size: rectangles for images, stretches for series, blocks for volumes."""
+"""A grid of boxes: rectangles for images, stretches for series, blocks for volumes."""
 
 import math
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Grid:
         i·H//rows … (i+1)·H//rows − 1.
 
     Raises:
-        TypeError: the parts are not whole numbers.
-        ValueError: there are none, or one is below 1; or, when called, the inputs have another
+        TypeError: the parts are not whole numbers, or only one of ``rows`` and ``cols`` is given.
+        ValueError: there are no parts, or one is below 1; or, when called, the inputs have another
             number of axes, or fewer pixels along an axis than parts.
 
     Example:

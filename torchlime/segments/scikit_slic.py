@@ -1,4 +1,4 @@
-"""scikit-image's SLIC as a segmenter: on the CPU, of any number of axes up to three."""
+"""scikit-image's SLIC as a segmenter: on the CPU, for one to three axes."""
 
 import importlib
 import math
@@ -24,8 +24,9 @@ class ScikitSlic:
         compactness: weight of position against colour, on the scale of Lab whatever the channels,
             as for :class:`Slic`. (scikit-image gets a hundredth of it for colours that are not
             converted to Lab.)
-        iterations: rounds of the k-means at most.
-        sigma: width of a Gaussian blur before, in pixels; 0 is none.
+        iterations: the most rounds of the k-means.
+        sigma: standard deviation of a Gaussian blur that comes first, in pixels, or in the units of
+            ``spacing``; 0 = no blur.
         spacing: the distance of two pixels along each axis, such as (5.0, 0.7, 0.7) for a scan of
             thick slices; None = 1 everywhere.
         min_size_factor: the smallest segment, as a share of the mean size. In (0, 1].
