@@ -322,7 +322,7 @@ def test_metrics_know_how_rise_hides_and_explains():
     assert (metrics.max_sensitivity(model, x, e, num_samples=2) > 0).all()
     pixels = Rise(grid=(2, 2), num_samples=9).explain(model, x)
     assert (metrics.max_sensitivity(model, x, pixels, num_samples=2) > 0).all()
-    with pytest.raises(ValueError, match="fidelity is of a surrogate, .* take deletion"):
+    with pytest.raises(ValueError, match="fidelity measures a surrogate, .* use deletion"):
         metrics.fidelity(model, x, e, seed=1)
 
 

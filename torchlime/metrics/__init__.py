@@ -3,22 +3,24 @@
 Metrics take an :class:`torchlime.Explanation`, a :class:`Heatmap`, or a plain heatmap [B,H,W] of
 any method, such as Grad-CAM. :func:`compare` runs several metrics on several explanations.
 
-Each function takes a whole batch at once, on the explanation's device, returns [B,T], and reads
-nothing back. Forward passes run as in :meth:`torchlime.Lime.explain`, with the chunk size and
-autocast of the explanation's explainer. For an image of S segments, the model gets this number of
-rows:
+Each function below takes a whole batch at once, on the explanation's device, and returns [B,T]
+(:func:`randomisation`: [L,B,T] for L layers). It reads nothing back, but for one number in
+:func:`fidelity` after ``rounds=Until(…)``. Forward passes run as in
+:meth:`torchlime.Lime.explain`, with the chunk size and autocast of the explanation's explainer. For
+an image of S segments, the model gets this number of rows:
 
 - :func:`deletion`, :func:`insertion`: T·(S + 1), or T·(steps + 1);
-- :func:`fidelity`: N; :func:`infidelity`, :func:`faithfulness_correlation`: N + 1;
+- :func:`fidelity`: N, or N + 1 where the input is beside the samples;
+- :func:`infidelity`, :func:`faithfulness_correlation`: N + 1;
 - :func:`sensitivity_n`: N for each size, + 1;
 - :func:`faithfulness_estimate`, :func:`monotonicity`: S + 1;
 - :func:`road`: T·P + 1 for P percentages;
-- :func:`max_sensitivity`, :func:`randomisation`: one explanation for each noise or layer;
+- :func:`max_sensitivity`, :func:`randomisation`: those of one explanation for each noise or layer;
 - :func:`share_inside`, :func:`rank_inside`, :func:`pointing_game`, :func:`rank_correlation`,
   :func:`overlap`: none.
 
-:func:`representative` and :func:`mean_heatmap` summarise many inputs: the inputs that show most,
-and the mean heatmap.
+Two functions summarise many inputs: :func:`representative` picks those that show most, and
+:func:`mean_heatmap` gives the mean heatmap.
 """
 
 from torchlime.metrics.comparison import Comparison as Comparison

@@ -21,8 +21,8 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
     """A function of images that explains them as the explanation was made, with its segments.
 
     The masks and the targets are also those of the explanation, so a difference is due to the
-    images and the model alone. With ``rounds=Until(…)``, images and model also determine how many
-    masks are used.
+    images and the model alone. With ``rounds=Until(…)``, the images and the model also decide how
+    many masks are used.
 
     Raises:
         ValueError: it is not known how the explanation was made.

@@ -32,7 +32,7 @@ def spearman(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def mean_ranks(values: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Ranks over the last axis from ½ on; equals share the mean of theirs.
+    """Ranks over the last axis, from ½ on; equal values share the mean of their ranks.
 
     >>> mean_ranks(torch.tensor([3.0, 1.0, 3.0])).tolist()
     [2.0, 0.5, 2.0]

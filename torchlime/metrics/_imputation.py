@@ -13,8 +13,8 @@ def imputed(images: Tensor, hidden: Tensor, iterations: int) -> Tensor:
     The weights are 1/6 for the four neighbours that share an edge and 1/12 for the four that share
     a corner (Rong et al. 2022, ROAD). At the border, the weights of the existing neighbours are
     scaled to a sum of 1. Hidden neighbours are unknowns, so this is a linear system. It is
-    symmetric and positive definite, and is solved by a fixed number of steps of conjugate gradients
-    that begin with a pyramid of local means. So nothing is read back.
+    symmetric and positive definite. A fixed number of steps of conjugate gradients solves it, so
+    nothing is read back. They begin with a pyramid of local means.
 
     Args:
         images: [n,C,H,W].
@@ -63,7 +63,10 @@ def _neighbours(x: Tensor) -> Tensor:
 
 
 def _local_means(values: Tensor, known: Tensor) -> Tensor:
-    """Known values; elsewhere the mean of the smallest square of a pyramid with known values."""
+    """Known values; elsewhere the mean of the known ones in the smallest square that has any.
+
+    The squares are those of a pyramid.
+    """
     means = values / torch.where(known > 0, known, 1.0)
     if max(values.shape[2:]) == 1:
         return means

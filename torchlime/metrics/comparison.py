@@ -104,8 +104,8 @@ def compare(
     """Several metrics on several explanations of the same images, under the same conditions.
 
     All of them are measured with the same fill, the same random sets and, for heatmaps, the same
-    segments. Explanations keep their own segments. If the number of segments matters, make them all
-    on one label map.
+    segments. Explanations keep their own segments. If the number of segments matters, make all
+    explanations on one label map.
 
     Convention:
         In the printed table, ↓ marks metrics for which a lower value is better, and ↑ those for
@@ -130,7 +130,8 @@ def compare(
         seed: the seed of the random sets.
 
     Raises:
-        TypeError, ValueError: an explanation or the name of a metric is unknown, or does not fit.
+        TypeError, ValueError: an explanation or the name of a metric is unknown or does not fit, or
+            as the metrics themselves.
 
     Example:
         >>> from torchlime import explain, segments
@@ -208,9 +209,9 @@ def _picked(known: dict[str, Metric], names: Sequence[str]) -> dict[str, Metric]
         raise TypeError(f"metrics must be a list of names, got the str {names!r}")
     for name in names:
         if name not in known:
-            needs = " needs inside=" if name in _PLACED else " is not among those for these inputs:"
-            rest = "" if name in _PLACED else f" {list(known)}"
-            raise ValueError(f"the metric {name!r}{needs}{rest}")
+            if name in _PLACED:
+                raise ValueError(f"the metric {name!r} needs inside=")
+            raise ValueError(f"metrics of these inputs are {list(known)}, got {name!r}")
     if not names:
         raise ValueError("metrics must name at least one metric")
     return {name: known[name] for name in names}

@@ -22,7 +22,7 @@ from torchlime.metrics._shared import explainer_of, given_segments, targets_of, 
 from torchlime.rise import Rise
 from torchlime.targets import Targets
 
-PIXELS_ONE_BY_ONE = 4096  # more rows than these are asked for by mistake
+PIXELS_ONE_BY_ONE = 4096  # more rows than this are a mistake: the segments were forgotten
 Pooled = Literal["mean", "sum"]
 
 
@@ -47,6 +47,9 @@ class Heatmap:
         segments: a label map or Segments, as for :meth:`torchlime.Lime.explain`.
         pooled: "mean" or "sum".
         forward: how rows pass through the model.
+
+    Raises:
+        ValueError: ``pooled`` is neither. A metric raises the other errors, when it is called.
 
     Example:
         >>> heatmap = Heatmap(values=torch.tensor([[[2.0, 0.0]]]), targets=0)

@@ -55,8 +55,9 @@ def deletion(
             another, or 28 steps if every pixel is a segment, as in RISE's own evaluation.
 
     Raises:
+        TypeError: the explanation, the images or ``steps`` have another type.
         ValueError: the explanation comes from a file, which holds no strategies, and ``fill`` is
-            not given; the images do not fit.
+            not given; the images do not fit; or ``steps`` is below 1.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -84,6 +85,7 @@ def insertion(
 
     It is like :func:`deletion`, but goes from the image with every segment hidden to the whole
     image. Higher is better. Petsiuk et al. 2018 begin with a blurred image: ``fill=Blur(5.0)``.
+    Arguments and errors are those of :func:`deletion`.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -116,7 +118,7 @@ def fidelity(
 
     Convention:
         The value is at most 1. It is below 0 if a constant would predict better, and 0 if the
-        scores do not vary. It is NaN if ``explanation.fidelity`` is, such as for occlusion.
+        scores do not vary. It is NaN where ``explanation.fidelity`` is NaN, as for occlusion.
         ``Exhaustive`` has no fresh masks, because all seeds give the same masks.
 
     Args:
@@ -128,8 +130,9 @@ def fidelity(
         extra: as for :func:`deletion`.
 
     Raises:
-        ValueError: ``seed`` is the explanation's own, or the explanation comes from a file, which
-            holds no strategies.
+        TypeError: ``seed`` is neither an int nor a tensor, or ``num_samples`` is not an int.
+        ValueError: ``seed`` is the explanation's own; ``num_samples`` is below 3; the explanation
+            comes from a file, which holds no strategies; or Rise made it.
     """
     if not (is_integer(seed) or isinstance(seed, Tensor)):
         raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
@@ -143,8 +146,8 @@ def fidelity(
         explainer = explainer_of(explanation)
     if isinstance(explainer, Rise):
         raise ValueError(
-            "fidelity is of a surrogate, and the saliency of Rise predicts no score; take deletion "
-            "and insertion"
+            "fidelity measures a surrogate, and the saliency of Rise predicts no score; use "
+            "deletion and insertion"
         )
     used = explanation.samples_used
     if num_samples is None and isinstance(explainer.rounds, Until) and used is not None:

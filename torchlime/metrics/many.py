@@ -25,12 +25,13 @@ def representative(
 
     This is the submodular pick of LIME (Ribeiro et al. 2016, algorithm 2). Let Wᵢⱼ be the evidence
     of feature j in input i. The importance of a feature is Iⱼ = √Σᵢ|Wᵢⱼ|. The inputs are picked one
-    by one: each time, the input that adds the most importance of features that no picked input
-    shows.
+    by one. Each pick is the input that adds the most importance: that of the features that it
+    shows, and that no input before it shows.
 
-    Features must mean the same in all inputs. This holds for vectors; their evidence is the
-    coefficient times the feature's scale. It does not hold for segments of images, so images are
-    compared by the means of their heatmaps over the cells of a common grid.
+    Features must mean the same in all inputs. This holds for vectors and rows of a table; without
+    bins, their evidence is the coefficient times the feature's scale. It does not hold for the
+    words of texts. Nor does it hold for segments of images, so images are compared by the means of
+    their heatmaps over the cells of a common grid.
 
     Convention:
         Only the ``top`` strongest features of each input and target count; among equals, the lower
@@ -44,12 +45,12 @@ def representative(
             or their evidence as a tensor, [inputs,F] or [inputs,T,F].
         k: how many inputs to pick.
         top: features of an input and target that count; ``num_features`` of lime.
-        grid: cells along each axis of an image; not used for vectors and tensors.
+        grid: cells along each axis of an image; not used for other inputs and tensors.
 
     Raises:
         TypeError: ``explanations`` are not as above, or a number is not an int.
-        ValueError: ``k`` is above the number of inputs, the explanations do not have the same
-            features, or the grid does not fit.
+        ValueError: ``k`` or ``top`` is below 1, ``k`` is above the number of inputs, the
+            explanations do not have the same features, or the grid does not fit.
 
     Example:
         >>> evidence = torch.tensor([[3.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -92,7 +93,8 @@ def mean_heatmap(
 
     Raises:
         TypeError: ``explanations`` are not as above, or a number is not an int.
-        ValueError: they are of vectors, or the grid does not fit.
+        ValueError: they are of vectors, of several inputs or of soft segments, they lie on several
+            devices, or the grid does not fit.
 
     Example:
         >>> from torchlime import explain, fills, segments

@@ -80,6 +80,9 @@ def rank_inside(explanation: AnyEvidence, inside: Tensor) -> Tensor:
     Args:
         explanation, inside: as for :func:`share_inside`.
 
+    Raises:
+        TypeError, ValueError: as :func:`share_inside` does.
+
     Example:
         >>> heatmap = torch.tensor([[[3.0, 1.0, 2.0]]])
         >>> rank_inside(heatmap, torch.tensor([[True, True, False]])).item()
@@ -115,6 +118,10 @@ def pointing_game(explanation: AnyEvidence, inside: Tensor, *, tolerance: int = 
         explanation: the explanation of B images, or a heatmap [B,H,W] or [B,T,H,W].
         inside: the object's pixels, [B,H,W] or [H,W] bool, on the explanation's device.
         tolerance: in pixels, 0 or more. Zhang et al. take 15.
+
+    Raises:
+        TypeError, ValueError: as :func:`share_inside` does; or ``tolerance`` is not an int of at
+            least 0, or is above 0 for inputs other than images [B,C,H,W].
 
     Example:
         >>> heatmap = torch.tensor([[[0.0, 3.0, 2.0]]])

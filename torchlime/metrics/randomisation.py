@@ -30,7 +30,7 @@ class Randomised:
     """How similar the evidence of more and more randomised models is to the first evidence.
 
     Attributes:
-        layers: the name of the layer that each step randomised, the last layer of the model first.
+        layers: the name of the layer that each step randomised, in the order of the steps.
         similarity: [L,B,T], after each step.
     """
 
@@ -92,8 +92,9 @@ def randomisation(
         "rank" is Spearman's correlation of the signed evidence over segments or pixels. "absolute
         rank" is that of the absolute evidence. "ssim" is the structural similarity of the heatmaps
         [B,T,H,W], each divided by its largest absolute value, with a span of 2. All lie in [−1, 1].
-        They are NaN where the evidence is constant or not finite. Buffers, such as running means,
-        stay as they are.
+        They are NaN where the evidence is not finite; a correlation is also NaN where the evidence
+        is constant, and the structural similarity where it is 0 everywhere. Buffers, such as
+        running means, stay as they are.
 
     Args:
         model: a network, or a function whose code names one.
@@ -103,7 +104,7 @@ def randomisation(
             below it, such as "layer4". None = every module with parameters of its own, the last
             one registered first.
         similarity: "rank", "absolute rank" or "ssim".
-        draw: parameter, seed → new values like it.
+        draw: parameter, seed → new values in the shape of the parameter.
         seed: an int, from which each parameter gets its own seed.
 
     Raises:

@@ -58,10 +58,14 @@ def infidelity(
     Args:
         model, images, explanation, extra: as for :func:`torchlime.metrics.deletion`.
         num_samples: sets for each image; the model gets one more row.
-        hidden: the share of segments that are hidden, between 0 and 1.
+        hidden: the probability that a segment is hidden, between 0 and 1.
         scaled: scale the evidence first, as is right for heatmaps such as Grad-CAM's.
         fill: what a hidden segment shows; None = the explanation's own fill.
         seed: an int, or an int64 tensor [B] that gives each image its own.
+
+    Raises:
+        TypeError, ValueError: an argument is out of range, or as :func:`torchlime.metrics.deletion`
+            does.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -100,10 +104,10 @@ def sensitivity_n(
 ) -> Tensor:
     """Correlation of evidence and drop over random sets of n segments, averaged over n: [B,T].
 
-    Pearson's correlation of Σ_{s∈S} φₛ and f(x) − f(x without S) over random S of one size n:
-    sensitivity-n of Ancona et al. 2018, "Towards better understanding of gradient-based attribution
-    methods". The paper plots it against n; for this curve, call the function with one size at a
-    time. It lies in [−1, 1]; higher is better.
+    This is sensitivity-n of Ancona et al. 2018, "Towards better understanding of gradient-based
+    attribution methods": Pearson's correlation of Σ_{s∈S} φₛ and f(x) − f(x without S) over random
+    sets S of one size n. The paper plots it against n; for this curve, call the function with one
+    size at a time. It lies in [−1, 1]; higher is better.
 
     Convention:
         The sets are random, as in the paper. SensitivityN of Quantus hides the strongest features
@@ -111,10 +115,14 @@ def sensitivity_n(
 
     Args:
         model, images, explanation, extra, fill, seed: as for :func:`infidelity`.
-        sizes: the sizes of the sets: an int is a number of segments, a float between 0 and 1 a
-            share of the image's own number, rounded, at least 1. NaN if an image has fewer segments
-            than the size, or just as many.
+        sizes: the sizes of the sets: an int is a number of segments; a float between 0 and 1 is a
+            share of the image's own number, rounded, at least 1. The result is NaN for an image
+            that does not have more segments than each size.
         num_samples: sets of each size for each image, at least 2.
+
+    Raises:
+        TypeError, ValueError: an argument is out of range, or as :func:`torchlime.metrics.deletion`
+            does.
 
     Example:
         >>> from torchlime import explain, fills, segments
@@ -153,14 +161,18 @@ def faithfulness_correlation(
 ) -> Tensor:
     """Correlation of evidence and drop over random sets of one size: [B,T].
 
-    Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model Explanations". It is
-    sensitivity-n at one n. In the paper hidden features show a baseline, which is ``fill`` here. It
-    lies in [−1, 1]; higher is better.
+    This is the measure of Bhatt et al. 2020, "Evaluating and Aggregating Feature-based Model
+    Explanations": sensitivity-n at one n. In the paper, hidden features show a baseline, which is
+    ``fill`` here. It lies in [−1, 1]; higher is better.
 
     Args:
         model, images, explanation, extra, fill, seed: as for :func:`infidelity`.
         size: the size of the sets, as in :func:`sensitivity_n`.
         num_samples: sets for each image, at least 2.
+
+    Raises:
+        TypeError, ValueError: an argument is out of range, or as :func:`torchlime.metrics.deletion`
+            does.
 
     Example:
         >>> from torchlime import fills
@@ -189,15 +201,16 @@ def faithfulness_estimate(
 ) -> Tensor:
     """Correlation of each segment's evidence and its drop when only it is hidden: [B,T].
 
-    Pearson's correlation of Alvarez-Melis & Jaakkola 2018, "Towards Robust Interpretability with
-    Self-Explaining Neural Networks". It lies in [−1, 1]; higher is better. The model gets S + 1
-    rows for an image.
+    This is Pearson's correlation, as Alvarez-Melis & Jaakkola 2018 measure it in "Towards Robust
+    Interpretability with Self-Explaining Neural Networks". It lies in [−1, 1]; higher is better.
+    The model gets S + 1 rows for an image.
 
     Args:
         model, images, explanation, fill, extra: as for :func:`infidelity`.
 
     Raises:
-        ValueError: a heatmap has no segments and more than 4096 pixels.
+        TypeError, ValueError: as :func:`torchlime.metrics.deletion` does; or a heatmap has no
+            segments and more than 4096 pixels.
 
     Example:
         >>> from torchlime import fills
@@ -222,12 +235,15 @@ def monotonicity(
 ) -> Tensor:
     """Rank correlation of |evidence| and |drop| of each segment when only it is hidden: [B,T].
 
-    Spearman's correlation of Nguyen & Martínez 2020, "On quantitative aspects of model
-    interpretability". The paper averages the squared change over random fills; with one fill, its
-    order is that of the absolute change. It lies in [−1, 1]; higher is better.
+    This is Spearman's correlation, as Nguyen & Martínez 2020 measure it in "On quantitative aspects
+    of model interpretability". The paper averages the squared change over random fills; with one
+    fill, its order is that of the absolute change. It lies in [−1, 1]; higher is better.
 
     Args:
         model, images, explanation, fill, extra: as for :func:`faithfulness_estimate`.
+
+    Raises:
+        TypeError, ValueError: as :func:`faithfulness_estimate` does.
 
     Example:
         >>> from torchlime import fills

@@ -36,11 +36,11 @@ def road(
 ) -> Tensor:
     """Mean score while shares of the image are imputed from the other pixels: [B,T].
 
-    ROAD (Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution
-    Methods"): hidden pixels become weighted means of their neighbours, 1/6 at an edge and 1/12 at a
-    corner, plus some noise, so that the shape of the hidden area tells the model little. With
-    "morf", the strongest evidence is hidden first, and lower is better. With "lerf", the weakest
-    evidence is hidden first, and higher is better.
+    This is ROAD (Rong et al. 2022, "A Consistent and Efficient Evaluation Strategy for Attribution
+    Methods"). Hidden pixels become weighted means of their neighbours: 1/6 for one at an edge, and
+    1/12 for one at a corner. Some noise is added, so that the shape of the hidden area tells the
+    model little. With "morf", the strongest evidence is hidden first, and lower is better. With
+    "lerf", the weakest evidence is hidden first, and higher is better.
 
     Convention:
         p % of an image's features are hidden, rounded down. At least one feature is hidden, and at
@@ -72,7 +72,7 @@ def road(
         True
     """
     if isinstance(percentages, str) or not isinstance(percentages, Sequence) or not percentages:
-        raise TypeError(f"percentages must be a list of ints, as (10, 50) is, got {percentages!r}")
+        raise TypeError(f"percentages must be a list of ints such as (10, 50), got {percentages!r}")
     for percentage in percentages:
         check_count(percentage, "a percentage")
         if percentage > 99:

@@ -26,9 +26,9 @@ def max_sensitivity(
 ) -> Tensor:
     """The largest relative change of the evidence under small noise in the image: [B,T].
 
-    max over δ of ‖φ(x + δ) − φ(x)‖₂ / ‖φ(x)‖₂ with every entry of δ uniform in [−radius, radius]:
-    Yeh et al. 2019, "On the (In)fidelity and Sensitivity of Explanations". It is 0 or more; lower
-    is better. Each sample explains all images once more.
+    It is the maximum over δ of ‖φ(x + δ) − φ(x)‖₂ / ‖φ(x)‖₂, with every entry of δ uniform in
+    [−radius, radius] (Yeh et al. 2019, "On the (In)fidelity and Sensitivity of Explanations"). It
+    is 0 or more; lower is better. Each sample explains all images once more.
 
     Convention:
         An Explanation is made again by its own explainer, with the same masks, segments and
@@ -41,8 +41,8 @@ def max_sensitivity(
         model: as for :meth:`torchlime.Lime.explain`.
         images: [B,C,*axes] floats.
         explanation: the explanation of the images, or a heatmap.
-        radius: in units of the images.
-        num_samples: the number of noises.
+        radius: the largest change of an entry, in units of the images.
+        num_samples: how many times noise is drawn.
         explain: images → Explanation or heatmap, like the given one; needed for a heatmap.
         seed: the seed of the noise; an int, or an int64 tensor [B].
         extra: inputs that are only passed on, as for the explanation.

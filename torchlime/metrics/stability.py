@@ -66,6 +66,7 @@ def overlap(explanations: Sequence[Explanation], top: int = 5) -> Tensor:
         top: the size of the sets, if an image has that many segments.
 
     Raises:
+        TypeError: ``top`` is not an int.
         ValueError: as for :func:`rank_correlation`, or ``top`` is below 1.
     """
     check_count(top, "top")
@@ -117,7 +118,7 @@ def _maps(explanation: Explanation) -> list[Tensor]:
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
-    """Where all explain the same segments and targets: [B,T] bool. On a CPU others are an error."""
+    """Where all explain the same segments and targets: [B,T] bool; on a CPU, else an error."""
     first, *others = explanations
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:
