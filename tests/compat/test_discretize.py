@@ -98,6 +98,8 @@ def test_a_bin_that_is_none():
             binned.get_undiscretize_values(0, np.array([4]))
     with pytest.raises(IndexError, match="column 0 has the bins 0…3, got 9"):
         QuartileDiscretizer(table(), [], NAMES).undiscretize(np.full((2, 4), 9))
+    with pytest.raises(IndexError, match="column 0 has the bins 0…3, got -1"):
+        QuartileDiscretizer(table(), [], NAMES).undiscretize(np.array([[-1] * 4, [1] * 4]))
 
 
 def test_statistics_may_be_changed_afterwards():

@@ -100,7 +100,7 @@ def test_t3_nan_in_a_row_is_in_the_last_bin():
     plain = {"discretize_continuous": False}
     with pytest.raises(ValueError, match="contains NaN"):
         explained(lime, normals(), row, one, plain)
-    with pytest.raises(ValueError, match="data_row is not finite in '1', so that no sample has"):
+    with pytest.raises(ValueError, match="data_row is not finite in '1', so no sample has"):
         explained(lime_tabular, normals(), row, one, plain)
 
 
@@ -416,7 +416,7 @@ def test_statistics_that_cannot_be():
     with pytest.raises(ValueError, match="2 feature_values of column 1, and 4"):
         lime_tabular.LimeTabularExplainer(shape, training_data_stats=wrong)
     swapped = stats | {"bins": edges, "mins": stats["maxs"], "maxs": stats["mins"]}
-    with pytest.raises(ValueError, match="column 0 are those of no distribution"):
+    with pytest.raises(ValueError, match="column 0 fit no distribution"):
         lime_tabular.LimeTabularExplainer(shape, training_data_stats=swapped)
 
 

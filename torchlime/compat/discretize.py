@@ -30,7 +30,8 @@ class BaseDiscretizer(SeededByNumpy):
         names: {column: the name of each bin}.
         lambdas: {column: a function from values to bins}.
         means, stds, mins, maxs: {column: a number for each bin}.
-        literal_bins: undiscretize flat bins as lime does, to (minimum − mean) / std, which is 0.
+        literal_bins: undiscretize bins of a single value as lime does, to (minimum − mean) / std,
+            which is 0.
 
     Convention:
         The bin of x is the number of edges below x; a value on an edge is in the lower bin.
@@ -103,7 +104,7 @@ class BaseDiscretizer(SeededByNumpy):
 
         Raises:
             IndexError: there is no such bin.
-            ValueError: the statistics of a bin are those of no normal distribution.
+            ValueError: no normal distribution has the statistics of a bin.
         """
         found, columns = data.copy(), list(self.means)
         if not columns:
@@ -126,7 +127,7 @@ class BaseDiscretizer(SeededByNumpy):
 
     @property
     def draws_all(self) -> bool:
-        """Whether :meth:`undiscretize` is :meth:`drawn` of every column in order, and no more."""
+        """Whether :meth:`undiscretize` only calls :meth:`drawn` for all columns in order."""
         own, base = type(self), BaseDiscretizer
         is_base = (
             own.undiscretize is base.undiscretize
@@ -141,10 +142,10 @@ class BaseDiscretizer(SeededByNumpy):
         starts = np.cumsum(counts) - counts
         wrong = (bins.min(axis=1, initial=0) < 0) | (bins.max(axis=1, initial=0) >= counts)
         if wrong.any():
-            column = columns[int(wrong.argmax())]
+            column, asked = columns[int(wrong.argmax())], bins[int(wrong.argmax())]
+            got = asked.min() if asked.min() < 0 else asked.max()
             raise IndexError(
-                f"column {column} has the bins 0…{len(self.means[column]) - 1}, "
-                f"got {bins[int(wrong.argmax())].max()}"
+                f"column {column} has the bins 0…{len(self.means[column]) - 1}, got {got}"
             )
         if not normals.flat.any():
             uniform = self.random_state.random_sample(bins.size).reshape(bins.shape)
@@ -157,7 +158,7 @@ class BaseDiscretizer(SeededByNumpy):
         return np.where(moving, normals.values(bins, starts, uniform), only[places])
 
     def _normals(self, columns: list[int]) -> TruncatedNormals:
-        """The distributions of all bins of these columns, made anew where a number changed."""
+        """The distributions of all bins of these columns; made again if a number has changed."""
         statistics = [
             [of[column] for column in columns]
             for of in (self.mins, self.maxs, self.means, self.stds)
@@ -174,7 +175,7 @@ class BaseDiscretizer(SeededByNumpy):
             counts = [len(self.means[column]) for column in columns]
             column = np.repeat(columns, counts)[normals.impossible().argmax()]
             raise ValueError(
-                f"the statistics of column {column} are those of no distribution: every bin needs "
+                f"the statistics of column {column} fit no distribution: every bin needs "
                 "mins ≤ maxs and stds > 0, without NaN"
             )
         return normals

@@ -46,8 +46,8 @@ def check_weights(
     """Raise where the masked images weigh nothing compared with the image itself.
 
     Every coefficient would then be 0, whatever the classifier says. With a regressor that shrinks
-    coefficients (Ridge, Lasso), this happens as soon as rounding loses the weights beside that of
-    the image.
+    coefficients (Ridge, Lasso), this happens as soon as the weights are lost in rounding when they
+    are added to that of the image.
 
     Args:
         weights: [n], from the kernel.

@@ -2,4 +2,4 @@
 
 
 class LimeError(Exception):
-    """Raised where an explanation's mode is unknown."""
+    """The mode of an explanation is unknown."""

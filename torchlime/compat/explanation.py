@@ -15,13 +15,13 @@ Ranked = list[tuple[Any, Any]]
 
 
 def id_generator(size: int = 15, random_state: Any = None) -> str:
-    """So many random capitals and digits. No explanation draws any: its page needs no id."""
+    """``size`` random capital letters and digits. No page of an explanation needs such an id."""
     letters = list(string.ascii_uppercase + string.digits)
     return "".join(check_random_state(random_state).choice(letters, size, replace=True))
 
 
 class DomainMapper:
-    """What feature ids stand for; a subclass says it for rows, another for texts."""
+    """What feature ids stand for; there is a subclass for rows, and one for texts."""
 
     def map_exp_ids(self, exp: Ranked, **kwargs: Any) -> Ranked:
         """[(id, weight), …] → [(name, weight), …]; here unchanged."""
@@ -97,10 +97,10 @@ class Explanation:
         return list(self.top_labels or self.local_exp)
 
     def as_list(self, label: Any = 1, **kwargs: Any) -> list[tuple[Any, float]]:
-        """[(name, weight), …] of a label, which a regressor ignores.
+        """[(name, weight), …] of a label.
 
         Args:
-            label: one of the explained labels.
+            label: one of the explained labels; it has no effect for a regressor.
             kwargs: for the domain mapper; ``positions=True`` for a text.
 
         Raises:
@@ -122,6 +122,10 @@ class Explanation:
             label: one of the explained labels.
             figsize: in inches; None = matplotlib's.
             kwargs: as for :meth:`as_list`.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            KeyError: the label was not explained.
         """
         plt = imported("matplotlib.pyplot", "as_pyplot_figure", "plot")
         exp = self.as_list(label=label, **kwargs)[::-1]
@@ -208,10 +212,10 @@ class Explanation:
 
 
 def check_mode(mode: Any) -> Any:
-    """``mode``, if there is such a one.
+    """``mode``, if it is "classification" or "regression".
 
     Raises:
-        LimeError: there is not.
+        LimeError: it is neither.
     """
     if mode not in ("classification", "regression"):
         raise LimeError(

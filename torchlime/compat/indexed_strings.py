@@ -92,13 +92,15 @@ class IndexedString(_Indexed):
 
     Args:
         raw_string: the text.
-        split_expression: a regular expression of what stands between words, without groups of its
-            own; or a function from a text to its words, in order.
-        bow: a word is the same wherever it stands; False = every occurrence counts.
-        mask_string: what stands for a word that is left out, without ``bow``; None = UNKWORDZ.
+        split_expression: a regular expression of what stands between words, without capturing
+            groups; or a function from a text to its words, in order.
+        bow: all occurrences of a word are one feature; False = each occurrence is a feature.
+        mask_string: without ``bow``, what stands for a word that is left out; None = UNKWORDZ.
 
     Raises:
-        ValueError: the expression has a group, or the function's words are not in the text.
+        TypeError: the text is not a str.
+        ValueError: the expression has a capturing group, or the function's words are not in the
+            text.
 
     Example:
         >>> text = IndexedString("A big, big cat")
@@ -154,8 +156,11 @@ class IndexedCharacters(_Indexed):
 
     Args:
         raw_string: the text.
-        bow: a character is the same wherever it stands; False = every occurrence counts.
-        mask_string: what stands for a character that is left out, without ``bow``; None = chr(0).
+        bow: all occurrences of a character are one feature; False = each occurrence is a feature.
+        mask_string: without ``bow``, what stands for a character that is left out; None = chr(0).
+
+    Raises:
+        TypeError: the text is not a str.
     """
 
     def __init__(self, raw_string: str, bow: bool = True, mask_string: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The linear models of all labels from one Gram matrix: designs that are no images."""
+"""The linear models of all labels from one Gram matrix, for rows and texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,7 +47,7 @@ def fit_labels(
 
     Raises:
         IndexError: there is no such label.
-        ValueError: ``num_features`` is below 1.
+        ValueError: ``num_features`` is below 1, or all weights are 0.
     """
     check_labels(list(labels), scores.shape[1])
     if num_features < 1 and selection != "none":
@@ -60,7 +60,7 @@ def fit_labels(
     fast = _is_plain(base) and method in SELECTED_HERE and type(surrogate) is Ridge
     equations = None
     for label in labels:
-        if fast and len(design) > design.shape[1]:  # else its Gram matrix is the larger
+        if fast and len(design) > design.shape[1]:  # else the Gram matrix is larger than the design
             equations = equations or WeightedDesign(design, _weights(base, distances))
             fitted = _fit(equations, base, scores[:, label], num_features, method, surrogate)
         else:
@@ -74,7 +74,7 @@ def fit_labels(
 
 
 def _is_plain(base: Any) -> bool:
-    """Whether it fits as LimeBase does: no subclass, and no method of its own."""
+    """Whether it fits as LimeBase does: it is no subclass, and nobody replaced its methods."""
     methods = ("explain_instance_with_data", "feature_selection", "forward_selection")
     return type(base) is LimeBase and not any(name in vars(base) for name in methods)
 
@@ -158,6 +158,6 @@ def _ridge(gram: Array, cross: Array, alpha: float) -> Array:
 
 
 def _score(left: float, variation: float, labels: Array, weights: Array) -> float:
-    """Scikit-learn's R²: 1 if labels of weight above 0 are constant."""
+    """Scikit-learn's R²: 1 if the labels whose weight is above 0 are constant."""
     labels = labels[weights > 0]
     return 1.0 if (labels == labels[0]).all() else float(1 - left / variation)

@@ -49,8 +49,8 @@ def ids_and_columns(labels: Array) -> tuple[Array, Array]:
 def with_ids(ranked: list[tuple[Any, Any]], ids: Array, columns: int) -> list[tuple[Any, Any]]:
     """(column, weight) → (id, weight).
 
-    A caller's own ``data_labels`` may make more or fewer ``columns`` than there are ids. Columns
-    then stay as they are. They also do where they equal the ids.
+    A caller's own ``data_labels`` may make more or fewer ``columns`` than there are ids. Then the
+    columns stay as they are. They also stay where they equal the ids.
     """
     if is_dense(ids) or len(ids) != columns:
         return ranked

@@ -74,7 +74,7 @@ class LimeBase(SeededByNumpy):
         """Add features one by one, each time the one that raises the least-squares R² most.
 
         R² is weighted. Ties go to the lower feature. Each step updates the Gram matrix instead of
-        fitting anew.
+        fitting again.
         """
         count = min(num_features, data.shape[1])
         if len(data) < 2:  # lime compares R² = NaN, and takes the first feature every time
@@ -233,7 +233,7 @@ def _fit(
 
 
 def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> bool:
-    """Whether the solution depends on which values least squares takes as zero.
+    """Whether the solution depends on which singular values least squares takes as zero.
 
     Weights may span hundreds of orders of magnitude. The normal equations keep half of the digits
     that scikit-learn's factorisation of the data keeps.
@@ -246,7 +246,7 @@ def _is_delicate(masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) 
 
 
 def _score(fit: Fit, labels: Array | Tensor, weights: Array) -> float:
-    """Scikit-learn's R²: 1 if labels of weight above 0 are constant, NaN for a single label."""
+    """Scikit-learn's R²; 1 if the labels of weight above 0 are constant, NaN for one label."""
     if len(labels) < 2:
         return math.nan
     labels = labels[np.flatnonzero(weights)]

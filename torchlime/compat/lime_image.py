@@ -36,13 +36,13 @@ class LimeImageExplainer(SeededByNumpy):
     Args:
         kernel_width: the kernel's width.
         kernel: ``kernel(d, kernel_width=...)``, distances float64 (n,) → weights (n,). None =
-            exp(−d²/2·width²).
+            √exp(−d²/width²).
         verbose: print the intercept and both predictions of every fit.
         feature_selection: auto, none, highest_weights, forward_selection or lasso_path.
         random_state: None (numpy's global one), an int or a ``RandomState``.
-        literal_labels: explain label maps that are not 0…M−1 with lime's own error, to compare
-            with figures that lime made. Mask column z then hides label z, and its weight is listed
-            under z. With a map 1…M, id 0 has no pixels and segment M is never hidden.
+        literal_labels: repeat lime's error on label maps that are not 0…M−1, to compare with
+            figures that lime made. Mask column z then hides label z, and its weight is listed under
+            z. With a map 1…M, id 0 has no pixels and segment M is never hidden.
 
     Example:
         >>> explainer = LimeImageExplainer(random_state=0)
@@ -131,7 +131,7 @@ class LimeImageExplainer(SeededByNumpy):
         *,
         autocast: torch.dtype | None = None,
     ) -> Any:
-        """Explain what ``classifier_fn`` sees in ``image``.
+        """Explain the scores that ``classifier_fn`` gives ``image``.
 
         Args:
             image: an array [H,W,C] or [H,W] (made three equal channels), a PIL image, or a tensor
@@ -149,14 +149,14 @@ class LimeImageExplainer(SeededByNumpy):
             num_features: the largest number of segments in the explanation.
             num_samples: n, the number of masked images; the first is the image itself.
             batch_size: rows of one call; None or 0 = all rows of an image. "auto" = 10 for a
-                function, as in lime. For a module "auto" = 64 on a CPU and 256 elsewhere, halved
-                when memory runs out.
-                function; 64 on a CPU and 256 elsewhere for a module, which halves it when memory
-                runs out.
+                function, as in lime. For a module, "auto" = as many rows as suit its device: on a
+                CPU the pixels of 6 images of 224×224, or of 3 a thread if that is more, but at most
+                64 rows; elsewhere the pixels of 256 such images, but at most 256 rows. The number
+                is halved when memory runs out.
             segmentation_fn: image [H,W,C] → labels [H,W], any integers; or a segmenter of
                 torchlime, or "slic". None = quickshift by scikit-image, or torchlime's Slic where
-                scikit-image is missing. Quickshift sees all bands of an image of 2, 4 or more
-                bands, each scaled by its own range.
+                scikit-image is missing. If an image has 2, 4 or more bands, quickshift sees all of
+                them, each scaled by its own range.
             distance_metric: the distance between masks, for the kernel; any name that scikit-learn
                 knows.
             model_regressor: see :meth:`LimeBase.explain_instance_with_data`.
@@ -238,7 +238,6 @@ class LimeImageExplainer(SeededByNumpy):
             fudged_image: what hidden segments show; broadcasts to the image.
             segments: labels of the image's first axes, such as [D,H,W], [D,H] or [D], with any ids.
                 ``explain_instance`` passes the ids 0…M−1.
-                that ``explain_instance`` passes on are 0…M−1.
             classifier_fn: as for :meth:`explain_instance`; it gets [n,…], images of this shape.
             num_samples: n.
             batch_size: as for :meth:`explain_instance`.

@@ -133,14 +133,15 @@ class LimeTextExplainer(SeededByNumpy):
 
         Args:
             text_instance: a text, or a list of them.
-            classifier_fn: a list of n texts → scores [n,classes]. It is called once a text.
+            classifier_fn: a list of n texts → scores [n,classes]. It is called once for each text,
+                or more often with ``batch_size``.
             labels: the classes to explain.
-            top_labels: explain so many of the most probable classes instead.
+            top_labels: explain this many of the most probable classes instead.
             num_features: the largest number of words.
             num_samples: n; the first sample is the text itself.
             distance_metric: the distance between masks; any name that scikit-learn knows.
             model_regressor: None (Ridge, alpha 1) or a scikit-learn regressor.
-            batch_size: texts of a call at most; None = all of a text.
+            batch_size: the most texts of a call; None = all samples of a text.
 
         Returns:
             Explanation: a list of them for several texts.
@@ -149,7 +150,7 @@ class LimeTextExplainer(SeededByNumpy):
             IndexError: the classifier lacks a label.
             NotImplementedError: it returns classes, not scores.
             TypeError: it is no function, or a text is no str.
-            ValueError: a text has no words, or the outputs another shape.
+            ValueError: a text has no words, the outputs have another shape, or a number is below 1.
         """
         several = isinstance(text_instance, list | tuple) or _is_array(text_instance)
         texts = list(text_instance) if several else [text_instance]
@@ -209,7 +210,8 @@ class LimeTextExplainer(SeededByNumpy):
 def kept_words(random_state: np.random.RandomState, words: int, num_samples: int) -> Array:
     """Which words each sample keeps: [n, words + 1] bool; the last column keeps the separators.
 
-    A sample leaves out 1…``words`` of them, and each number is as likely. The first keeps all.
+    A sample leaves out 1…``words`` of them; all these numbers are equally likely. The first sample
+    keeps all.
     """
     sizes = random_state.randint(1, words + 1, num_samples - 1)
     kept = np.ones((num_samples, words + 1), dtype=bool)

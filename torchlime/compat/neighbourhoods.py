@@ -59,9 +59,9 @@ def discretised(
     row: Array,
     num_samples: int,
 ) -> Neighbourhood:
-    """Bins by their frequencies, and values within; the design says where the row's bin is met.
+    """Draw bins by their frequencies, then a value in each. The design is 1 for the row's own bin.
 
-    The numbers on ``random_state`` are n for each column in turn, then one for every value.
+    ``random_state`` gives n numbers for each column in turn, and then one for each value.
     """
     count = len(row)
     uniform = random_state.random_sample(count * num_samples).reshape(count, num_samples)
@@ -118,7 +118,10 @@ def sparse(
     sampling: str,
     literal: bool,
 ) -> Neighbourhood:
-    """Normal samples of the row's non-zero columns; the design is divided by their scale."""
+    """Normal samples of the row's non-zero columns. The design is divided by their scale.
+
+    With ``literal`` it is multiplied by it, as in lime.
+    """
     columns = row.nonzero()[1]
     scale, mean = scaler.scale_[columns], scaler.mean_[columns]
     own = np.asarray(row[:, columns].todense()).ravel()
@@ -139,14 +142,14 @@ def standard_normals(
     if sampling == "lhs":
         return _latin(random_state, samples, count)
     if sampling != "gaussian":
-        warn(f"sampling_method must be 'gaussian' or 'lhs', got {sampling!r}; it is 'gaussian' now")
+        warn(f"sampling_method must be 'gaussian' or 'lhs', got {sampling!r}; using 'gaussian'")
     return random_state.normal(0, 1, samples * count).reshape(samples, count)
 
 
 def _latin(random_state: np.random.RandomState, samples: int, count: int) -> Array:
     """A Latin hypercube (McKay, Beckman & Conover 1979) as pyDOE2's ``lhs`` draws it.
 
-    lime draws it from a fresh, unseeded state, so that no call can be repeated.
+    lime draws it from a fresh, unseeded state, so no call of lime can be repeated.
     """
     cut = np.linspace(0, 1, samples + 1)
     points = random_state.rand(samples, count)
@@ -164,7 +167,7 @@ def check_num_samples(num_samples: Any) -> None:
 
 
 def default_width(count: int) -> float:
-    """lime's kernel width for so many columns."""
+    """lime's kernel width for ``count`` columns."""
     return float(math.sqrt(count) * 0.75)
 
 
@@ -173,7 +176,8 @@ def with_ids(
 ) -> list[Any]:
     """Weights of a sparse row's columns under their ids, then columns of weight 0 as lime has them.
 
-    lime fills up with the first columns that are left; "highest_weights" takes column 0 last.
+    lime adds the first columns that are left, up to ``num_features``. With "highest_weights",
+    column 0 comes last.
     """
     found = [(columns[place], weight) for place, weight in ranked]
     if selection == "lasso_path":

@@ -20,7 +20,7 @@ LIME_NEEDS_SCORES = (
 
 
 def outputs_of(function: Any, rows: Any, name: str) -> Array:
-    """The function's outputs as an array, one for each of the rows (array, csr, frame or list).
+    """The function's outputs as an array: one for each of ``rows`` (array, csr, frame or list).
 
     A module gets the rows as a tensor on its device and in its dtype, in eval mode.
 
@@ -59,7 +59,7 @@ def _of_module(module: nn.Module, rows: Any) -> Any:
 
 
 def outputs_of_parts(function: Any, parts: Iterable[Any], name: str) -> Array:
-    """The function's outputs for several calls' worth of rows, made one call after the other."""
+    """The function's outputs for the rows of several calls, one call after the other."""
     outputs = [outputs_of(function, part, name) for part in parts]
     return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
@@ -76,8 +76,8 @@ def class_scores(outputs: Array, name: str, sums: bool = True) -> Array:
     """Scores [n,classes] of a classifier.
 
     Raises:
-        NotImplementedError: the outputs have one axis: classes, and no probabilities.
-        ValueError: they have three axes.
+        NotImplementedError: the outputs have one axis, so they are classes, not probabilities.
+        ValueError: they have three or more axes.
     """
     if outputs.ndim == 1:
         raise NotImplementedError(
@@ -98,10 +98,10 @@ def class_scores(outputs: Array, name: str, sums: bool = True) -> Array:
 
 
 def regression_scores(outputs: Array) -> Array:
-    """A regressor's outputs [n]; of several, the first, as in lime.
+    """A regressor's outputs [n]; the first output where a row has several, as in lime.
 
     Raises:
-        ValueError: the outputs have three axes.
+        ValueError: the outputs have three or more axes.
     """
     if outputs.ndim == 2 and outputs.shape[1]:
         if outputs.shape[1] > 1:

@@ -16,7 +16,7 @@ from torchlime.models import reading
 from torchlime.segments import FastSlic, Grid, Reduced, ScikitSlic, Slic
 
 PLAUSIBLE_CHANNELS = 4
-MOST_BANDS = 16  # of an image that may be taken for one of so many pixels a side
+MOST_BANDS = 16  # with no more bands, an image may look like one of so many pixels a side
 
 
 def as_photos(image: Any) -> tuple[list[Array], bool]:
@@ -73,8 +73,11 @@ def _channels_last(image: Tensor) -> Tensor:
 
 
 def _pages(image: Any) -> int:
-    """How many pages a PIL image has of which one would have to be chosen, as models.read_photo
-    counts them: frames of an animation, and previews, are none. The current frame stays."""
+    """How many pages a PIL image has, as ``models.read_photo`` counts them.
+
+    Frames of an animation and previews do not count, since nobody has to choose one. The image
+    stays at its current frame.
+    """
     if getattr(image, "n_frames", 1) == 1 or image.format in reading._FIRST_IS_MEANT:
         return 1
     here = image.tell()
@@ -85,15 +88,15 @@ def _pages(image: Any) -> int:
 
 
 def _looks_swapped(pixels: int, others: int, channels: int) -> bool:
-    """Whether what should be a count of pixels and the count of channels look exchanged.
+    """Whether the number of pixels of a side and the number of channels look exchanged.
 
-    An image may have any number of channels, or be a few pixels high. Both at once it is
-    not, unless somebody says so: by a tensor for an array, by an array for a tensor. Patches of
-    many bands, such as [11,11,200], are a few pixels wide too.
+    An image may have many channels, or be a few pixels high. An image that is both is taken for a
+    mistake; as a tensor instead of an array, or an array instead of a tensor, it is accepted.
+    Patches of many bands, such as [11,11,200], are no mistake: they are a few pixels wide, too.
 
     Args:
-        pixels, channels: the two counts.
-        others: pixels of the side between them.
+        pixels, channels: the two numbers.
+        others: the pixels of the other side.
     """
     if pixels in (1, 3, PLAUSIBLE_CHANNELS):
         return channels > PLAUSIBLE_CHANNELS
@@ -102,12 +105,12 @@ def _looks_swapped(pixels: int, others: int, channels: int) -> bool:
 
 
 def segmenter_of(given: Any, random_seed: int | None) -> Callable[[Any], Any]:
-    """The segmenter that ``segmentation_fn`` stands for; only this function knows "slic", None.
+    """The segmenter that ``segmentation_fn`` stands for; only this function knows "slic" and None.
 
-    "slic" segments a photo whose longer side is above 1024 pixels in a reduced copy.
+    If a photo's longer side is above 1024 pixels, "slic" segments a reduced copy.
 
     Raises:
-        ValueError: it cannot segment.
+        ValueError: it is neither callable nor "slic" nor None.
     """
     if isinstance(given, str) and given == "slic":
         return Reduced(Slic())
@@ -133,7 +136,7 @@ def segmented(image: Array, segmenter: Callable[[Any], Any], device: torch.devic
     """The segmenter's own label map [H,W] of an image [H,W,C].
 
     Raises:
-        IndexError: it is not of the image's size.
+        IndexError: the map does not have the image's size.
         TypeError: it does not hold numbers.
         ValueError: it holds NaN.
     """
@@ -175,12 +178,11 @@ def warn_of_one_segment(segments: Array, stacklevel: int) -> None:
 
 
 def _by_scikit_image(segmenter: SegmentationAlgorithm, image: Array) -> Any:
-    """Call it as lime does, but show all bands to quickshift, which takes three channels.
+    """Call it as lime does, but show all bands to quickshift, for which lime takes three channels.
 
-    One channel is taken as grey. With another number of bands, each band is scaled by its own
-    minimum and maximum, so that the distance from every band's lowest value to every band's
-    highest is 100. That is the distance from black to white in Lab, which is made of three
-    channels.
+    One channel is taken as grey. With 2, 4 or more bands, each band is scaled by its own minimum
+    and maximum. The pixel with the lowest value in all bands is then at a distance of 100 from the
+    one with the highest, as black is from white in Lab.
     """
     channels = image.shape[2]
     if segmenter.algo_type != "quickshift" or channels == 3:

@@ -22,8 +22,13 @@ class RecurrentTabularExplainer(LimeTabularExplainer):
             feature_selection, discretize_continuous, discretizer, random_state, literal_bins: as
             for :class:`LimeTabularExplainer`.
         feature_names: [F]; None = '0', '1', …. Columns are named 'name_t-1', 'name_t-0'.
-        categorical_features: of the *flattened* columns, as in lime: feature f at step t is column
-            f·T + t.
+        categorical_features: numbers of the *flattened* columns, as in lime: feature f at step t is
+            column f·T + t.
+
+    Raises:
+        ImportError, LimeError: as :class:`LimeTabularExplainer` does.
+        ValueError: ``training_data`` is not [n,T,F], the number of names differs, or as
+            :class:`LimeTabularExplainer` does.
     """
 
     def __init__(
@@ -102,8 +107,13 @@ class RecurrentTabularExplainer(LimeTabularExplainer):
             labels, top_labels, num_features, num_samples, distance_metric, model_regressor,
                 batch_size: as for :meth:`LimeTabularExplainer.explain_instance`.
 
+        Returns:
+            Explanation: a list of them for several series.
+
         Raises:
-            ValueError: the series has another number of steps or features.
+            TypeError: the model cannot be called.
+            ValueError: the series has another number of steps or features, or as
+                :meth:`LimeTabularExplainer.explain_instance` does.
         """
         series = numeric(data_row, "data_row")
         if series.ndim not in (2, 3) or series.shape[-2:] != (self.n_timesteps, self.n_features):

@@ -32,11 +32,11 @@ def explained_rows(
 ) -> Iterator[Explanation]:
     """The explanations of rows, whose samples are drawn one row after the other.
 
-    Several rows share a call of the function, as far as memory allows; not where a regressor may
-    draw numbers too, which would then come in another order than in lime.
+    Several rows share a call of the function, as far as memory allows. With a regressor, each row
+    has its own call: the regressor may draw random numbers, and their order must be lime's.
 
     Args:
-        explainer: whose names, mode and LimeBase they are.
+        explainer: has the names, the mode and the LimeBase.
         rows: each [F], or csr [1,F].
         draw: the samples of a row.
         predict_fn: the caller's function.

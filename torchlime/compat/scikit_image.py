@@ -84,6 +84,7 @@ class SegmentationAlgorithm(BaseWrapper):
 
     Raises:
         ImportError: scikit-image is not installed.
+        AttributeError: when called, the algorithm is none of these, as in lime.
 
     Example:
         >>> segment = SegmentationAlgorithm("slic", n_segments=4, start_label=0)

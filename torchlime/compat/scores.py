@@ -109,7 +109,7 @@ def scores_of(
 
 
 def _rows_of_a_call(batch_size: float | None, samples: int) -> int:
-    """lime reads None, 0 and any number that a count of rows never equals as no limit."""
+    """The rows of a call. For lime, 0, None and numbers that are no count of rows mean no limit."""
     if not batch_size or batch_size < 0 or batch_size != int(batch_size):
         return samples
     return int(batch_size)
@@ -156,7 +156,7 @@ def _function_scores(
     progress: Callable[[int], object],
     check_classes: Callable[[int], object],
 ) -> list[Array]:
-    """Call it as lime does: with a new array [b,H,W,C] of the image's dtype; the last is short."""
+    """Call it as lime does: each time with a new array [b,H,W,C] of the image's dtype."""
     samples = len(images[0].data)
     total = samples * len(images)
     maskers = [_Masker(image) for image in images]
@@ -178,10 +178,10 @@ def _function_scores(
 class _Masker:
     """Makes the masked images of an image of any rank and dtype, from arrays to arrays.
 
-    It works on bits: image ^ (hidden & (image ^ fudged)), with hidden all ones or zeros, written
-    one run of equal labels at a time. That is 2 to 5 times as fast as torch's gather and where,
-    and wakes no threads between two calls of the function. Objects have no bits, so their indices
-    are masked instead.
+    It works on bits: image ^ (hidden & (image ^ fudged)), where ``hidden`` is all ones or all
+    zeros. It writes one run of equal labels at a time. That is 2 to 5 times as fast as torch's
+    gather and where, and wakes no threads between two calls of the function. Objects have no bits,
+    so their indices are masked instead.
     """
 
     def __init__(self, masked: MaskedImage) -> None:

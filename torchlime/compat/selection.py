@@ -1,4 +1,4 @@
-"""Forward selection from a Gram matrix: a step updates it, and fits nothing anew."""
+"""Forward selection from a Gram matrix: each step updates the matrix, and fits nothing again."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Static HTML of an explanation: without script or foreign host, and with every text escaped."""
+"""Static HTML of an explanation: without scripts or other hosts, and with every text escaped."""
 
 import hashlib
 import re
@@ -72,7 +72,7 @@ def _bar(share: float, color: str = "") -> str:
 
 
 def _classes(explanation: "Explanation") -> str:
-    """At most five classes by their scores; of more, the best four and the sum of the others."""
+    """Up to five classes in their order; if there are more, the best four and the others' sum."""
     scores = np.asarray(explanation.predict_proba, dtype=np.float64)
     named = [(text_of(explanation.name_of(j)), scores[j]) for j in range(len(scores))]
     if len(named) > _MOST_CLASSES:
@@ -100,13 +100,13 @@ def _value(explanation: "Explanation") -> str:
     rows = [
         f'<tr><td class="n">{least:.2f}<td class="b p"><div class="track">{_bar(share)}</div>'
         f'<td class="n">{most:.2f}\n<tr><td colspan="3"><b>{value:.2f}</b> '
-        "<small>between the least and the most of the samples</small>\n"
+        "<small>between the lowest and the highest prediction of the samples</small>\n"
     ]
     return _section("Predicted value", rows)
 
 
 def _bars(explanation: "Explanation", label: Any) -> str:
-    """Bars to both sides of 0; the longest is as long as there is room."""
+    """Bars to both sides of 0; the longest takes all the room of its side."""
     exp = explanation.as_list(label)
     most = max((abs(weight) for _, weight in exp), default=0.0) or 1.0
     rows = []

@@ -12,7 +12,7 @@ from torchlime.compat.lime_base import check_random_state
 
 
 class SubmodularPick:
-    """Explains rows or texts, and picks few explanations that cover much: SP-LIME.
+    """Explains rows or texts, and picks a few explanations that together cover most: SP-LIME.
 
     Args:
         explainer: a LimeTabularExplainer or LimeTextExplainer.
@@ -21,8 +21,8 @@ class SubmodularPick:
         method: "sample" = explain rows drawn at random; "full" = all of them.
         sample_size: how many are drawn.
         num_exps_desired: how many to pick.
-        num_features: of an explanation.
-        random_state: what the rows are drawn from; None = numpy's global state.
+        num_features: the largest number of features of an explanation.
+        random_state: the random state that draws the rows; None = numpy's global one.
         literal: add the weights of several labels with their signs, so that they can cancel, and
             merge bins whose names are the same, as lime does.
         kwargs: of ``explain_instance``; ``top_labels`` is 1 unless given.
@@ -77,7 +77,7 @@ class SubmodularPick:
 
 
 def greedy_cover(weights: Array, count: int) -> list[int]:
-    """The rows of ``weights`` [n,d] that cover most importance, each given those before.
+    """The ``count`` rows of ``weights`` [n,d] that cover most importance, picked one by one.
 
     A column's importance is √Σ|w|. Ties go to the last row, as in lime.
 
@@ -158,7 +158,7 @@ def _warn_of_difference(explanations: list[Explanation], weights: Array) -> None
     same = literal.shape == weights.shape and np.allclose(np.abs(literal), weights, 1e-9, 1e-12)
     if not same:
         warn(
-            "weights of several labels add up by their absolute values, and bins of one name count "
-            "apart. lime adds them with their signs, and merges these bins; literal=True does so "
-            "too"
+            "weights of several labels are added by their absolute values, and bins of the same "
+            "name stay apart. lime adds them with their signs, and merges these bins; literal=True "
+            "does so too"
         )

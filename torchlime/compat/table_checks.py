@@ -1,4 +1,4 @@
-"""What a tabular explainer refuses, and what it warns of, in sentences."""
+"""The errors and warnings of a tabular explainer, in sentences."""
 
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,12 +95,12 @@ def check_stats(stats: Mapping[str, Any]) -> None:
     if not stats.get("bins"):
         warn(
             "training_data_stats has no 'bins', so no column is discretised; pass "
-            "bins={column: edges}, such as explainer.discretizer.bins gives them"
+            "bins={column: edges}; explainer.discretizer.bins(data, labels) lists the edges"
         )
 
 
 def warn_of_flat_bins(discretizer: Any, drawn: Mapping[int, Any], names: Sequence[Any]) -> None:
-    """Warn where the model sees the value of a bin, and lime would show it 0.
+    """Warn where the model sees the only value of a bin, and lime would show it 0.
 
     ``drawn`` says which bins of each column are drawn.
     """
@@ -126,8 +126,8 @@ def warn_of_switches(data: Array, categorical: Sequence[int], names: Sequence[An
     if found:
         warn(
             f"{quoted(found)}: only two whole numbers each, but not listed in "
-            "categorical_features, so that the model sees fractions between them, and one bin may "
-            "hold both"
+            "categorical_features, so the model sees fractions between them, and one bin may hold "
+            "both"
         )
 
 
@@ -164,7 +164,7 @@ def check_finite(row: Array, names: Sequence[Any]) -> None:
     holed = [names[int(column)] for column in np.flatnonzero(~np.isfinite(row))]
     if holed:
         raise ValueError(
-            f"data_row is not finite in {quoted(holed)}, so that no sample has a "
+            f"data_row is not finite in {quoted(holed)}, so no sample has a "
             "distance to it; fill it in, or pass discretize_continuous=True"
         )
 

@@ -58,7 +58,7 @@ class LimeTabularExplainer(SeededByNumpy):
         feature_names: [F]; None = a DataFrame's columns, else '0', '1', ….
         categorical_features: columns of categories, which are whole numbers.
         categorical_names: {column: the name of each category}.
-        kernel_width: of the kernel; None = 0.75·√F.
+        kernel_width: the kernel's width; None = 0.75·√F.
         kernel: ``kernel(d, kernel_width=...)``, distances (n,) → weights (n,). None =
             √exp(−d²/width²).
         verbose: print the intercept and both predictions of every fit.
@@ -77,7 +77,7 @@ class LimeTabularExplainer(SeededByNumpy):
         as_frame: give the function DataFrames with the columns of ``training_data``, if it is one.
 
     Convention:
-        Every continuous column that is drawn gets fractions, also where all of its values are whole.
+        Samples of a continuous column are fractions, even if all of its values are whole numbers.
 
     Raises:
         ImportError: scikit-learn is not installed.
@@ -91,7 +91,7 @@ class LimeTabularExplainer(SeededByNumpy):
         >>> explanation = explainer.explain_instance(data[0], lambda rows: rows[:, 1] * 2)
         >>> explanation.as_list()[0][0]
         '-0.03 < 1 <= 0.68'
-    """  # noqa: E501
+    """
 
     literal_bins = literal_scale = as_frame = False  # for subclasses with an __init__ of their own
 
@@ -226,14 +226,14 @@ class LimeTabularExplainer(SeededByNumpy):
             predict_fn: rows [n,F] float64 → scores [n,classes], or numbers [n] of a regressor. It
                 is called once; several rows share calls, as far as memory allows. A torch module
                 gets a tensor on its device and in its dtype, and is in eval mode.
-            labels: the classes to explain.
-            top_labels: explain so many of the most probable classes instead.
+            labels: the classes to explain; they have no effect for a regressor.
+            top_labels: explain this many of the most probable classes instead.
             num_features: the largest number of features.
             num_samples: n; the first sample is the row itself.
             distance_metric: any name that scikit-learn knows.
             model_regressor: None (Ridge, alpha 1) or a scikit-learn regressor.
-            sampling_method: "gaussian" or "lhs", a Latin hypercube; without bins.
-            batch_size: samples of a call at most; None = all of a row.
+            sampling_method: "gaussian" or "lhs", a Latin hypercube; it has no effect with bins.
+            batch_size: the most samples of a call; None = all of a row.
 
         Returns:
             Explanation: a list of them for several rows, drawn one after the other.
@@ -242,7 +242,8 @@ class LimeTabularExplainer(SeededByNumpy):
             IndexError: the classifier lacks a label.
             NotImplementedError: it returns classes, not scores.
             TypeError: it is no function.
-            ValueError: the row has other columns, or the outputs another shape.
+            ValueError: the row has other columns, the outputs have another shape, or a number is
+                below 1.
         """
         rows, several = as_rows(data_row, self._columns, self.scaler.n_features_in_)
         check_num_samples(num_samples)

@@ -108,5 +108,5 @@ class TruncatedNormals(NamedTuple):
 
 
 def _share_below(x: Array) -> Array:
-    """Φ; torch's ndtr has no digits left below −8, erfc has."""
+    """Φ by erfc: below −8, torch's ndtr has no digits left."""
     return torch.special.erfc(torch.from_numpy(-x / math.sqrt(2))).numpy() / 2

@@ -21,12 +21,12 @@ class ExactLasso:
     Feature-sign search (Lee, Battle, Raina & Ng 2006): solve on the active features with their
     signs. If a sign would change, go to where the first coefficient is 0 and drop it. Else add the
     feature that violates the optimality conditions most. Every change lowers the objective, so the
-    optimum is reached; there is at most one active feature a sample.
+    optimum is reached. There are at most as many active features as samples.
 
-    With twice as many samples as features it begins where some proximal gradient steps (FISTA, Beck
-    & Teboulle 2009) lead, which is near; else at 0. On a CPU it stops when all problems are solved.
-    On other devices it takes a fixed number of steps, so that nothing is read back. ``ok`` is False
-    where the optimum was not reached. Standard errors are NaN.
+    With at least twice as many samples as features, some proximal gradient steps (FISTA, Beck &
+    Teboulle 2009) find a start near the optimum; otherwise it starts at 0. On a CPU it stops when
+    all problems are solved. On other devices it takes a fixed number of steps, so that nothing is
+    read back. ``ok`` is False where the optimum was not reached. Standard errors are NaN.
 
     Example:
         >>> masks = torch.tensor([[[1, 1], [0, 1], [1, 0], [0, 0]]], dtype=torch.bool)

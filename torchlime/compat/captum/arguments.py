@@ -167,7 +167,7 @@ class Further:
     Attributes:
         values: the arguments, as a tuple.
         by_row: whether chunks may hold rows of several examples, in any number. It is False where a
-            tensor or a list may stand for something else than one entry an example.
+            tensor or a list may have another meaning than one entry for each example.
     """
 
     def __init__(self, given: Any, batch: int):
@@ -201,7 +201,7 @@ class Further:
 
 
 def repeated(value: Any, times: int) -> Any:
-    """A further argument of ``times`` samples: tensors are repeated on axis 0, others are one."""
+    """A further argument of ``times`` samples: tensors are repeated on axis 0, others stay."""
     if isinstance(value, Tensor) and value.dim():
         return torch.cat([value] * times) if times > 1 else value
     return value

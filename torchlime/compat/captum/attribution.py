@@ -1,4 +1,4 @@
-"""What the methods share that ablate features: their names, masks, and how they are called."""
+"""What all methods that ablate features share: their names, their masks, and their calls."""
 
 import math
 from collections.abc import Callable
@@ -17,10 +17,14 @@ from torchlime.compat.captum.scoring import progress
 
 
 class Attribution:
-    """What code asks of any of Captum's explainers that perturb inputs."""
+    """The attributes that code expects of all of Captum's explainers that perturb inputs."""
 
     def attribute_future(self, *_: Any, **__: Any) -> None:
-        """Not there: chunks of several examples wait for no futures."""
+        """Not implemented: chunks of several examples do not wait for futures.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError(
             f"attribute_future is not implemented for {type(self).__name__}; call attribute()"
         )
@@ -45,7 +49,7 @@ class Features(NamedTuple):
     """The features of the inputs.
 
     Attributes:
-        columns: with ids 0…F−1, of which each is there.
+        columns: with ids 0…F−1, all of which occur.
         ids: [F], the caller's numbers, ascending; on the device.
     """
 
@@ -57,7 +61,7 @@ def features_of(feature_mask: Any, inputs: Inputs) -> Features:
     """The features of a mask of any numbers, which may have gaps; their number is read back.
 
     Raises:
-        AssertionError: it is no tensor for each input.
+        AssertionError: it is not one tensor for each input.
         ValueError: a shape does not fit.
     """
     if feature_mask is None:
@@ -111,7 +115,7 @@ def check_one_mask(columns: Columns, outputs: Outputs, batch: int) -> None:
     """Raise if examples have masks of their own, but the function has one output for all.
 
     Raises:
-        AssertionError: so it is.
+        AssertionError: this is the case.
     """
     if len(outputs.scores) != batch and any(len(ids) > 1 for ids in columns.ids):
         raise AssertionError(

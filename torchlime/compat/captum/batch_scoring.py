@@ -95,10 +95,11 @@ class BatchScoring(Scoring):
         """The scores [R,N,T] of the samples 1…N, in the solve's dtype.
 
         First the rows of all examples and samples run together, in chunks that suit the device.
-        One row of sample 0 is among them, as the second row. Where its score is not that of the
-        call on the batch, the function looks at several rows at once. Then, and where the function
-        cannot take the rows, Captum's own calls are made. With perturbations_per_eval=1 nobody
-        says that the function takes more rows than the batch, so this is read back once.
+        One row of sample 0 is among them, as the second row. If its score is not that of the call
+        on the batch, a row's score depends on other rows. Then, and also where the function cannot
+        take the rows, Captum's own calls are made. This test reads one flag back. It is made only
+        for perturbations_per_eval=1, since otherwise the caller says that the function takes more
+        rows than the batch.
 
         Raises:
             AssertionError: the outputs do not grow with the samples of a call.

@@ -1,4 +1,4 @@
-"""How a forward function is called, as Captum does: its arguments, and the scores of its rows."""
+"""How a forward function is called, as Captum calls it: its arguments, and its rows' scores."""
 
 import contextlib
 import inspect
@@ -64,7 +64,7 @@ class Calls:
             return self.targets(outputs, None)
 
     def run(self, tensors: tuple[Any, ...], further: tuple[Any, ...]) -> Any:
-        """What the function returns; what the host computed goes to the device of the inputs."""
+        """What the function returns; arrays of the host go to the device of the inputs."""
         if self.without_arguments:
             return _in_torch(self.function(), self.inputs.device)
         return _in_torch(self.function(*tensors, *further), self.inputs.device)
@@ -111,7 +111,7 @@ def as_scores(outputs: Any, rows: int, device: torch.device) -> Tensor:
     """Explained outputs as scores [rows,T]; T is 1 where there is one output a row.
 
     Raises:
-        AssertionError: the outputs are not as many for each row, or no numbers.
+        AssertionError: the outputs are no numbers, or not the same number for each row.
     """
     if isinstance(outputs, np.generic):
         outputs = torch.as_tensor(outputs)
@@ -128,7 +128,7 @@ def as_scores(outputs: Any, rows: int, device: torch.device) -> Tensor:
 
 
 def wrong_number(outputs: Any, rows: int) -> str:
-    """Captum's sentence of outputs that are not one a row, and what came."""
+    """Captum's sentence for outputs that are not one for each row, and what came."""
     shape = list(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
     return (
         "Number of outputs is not appropriate, must return one output per perturbed input: "

@@ -50,7 +50,7 @@ def check_random(rng: Any, seed: Any) -> None:
     """Raise unless a constructor's ``rng`` and ``seed`` go together.
 
     Raises:
-        ValueError: ``rng`` is unknown, or there is a seed beside it.
+        ValueError: ``rng`` is unknown, or a seed is given with it.
     """
     if rng not in (None, "captum"):
         raise ValueError(f'rng must be None or "captum", got {rng!r}')
@@ -82,12 +82,12 @@ def draw_first_weights(number: int) -> None:
 
 
 def captums_halves(samples: int, number: int) -> Tensor:
-    """Masks [n,F] of Captum's default perturbation: n draws of one row are this one draw."""
+    """Masks [n,F] of Captum's default perturbation: one draw equals Captum's n draws of a row."""
     return torch.bernoulli(torch.full((samples, number), 0.5)).bool()
 
 
 def captums_shapley(samples: int, number: int) -> Tensor:
-    """Masks [n,F] of Captum's KernelShap; a normal draw differs by its size, so rows are single."""
+    """Masks [n,F] of Captum's KernelShap; row by row, since normal draws depend on their size."""
     masks = torch.zeros(samples, number, dtype=torch.bool)
     masks[:1] = True
     if number == 1:

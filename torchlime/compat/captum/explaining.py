@@ -229,8 +229,8 @@ def _by_protocol(call: _Call, advance: Advance) -> Tensor:
 def _by_own_fits(call: _Call, advance: Advance) -> Tensor:
     """The coefficients [B,F] by a model that fits itself.
 
-    In Captum's random stream such fits may draw, so each example's design is drawn after the fits
-    before it.
+    Such fits may draw from Captum's random stream. So each example's design is drawn after the fits
+    of the examples before it.
     """
     batch = call.calls.inputs.batch
     if call.method.rng != "captum" or call.whole or batch == 1:

@@ -22,7 +22,7 @@ from torchlime.masks import LeaveOneOut
 
 
 class FeatureAblation(Attribution, FeatureAblationParent):  # type: ignore[misc]
-    """The output of the inputs minus that without a feature, for each feature.
+    """The output for the inputs minus the output without a feature, for each feature.
 
     The design is :class:`torchlime.masks.LeaveOneOut`. Results are Captum's numbers.
 
@@ -51,7 +51,7 @@ class FeatureAblation(Attribution, FeatureAblationParent):  # type: ignore[misc]
         show_progress: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The loss of each output by each feature, on the entries of the inputs.
+        """What each output loses without each feature, on the entries of the inputs.
 
         Args:
             inputs: a tensor [B,…] or a tuple of them, of any dtype.
@@ -66,9 +66,9 @@ class FeatureAblation(Attribution, FeatureAblationParent):  # type: ignore[misc]
             kwargs: ignored, as in Captum.
 
         Returns:
-            Tensors like the inputs, in the dtype of the outputs. For outputs [B,T] the first axis
-            is B·T, and for one output or several of the whole batch it is their number. No example
-            gives tensors [0,*axes], as in Captum.
+            Tensors like the inputs, in the dtype of the outputs. For outputs [B,T], the first axis
+            is B·T. For outputs of the whole batch, it is the number of these outputs. Without
+            examples, the tensors are [0,*axes], as in Captum.
 
         Raises:
             AssertionError, TypeError, ValueError: an argument, or what the forward function

@@ -29,7 +29,7 @@ class Columns(NamedTuple):
     least: int = 0
 
     def example(self, number: int) -> "Columns":
-        """Those of one example."""
+        """The columns of one example."""
         mine = slice(number, number + 1)
         ids, given = (
             tuple(i[mine] if i.dim() and len(i) > 1 and len(o) > 1 else i

@@ -77,17 +77,18 @@ class Lime(LimeBase, LimeParent):  # type: ignore[misc]
 
     Args:
         forward_func: the model, or any function of the inputs; it keeps its mode (call ``eval()``).
-        interpretable_model: None = Captum's default, Lasso with alpha 0.01. Also one of torchlime's
-            surrogates. One that fits itself runs under ``torch.no_grad()``, as in Captum.
+        interpretable_model: None = Captum's default, Lasso with alpha 0.01. It may be one of
+            torchlime's surrogates. A model that fits itself runs under ``torch.no_grad()``, as in
+            Captum.
         similarity_func: None = exp(−d²/2) of the cosine distance between inputs.
         perturb_func: None = each feature is kept with probability 1/2.
-        rng: "captum" draws Captum's own random stream on the CPU: with one ``torch.manual_seed``
-            both give one result. None = numbers of a counter, which differ.
+        rng: "captum" draws Captum's own random stream on the CPU: with the same
+            ``torch.manual_seed``, both give the same result. None = torchlime's own numbers.
         seed: for ``rng=None``. None = drawn from torch's global generator for each call; an int, to
             which example b adds b; or an int64 tensor [B].
 
     Raises:
-        ValueError: ``rng`` is unknown, or there is a seed beside it.
+        ValueError: ``rng`` is unknown, or a seed is given with it.
 
     Example:
         >>> lime = Lime(lambda x: x @ torch.tensor([1.0, -2.0, 0.0]), seed=0)

@@ -1,4 +1,4 @@
-"""Captum's LimeBase: a surrogate by the caller's own functions."""
+"""Captum's LimeBase: a surrogate whose samples the caller's own functions make."""
 
 import math
 from collections.abc import Callable
@@ -81,8 +81,9 @@ class LimeBase(Attribution, LimeBaseParent):  # type: ignore[misc]
             kwargs: passed on to the functions.
 
         Raises:
-            AssertionError: the forward function does not give one score a sample.
-            ValueError: there is no sample.
+            AssertionError: the forward function does not give one score for each sample.
+            TypeError: ``n_samples`` or ``perturbations_per_eval`` is no number.
+            ValueError: one of them is below 1, or there is no sample.
         """
         check_counts(n_samples, perturbations_per_eval)
         steps = math.ceil(n_samples / perturbations_per_eval)

@@ -25,7 +25,7 @@ class LinearModel(ModelParent):  # type: ignore[misc]
         self._bias: Tensor | None = None
 
     def fit(self, train_data: Any, **kwargs: Any) -> dict[str, Any]:
-        """Fit batches (Z [n,F], y [n], weights [n]) of a DataLoader."""
+        """Fit batches (Z [n,F], y [n], weights [n]) of a DataLoader; the weights may be missing."""
         parts = [batch if len(batch) == 3 else (*batch, None) for batch in train_data]
         z, y = (torch.cat([part[i] for part in parts]) for i in (0, 1))
         weights = [p[2] if p[2] is not None else torch.ones_like(p[1]) for p in parts]
@@ -50,7 +50,11 @@ class LinearModel(ModelParent):  # type: ignore[misc]
         self._weight, self._bias = weight.detach().float(), bias.detach().float()
 
     def representation(self) -> Tensor:
-        """The coefficients [1,F] of the last fit, on the CPU as Captum has them."""
+        """The coefficients [1,F] float32 of the last fit, on the CPU as Captum has them.
+
+        Raises:
+            RuntimeError: nothing was fitted yet.
+        """
         return self._fitted(self._weight)
 
     def bias(self) -> Tensor:
@@ -184,7 +188,8 @@ def keep_last(model: Any, weight: Tensor, bias: Tensor) -> None:
 def solved(solve: Solve, design: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
     """The fit of designs [B,N,F]; a group of examples at a time, so that memory is bounded.
 
-    With fewer samples than features, ridge regression and least squares have one unknown a sample.
+    With fewer samples than features, ridge regression and least squares have one unknown for each
+    sample.
     """
     batch, samples, width = design.shape
     wide = samples < width

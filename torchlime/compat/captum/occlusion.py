@@ -23,7 +23,7 @@ from torchlime.masks import SlidingWindow
 
 
 class Occlusion(FeatureAblation, OcclusionParent):  # type: ignore[misc]
-    """The mean loss of an output over the windows that cover an entry.
+    """What an output loses, on average over the windows that cover an entry of the inputs.
 
     The design of each input is a :class:`torchlime.masks.SlidingWindow` over its entries. Results
     are Captum's numbers.
@@ -52,7 +52,7 @@ class Occlusion(FeatureAblation, OcclusionParent):  # type: ignore[misc]
         perturbations_per_eval: int = 1,
         show_progress: bool = False,
     ) -> Any:
-        """The mean loss of each output by the windows over an entry, on the entries of the inputs.
+        """What each output loses, on average over the windows that cover an entry of the inputs.
 
         Args:
             inputs, baselines, target, additional_forward_args, perturbations_per_eval,

@@ -55,7 +55,8 @@ def fit_by_protocol(
         advance: called with the samples done.
 
     Raises:
-        AssertionError: not one score a sample.
+        AssertionError: there is not one score for each sample.
+        ValueError: there is no sample.
     """
     device = (inputs if isinstance(inputs, Tensor) else inputs[0]).device
     batches = _Batches(lime.forward_func, target, further, perturbations_per_eval, device, advance)
@@ -167,7 +168,7 @@ class _Batches:
 
 
 def joined_inputs(inputs: list[Any]) -> Any:
-    """Several inputs as one: tensors are joined on axis 0, a tuple or list at each place."""
+    """Several inputs as one: tensors are joined on axis 0, tuples and lists place by place."""
     first = inputs[0]
     if isinstance(first, Tensor):
         return torch.cat([one.to(first.device) for one in inputs]) if len(inputs) > 1 else first

@@ -1,4 +1,4 @@
-"""How many rows a call of the forward function takes: the rules of all methods stand here once."""
+"""How many rows a call of the forward function takes: the rules for all methods."""
 
 import contextlib
 import math
@@ -75,7 +75,7 @@ def same_alone(
 
 
 def _agree(alone: Tensor, among: Tensor, scores: Tensor, autocast: torch.dtype | None) -> Tensor:
-    """Whether the scores of a row are the same but for rounding: a bool that stays on the device.
+    """Whether the scores of a row differ by rounding only: a bool that stays on the device.
 
     Batches of other sizes round differently. A function that is not meant for several rows differs
     by more than half of the digits.
@@ -103,7 +103,7 @@ class Refused(Exception):
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Any error of the function inside, but for a lack of memory, is a refusal."""
+    """Any error of the function inside is a refusal, except a lack of memory."""
     try:
         yield
     except Exception as error:

@@ -25,9 +25,9 @@ class Scoring:
 
     Args:
         calls: the forward function with its arguments.
-        perturbations_per_eval: k, the fewest rows of a forward pass. A pass has more where they fit
-            what suits the device, and fewer where memory runs out.
-        single: every row must have one score; else T = outputs of a row.
+        perturbations_per_eval: k, the fewest rows of a forward pass. A pass has more rows where
+            that suits the device, and fewer where memory runs out.
+        single: every row must have one score; False = T is the number of outputs of a row.
         advance: called with the number of rows done.
     """
 
@@ -53,7 +53,8 @@ class Scoring:
         are also made where further arguments, or inputs of one row, do not belong to examples.
 
         Raises:
-            AssertionError: not one score a row. Errors of the function pass through.
+            AssertionError: there is not one score for each row. Errors of the function pass
+                through.
         """
         batch = self.calls.inputs.batch
         room = Room(self.least, self.calls.inputs.tensors, self.device)

@@ -36,14 +36,14 @@ class ShapleyValueSampling(Attribution, ShapleyValueSamplingParent):  # type: ig
 
     Args:
         forward_func: the model, or any function of the inputs; it keeps its mode (call ``eval()``).
-        rng: "captum" draws Captum's own orders: with one ``torch.manual_seed`` both give one
-            result. None = :class:`torchlime.masks.Permutations`, in which every second order is the
-            reverse of the one before it. Then the values of functions without interactions of three
-            features are exact from two orders on.
+        rng: "captum" draws Captum's own orders: with the same ``torch.manual_seed``, both give the
+            same result. None = :class:`torchlime.masks.Permutations`, in which every second order
+            is the reverse of the one before it. Then the values of functions in which no three
+            features interact are exact for any even number of orders.
         seed: for ``rng=None``. None = drawn from torch's global generator for each call; or an int.
 
     Raises:
-        TypeError, ValueError: ``rng`` or the seed is none of these, or there are both.
+        ValueError: ``rng`` is unknown, or a seed is given with it.
 
     Example:
         >>> shapley = ShapleyValueSampling(lambda x: x[:, 0] * x[:, 1] + x[:, 2], seed=0)
@@ -84,11 +84,12 @@ class ShapleyValueSampling(Attribution, ShapleyValueSamplingParent):  # type: ig
             n_samples: how many orders.
 
         Returns:
-            float32 tensors [*outputs,*axes], where the outputs are [B] with a target.
+            float32 tensors [*outputs,*axes]: the shape of the outputs, which is [B] with a target,
+            and the axes of the input behind its first.
 
         Raises:
-            AssertionError, TypeError, ValueError: an argument, or what the forward function
-                returns, does not fit; the sentence says which.
+            AssertionError, TypeError, ValueError: an argument, the seed, or what the forward
+                function returns does not fit; the sentence says which.
         """
         check_perturbations(perturbations_per_eval)
         if n_samples < 1:
@@ -127,7 +128,7 @@ class ShapleyValueSampling(Attribution, ShapleyValueSamplingParent):  # type: ig
             total = captums_number(features.ids)
             drawn = torch.stack([torch.randperm(total) for _ in range(orders)]).to(device)
             place = drawn.argsort(dim=1)[:, features.ids.long()]
-            return place.argsort(dim=1).argsort(dim=1)  # without those that are not there
+            return place.argsort(dim=1).argsort(dim=1)  # without the ids that do not occur
         count = torch.full((1,), number, device=device)
         seeds = example_seeds(self.seed, 1, device)
         return Permutations().ranks(count, number, orders, seed=seeds)[0]

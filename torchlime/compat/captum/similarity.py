@@ -140,7 +140,7 @@ def _sums(products: list[Product], inputs: Inputs, columns: Columns) -> tuple[li
 def _block_sums(
     products: list[Product], inputs: Inputs, columns: Columns, rows: slice
 ) -> tuple[list[Tensor], Tensor]:
-    """The same of a block of examples."""
+    """The same for a block of examples."""
     batch, device = rows.stop - rows.start, inputs.device
     count = torch.full((batch,), columns.number, device=device)
     none = torch.zeros(batch, columns.number, dtype=solve_dtype(device), device=device)

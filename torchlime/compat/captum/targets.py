@@ -15,8 +15,8 @@ class Targets:
         given: None, the whole output; an int or a tuple, an index behind the first axis; a list or
             tensor of ints, or a list of tuples, one for each example; or a tensor of one int for
             all. A tensor [B,T] of ints names several for each example, which Captum does not take.
-            An entry that the outputs lack is an error; but the numbers in a tensor on another
-            device than the CPU are not read back, and one out of range gives NaN.
+            An entry that the outputs lack is an error. But if a tensor is not on the CPU, its
+            numbers are not read back, and one that is out of range gives NaN.
         device: the device of the outputs.
         batch: B.
 
@@ -86,7 +86,7 @@ class Targets:
         return given
 
     def numbers(self, batch: int, width: int) -> Tensor:
-        """The classes [B,T] int64; 0…T−1 where a target is no single class."""
+        """The classes [B,T] int64; 0…T−1 where a target is not a single class."""
         columns = self._columns
         if columns is not None and columns.numel() == batch * width:
             return columns.reshape(batch, width)
