@@ -117,7 +117,7 @@ def test_a_run_that_can_read_no_photo_overwrites_nothing(root, out):
     for path in root.rglob("*.png"):
         path.write_text("no image")
     assert run(root, out, overwrite=True, say=said.append).failed == 6
-    assert said[-1] == "no photo could be explained anew, so that the rows before are kept"
+    assert said[-1] == "no photo could be explained again, so the rows from before are kept"
     assert rows(out) == before
 
 

@@ -59,7 +59,7 @@ def test_the_links_lead_to_the_photos(tmp_path, monkeypatch):
     run(root, "out")
     report.write("out", "page.html")
     page = (tmp_path / "page.html").read_text()
-    line = re.search("<p>Most telling: .*", page)[0]
+    line = re.search("<p>Most informative: .*", page)[0]
     links = re.findall(r'href="#(photo-\w+)">([^<]+)<', line)
     assert len(links) == summary.TELLING
     for anchor, name in links:

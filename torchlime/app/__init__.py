@@ -1,4 +1,4 @@
-"""A page to look at: a photo goes in, the evidence comes out. ``torchlime app`` serves it.
+"""A page that explains photos, and shows what a job explained. ``torchlime app`` serves it.
 
 Streamlit runs page.py, which uses asking.py, browsing.py and panels.py. The other files do not use
 Streamlit: photos.py decodes, classifiers.py answers, explaining.py explains, explained.py draws and

@@ -1,4 +1,4 @@
-"""Asking: one photo with its best classes, what is asked about it, and the answer, in Streamlit."""
+"""Asking: one photo with its best classes, the form, and the explanation, in Streamlit."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
@@ -39,10 +39,10 @@ def ask(
     Args:
         known: the models.
         asked: the photo and its model.
-        photo: gives it.
-        slot: of the page; what stands in another slot does not change it.
-        label: the class that is chosen at first; else the best.
-        at_once: explain the first choice without a press of the button.
+        photo: returns the photo.
+        slot: a place of the page, which keeps its own choices and explanations.
+        label: the class that is chosen at first; None = the best.
+        at_once: explain the first choice before anybody presses the button.
     """
     with st.spinner("Looking at the photo …"):
         ready = panels.kept(

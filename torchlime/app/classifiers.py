@@ -1,4 +1,4 @@
-"""Classifiers: those that may be chosen, and what they see in a photo."""
+"""Classifiers: which ones may be chosen, and what they see in a photo."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -46,8 +46,8 @@ class Models:
         """A classifier, to read its properties and to cut photos for it.
 
         Raises:
-            ValueError: it is not among the allowed ones, or its weights cannot be had; the sentence
-                says what to do on the page. Raises what ``models.load`` raises, too.
+            ValueError: it is not allowed, or its weights are not available; the sentence says what
+                to do on the page. What ``models.load`` raises passes through, too.
         """
         if name not in self.weights:
             raise ValueError(f"{name!r} is none of {', '.join(self.names)}")
@@ -127,7 +127,7 @@ def target_of(known: Models, model: str, label: str) -> int | None:
 
 
 def synonyms(known: Models, model: str) -> list[str]:
-    """What ImageNet calls each class too: " · tabby cat, n02123045"; "" for nothing."""
+    """Other names of each class in ImageNet: " · tabby cat, n02123045"; "" if there is none."""
     names = known.loaded(model).categories or []
     return [_others(name, every) for name, every in zip(names, with_synonyms(names), strict=True)]
 

@@ -56,8 +56,8 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime | Rise:
 def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The choices that a method leaves free; the page always makes all of them.
 
-    Its own fill stands where the page's is the mean colour, and its own number of samples where it
-    has one.
+    If the page's fill is the mean colour, the method's own fill is used. If the method has its own
+    number of samples, that is used.
 
     >>> free_in(methods.get("banzhaf"), {"sampler": "bernoulli", "fill": "mean", "seed": 2})
     {'seed': 2}
@@ -72,7 +72,7 @@ def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stops(method: str | None, sampler: str, surrogate: str) -> bool:
-    """Whether the choices can tell how sure the evidence is, and stop.
+    """Whether an explainer with these choices can tell how sure the evidence is, and stop.
 
     >>> stops(None, "orthogonal", "ridge"), stops(None, "bernoulli", "lasso"), stops("rise", "", "")
     (True, False, False)
@@ -151,7 +151,7 @@ def _in_use(
         step(done, total)
 
     with known.use(model, lambda: step(*told[0])) as classifier:
-        if _compiled(classifier):  # it would not be run compiled within a mode
+        if _compiled(classifier):  # within a mode, torch would not run it compiled
             yield classifier, chunk
             return
         with _Between(lambda: step(*told[0])):
@@ -168,8 +168,8 @@ def _compiled(network: nn.Module) -> bool:
 class _Between(TorchDispatchMode):
     """Calls a function between two operators of this thread, a few times a second.
 
-    A chunk may take many seconds. A mode changes no number, unlike hooks on modules, with which
-    some networks leave their fast path.
+    A chunk may take many seconds. A mode changes no number. Hooks on modules do: with them, some
+    networks leave their fast path.
     """
 
     def __init__(self, check: Callable[[], object]) -> None:

@@ -58,7 +58,7 @@ class Gallery:
     Raises:
         ValueError: a file of the job is damaged, or there are no photos.
         OSError: the folder cannot be read.
-        ImportError: a job's results, without the packages that read them.
+        ImportError: the folder holds a job's results, and the packages that read them are missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -104,7 +104,7 @@ class Gallery:
                 from torchlime.jobs.pictures import overlays
 
                 row = self.job.row(item.id)
-                photo = item.path or Path(os.devnull)  # of which there is the evidence alone
+                photo = item.path or Path(os.devnull)  # it cannot be read: the evidence alone
                 return overlays(self.job[item.id], photo, tuple(row["box"]), THUMB_SIDE, limits)
             if item.path is None:
                 raise FileNotFoundError("there is no such file")

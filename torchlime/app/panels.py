@@ -29,7 +29,7 @@ SURE = {
 } | {"fixed": "a fixed number of samples"}
 FILLS = {"mean": "its mean colour", "colour": "one colour", "blur": "a blur"}
 BEST = 5  # classes that are shown at once
-OTHER = "The explanation below was made with other choices. Press the button to make it anew."
+OTHER = "The explanation below was made with other choices. Press the button to make a new one."
 
 
 def seen(photo: Prepared, answers: Sequence[Answer]) -> None:
@@ -67,9 +67,9 @@ def controls(slot: str) -> dict[str, Any]:
         method = right.selectbox(
             "Method", explaining.METHODS, None, placeholder="the choices below",
             key=f"{slot} method",
-            help="A published method in the place of sampler and surrogate. What it fixes itself, "
-            "such as the segments of a grid, cannot be chosen here. It hides with its own fill "
-            "unless you choose a colour or a blur.",
+            help="A published method instead of the sampler and the surrogate. What it fixes "
+            "itself, such as the segments of a grid, cannot be chosen here. It hides with its own "
+            "fill unless you choose a colour or a blur.",
         )  # fmt: skip
         sampler = right.selectbox(
             "Sampler", SAMPLERS, key=f"{slot} sampler", help="How the hidden segments are drawn.",
@@ -86,15 +86,16 @@ def controls(slot: str) -> dict[str, Any]:
             "How sure", SURE, list(SURE).index("good"), SURE.__getitem__, key=f"{slot} sure",
             help="The network looks at copies of the photo until the evidence is as sure as this: "
             "an easy photo takes fewer than a hard one. The error is that of all segments "
-            "together, as a share of the evidence. A lasso and some methods cannot tell it, and "
-            "take a fixed number.",
+            "together, as a share of the evidence. A lasso and some methods cannot measure it, so "
+            "they take a fixed number of samples.",
             disabled=not stops,
         )  # fmt: skip
         rule = UNTIL.get(sure) if stops else None
         samples = left.select_slider(
             "Samples", [2**power for power in range(5, 12)], FIXED, key=f"{slot} samples",
             help="How many copies of the photo the network looks at, each with other segments "
-            "hidden. More take longer and are more stable. There must be more than segments.",
+            "hidden. More samples take longer and are more stable. There must be more samples than "
+            "segments.",
             disabled=rule is not None,
         )  # fmt: skip
         seed = middle.number_input(
@@ -219,7 +220,7 @@ def said() -> Iterator[None]:
 
 
 def kept(slot: str, key: Any, make: Callable[[], Any]) -> Any:
-    """The value that this session keeps in a slot; it is made anew for another key."""
+    """The value that this session keeps in a slot; another key makes a new one."""
     if st.session_state.get(slot, (None,))[0] != key:
         st.session_state[slot] = key, make()
     return st.session_state[slot][1]

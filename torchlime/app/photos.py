@@ -1,8 +1,8 @@
 """Photos: turns a file into the pixels that a network sees, and a picture to show.
 
-Several people may send what is costly to decode. So all of it is decoded in one place: what is
-surely cheap at once, of the rest a few photos at a time (``models.read_photo_within``). Nobody
-keeps more of a photo than its pixels and a small picture.
+Several people may send photos that are costly to decode. So one place decodes them all
+(``models.read_photo_within``): those that are surely cheap at once, and the others a few at a time.
+The page keeps no more of a photo than its pixels and a small picture.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ class Photo(NamedTuple):
     """A photo that is not decoded yet.
 
     Convention:
-        name: the name of its file, whatever somebody called it.
+        name: the name of its file, which may be any text.
         file: its bytes, if it was sent; else its path.
         code: Python code that stands for the file.
     """

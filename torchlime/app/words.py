@@ -27,7 +27,7 @@ def fidelity_in_words(share: float) -> str:
     >>> fidelity_in_words(0.634)
     'The linear surrogate explains 63 % of the model here: fairly well.'
     """
-    if not share >= 0:  # NaN is of a sliding window, say, whose drops are no slopes
+    if not share >= 0:  # it is NaN where coefficients do not add up, as for a sliding window
         return (
             "The evidence does not add up to the model's scores here; take each segment by itself."
         )

@@ -5,11 +5,11 @@
     for photo, explanation in jobs.read("cats").items():
         ...
 
-:func:`run_table` does so with the rows of a table.
+:func:`run_table` does the same with the rows of a table.
 
-A photo's explanation depends only on its pixels, the settings and the seed. The photo's own seed is
-a hash of (seed, id). Rows are a parquet dataset; :func:`torchlime.jobs.rows.schema` says what is in
-them.
+A photo's explanation depends only on its pixels, the settings, the seed and the photo's id. The
+photo's own seed is a hash of (seed, id). Rows are a parquet dataset;
+:func:`torchlime.jobs.rows.schema` says what is in them.
 """
 
 import contextlib
@@ -72,27 +72,33 @@ def run(
         classifier: as :func:`torchlime.models.load` gives it.
         explainer: the settings, a Lime or a Rise. None = ``Lime(rounds=rounds.GOOD)``: each photo
             takes the samples that it needs. A job in ``out`` that was begun with ``Lime()``, as
-            in earlier versions, then goes on with that.
+            in earlier versions, then continues with ``Lime()``.
         model: what the rows call the classifier.
         label: take only photos of the class with this name, or with another name of the model's
             category; that category is explained. See :meth:`Classifier.called`.
         any_class: explain the best class where the model has no category of the label's name.
         targets: the classes to explain instead.
-        top: how many of the best classes, where neither says which.
+        top: how many of the best classes to explain, where neither ``label`` nor ``targets`` says
+            which.
         marks: the region or box of each photo, for segmentation networks and detectors; the
             classes are then explained there. Photos that a table of boxes does not name are left
             out.
-        engine: what takes the photos to the rows, such as :class:`Local` (the default).
-        pictures: draw the overlays too, those of earlier runs' rows as well.
-        overwrite: begin anew, whatever there is; it is kept until the run is complete. One that
-            was stopped is gone on with by a run with its settings and without ``overwrite``.
-        retry: try again those of the photos whose row is an error.
+        engine: makes the rows of the photos, such as :class:`Local` (the default).
+        pictures: draw the overlays too, also for the rows of earlier runs.
+        overwrite: begin again, whatever is there; the old rows are kept until the run is complete.
+            If such a run was stopped, run with the same settings and without ``overwrite`` to
+            continue it.
+        retry: try again the photos whose row is an error.
         repair: set damaged files aside, and do their photos again.
         limits: of decoding a photo, in time and memory; None = ``Limits()``.
         progress: called with (photos done in this run, photos of this run).
-        say: called with a sentence on which photos and classes were chosen.
+        say: called with sentences for people, such as which photos and classes were chosen.
+
+    Returns:
+        How many photos were explained, and how many failed.
 
     Raises:
+        ImportError: pyarrow is not installed.
         ValueError: there are no such photos; ``out`` was made with other settings (the message
             names them), holds other things, or has a damaged file; a target is not a class of the
             model; or the label means no category, or several.
@@ -157,7 +163,7 @@ def run(
                     progress(sum(counts.values()), len(missing))
         complete = store.complete()
         if not complete and say is not None:
-            say("no photo could be explained anew, so that the rows before are kept")
+            say("no photo could be explained again, so the rows from before are kept")
         if say is not None and by_rule(explainer) and tally.used:
             say(f"the photos of this run took {tally}")
         if pictures and complete:
@@ -170,7 +176,8 @@ def read(out: str | os.PathLike[str]) -> Explanations:
     """A job's explanations by the ids of their photos; each is read when it is asked for.
 
     Raises:
-        ValueError: ``out`` is not the folder of a job.
+        ImportError: pyarrow is not installed.
+        ValueError: ``out`` is not the folder of a job, or a file in it is damaged.
     """
     return Explanations(out)
 
@@ -235,7 +242,7 @@ def _draw_missing(store: Store, photos: Sequence[PhotoFile], limits: Limits) -> 
 def _category(
     classifier: Classifier, label: str | None, photos: Sequence[PhotoFile], any_class: bool
 ) -> tuple[int, ...]:
-    """The model's category that a label means, or the name of the folder that it chose."""
+    """The model's category that a label, or the name of the folder that it chose, means."""
     if label is None:
         return ()
     of_label, of_folder = (classifier.called(n) for n in (label, photos[0].class_name or ""))

@@ -48,10 +48,12 @@ class Ray:
             can reach it. If Ray was initialised before, that one is used.
         at_once: photos of a batch. If the job is killed, each actor loses the photos in progress,
             and the explained ones that Ray has not yet handed to this process.
-            killed, and what it explained but Ray has not handed to this process yet.
 
     Raises:
         ImportError: Ray is not installed.
+        TypeError, ValueError: ``workers`` or ``at_once`` is not an int of at least 1.
+        RuntimeError: when called: Ray sees no GPU though the classifier is on one, or a worker of
+            Ray fails.
     """
 
     workers: int | None = None

@@ -31,7 +31,9 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Decode:
-    """Turns a photo into the pixels that the network sees, on the CPU; returns a photo's errors.
+    """Turns a photo into the pixels that the network sees, on the CPU.
+
+    An error that is due to the photo is returned, not raised.
 
     Args:
         geometry: the network's.

@@ -1,7 +1,7 @@
-"""Earlier: a job that was begun with a fixed number of samples goes on with it.
+"""Earlier: a job that was begun with a fixed number of samples continues with it.
 
-Earlier versions took 512 samples of every photo where nobody said how many. Their rows and those of
-a rule in one job could not be compared, so the same command goes on as it began.
+Earlier versions took 512 samples of every photo where nobody said how many. If one job held such
+rows and rows of a rule, they could not be compared. So the same command continues as it began.
 """
 
 import json
@@ -24,7 +24,7 @@ def as_begun(
 ) -> Lime:
     """The explainer with its number of samples in the place of its rule, if ``out`` began so.
 
-    A job that is done anew beside another one is the one that goes on.
+    If a new job stands beside an old one in ``out``, the new one counts.
 
     Args:
         out: the folder of a job's results, whether or not there is one.

@@ -25,6 +25,7 @@ class Explanations(Mapping[str, Explanation]):
 
     Raises:
         ValueError: it is not such a folder, or a file in it is damaged; the message names the file.
+        KeyError: when an id is asked for: the job has no explanation of it.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -40,7 +41,7 @@ class Explanations(Mapping[str, Explanation]):
                 self._places[photo_id] = path, place
                 if error is not None:
                     self.failures[photo_id] = error
-        # One file is read at a time, since neighbours are mostly asked for together.
+        # The last two files stay in memory, since neighbours are mostly asked for together.
         self._table: Callable[[Path], Any] = lru_cache(maxsize=2)(parts.read)
 
     @property

@@ -35,15 +35,16 @@ def write(
     most: int = 50,
     limits: Limits | None = None,
 ) -> None:
-    """Write the page of a job, with all its pictures inside: it needs no other file and no host.
+    """Write the page of a job with all its pictures inside; it needs no other file and no host.
 
     Args:
         folder: the folder of the job's results.
         page: the .html file.
-        most: pictures of a class at most.
+        most: the most pictures, or rows of a table, of a class.
         limits: of decoding a photo, in time and memory; None = ``Limits()``.
 
     Raises:
+        TypeError: ``most`` is not an int.
         ValueError: ``folder`` is not a job's, a file in it is damaged, or ``most`` is below 1.
         OSError: the page cannot be written.
     """
@@ -104,7 +105,7 @@ def _head(
 
 
 def _figure(found: Explanations, photo_id: str, limits: Limits | None) -> str:
-    """A photo: its first class; all classes fill the window while the page's address names it."""
+    """A photo with its first class; while the page's address names it, all classes are shown."""
     row = found.row(photo_id)
     explanation, path = explanation_of(row), path_of(found.photos, photo_id)
     pictures = of_targets(explanation, path, tuple(row["box"]), _LONGER_SIDE, limits)
@@ -165,7 +166,7 @@ def _telling(ids: Sequence[str]) -> str:
         f'<a href="#{_anchor(photo_id)}">{pages.name_of(photo_id)}</a>' for photo_id in ids
     )
     return (
-        f"<p>Most telling: {links}. "
+        f"<p>Most informative: {links}. "
         "<small>Together they show most of what the network looks at.</small></p>\n"
     )
 

@@ -27,22 +27,25 @@ def schema() -> Any:
 
     Convention:
         T is the number of targets, S the photo's own number of segments. The columns of an
-        explanation are null where ``status`` is "error". ``predicted`` and ``probability`` are of
-        the best of all classes on the whole photo, whatever was explained; null for networks
-        that give no class scores, those whose region or box is explained. ``target_region`` is the
-        file of the region, ``target_box`` the box x0, y0, x1, y1 in pixels of the upright photo;
-        null where there is none. ``segments`` is the
-        label map [H,W] as a PNG of 8 or 16 bits. ``width`` and ``height`` are those of the upright
-        photo, null where it cannot be read. ``box`` says where the explained pixels lie in it
+        explanation are null where ``status`` is "error". ``predicted`` and ``probability`` are
+        those of the best of all classes on the whole photo, whatever was explained. They are null
+        where a region or a box was explained, since such networks give no class scores.
+        ``target_region`` is the file of the region, and ``target_box`` the box x0, y0, x1, y1 in
+        pixels of the upright photo; null where there is none. ``segments`` is the label map [H,W]
+        as a PNG of 8 or 16 bits. ``width`` and ``height`` are those of the upright photo, null
+        where it cannot be read. ``box`` says where the explained pixels lie in it
         (:meth:`torchlime.models.Geometry.crop_box`).
 
         For a row of a table, ``id`` is its number, ``features`` [S] are its bins, such as
-        "2.00 < age <= 3.00", and ``columns`` [S] the columns that these are of. ``unit`` is that of
-        the scores. ``vectors`` and ``scale`` [S] are null but for numbers without bins. What is of
-        photos alone is null.
+        "2.00 < age <= 3.00", and ``columns`` [S] are the columns of these bins. ``unit`` is that of
+        the scores. ``vectors`` and ``scale`` [S] are null except for tables without bins. The
+        columns that only photos have are null.
 
-        ``samples_used`` is how many rows of the design were fitted, and ``sure`` whether the
-        coefficients are as sure as was asked, True where nothing was. Older rows have neither.
+        ``samples_used`` is how many rows of the design were fitted. ``sure`` says whether the
+        coefficients are as sure as was asked; True where nobody asked. Older rows have neither.
+
+    Raises:
+        ImportError: pyarrow is not installed.
     """
     pa = imported("pyarrow", "a job", "jobs")
     integer, number, text = pa.int64(), pa.float64(), pa.string()
@@ -56,7 +59,7 @@ def schema() -> Any:
         "probability": number,
         "target_region": text,
         "target_box": pa.list_(number),
-        "targets": pa.list_(integer),  # [T], as are the next five
+        "targets": pa.list_(integer),  # [T], as are the next six, or [T,S]
         "target_names": pa.list_(text),
         "scores": pa.list_(number),
         "coefficients": pa.list_(pa.list_(number)),  # [T,S]

@@ -86,9 +86,9 @@ class Store:
     ) -> None:
         """Continue with the rows in the folder, if they were made with these settings.
 
-        What is begun anew is written beside what is there, which readers see until
-        :meth:`complete`; where no photo was explained yet, until the first rows are added. One
-        that was not completed is taken up by its settings.
+        A new job is written beside the rows that are there. Readers see the old rows until
+        :meth:`complete`; or, where the old rows explain no photo, until the first new rows are
+        added. A new job that was not completed is continued by a call with its settings.
 
         Args:
             settings: what the rows depend on.
@@ -96,11 +96,11 @@ class Store:
             overwrite: begin anew instead.
             retry: the ids of photos whose row is forgotten if it is an error.
             repair: rename files that are damaged, so that their photos have no rows; ``aside``
-                then knows their new names. Write a damaged record anew.
+                then has their new names. Write a damaged record again.
 
         Raises:
-            ValueError: the settings or the folder are others (the message names the difference); or
-                a file is damaged, and ``repair`` is False.
+            ValueError: the settings or the folder differ (the message names the difference); or a
+                file is damaged, and ``repair`` is False.
         """
         now = Record(dict(settings), Path(photos).resolve())
         beside = self.folder / successor.NEXT
@@ -146,7 +146,9 @@ class Store:
             return True
 
     def complete(self) -> bool:
-        """Let the rows of a job begun anew replace those before; not if they are errors alone.
+        """Let the rows of a new job replace the old ones, unless they are all errors.
+
+        New rows that are all errors do replace old rows of which none explains a photo.
 
         Returns:
             Whether readers see the rows of this job.
@@ -159,7 +161,11 @@ class Store:
         return self._place == self.folder
 
     def add(self, rows: Sequence[Row]) -> list[Row]:
-        """Write rows; return those that were new. A row's ``picture`` becomes a file of its own."""
+        """Write rows; return those that were new. A row's ``picture`` becomes a file of its own.
+
+        Raises:
+            OSError: they cannot be written; the message says what is kept.
+        """
         new = list({row["id"]: row for row in rows if row["id"] not in self.status}.values())
         if not new:
             return []
@@ -199,7 +205,7 @@ class Store:
         self._rows += new
 
     def _begin(self, record: Record) -> None:
-        """Make the place of a job's first rows; readers of what is there see nothing of it."""
+        """Make the place of a job's first rows; readers of the old rows see nothing of it."""
         if self._place != self.folder:
             successor.discard(self.folder)
             self._place.mkdir()
@@ -207,7 +213,7 @@ class Store:
         self._record = None
 
     def _same(self, now: Record) -> bool:
-        """Whether the rows there are of this job; refused if not, but for errors alone."""
+        """Whether the rows there are of this job; if not, and one explains a photo, an error."""
         found = _other(self.folder, now)
         if found and self._is_precious():
             raise ValueError(
@@ -225,7 +231,7 @@ class Store:
                 parts.write(path, kept) if kept else path.unlink()
 
     def _repair(self, folder: Path, now: Record) -> None:
-        """Set aside the parts that cannot be read, and write the record anew if it cannot."""
+        """Set aside the parts that cannot be read, and write a damaged record again."""
         self._check_writable()
         whole = []
         for part in parts.parts_in(folder):
@@ -280,8 +286,10 @@ def picture_path(folder: Path, photo_id: str) -> Path:
 
 
 def picture_paths(folder: Path, photo_id: str) -> tuple[Path, Path]:
-    """A picture's path by its photo's name; and its path where another name is in the way, as
-    with ``a.png`` and ``a.png.png/b.png``."""
+    """A picture's path by its photo's name, and its path where another name is in the way.
+
+    That is so with ``a.png`` and ``a.png.png/b.png``.
+    """
     path = path_of(folder / PICTURES, photo_id + ".png")
     short = blake2b(photo_id.encode(), digest_size=16).hexdigest() + ".png"
     if len(os.fsencode(path.name)) > _LONGEST_NAME:

@@ -1,8 +1,8 @@
-"""Successor: the rows of a job that is done anew, beside those before it until it is complete.
+"""Successor: the rows of a new job, which stand beside the old ones until it is complete.
 
 They lie in a folder of their own inside the job's, with a record and pictures. Its name begins with
-"_", so nobody who reads the job's folder meets them; a kill at any point leaves the rows of one of
-the two to be read, all of them.
+"_", so nobody who reads the job's folder meets them. If the process is killed at any point, either
+all old rows or all new rows can be read.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ NEXT = "_next"
 
 
 def replace(folder: Path) -> None:
-    """Let the successor's rows be those of the folder: at once, when the record is replaced."""
+    """Let the successor's rows be those of the folder. Replacing the record decides it at once."""
     beside = folder / NEXT
     for path in beside.glob("*.parquet"):
         os.replace(path, folder / path.name)
@@ -28,13 +28,13 @@ def replace(folder: Path) -> None:
 
 
 def settle(folder: Path) -> None:
-    """Bring to an end what a kill in the middle of :func:`replace` left, or take it back."""
+    """Finish a :func:`replace` that was killed in the middle, or undo it."""
     beside = folder / NEXT
     if beside.exists() and not (beside / RECORD).exists():
         discard(folder)
     if not beside.exists():
         return
-    with contextlib.suppress(ValueError):  # of a damaged record, which others tell of
+    with contextlib.suppress(ValueError):  # the record is damaged: others report that
         generation = record_of(beside).generation
         if record_of(folder).generation == generation:
             _finish(folder)
@@ -45,16 +45,17 @@ def settle(folder: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove the successor, its record first: without one, the rest is nothing."""
+    """Remove the successor, its record first: without a record, the rest does not count."""
     (folder / NEXT / RECORD).unlink(missing_ok=True)
     if (folder / NEXT).exists():
         shutil.rmtree(folder / NEXT)
 
 
 def remove_others(folder: Path, generation: int) -> None:
-    """Remove the parts of other generations; before those of earlier ones, their pictures.
+    """Remove the parts of other generations, and before them the pictures of earlier ones.
 
-    New pictures come after that: so while there are such parts, all pictures are theirs.
+    New pictures are written only after that. So as long as such parts exist, all pictures are
+    theirs.
     """
     others = [part for part in parts.parts_in(folder) if part.generation != generation]
     if any(part.generation < generation for part in others):
@@ -75,7 +76,7 @@ def _finish(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Let the names in a folder stand on the disk, where the system can be told so."""
+    """Write the names in a folder to the disk, where the system allows it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Summary: what many explanations of a job say together, as pieces of its report."""
+"""Summary: what the explanations of a job say together, as pieces of its report."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -23,7 +23,7 @@ from torchlime.jobs.told import Summary, Tally, by_rule
 from torchlime.rounds import Once
 from torchlime.tables import TableLime
 
-AT_ONCE = 256  # rows of a call, which share the samples; those of one call are lost by a kill
+AT_ONCE = 256  # rows of a call, which share the samples; a kill loses those of one call
 _NOT_OF_A_ROW = ("background", "chunk_size", "exact_chunks")
 
 
@@ -55,8 +55,8 @@ def run_table(
 ) -> Summary:
     """Explain the rows of a table that have no result in ``out`` yet.
 
-    The result of a row depends on the row, the model, the background, the settings and the seed,
-    not on the other rows.
+    The result of a row depends on the row, the model, the background, the settings and the seed. It
+    does not depend on the other rows.
 
     Args:
         table: a DataFrame, or an array or a tensor [R,C], of the background's columns. A row that
@@ -67,7 +67,7 @@ def run_table(
         explainer: the settings, with the background.
         name: what the results call the model.
         weights: what tells the model from others of that name, such as a hash of its file; None =
-            the hash of a network's weights, and nothing for other models.
+            the hash of a network's weights, and "not known" for other models.
         source: the file that the table comes from.
         rows: the numbers of those to explain; None = all.
         labels: [R] the classes of the rows, by which the report is arranged.
@@ -75,7 +75,11 @@ def run_table(
         top: how many of the best classes.
         overwrite, retry, repair, progress, say: as for :func:`torchlime.jobs.run`.
 
+    Returns:
+        How many rows were explained, and how many failed.
+
     Raises:
+        ImportError: pyarrow is not installed.
         ValueError: there are no such rows; ``out`` was made with other settings or of another
             table (the message names the difference), holds other things, or has a damaged file.
         OSError: the folder cannot be written, or the disk is full; what was done is kept.
@@ -118,7 +122,7 @@ def run_table(
             if progress is not None:
                 progress(sum(counts.values()), len(missing))
         if not store.complete():
-            tell("no row could be explained anew, so that the results before are kept")
+            tell("no row could be explained again, so the results from before are kept")
         if by_rule(explainer) and tally.used:
             tell(f"the rows of this run took {tally}")
         failures = sum(store.status[one.id] == "error" for one in chosen)

@@ -14,7 +14,12 @@ __all__ = ["ExplanationLogger", "ignite_handler"]
 
 
 def __getattr__(name: str) -> Any:
-    """Make an adapter's class when it is first used, because this imports its library."""
+    """Make an adapter's class when it is first used, because this imports its library.
+
+    Raises:
+        AttributeError: there is no such name.
+        ImportError: the library is not installed.
+    """
     if name not in ADAPTERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     adapter, module, base = ADAPTERS[name]

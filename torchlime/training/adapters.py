@@ -30,7 +30,8 @@ def ignite_handler(logger: ExplanationLogger, model: Model) -> Callable[[Any], N
     ``trainer.add_event_handler(Events.EPOCH_COMPLETED, ignite_handler(logger, model))``
 
     Convention:
-        ``every`` counts the handler's calls from the first; it logs at the trainer's iteration.
+        ``every`` counts the handler's calls from the first. The step of an entry is the trainer's
+        iteration.
     """
     hook = Hook(logger)
     return lambda engine: hook._called(model, engine.state.iteration)
@@ -42,7 +43,8 @@ class Lightning(Hook):
     The module is called as it is: its ``forward`` takes images and returns scores.
 
     Convention:
-        ``every`` counts validations from the first; it logs at the trainer's global step.
+        ``every`` counts validations from the first. The step of an entry is the trainer's global
+        step.
     """
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -55,7 +57,8 @@ class Transformers(Hook):
     """A transformers TrainerCallback that logs after evaluation.
 
     Convention:
-        ``every`` counts evaluations from the first; it logs at the trainer's global step.
+        ``every`` counts evaluations from the first. The step of an entry is the trainer's global
+        step.
     """
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

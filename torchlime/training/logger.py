@@ -40,16 +40,17 @@ class ExplanationLogger:
 
     Convention:
         A picture holds the overlay of every image and target (for vectors the bars), eight in a
-        row. Images of less than 112 pixels height are enlarged. Images of other than 1, 3 or 4
-        channels are shown as the mean of their channels. The number ``unwell`` is the share of
-        images whose explanation has ``problems``. The other numbers are means over the other images
-        and their targets: ``score`` (the model on the unmasked image), ``fidelity`` (weighted R² of
-        the surrogate) and, with ``objects``, ``inside`` (share of the positive evidence on the
-        object). They are NaN where no image is left, and ``fidelity`` also where the surrogate has
-        none. With ``rounds=Until(…)`` there are two more: ``samples``, the mean number of samples,
-        and ``unsure``, for how many images the most came first; these are not unwell.
+        row. Images that are less than 112 pixels high are enlarged. Images with another number of
+        channels than 1, 3 or 4 are shown as the mean of their channels. The number ``unwell`` is
+        the share of images whose explanation has ``problems``. The other numbers are means over the
+        other images and their targets: ``score`` (the model on the unmasked image), ``fidelity``
+        (weighted R² of the surrogate) and, with ``objects``, ``inside`` (share of the positive
+        evidence on the object). They are NaN where no image is left, and ``fidelity`` also where
+        the surrogate has none. With ``rounds=Until(…)`` there are two more: ``samples``, the mean
+        number of samples, and ``unsure``, the number of images that took the most samples and are
+        not sure yet. These do not count as unwell.
 
-        Under ``torch.distributed`` rank 0 alone explains and writes. A model sharded by FSDP needs
+        Under ``torch.distributed`` only rank 0 explains and writes. A model sharded by FSDP needs
         all its ranks in every forward pass: call ``step`` on each rank. Then all ranks explain, and
         rank 0 writes.
 
