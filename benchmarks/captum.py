@@ -17,13 +17,14 @@ CAPTUM, OURS, FORWARDS = "captum", "torchlime", "forwards"
 SMALL, LIGHT = OWN = ("small", "light")
 METHODS = ("Lime", "KernelShap", "FeatureAblation")
 CAPTION = (
-    "Photos and their best class, a grid of 7×7 as the feature mask, 200 samples"
-    " (FeatureAblation: one a feature), Captum's defaults; B images in one call, k ="
-    " perturbations_per_eval. *small* is a network of two convolutions for images of 32×32, and"
-    " *light* is one convolution of images of 224×224, as all others have: there nearly all of"
-    " Captum's time is its own. Captum's images are channels_last, so that its forward passes are"
-    " as fast as ours. *Forwards* are the bare forward passes of the model in the chunks that it"
-    " gets from torchlime.compat.captum. Memory is the peak of a call above what was held before."
+    "Photos and their best class. The feature mask is a grid of 7×7, and there are 200 samples"
+    " (FeatureAblation takes one for each feature). Settings are Captum's defaults. B is the"
+    " number of images in one call, and k is perturbations_per_eval. *small* is a network of two"
+    " convolutions for images of 32×32; all others take images of 224×224. *light* is a single"
+    " convolution, so nearly all of Captum's time is its own work. Captum's images are"
+    " channels_last, so that its forward passes are as fast as ours. *Forwards* are the bare"
+    " forward passes of the model, in the chunks that it gets from torchlime.compat.captum. Memory"
+    " is the peak of a call, above what was held before it."
 )
 
 

@@ -29,9 +29,9 @@ GPU_SIZES = (32, 64, 128, 256, 512)
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 ALLOCATIONS = {"as it comes": {}, "kept": KEPT}
 CAPTION = (
-    "Milliseconds of `explain()` per perturbed image, by `chunk_size`. Allocation *kept*: glibc"
-    f" told by `{' '.join(f'{name}={value}' for name, value in KEPT.items())}` to give no"
-    " memory back to the system and to map none anew for a large tensor."
+    "Milliseconds of `explain()` per perturbed image, by `chunk_size`. With the allocation *kept*,"
+    f" `{' '.join(f'{name}={value}' for name, value in KEPT.items())}` tells glibc to give no"
+    " memory back to the system, and not to map new memory for each large tensor."
 )
 
 

@@ -20,8 +20,8 @@ LIME = "lime"
 PARTS = ("outside", "segmentation", "whole")
 CAPTION = (
     "One 8-bit photo, lime's quickshift, the five best classes. *Outside* is the time outside the"
-    " classifier function and the segmentation; a module is called within the library's own work,"
-    " so that only the whole can be compared. Ratios are lime's time over this one's."
+    " classifier function and the segmentation. A module is called within the library's own work,"
+    " so for a module only the whole can be compared. Ratios are lime's time over that of the row."
 )
 Seconds = dict[str, float]
 

@@ -29,12 +29,13 @@ LAUNCH = (4e-6, 8e-6)  # seconds of the host for a kernel, eager: assumed
 CORE = 100  # photos that a core of the host decodes a second: assumed
 GPUS = 8  # of a node
 CAPTION = (
-    "**An estimate, not a measurement.** For the default settings at N = 1000, 224² and one H100"
-    " SXM, by NVIDIA's H100 Tensor Core GPU data sheet: 3.35 TB/s, and 989 (bf16) and 494 (TF32)"
-    " TFLOPS without sparsity. Assumed are that a network reaches 40 % of those, that a launch"
-    " costs the host 4 to 8 µs, and that a core decodes 100 photos a second. Outside the model a"
-    " photo takes the longer of its launches and its bytes, while the model waits. A captured"
-    " call still launches what makes and scores the rows of each chunk; it is shown for 8 µs."
+    "**An estimate, not a measurement.** It is for the default settings at N = 1000, 224² and one"
+    " H100 SXM. NVIDIA's H100 Tensor Core GPU data sheet gives 3.35 TB/s, and 989 (bf16) and 494"
+    " (TF32) TFLOPS without sparsity. It is assumed that a network reaches 40 % of those TFLOPS,"
+    " that a launch costs the host 4 to 8 µs, and that a core decodes 100 photos a second. Outside"
+    " the model, a photo takes the time of its launches or that of its bytes, whichever is longer,"
+    " while the model waits. A captured call still launches the kernels that make and score the"
+    " rows of each chunk; it is shown for 8 µs."
 )
 
 

@@ -22,9 +22,9 @@ MODELS = ("resnet18", "efficientnet_lite0")
 NUMBER = 256
 MANY = 10_000
 CAPTION = (
-    "Share: the job's images/s over those of the bare forward passes of the same rows. Memory: of"
-    " the job's own process, without those that decode, after so many photos by a linear network of"
-    " 32×32 pixels."
+    "*Share* is the job's images/s over those of the bare forward passes of the same rows."
+    " *Memory* is that of the job's own process, without the processes that decode. It is measured"
+    " while a linear network explains photos of 32×32 pixels."
 )
 
 

@@ -18,8 +18,9 @@ from torchlime import Lime
 
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaLaunchKernelExC", "cudaGraphLaunch")
 CAPTION = (
-    "Default settings, N samples, a model of one operator that is counted with the rest: operators"
-    " that launches counts, kernels and copies that the device ran, and launches of the host."
+    "Default settings and N samples. The model is a single operator, which is counted with the"
+    " rest. *Operators* are those that *launches* counts. Kernels and copies are those that the"
+    " device ran. *Launches* are those of the host."
 )
 
 

@@ -26,11 +26,12 @@ SIDES: dict[str, Any] = {
     "scikit-image": None,
 }
 CAPTION = (
-    "50 segments of one photo of 4000×3000, enlarged from a smaller one; *compat* is the whole of"
-    ' `explain_instance(photo, function, segmentation_fn="slic", hide_color=0, num_samples=10)`, at'
-    " full size by `segmentation_fn=Slic()`. Peak memory is above what was held before; the photo"
-    " is 34 MiB in 8 bits and 137 MiB in float32. Then the photos of *superpixels* in their own"
-    " size: means of Slic's segments, and of those of copies of a half and a quarter of the side."
+    "50 segments of one photo of 4000×3000, enlarged from a smaller one. *compat* is the whole of"
+    ' `explain_instance(photo, function, segmentation_fn="slic", hide_color=0, num_samples=10)`;'
+    " at full size it is called with `segmentation_fn=Slic()`. Peak memory is above what was held"
+    " before the call. The photo takes 34 MiB in 8 bits and 137 MiB in float32. The last rows are"
+    " the photos of *superpixels* in their own size: means for Slic's segments, and for the"
+    " segments of copies with a half and a quarter of the side."
 )
 Array = npt.NDArray[np.uint8]
 Calls = tuple[Callable[[], object], Callable[[], object]]

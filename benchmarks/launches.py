@@ -64,10 +64,10 @@ SHOWN = ("segments", "masks", "fill", "rows", "scores", "weights", "surrogate", 
 CLASSES = 1000
 SIZE = 224
 CAPTION = (
-    "Kernels outside the model for images of 224×224, N samples, one target and one thousand"
-    " classes; and the bytes that they read and write. *rows / write* is what the perturbed images"
-    " move, by what writing each of them once would. The model is a function; or a Classifier,"
-    " which takes pixels and normalises them."
+    "Kernels outside the model, and the bytes that they read and write, for images of 224×224, N"
+    " samples, one target and one thousand classes. *rows / write* is what the perturbed images"
+    " move, divided by what writing each of them once would move. The model is a function, or a"
+    " Classifier, which takes pixels and normalises them."
 )
 
 

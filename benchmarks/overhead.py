@@ -20,8 +20,9 @@ from torchlime import Lime
 EVERY_MODEL = ("resnet18", "resnet50", "vit_b_16", "efficientnet_lite0")
 CPU_MODELS = ("resnet18", "efficientnet_lite0")
 CAPTION = (
-    "Ratio minus one is what torchlime adds to the model's bare forward passes. explain() is given"
-    " the segments; images/s is with segmentation. *Captured* is capture(), which segments as well."
+    "*torchlime adds* is the time of explain() over that of the model's bare forward passes, minus"
+    " one. For it, explain() is given the segments; images/s includes the segmentation. *Captured*"
+    " is capture(), which also segments."
 )
 
 

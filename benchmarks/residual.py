@@ -14,9 +14,10 @@ from torchlime.masks import Orthogonal
 from torchlime.surrogates import LeastSquares
 
 CAPTION = (
-    "Of the photos and squares of *samples*. Even: the share of the weighted residual's square that"
-    " a mask has in common with its complement. Gain: of complement pairs over independent masks,"
-    " in samples; of orthogonal columns besides, 256 / (256 − 49) = 1.24 at N = 256."
+    "The photos and squares are those of *samples*. *Even* is the share of the weighted residual's"
+    " square that a mask has in common with its complement. *Gain* is the factor by which"
+    " complement pairs need fewer samples than independent masks. Orthogonal columns gain another"
+    " factor, 256 / (256 − 49) = 1.24 at N = 256."
 )
 
 

@@ -28,8 +28,8 @@ AXES = {
 QUICK_BASE = {"samples": 16, "segments": 4, "batch": 1, "size": 32}
 QUICK_AXES = {"batch": (2,)}
 CAPTION = (
-    "Peak memory is what explain() takes above what was held before it."
-    " Aside: without masks [B,N,S], scores and weights [B,N]."
+    "Peak memory is what explain() takes above what was held before it. *Aside* is the same"
+    " without masks [B,N,S], scores and weights [B,N]."
 )
 Calls = tuple[Callable[[], object], Callable[[], object]]
 

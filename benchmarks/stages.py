@@ -31,8 +31,8 @@ from torchlime.weights import Exponential, InverseDistance, Uniform
 SHOWN = {"batch": (1, 32), "segments": (50,), "samples": (1000,)}  # in the table; and the copy
 GRIDS = {10: (2, 5), 50: (5, 10), 100: (10, 10)}
 CAPTION = (
-    "P pixels of an image, C channels, T = 1 target. Bytes: each argument read once, the result"
-    " written once. For S = 50, N = 1000; the rest is in the JSON."
+    "P pixels of an image, C channels, T = 1 target. *Bytes* counts each argument as read once and"
+    " the result as written once. The table shows S = 50 and N = 1000; the JSON has the rest."
 )
 
 

@@ -15,11 +15,12 @@ from torchlime.segments import FastSlic, Slic
 from torchlime.segments.fast_slic import implementation
 
 CAPTION = (
-    "Means over the photos, in one call each but where B is given. EV: explained variation of the"
-    " colours, which more segments raise: *as many* asks scikit-image for so many that it returns"
-    " Slic's number. CO: compactness, 0.79 for a square; split: labels that are not one connected"
-    " region. scikit-image runs on one thread. fast-slic is given bytes; *FastSlic* is torchlime's"
-    " wrapper of it."
+    "Means over the photos. Each call has one photo, except where B is given. *EV* is the"
+    " explained variation of the colours, which grows with the number of segments. So *as many*"
+    " asks scikit-image for a number with which it returns as many segments as Slic. *CO* is"
+    " compactness, which is 0.79 for a square. *Split* counts labels that are not one connected"
+    " region. scikit-image runs on one thread. fast-slic gets 8-bit images; *FastSlic* is"
+    " torchlime's wrapper of it."
 )
 
 

@@ -17,13 +17,15 @@ from torchlime.surrogates import Ridge
 
 LIME, OURS = "lime", "torchlime.compat"
 CAPTION = (
-    "Rows of scikit-learn's breast-cancer table (30 columns, quartiles) and texts of 200 words, one"
-    " class each, in one thread; a forest of 100 trees, logistic regressions, TF-IDF for texts."
-    " torchlime.compat draws lime's samples from lime's seed, and takes all rows in one call. With"
-    " up to six features lime selects forward. explain_table and explain_text fit all features to"
-    " draws of their own, which all rows share; explain_tokens hides ids where lime makes strings."
-    " Ratios are lime's time over this one's. Apart: the largest difference of a weight. Memory is"
-    " above what was held before; the masks alone would take 0.14 MiB a row, and lime's rows 1.1."
+    "Rows of scikit-learn's breast-cancer table (30 columns, quartiles) and texts of 200 words,"
+    " one class each, in one thread. The models are a forest of 100 trees and logistic"
+    " regressions, with TF-IDF for texts. torchlime.compat draws lime's samples from lime's seed,"
+    " and takes all rows in one call. With up to six features, lime uses forward selection."
+    " explain_table and explain_text fit all features to samples of their own, which all rows"
+    " share. explain_tokens hides ids where lime makes strings. Ratios are lime's time over that"
+    " of the row. *Apart* is the largest difference of a weight. Memory is above what was held"
+    " before the call. For each row, the masks alone would take 0.14 MiB, and lime's samples 1.1"
+    " MiB."
 )
 Explain = Callable[[], Any]  # explanations
 

@@ -18,14 +18,14 @@ MODELS = ("vit_small_patch16_224", "vit_b_16")
 CHUNKS, GPU_CHUNKS = (6, 24), (64, 256)
 HELD_OUT = 300
 CAPTION = (
-    "Above, milliseconds a sample of one photo, by the same masks of 14×14 patches: `explain()`"
-    " paints a hidden patch in its mean colour, `explain_patches()` leaves its token out. Networks"
-    " are at random weights, which do not change the time. Below, the areas under the probability"
-    " of the best class while patches are hidden (deletion: lower is better) and shown (insertion:"
-    " higher is better), the strongest first, either painted in the background's colour or left"
-    " out. The network is a small transformer, trained in the run on scikit-learn's digits (8×8"
-    f" patches); the {HELD_OUT} images were held out. *Trained with dropout* has seen images with"
-    " patches left out."
+    "The first table has milliseconds a sample of one photo, for the same masks of 14×14 patches."
+    " `explain()` paints a hidden patch in its mean colour, and `explain_patches()` leaves its"
+    " token out. The networks have random weights, which do not change the time. The second table"
+    " has the areas under the probability of the best class while patches are hidden (deletion:"
+    " lower is better) and shown (insertion: higher is better), the strongest first. Hidden"
+    " patches are either painted in the background's colour or left out. The network is a small"
+    f" transformer, trained in the run on scikit-learn's digits (8×8 patches); the {HELD_OUT}"
+    " images were held out. *Trained with dropout* has seen images with patches left out."
 )
 
 

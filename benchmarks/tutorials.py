@@ -16,9 +16,10 @@ from benchmarks.tabular import LIME, OURS, cell, one_thread
 CAPTION = (
     "The cases of lime's tutorials, with data that scikit-learn has or that is made here, in one"
     " thread. The two sides differ in the import, and in `literal_bins=True`, which makes"
-    " torchlime.compat repeat lime's treatment of bins with one value. Apart: the largest"
-    " difference of a weight, an intercept or a score. Alike: whether names, their order and the"
-    " explained classes are the same in all explanations. Ratio: lime's time over torchlime's."
+    " torchlime.compat repeat lime's treatment of bins with one value. *Apart* is the largest"
+    " difference of a weight, an intercept or a score. *Alike* says whether names, their order and"
+    " the explained classes are the same in all explanations. *Ratio* is lime's time over"
+    " torchlime's."
 )
 FOREST = {"n_estimators": 20, "random_state": 0}
 Explain = Callable[[], list[Any]]

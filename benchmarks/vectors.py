@@ -21,11 +21,12 @@ SCALE = 0.1
 LOOP = "loop over scikit-learn"
 MODELS = ("logistic regression", "random forest")
 CAPTION = (
-    "Rows of scikit-learn's breast-cancer table, standardised, σ = 0.1, Ridge(1), all B in one"
-    " call of explain_vector. The loop is given the same draws; for each row it scores them by"
-    " predict_proba and fits scikit-learn's Ridge. Ratios are its time over this one's. Apart: the"
-    " largest difference of a coefficient, over the largest coefficient. Peak memory is what a call"
-    " takes above what was held before it; of that, the noise is 4·N·F bytes."
+    "Rows of scikit-learn's breast-cancer table, standardised, with σ = 0.1 and Ridge(1); all B"
+    " rows in one call of explain_vector. The loop is given the same samples. For each row, it"
+    " scores them by predict_proba and fits scikit-learn's Ridge. Ratios are its time over that of"
+    " the row. *Apart* is the largest difference of a coefficient, over the largest coefficient."
+    " Peak memory is what a call takes above what was held before it; the noise is 4·N·F bytes of"
+    " it."
 )
 Explain = Callable[[], Tensor]  # coefficients [B,F] of class 1
 

@@ -21,11 +21,11 @@ from torchlime.weights import WithoutUnmasked
 
 OURS = "torchlime"
 CAPTION = (
-    "One photo and one class, the segments given. The others keep their own defaults for the"
-    " kernel and the surrogate; Captum's image is channels_last, so that its forward passes are"
-    " as fast as ours. Equal error: as many orthogonal masks, without the unmasked image in"
-    " the fit, as err like so many of lime's in the table of samples, of EfficientNet-Lite0's"
-    " probabilities."
+    "One photo and one class; the segments are given. The others keep their own defaults for the"
+    " kernel and the surrogate. Captum's image is channels_last, so that its forward passes are as"
+    " fast as ours. *At equal error* takes as many orthogonal masks, without the unmasked image in"
+    " the fit, as have the error of N of lime's masks. That number is from the table of *samples*,"
+    " for EfficientNet-Lite0's probabilities."
 )
 
 
