@@ -355,5 +355,5 @@ def test_rank_correlation_of_heatmaps_is_scipys():
     one[0, 0, 1, 1] = torch.nan
     assert metrics.rank_correlation([one, two]).isnan().tolist() == [[True, False], [False, False]]
     for wrong in ([one], [one, two[:1]], [e, one[:, :1]]):
-        with pytest.raises(ValueError, match="of the same images and targets are compared"):
+        with pytest.raises(ValueError, match="two or more of the same images and targets"):
             metrics.rank_correlation(wrong)

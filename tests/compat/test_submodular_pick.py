@@ -114,7 +114,7 @@ def test_t14_bins_of_one_name_are_merged_in_lime():
     assert len(names) == 15  # of 20 bins
     assert picked(BOTH[1], **settings, literal=True)[0].V == theirs.V
     explainer = BOTH[1].tabular.LimeTabularExplainer(data, random_state=0)
-    with pytest.warns(UserWarning, match="bins of one name count apart.*literal=True"):
+    with pytest.warns(UserWarning, match="bins of the same name stay apart.*literal=True"):
         submodular_pick.SubmodularPick(
             explainer, data, settings["one"], method="full", num_samples=80
         )

@@ -1,4 +1,4 @@
-"""Browsing: the folder as a gallery, each photo of which opens its explanation, in Streamlit."""
+"""Browsing: the folder as a gallery, in which each photo opens its explanation, in Streamlit."""
 
 import shlex
 from pathlib import Path
@@ -150,8 +150,8 @@ def _photo(known: Models, model: str, gallery: Gallery, label: str | None, numbe
         if path is None or not path.is_file():
             st.info("The photo is no longer where it was, so the evidence alone is shown.")
             return
-        anew = "Explain it anew, with another class, model or settings"
-        if not st.toggle(anew, key=f"anew {item.id}"):
+        again = "Explain it again, with another class, model or settings"
+        if not st.toggle(again, key=f"anew {item.id}"):
             return
         at_once = False
     assert path is not None

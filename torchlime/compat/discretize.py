@@ -89,7 +89,11 @@ class BaseDiscretizer(SeededByNumpy):
         self.maxs[column] = [*inner, np.max(values)]
 
     def bins(self, data: Array, labels: Any) -> list[Array]:
-        """The edges between the bins of each column in ``to_discretize``; a subclass says which."""
+        """The edges between the bins of each column in ``to_discretize``; a subclass says which.
+
+        Raises:
+            NotImplementedError: the class has no bins of its own.
+        """
         raise NotImplementedError("Must override bins() method")
 
     def discretize(self, data: Array) -> Array:
@@ -136,7 +140,12 @@ class BaseDiscretizer(SeededByNumpy):
         return is_base and list(self.means) == list(range(self.columns))
 
     def drawn(self, columns: list[int], bins: Array) -> Array:
-        """Values [K,n] of bins [K,n] int: truncated normals, or the one value of a flat bin."""
+        """Values [K,n] of bins [K,n] int: truncated normals, or the one value of a flat bin.
+
+        Raises:
+            IndexError: there is no such bin.
+            ValueError: no normal distribution has the statistics of a bin.
+        """
         normals = self._normals(columns)
         counts = np.array([len(self.means[column]) for column in columns])
         starts = np.cumsum(counts) - counts
@@ -192,7 +201,11 @@ class BaseDiscretizer(SeededByNumpy):
 
 
 class StatsDiscretizer(BaseDiscretizer):
-    """Takes the edges from ``data_stats["bins"]``, {column: edges}; without it, there are none."""
+    """Takes the edges from ``data_stats["bins"]``, {column: edges}; without it, there are none.
+
+    Raises:
+        ValueError: a column to discretize has no edges there, or holds NaN.
+    """
 
     def bins(self, data: Array, labels: Any) -> list[Array]:
         """The edges of each column."""

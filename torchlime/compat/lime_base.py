@@ -43,6 +43,9 @@ class LimeBase(SeededByNumpy):
         random_state: None (numpy's global one), an int or a ``RandomState``. It is kept, and
             nothing is drawn from it.
 
+    Raises:
+        ValueError: ``random_state`` is none of these.
+
     Example:
         >>> base = LimeBase(np.ones_like)
         >>> data, labels = np.array([[1, 1], [0, 1], [1, 0], [0, 0]]), np.array([[5.], [4], [1], [0]])
@@ -194,6 +197,9 @@ def one_thread() -> Iterator[None]:
 
 def check_random_state(seed: Any) -> np.random.RandomState:
     """None → numpy's global ``RandomState``, an int → a new one, a ``RandomState`` → itself.
+
+    Raises:
+        ValueError: ``seed`` is none of these.
 
     >>> check_random_state(7).randint(0, 1000)
     175

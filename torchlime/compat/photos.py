@@ -16,7 +16,7 @@ from torchlime.models import reading
 from torchlime.segments import FastSlic, Grid, Reduced, ScikitSlic, Slic
 
 PLAUSIBLE_CHANNELS = 4
-MOST_BANDS = 16  # with no more bands, an image may look like one of so many pixels a side
+MOST_BANDS = 16  # a side with at most this many pixels may be the number of channels
 
 
 def as_photos(image: Any) -> tuple[list[Array], bool]:

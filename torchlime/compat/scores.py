@@ -84,6 +84,10 @@ def scores_of(
     """Scores [n,classes] of every image; images of one shape and dtype share batches.
 
     ``check_classes`` is called with the number of classes as soon as it is known.
+
+    Raises:
+        TypeError: the classifier cannot be called, or is a module that does not take such images.
+        ValueError: ``autocast`` is given with a function, or the scores have another shape.
     """
     check_classifier(classifier_fn)
     module = isinstance(classifier_fn, nn.Module)

@@ -50,7 +50,7 @@ def identity(
     """The settings that the rows depend on, in words.
 
     The device and the size of a forward pass are not among them, though they change a
-    coefficient's last digits. Nor are the photos that were asked for.
+    coefficient's last digits. The photos that were asked for are not among them either.
     """
     settings = settings_of(explainer, leave_out=("chunk_size", "exact_chunks"))
     if getattr(explainer, "rounds", None) == Once():

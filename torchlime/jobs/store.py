@@ -28,7 +28,7 @@ class Store:
     """The folder of a job's rows while it is written. As a context, it holds the folder's lock.
 
     Adding rows replaces a file by a longer one, up to 256 rows. So rows are on disk once
-    :meth:`add` returns, a reader never meets half a file, and there are few files. A folder that
+    :meth:`add` returns, a reader never sees half a file, and there are few files. A folder that
     cannot be written is an error only when there is something to write.
 
     Args:
@@ -93,7 +93,7 @@ class Store:
         Args:
             settings: what the rows depend on.
             photos: the folder that the ids are relative to. It may have moved.
-            overwrite: begin anew instead.
+            overwrite: begin a new job instead.
             retry: the ids of photos whose row is forgotten if it is an error.
             repair: rename files that are damaged, so that their photos have no rows; ``aside``
                 then has their new names. Write a damaged record again.

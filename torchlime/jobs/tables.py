@@ -206,7 +206,7 @@ def _best(explanation: Explanation, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_tried(rows: Sequence[Row]) -> None:
-    """Raise where the model could explain none of its first rows: it is at fault, not they."""
+    """Raise where the model could explain none of its first rows: then the model is at fault."""
     if rows and all(row["status"] == "error" for row in rows):
         raise RuntimeError(
             f"the model could explain none of {len(rows)} rows; row {rows[0]['id']}: "

@@ -4,7 +4,7 @@ Metrics take an :class:`torchlime.Explanation`, a :class:`Heatmap`, or a plain h
 any method, such as Grad-CAM. :func:`compare` runs several metrics on several explanations.
 
 Each function below takes a whole batch at once, on the explanation's device, and returns [B,T]
-(:func:`randomisation`: [L,B,T] for L layers). It reads nothing back, but for one number in
+(:func:`randomisation`: [L,B,T] for L layers). It reads nothing back, except one number in
 :func:`fidelity` after ``rounds=Until(…)``. Forward passes run as in
 :meth:`torchlime.Lime.explain`, with the chunk size and autocast of the explanation's explainer. For
 an image of S segments, the model gets this number of rows:

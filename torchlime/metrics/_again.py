@@ -49,7 +49,11 @@ def explain_again(model: Model, explanation: AnyEvidence, extra: Extra = None) -
 
 
 def maps_of(explanation: AnyEvidence) -> Tensor:
-    """The evidence, a row for each target: coefficients [B,T,S], or pixels [B,T,*axes]."""
+    """The evidence, a row for each target: coefficients [B,T,S], or pixels [B,T,*axes].
+
+    Raises:
+        TypeError, ValueError: it is no evidence, or has another shape.
+    """
     if isinstance(explanation, Explanation):
         return explanation.coefficients
     values = as_heatmap(explanation).values

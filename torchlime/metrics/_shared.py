@@ -42,13 +42,17 @@ def segments_of(explanation: Explanation) -> Segments:
 
 
 def explainer_of(explanation: Explanation) -> Lime | Rise:
-    """The explainer that made the explanation."""
+    """The explainer that made the explanation.
+
+    Raises:
+        ValueError: it has none, or is of vectors.
+    """
     label_maps_of(explanation)
     if not isinstance(explanation.explainer, Lime | Rise):
         raise ValueError(
             "the explanation has no explainer: it was loaded from a file, which holds no "
             "strategies, or it was not made by torchlime.Lime or Rise; explain again, or pass "
-            "fill= to deletion and insertion"
+            "fill= to a metric that takes it"
         )
     return explanation.explainer
 

@@ -161,7 +161,11 @@ def evidence_of(explanation: AnyEvidence, inputs: Any, fill: AnyFill | None = No
 
 
 def as_heatmap(values: Any) -> Heatmap:
-    """A Heatmap as it is; tensors and arrays become one."""
+    """A Heatmap as it is; tensors and arrays become one.
+
+    Raises:
+        TypeError: ``values`` are none of these.
+    """
     if isinstance(values, Heatmap):
         return values
     if isinstance(values, Tensor) or hasattr(values, "__array__"):
@@ -173,7 +177,11 @@ def as_heatmap(values: Any) -> Heatmap:
 
 
 def values_of(heatmap: Heatmap, inputs: Any) -> Tensor:
-    """The values [B,T,*axes], or coefficients [B,S], in the solve's dtype."""
+    """The values [B,T,*axes], or coefficients [B,S], in the solve's dtype.
+
+    Raises:
+        TypeError, ValueError: they do not fit the inputs, or are not real.
+    """
     if is_several(inputs) or inputs.dim() < 3:
         raise ValueError(
             "a heatmap belongs to one input with pixels [B,C,*axes]; for vectors and for several "

@@ -30,8 +30,8 @@ def representative(
 
     Features must mean the same in all inputs. This holds for vectors and rows of a table; without
     bins, their evidence is the coefficient times the feature's scale. It does not hold for the
-    words of texts. Nor does it hold for segments of images, so images are compared by the means of
-    their heatmaps over the cells of a common grid.
+    words of texts, or for segments of images. So images are compared by the means of their heatmaps
+    over the cells of a common grid.
 
     Convention:
         Only the ``top`` strongest features of each input and target count; among equals, the lower

@@ -163,7 +163,11 @@ def grown(pixels: Tensor, radius: int) -> Tensor:
 
 
 def pixels_of(explanation: AnyEvidence) -> Tensor:
-    """The evidence of each pixel: [B,T,*axes] in the solve's dtype."""
+    """The evidence of each pixel: [B,T,*axes] in the solve's dtype.
+
+    Raises:
+        TypeError, ValueError: it is no evidence of pixels.
+    """
     if isinstance(explanation, Explanation):
         labels = label_maps_of(explanation)
         if not is_soft(labels):

@@ -62,7 +62,9 @@ def max_sensitivity(
     check_count(num_samples, "num_samples")
     inputs = as_inputs(images, model)
     if is_several(inputs) or not inputs.is_floating_point():
-        raise ValueError("noise is added to one input of floats; several inputs and ids have none")
+        raise ValueError(
+            "max_sensitivity adds noise to a single float input; it takes no ids or several inputs"
+        )
     own = explain_again(model, explanation, extra) if explain is None else explain
     first = maps_of(explanation)
     size = first.flatten(2).norm(dim=2)

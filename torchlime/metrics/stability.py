@@ -79,7 +79,7 @@ def _over_pixels(explanations: Sequence[AnyEvidence]) -> Tensor:
     kinds = {f"{list(one.shape)} {one.device}" for one in maps}
     if len(maps) < 2 or len(kinds) != 1:
         raise ValueError(
-            "two or more explanations of the same images and targets are compared, got "
+            "explanations must be two or more of the same images and targets, got "
             f"{len(maps)} with heatmaps and device {sorted(kinds)}"
         )
     flat = [one.flatten(2) for one in maps]
@@ -100,7 +100,7 @@ def _mean_over_pairs(
     }
     if len(explanations) < 2 or len(kinds) != 1:
         raise ValueError(
-            "two or more explanations of the same images, segments and targets are compared, got "
+            "explanations must be two or more of the same images, segments and targets, got "
             f"{len(explanations)} with coefficients, segments and device {sorted(kinds)}"
         )
     alike = _alike(explanations)
@@ -118,7 +118,10 @@ def _maps(explanation: Explanation) -> list[Tensor]:
 
 
 def _alike(explanations: Sequence[Explanation]) -> Tensor:
-    """Where all explain the same segments and targets: [B,T] bool; on a CPU, else an error."""
+    """Where all explain the same segments and targets: [B,T] bool.
+
+    On a CPU a difference is an error.
+    """
     first, *others = explanations
     alike = torch.ones_like(first.targets, dtype=torch.bool)
     for e in others:

@@ -94,7 +94,7 @@ def rows_of(evidence: Evidence, shown: list[int]) -> list[Row]:
 
 
 def needed_height(rows: int, text: int, lines: int = 1) -> int:
-    """The height in pixels that rows of so many lines need, for text of so many pixels an em."""
+    """The height in pixels that ``rows`` of ``lines`` each need, for ``text`` pixels an em."""
     return round(text * ((0.7 + lines) * max(rows, 2) + 4))
 
 

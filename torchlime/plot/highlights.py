@@ -40,7 +40,9 @@ def highlighted(
     evidence = evidence_of(explanation, target, pixels=False)
     named = explanation.named
     if not isinstance(named, TextNames):
-        raise ValueError(f"highlighted() shows texts, and this explains a {explanation.kind.input}")
+        raise ValueError(
+            f"highlighted() shows texts, but this explanation is of a {explanation.kind.input}"
+        )
     values = evidence.coefficients.tolist()
     shown = strongest(evidence, top or len(values))
     most = max((abs(values[feature]) for feature in shown), default=1.0)

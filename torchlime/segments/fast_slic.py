@@ -19,7 +19,7 @@ class FastSlic:
     count as 0.
 
     Args:
-        num_segments: how many clusters fast-slic starts with; the ``bound`` of the segments.
+        num_segments: about how many segments to ask for; also the ``bound``.
         compactness: weight of position against colour, as fast-slic has it.
 
     Raises:

@@ -18,7 +18,11 @@ Write = Callable[[int, Tensor, dict[str, float]], object]  # step, picture, numb
 
 
 def writer(sink: Any, name: str) -> Write:
-    """The function to call with (step, picture, numbers)."""
+    """The function to call with (step, picture, numbers).
+
+    Raises:
+        TypeError: ``sink`` is none of the kinds that :class:`ExplanationLogger` takes.
+    """
     if isinstance(sink, str | os.PathLike):
         return partial(_to_folder, Path(sink))
     if hasattr(sink, "add_image") and hasattr(sink, "add_scalar"):

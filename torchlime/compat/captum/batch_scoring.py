@@ -69,7 +69,7 @@ class Drawn:
 
 
 class BatchScoring(Scoring):
-    """Scores samples of which each changes the same features in all examples.
+    """Scores samples; each of them changes the same features in all examples.
 
     Args:
         calls: the forward function with its arguments.

@@ -38,6 +38,10 @@ class Calls:
         inputs: the inputs.
         target: see :class:`torchlime.compat.captum.targets.Targets`.
         further: see :class:`torchlime.compat.captum.arguments.Further`.
+
+    Raises:
+        AssertionError: the target is of another type.
+        TypeError: the function cannot be called.
     """
 
     def __init__(

@@ -111,7 +111,7 @@ def _mean_over(lost: Tensor, window: SlidingWindow) -> Tensor:
         first, last = window.covering(axis, lost.device)
         shape = [1] * (axis + 1) + [-1] + [1] * (len(window.grid) - axis - 1)
         total = torch.zeros((), dtype=lost.dtype, device=lost.device)
-        for behind in range(math.ceil(size / stride)):  # so many windows are over a cell at most
+        for behind in range(math.ceil(size / stride)):  # at most this many windows cover a cell
             place = last - behind
             found = mean.index_select(axis + 1, place.clamp(min=0))
             total = total + found.where((place >= first).view(shape), 0.0)

@@ -34,7 +34,7 @@ class Room:
         self.size = max(least, suitable_rows(tensors, device))
 
     def holds_more(self, rows: int) -> bool:
-        """Whether a call of so many rows in all has more rows than Captum's."""
+        """Whether calls for ``rows`` rows in all have more rows than Captum's calls."""
         return min(self.size, rows) > self.least
 
     @property
@@ -103,7 +103,7 @@ class Refused(Exception):
 
 @contextlib.contextmanager
 def refusing() -> Iterator[None]:
-    """Any error of the function inside is a refusal, except a lack of memory."""
+    """Raise :class:`Refused` for any error of the function inside, except a lack of memory."""
     try:
         yield
     except Exception as error:

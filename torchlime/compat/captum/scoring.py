@@ -69,7 +69,7 @@ class Scoring:
         return self._apart(make_rows, samples)
 
     def of_batch(self, make_rows: MakeRows, samples: int) -> Tensor:
-        """The scores [1,N,T] of samples of the whole batch, of which each takes one call."""
+        """The scores [1,N,T] of samples of the whole batch; each sample takes one call."""
 
         def score(outputs: Any, rows: Tensor) -> Tensor:
             return self._scores(self.calls.targets(outputs, None), len(rows))
