@@ -25,8 +25,8 @@ def representative(
 
     This is the submodular pick of LIME (Ribeiro et al. 2016, algorithm 2). Let Wᵢⱼ be the evidence
     of feature j in input i. The importance of a feature is Iⱼ = √Σᵢ|Wᵢⱼ|. The inputs are picked one
-    by one. Each pick is the input that adds the most importance: that of the features that it
-    shows, and that no input before it shows.
+    by one. Each pick is the input that adds the most importance. A feature adds importance only if
+    no input that was picked before shows it.
 
     Features must mean the same in all inputs. This holds for vectors and rows of a table; without
     bins, their evidence is the coefficient times the feature's scale. It does not hold for the

@@ -70,7 +70,7 @@ def _shown(sample: Tensor, tensor: Tensor, ids: Tensor, base: Any) -> Tensor:
 
 
 class Lime(LimeBase, LimeParent):  # type: ignore[misc]
-    """Explains each example by a linear model, whose inputs are which features are shown.
+    """Explains each example by a linear model. Its inputs say which features are shown.
 
     Captum's defaults, its similarity functions and its scikit-learn models run as tensors, for all
     examples at once. Other functions run by Captum's protocol, sample by sample.
