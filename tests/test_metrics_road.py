@@ -1,5 +1,7 @@
 """ROAD, and deletion and insertion of heatmaps, against literal definitions and Quantus."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import quantus
@@ -124,6 +126,13 @@ def test_a_good_order_is_better_than_its_reverse():
     assert lerf > metrics.road(model, x, turned, order="lerf")
     chunked = Lime(**settings, chunk_size=3).explain(model, x)
     assert metrics.road(model, x, chunked).allclose(metrics.road(model, x, e), rtol=0, atol=1e-9)
+
+
+def test_road_needs_no_fill_and_so_no_explainer():
+    """An explanation from a file has no explainer."""
+    net, x, _, e = ragged()
+    from_a_file = dataclasses.replace(e, explainer=None)
+    assert torch.equal(metrics.road(net, x, from_a_file), metrics.road(net, x, e))
 
 
 def test_road_of_one_segment_and_bad_arguments():

@@ -215,6 +215,8 @@ def test_words_are_marked_where_they_stand():
     ]  # fmt: skip
     assert "<b>" not in html
     assert plot.highlighted(e, top=1).count("<mark") == 2
+    with pytest.raises(ValueError, match="top must be at least 1, got 0"):
+        plot.highlighted(e, top=0)
     assert html in e._repr_html_()
     assert "good: +" in repr(e)
 

@@ -55,6 +55,14 @@ def test_is_scikit_images(channels):
         np.testing.assert_array_equal(labels, dense.reshape(expected.shape))
 
 
+@pytest.mark.parametrize("sides", [(1, 80), (1, 20, 20)])
+def test_an_axis_of_one_pixel_makes_no_series(sides):
+    """Three channels are sRGB, as where the axis is the last one."""
+    images = coarse_noise(2, 3, *sides)
+    own = ScikitSlic(8)(images).labels
+    assert torch.equal(own.movedim(1, -1), ScikitSlic(8)(images.movedim(2, -1)).labels)
+
+
 def test_finds_the_parts_of_a_volume():
     volume = torch.zeros(1, 1, 12, 12, 12)
     volume[..., 7:] = 1

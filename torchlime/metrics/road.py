@@ -15,6 +15,7 @@ from torchlime._row_blocks import row_blocks
 from torchlime._several import is_several
 from torchlime._softmap import is_soft
 from torchlime.black_box import Model
+from torchlime.fills import ImageMean
 from torchlime.metrics._imputation import imputed
 from torchlime.metrics._scoring import scores_of_images
 from torchlime.metrics.evidence import AnyEvidence, Evidence, evidence_of, ranks_of
@@ -85,7 +86,8 @@ def road(
     if is_several(inputs):
         raise ValueError("road imputes the pixels of one input; the model has several")
     check_images(inputs)
-    evidence = evidence_of(explanation, inputs)
+    # Pixels are imputed, so the fill is not used; an explanation from a file has none.
+    evidence = evidence_of(explanation, inputs, ImageMean())
     targets, number = evidence.values.shape[1], len(percentages)
     features = _hidden(evidence, [int(p) for p in percentages], order)
     labels = _labels(evidence)

@@ -44,7 +44,7 @@ def highlighted(
             f"highlighted() shows texts, but this explanation is of a {explanation.kind.input}"
         )
     values = evidence.coefficients.tolist()
-    shown = strongest(evidence, top or len(values))
+    shown = strongest(evidence, len(values) if top is None else top)
     most = max((abs(values[feature]) for feature in shown), default=1.0)
     marks = (
         (begin, end, _attributes(values[feature], most))

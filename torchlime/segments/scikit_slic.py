@@ -78,16 +78,16 @@ class ScikitSlic:
         pixels = images.detach().double().nan_to_num(0.0, 0.0, 0.0).movedim(1, -1).cpu()
         if len(sides) == 1:  # scikit-image takes no series
             pixels = pixels[:, None]
-        maps = torch.stack([self._labels(image) for image in pixels])
+        in_lab = images.shape[1] == 3 and len(sides) > 1
+        maps = torch.stack([self._labels(image, in_lab) for image in pixels])
         dense, count = dense_labels(maps.flatten(1))
         bound = self._bound(tuple(pixels.shape[1:-1]))
         labels = dense.view(-1, *sides).to(images.device)
         count = count.to(images.device)
         return Segments(labels, count, torch.ones_like(count, dtype=torch.bool), bound)
 
-    def _labels(self, image: Tensor) -> Tensor:
-        """Labels [*axes] of one image [*axes,C]."""
-        in_lab = image.shape[-1] == 3 and image.shape[0] > 1
+    def _labels(self, image: Tensor, in_lab: bool) -> Tensor:
+        """Labels [*axes] of one image [*axes,C]; colours are compared in Lab, or as they are."""
         found = _scikit("skimage.segmentation").slic(
             image.numpy(),
             n_segments=self.num_segments,
