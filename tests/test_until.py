@@ -305,7 +305,7 @@ def test_a_bad_number_of_first_targets():
 def test_bad_combinations():
     rule = Until(error=0.1, most=40)
     with pytest.raises(
-        ValueError, match="most=40 is below the first look, after 65 rows .* 8 feat"
+        ValueError, match="most=40 is below the first check, after 65 rows .* 8 feat"
     ):
         lime(rounds=rule).explain(MODEL, images_of(1))
     rule = Until(error=0.1)
