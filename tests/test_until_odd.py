@@ -82,6 +82,20 @@ def test_no_image_is_fitted_to_the_rows_of_others(changes):
         assert_each_is_fixed(dataclasses.replace(explainer, **other), refitted, images)
 
 
+@pytest.mark.parametrize("surrogate", [Lasso(alpha=0.01), Ridge(errors=False)], ids=repr)
+def test_samples_by_need_can_be_refitted_without_errors(surrogate):
+    """Then no rule can stop; the explainer takes as many rows as the hardest image did."""
+    images = images_of(4)
+    explainer = lime(rounds=Until(error=0.15, most=600))
+    found = explainer.explain(MODEL, images, keep_samples=True)
+    again = found.refit(surrogate=surrogate)
+    assert_each_is_fixed(again.explainer, again, images)
+    assert again.explainer.rounds == Once()
+    assert again.explainer.num_samples == found.samples_used.max()
+    assert again.settings["rounds"] == repr(explainer.rounds)  # so the samples were drawn
+    assert found.refit(surrogate=LeastSquares()).explainer.rounds == explainer.rounds
+
+
 def test_odd_numbers_of_rows_of_a_design_in_pairs():
     """The last row of one image is alone, although the design has its partner."""
     images = images_of(4)

@@ -9,8 +9,10 @@ from torchlime._by_need import Data, fit_own_rows, picked
 from torchlime._kinds import check_through_input
 from torchlime._problems import OF_THE_FIT, of_the_fit
 from torchlime._provenance import in_words
+from torchlime._returns import has_errors
 from torchlime._undisturbed import undisturbed
 from torchlime.fit import Fit
+from torchlime.rounds import Once, Until
 from torchlime.strategies import Kernel, Surrogate
 
 
@@ -66,5 +68,15 @@ def _made_by(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> d
     strategies = {"surrogate": surrogate} | ({} if kernel is None else {"kernel": kernel})
     made: dict[str, Any] = {"settings": {**explanation.settings, **in_words(**strategies)}}
     if explanation.explainer is not None:
-        made["explainer"] = dataclasses.replace(explanation.explainer, **strategies)
+        made["explainer"] = dataclasses.replace(
+            explanation.explainer, **strategies, **_rounds_for(explanation, surrogate)
+        )
     return made
+
+
+def _rounds_for(explanation: Any, surrogate: Surrogate) -> dict[str, Any]:
+    """Other rounds of an explainer whose rule needs errors, for a surrogate that has none."""
+    rule = isinstance(getattr(explanation.explainer, "rounds", None), Until)
+    if not rule or has_errors(surrogate):
+        return {}
+    return {"rounds": Once(), "num_samples": int(explanation.samples_used.max())}  # read back

@@ -124,6 +124,11 @@ def goes_on(sampler: Callable[..., Any]) -> bool:
     return getattr(sampler, "endless", True) and _takes_first(sampler)
 
 
+def has_errors(surrogate: Any) -> bool:
+    """Whether a surrogate may give standard errors: it does not say otherwise."""
+    return bool(getattr(surrogate, "errors", True))
+
+
 def _takes_first(sampler: Callable[..., Any]) -> bool:
     try:
         parameters = inspect.signature(sampler).parameters.values()

@@ -11,7 +11,7 @@ from torchlime._growing import GrowingFit
 from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
 from torchlime._resuming import Draw, check_unmasked
-from torchlime._returns import goes_on
+from torchlime._returns import goes_on, has_errors
 from torchlime._sampling import Samples, Sampling
 from torchlime.explanation import Explanation
 from torchlime.fit import Fit
@@ -146,7 +146,7 @@ def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> No
 
 def stops_early(sampler: Any, surrogate: Any) -> bool:
     """Whether :class:`Until` can take its rows from a sampler, and its errors from a surrogate."""
-    return goes_on(sampler) and getattr(surrogate, "errors", True)
+    return goes_on(sampler) and has_errors(surrogate)
 
 
 def _check_until(sampler: Any, surrogate: Any) -> None:
@@ -155,5 +155,5 @@ def _check_until(sampler: Any, surrogate: Any) -> None:
             f"Until draws further rows, and {sampler!r} has none; Orthogonal(), Bernoulli(), "
             "FixedCount(), Permutations(), RandomSize(), SizeLaw(), Sizes() and Gaussian() have"
         )
-    if not getattr(surrogate, "errors", True):
+    if not has_errors(surrogate):
         raise ValueError(f"Until needs standard errors, and {surrogate!r} gives none")
