@@ -82,6 +82,20 @@ def test_no_image_is_fitted_to_the_rows_of_others(changes):
         assert_each_is_fixed(dataclasses.replace(explainer, **other), refitted, images)
 
 
+def test_interactions_are_of_the_rows_that_each_image_took():
+    images = images_of(4)
+    explainer = lime(rounds=Until(error=0.15, most=600), sampler=Orthogonal())
+    found = explainer.explain(MODEL, images, keep_samples=True)
+    assert len(found.samples_used.unique()) > 1
+    for surrogate in (None, unweighted):
+        many = found.interactions(surrogate=surrogate)
+        for b, rows in enumerate(found.samples_used.tolist()):
+            one = fixed(explainer, images[b : b + 1], rows).interactions(surrogate=surrogate)
+            for name in ("coefficients", "standard_errors", "linear", "fidelity", "ok"):
+                ours, theirs = getattr(many, name)[b].double(), getattr(one, name)[0].double()
+                assert ours.allclose(theirs, rtol=0, atol=1e-9), name
+
+
 @pytest.mark.parametrize("surrogate", [Lasso(alpha=0.01), Ridge(errors=False)], ids=repr)
 def test_samples_by_need_can_be_refitted_without_errors(surrogate):
     """Then no rule can stop; the explainer takes as many rows as the hardest image did."""

@@ -5,6 +5,7 @@ flag for each input, in one read per round. The device has the same numbers, so 
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ Score = Callable[[int, int, list[int]], None]
 Sure = Callable[[Tensor | None, int, list[int]], Tensor]
 Leave = Callable[[list[int], Tensor], None]
 Data = tuple[Tensor, Tensor, Tensor, Tensor]  # design, scores, weights and count
+Some = Callable[[Tensor | None, int], Data]
 
 
 class Need:
@@ -116,7 +118,7 @@ def fit_own_rows(
     taken: Sequence[int],
     used: Tensor,
     samples: int,
-    some: Callable[[Tensor, int], Data],
+    some: Some,
     fit: Callable[..., Fit],
 ) -> tuple[Fit, Tensor]:
     """The fit of each input to its own rows alone, and the weights [B,N], which are 0 beyond them.
@@ -141,3 +143,16 @@ def fit_own_rows(
     place = torch.cat(order).argsort()
     found = Fit(*(torch.cat(values)[place] for values in zip(*fits, strict=True)))
     return found, torch.cat(weights)[place]
+
+
+def fit_taken(explanation: Any, some: Some, fit: Callable[..., Fit]) -> tuple[Fit, Tensor]:
+    """The fit of each input of an explanation to the rows that it took, and the weights [B,N].
+
+    ``some`` and ``fit`` are as for :func:`fit_own_rows`; index None stands for all inputs.
+    """
+    used, samples = explanation.samples_used, explanation.masks.shape[1]
+    if isinstance(explanation.variance_factor, Tensor) and used is not None:
+        # Inputs took different numbers of rows: these are read back.
+        return fit_own_rows(used.tolist(), used, samples, some, fit)
+    data = some(None, samples)
+    return fit(*data), data[2]

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from torchlime._by_need import Data, fit_own_rows, picked
+from torchlime._by_need import Data, fit_taken, picked
 from torchlime._kinds import check_through_input
 from torchlime._problems import OF_THE_FIT, of_the_fit
 from torchlime._provenance import in_words
@@ -41,7 +41,7 @@ def refitted(explanation: Any, kernel: Kernel | None, surrogate: Surrogate | Non
 
 def _fit_again(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> tuple[Fit, Tensor]:
     """The fit of each input to the rows that it took, and its weights [B,N], 0 beyond."""
-    kind, before, used = explanation.kind, explanation.weights, explanation.samples_used
+    kind, before = explanation.kind, explanation.weights
     kept = (explanation.masks, explanation.sample_scores, before)
 
     def some(index: Tensor | None, rows: int) -> Data:
@@ -55,12 +55,7 @@ def _fit_again(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) ->
     def fit(*data: Tensor) -> Fit:
         return kind.fit(surrogate, *data)
 
-    samples = before.shape[1]
-    if isinstance(explanation.variance_factor, Tensor) and used is not None:
-        # Inputs took different numbers of rows: these are read back.
-        return fit_own_rows(used.tolist(), used, samples, some, fit)
-    data = some(None, samples)
-    return fit(*data), data[2]
+    return fit_taken(explanation, some, fit)
 
 
 def _made_by(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> dict[str, Any]:
