@@ -89,9 +89,11 @@ def test_the_rule_takes_the_stopping_factor_and_the_errors_do_not():
         assert once.variance_factor == Orthogonal().variance_factor(10, number)
 
 
-@pytest.mark.parametrize(("factor", "error"), [(-0.1, ValueError), ("1", TypeError)])
+@pytest.mark.parametrize(
+    ("factor", "error"), [(-0.1, ValueError), (float("inf"), ValueError), ("1", TypeError)]
+)
 def test_a_stopping_factor_that_is_none(factor, error):
-    with pytest.raises(error, match=r"stopping_factor\(\) of the sampler must be"):
+    with pytest.raises(error, match=r"stopping_factor\(\) of the sampler must be a.* number"):
         explained(Careful(factor=factor), rounds=Until(error=0.2))
 
 

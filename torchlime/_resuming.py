@@ -72,7 +72,8 @@ def check_resume(
         raise ValueError(f"resume explains {len(kept)} inputs, but there are {len(count)}")
     if other != count.device:
         raise ValueError(f"resume lies on {other}, and the inputs on {count.device}; move one")
-    _check_words(kept, {"sampler": sampler, "seed": seed})
+    # Seeds of their own are no words, and some of the inputs may go on: their masks tell.
+    _check_words(kept, {"sampler": sampler} | ({} if isinstance(seed, Tensor) else {"seed": seed}))
     _check_features(kept, features)
     rows = kept.masks.shape[1]
     _check_design(kept.masks, draw, max(stops[-1] - rows, 0) if stops else num_samples)
@@ -150,7 +151,7 @@ def _check_design(masks: Tensor, draw: Draw, more: int) -> None:
     """Rows drawn once more are read back."""
     rows = masks.shape[1]
     begin = draw(rows, 0)
-    if begin.shape[::2] != masks.shape[::2] or not torch.equal(begin.expand_as(masks), masks):
+    if not torch.equal(begin, masks):
         raise ValueError(
             "resume holds other samples than this sampler, this seed and these inputs have, so "
             "that there is nothing to go on from; explain without resume"

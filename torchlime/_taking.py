@@ -11,7 +11,7 @@ from torchlime._growing import GrowingFit
 from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
 from torchlime._resuming import Draw, check_unmasked
-from torchlime._returns import goes_on, has_errors
+from torchlime._returns import check_number, goes_on, has_errors
 from torchlime._sampling import Samples, Sampling
 from torchlime.explanation import Explanation
 from torchlime.fit import Fit
@@ -73,7 +73,8 @@ def by_need(
             sampling.fill_in(low, high, these)
         else:
             some = None if len(these) == batch else these
-            sampling.take(draw(high - low, low), limits[0] - high, some)
+            design = check_number(draw(high - low, low), high - low)
+            sampling.take(design, limits[0] - high, some)
 
     def sure(index: Tensor | None, rows: int, these: list[int]) -> Tensor:
         with torch.no_grad():
@@ -137,7 +138,8 @@ def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> No
         TypeError, ValueError: it is not such an object; or it is :class:`Until`, and the surrogate
             has no standard errors, or the sampler has no further rows.
     """
-    if not all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled")):
+    there = all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled"))
+    if not there or isinstance(rounds, type):
         expected = "rounds must be Once(), Until(error=0.25), or an object with sizes and settled"
         raise TypeError(f"{expected}, got {rounds!r}")
     if isinstance(rounds, Until):
