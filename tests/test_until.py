@@ -254,6 +254,20 @@ def test_a_score_of_the_image_alone_that_is_no_number_is_said():
     assert (e.problems & Problem.NON_FINITE_SCORES).tolist() == [Problem.NON_FINITE_SCORES, 0]
 
 
+def test_the_most_may_be_as_large_as_somebody_likes():
+    """Nothing is kept, drawn or counted for rows that are not taken."""
+    images = images_of(3)
+    rules = [Until(error=0.15, most=most) for most in (2000, 10**18)]
+    small, large = (lime(rounds=rule).explain(MODEL, images, keep_samples=True) for rule in rules)
+    assert_alike(large, small)
+    finer = [Until(error=0.1, most=most) for most in (4000, 10**18)]
+    small, large = (
+        lime(rounds=rule).explain(MODEL, images, keep_samples=True, resume=large) for rule in finer
+    )
+    assert_alike(large, small)
+    assert (small.samples_used > large.samples_used.min()).any()
+
+
 def test_when_the_most_comes_first_it_is_said():
     e = lime(rounds=Until(error=1e-4, most=100)).explain(MODEL, images_of(2))
     assert e.samples_used.tolist() == [97, 97]
@@ -269,9 +283,9 @@ def test_the_first_look_is_behind_more_pairs_than_features_and_a_whole_block():
             return 128
 
     rule = Until(error=0.1, most=1000)
-    assert rule.stops(Bernoulli(), 8, lead=1)[:3] == [65, 97, 129]
+    assert rule.stops(Bernoulli(), 8, lead=1)[:3] == range(65, 130, 32)
     assert rule.stops(Bernoulli(), 49, lead=0)[0] == 128
-    assert rule.stops(Blocks(), 49, lead=0) == [128, 256, 384, 512, 640, 768, 896]
+    assert rule.stops(Blocks(), 49, lead=0) == range(128, 897, 128)
 
 
 BAD = [

@@ -4,6 +4,7 @@ The host knows how many rows each input has taken, and which inputs go on. For t
 flag for each input, in one read per round. The device has the same numbers, so nothing is uploaded.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,7 +56,7 @@ class Need:
         every = zip(self.taken, self._limits, self._going, strict=True)
         return [max(limit - taken, 0) if going else 0 for taken, limit, going in every]
 
-    def run(self, stops: Sequence[int], score: Score, sure: Sure) -> None:
+    def run(self, stops: range, score: Score, sure: Sure) -> None:
         """Take rows until every input is sure or has as many as it may.
 
         Args:
@@ -64,15 +65,14 @@ class Need:
             sure: gets the numbers [k] of inputs on the device, None for all, how many rows they
                 have, and their numbers on the host; returns [k] bool. It is read back.
         """
-        looked_at = set(stops)
         while any(self.left):
             active = [b for b, left in enumerate(self.left) if left > 0]
             low = min(self.taken[b] for b in active)
-            ends = looked_at.union(self.taken, (self._limits[b] for b in active))
+            ends = {*self.taken, *(self._limits[b] for b in active), *following(stops, low)}
             high = min(end for end in ends if end > low)
             these = [b for b in active if self.taken[b] == low]
             score(low, high, these)
-            self._take(low, high, these, sure if high in looked_at else None)
+            self._take(low, high, these, sure if high in stops else None)
 
     def look(self, sure: Sure, first: int) -> None:
         """Look at the rows that inputs have at the beginning, if these are ``first`` or more."""
@@ -103,6 +103,12 @@ class Need:
         if number == len(self.taken):
             return None
         return (~chosen).long().argsort(stable=True)[:number]
+
+
+def following(stops: range, rows: int) -> range:
+    """The first of the stops after ``rows``, if there is one."""
+    place = bisect_right(stops, rows)
+    return stops[place : place + 1]
 
 
 def picked(values: Tensor, index: Tensor | None) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlime._by_need import following
 from torchlime._checks import is_integer
 from torchlime._names import TextNames
 from torchlime._provenance import in_words
@@ -44,12 +45,12 @@ def check_resume(
     features: Features,
     draw: Draw,
     num_samples: int,
-    stops: Sequence[int],
+    stops: range,
     differentiable: bool,
 ) -> None:
     """Raise unless samples can go on from those of an explanation.
 
-    There are ``num_samples`` more of them; up to the last of ``stops``, if there are any.
+    There are ``num_samples`` more of them, or with ``stops``, as many as up to the next of these.
 
     Raises:
         TypeError, ValueError: the sentence says what differs.
@@ -76,7 +77,8 @@ def check_resume(
     _check_words(kept, {"sampler": sampler} | ({} if isinstance(seed, Tensor) else {"seed": seed}))
     _check_features(kept, features)
     rows = kept.masks.shape[1]
-    _check_design(kept.masks, draw, max(stops[-1] - rows, 0) if stops else num_samples)
+    ends = following(stops, rows) if stops else [rows + num_samples]
+    _check_design(kept.masks, draw, max(ends, default=rows))
 
 
 def check_unmasked(kept: Explanation, targets: Tensor, scores: Tensor) -> None:
@@ -147,8 +149,8 @@ def _equal(mine: Sequence[Any], theirs: Sequence[Any]) -> bool:
     )
 
 
-def _check_design(masks: Tensor, draw: Draw, more: int) -> None:
-    """Rows drawn once more are read back."""
+def _check_design(masks: Tensor, draw: Draw, longer: int) -> None:
+    """Rows drawn once more are read back, ``longer`` of them."""
     rows = masks.shape[1]
     begin = draw(rows, 0)
     if not torch.equal(begin, masks):
@@ -156,8 +158,8 @@ def _check_design(masks: Tensor, draw: Draw, more: int) -> None:
             "resume holds other samples than this sampler, this seed and these inputs have, so "
             "that there is nothing to go on from; explain without resume"
         )
-    whole = draw(rows + more, 0)
-    goes_on_so = not more or torch.equal(whole[:, rows:], draw(more, rows))
+    whole = draw(longer, 0)
+    goes_on_so = longer == rows or torch.equal(whole[:, rows:], draw(longer - rows, rows))
     if not (goes_on_so and torch.equal(whole[:, :rows], begin)):
         raise ValueError(
             f"resume has {rows} rows, which are so few that a longer design of this sampler begins "

@@ -41,7 +41,7 @@ def by_need(
     draw: Draw,
     rounds: Rounds,
     num_samples: int,
-    stops: list[int],
+    stops: range,
     surrogate: Surrogate,
     fit: Any,
     factor_of: Factor,
@@ -116,7 +116,7 @@ def _growing(sampling: Sampling, surrogate: Surrogate) -> GrowingFit | None:
 
 def stops_of(
     rounds: Rounds, sampler: Sampler, surrogate: Surrogate, bound: int, kind: Kind
-) -> list[int]:
+) -> range:
     """The numbers of rows after which :class:`Until` checks the errors; empty for other rounds.
 
     Raises:
@@ -124,7 +124,7 @@ def stops_of(
             errors, or the first check comes after the largest number of rows.
     """
     if not isinstance(rounds, Until):
-        return []
+        return range(0)
     _check_until(sampler, surrogate)
     return rounds.stops(sampler, bound, lead=int(not kind.beside))
 

@@ -183,7 +183,7 @@ class Until:
         """Whether all inputs would be sure if they had ``most`` rows. It reads back one flag."""
         return bool(self.sure(fit, self.most).all())  # read back: for those who call it
 
-    def stops(self, sampler: Callable[..., Any], bound: int, *, lead: int) -> list[int]:
+    def stops(self, sampler: Callable[..., Any], bound: int, *, lead: int) -> range:
         """The numbers of rows after which the errors are checked, in rising order.
 
         Args:
@@ -201,7 +201,7 @@ class Until:
                 f"most={self.most} is below the first check, after {first} rows for up to {bound} "
                 f"features; raise most to {first} or above"
             )
-        return list(range(first, self.most + 1, step_of(sampler, bound)))
+        return range(first, self.most + 1, step_of(sampler, bound))
 
     def sure(self, fit: Fit, rows: int) -> Tensor:
         """Whether the fits to ``rows`` rows are as sure as asked: [B] bool, on the device."""
