@@ -121,6 +121,28 @@ def test_odd_numbers_of_rows_of_a_design_in_pairs():
     assert_each_is_fixed(explainer, found, images)
 
 
+def test_odd_numbers_of_noise_in_pairs_are_refused_for_some_inputs():
+    """The last row of an odd number is 0, but others have its partner."""
+    x = torch.rand(3, 5, dtype=torch.float64, generator=torch.manual_seed(0))
+    explainer, net = VectorLime(scale=0.5, rounds=Until(error=0.02)), net_of(3, 5)
+    kept = explainer.explain(net, x, 0, keep_samples=True)
+    fewest, most = kept.samples_used.aminmax()
+    assert fewest < most
+    odd, even = (
+        dataclasses.replace(explainer, rounds=Once(), num_samples=number) for number in (7, 8)
+    )
+    with pytest.raises(ValueError, match=f"an input would have {fewest + 7} rows.* an even one"):
+        odd.explain(net, x, 0, resume=kept)
+    calls = [(even, slice(None)), *((odd, slice(b, b + 1)) for b in range(3))]
+    for more, some in calls:
+        found = more.explain(net, x[some], 0, resume=kept[some])
+        for b, rows in enumerate(found.samples_used.tolist()):
+            one = fixed(explainer, x[some][b : b + 1], rows, net, targets=0)
+            for name in NUMBERS:
+                ours, theirs = getattr(found, name)[b], getattr(one, name)[0]
+                assert ours.allclose(theirs, rtol=1e-9, atol=1e-12), name
+
+
 def test_gradients_flow_where_images_took_different_numbers():
     torch.manual_seed(0)
     net = torch.nn.Sequential(

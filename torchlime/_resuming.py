@@ -1,7 +1,7 @@
 """Going on from the samples of an explanation: whether they are the beginning of this call's."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -76,9 +76,12 @@ def check_resume(
     # Seeds of their own are no words, and some of the inputs may go on: their masks tell.
     _check_words(kept, {"sampler": sampler} | ({} if isinstance(seed, Tensor) else {"seed": seed}))
     _check_features(kept, features)
-    rows = kept.masks.shape[1]
-    ends = following(stops, rows) if stops else [rows + num_samples]
-    _check_design(kept.masks, draw, max(ends, default=rows))
+    used = [kept.masks.shape[1]]
+    if kept.samples_used is not None:
+        used = kept.samples_used.tolist()  # read back
+    rows = max(used)
+    ends = following(stops, rows) if stops else {number + num_samples for number in used}
+    _check_design(kept.masks[:, :rows], draw, ends)
 
 
 def check_unmasked(kept: Explanation, targets: Tensor, scores: Tensor) -> None:
@@ -149,9 +152,12 @@ def _equal(mine: Sequence[Any], theirs: Sequence[Any]) -> bool:
     )
 
 
-def _check_design(masks: Tensor, draw: Draw, longer: int) -> None:
-    """Rows drawn once more are read back, ``longer`` of them."""
-    rows = masks.shape[1]
+def _check_design(masks: Tensor, draw: Draw, ends: Collection[int]) -> None:
+    """Raise unless masks, and a design for each of the ``ends``, begin a longer design.
+
+    All these are drawn once more, and read back.
+    """
+    rows, longer = masks.shape[1], max(ends, default=masks.shape[1])
     begin = draw(rows, 0)
     if not torch.equal(begin, masks):
         raise ValueError(
@@ -165,3 +171,9 @@ def _check_design(masks: Tensor, draw: Draw, longer: int) -> None:
             f"resume has {rows} rows, which are so few that a longer design of this sampler begins "
             "otherwise; explain without resume"
         )
+    for end in ends:
+        if end < longer and not torch.equal(draw(end, 0), whole[:, :end]):
+            raise ValueError(
+                f"an input would have {end} rows, and a design of so many ends otherwise than the "
+                "rows that it has; take another num_samples, such as an even one"
+            )
