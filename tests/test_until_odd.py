@@ -110,6 +110,28 @@ def test_samples_by_need_can_be_refitted_without_errors(surrogate):
     assert found.refit(surrogate=LeastSquares()).explainer.rounds == explainer.rounds
 
 
+@dataclasses.dataclass
+class Nearest:
+    """A caller's own kernel, which heeds only rows that keep four of five segments."""
+
+    by_row: bool
+
+    def __call__(self, masks, count, energy=None):
+        return (masks.sum(2) >= 0.8 * count[:, None]).double()
+
+
+def test_rows_without_weight_do_not_spoil_the_rounds_after_them():
+    """The first rows of a seed may all have a weight of 0."""
+    images, seeds = images_of(4), torch.arange(4)
+    explainer = lime(sampler=Orthogonal(), rounds=Until(error=0.4, most=1500))
+    grown, whole = (
+        dataclasses.replace(explainer, kernel=Nearest(by_row)).explain(MODEL, images, 0, seed=seeds)
+        for by_row in (True, False)
+    )
+    assert_alike(grown, whole, (*NUMBERS, "samples_used"))
+    assert whole.sure.any()
+
+
 def test_odd_numbers_of_rows_of_a_design_in_pairs():
     """The last row of one image is alone, although the design has its partner."""
     images = images_of(4)
