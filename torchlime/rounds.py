@@ -131,7 +131,9 @@ class Until:
         cycle cancels errors, but noise does not cancel. The first check comes after 2·(S + 1) rows
         or more. Rows are added in whole blocks, so that pairs stay together. The last round ends at
         or below ``most``. On a GPU a round reads back one byte for each input, and waits for it.
-        This is an exception to the rule that nothing is read back.
+        This is an exception to the rule that nothing is read back. Forward passes of different
+        rounds have different numbers of rows, so ``torch.compile`` may compile a model several
+        times; with ``chunk_size=…, exact_chunks=True`` all have the same number.
 
     Source: the rule and its constants were chosen on 90 networks whose outputs of all masks are
     known; the realised error was within the tolerance in .91 to .97 of the runs. The stopping
