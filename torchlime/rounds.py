@@ -128,7 +128,8 @@ class Until:
         some models it is too small, so that the rule would stop too early. If a model draws random
         numbers in eval mode, that noise is part of the errors. For such a model take
         ``Orthogonal(noisy=True)``, Bernoulli or another sampler: plain Orthogonal assumes that a
-        cycle cancels errors, but noise does not cancel. The first check comes after 2·(S + 1) rows
+        cycle cancels errors, but noise does not cancel. Do so too if the scores jump, such as class
+        labels. The first check comes after 2·(S + 1) rows
         or more. Rows are added in whole blocks, so that pairs stay together. The last round ends at
         or below ``most``. On a GPU a round reads back one byte for each input, and waits for it.
         This is an exception to the rule that nothing is read back. Forward passes of different
