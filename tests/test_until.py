@@ -254,6 +254,20 @@ def test_a_score_of_the_image_alone_that_is_no_number_is_said():
     assert (e.problems & Problem.NON_FINITE_SCORES).tolist() == [Problem.NON_FINITE_SCORES, 0]
 
 
+def test_the_most_may_be_as_large_as_somebody_likes():
+    """Nothing is kept, drawn or counted for rows that are not taken."""
+    images = images_of(3)
+    rules = [Until(error=0.15, most=most) for most in (2000, 10**18)]
+    small, large = (lime(rounds=rule).explain(MODEL, images, keep_samples=True) for rule in rules)
+    assert_alike(large, small)
+    finer = [Until(error=0.1, most=most) for most in (4000, 10**18)]
+    small, large = (
+        lime(rounds=rule).explain(MODEL, images, keep_samples=True, resume=large) for rule in finer
+    )
+    assert_alike(large, small)
+    assert (small.samples_used > large.samples_used.min()).any()
+
+
 def test_when_the_most_comes_first_it_is_said():
     e = lime(rounds=Until(error=1e-4, most=100)).explain(MODEL, images_of(2))
     assert e.samples_used.tolist() == [97, 97]
@@ -269,9 +283,9 @@ def test_the_first_look_is_behind_more_pairs_than_features_and_a_whole_block():
             return 128
 
     rule = Until(error=0.1, most=1000)
-    assert rule.stops(Bernoulli(), 8, lead=1)[:3] == [65, 97, 129]
+    assert rule.stops(Bernoulli(), 8, lead=1)[:3] == range(65, 130, 32)
     assert rule.stops(Bernoulli(), 49, lead=0)[0] == 128
-    assert rule.stops(Blocks(), 49, lead=0) == [128, 256, 384, 512, 640, 768, 896]
+    assert rule.stops(Blocks(), 49, lead=0) == range(128, 897, 128)
 
 
 BAD = [
@@ -302,6 +316,23 @@ def test_a_bad_number_of_first_targets():
         UntilFirst()
 
 
+class OtherNumber(Bernoulli):
+    """A caller's own sampler, which does not return as many rows as it is asked for."""
+
+    def __call__(self, count, bound, num_samples, *, seed, first=0):
+        return super().__call__(count, bound, num_samples - 3, seed=seed, first=first)
+
+
+def test_a_sampler_that_returns_another_number_of_rows_is_refused():
+    sampler = OtherNumber()
+    with pytest.raises(ValueError, match="ask the sampler for 65 rows, and it returned 62"):
+        lime(rounds=Until(error=0.1), sampler=sampler).explain(MODEL, images_of(1))
+    once = lime(num_samples=65, sampler=sampler)
+    kept = once.explain(MODEL, images_of(1), keep_samples=True)
+    with pytest.raises(ValueError, match="resume holds other samples than this sampler"):
+        once.explain(MODEL, images_of(1), resume=kept)
+
+
 def test_bad_combinations():
     rule = Until(error=0.1, most=40)
     with pytest.raises(
@@ -319,8 +350,9 @@ def test_bad_combinations():
     for surrogate in (Lasso(alpha=0.1), Ridge(errors=False)):
         with pytest.raises(ValueError, match="needs standard errors, and .* gives none"):
             lime(rounds=rule, surrogate=surrogate).explain(MODEL, images_of(1))
-    with pytest.raises(TypeError, match=r"rounds must be Once\(\), Until\(error=0.25\)"):
-        lime(rounds=0.25)
+    for rounds in (0.25, Until):
+        with pytest.raises(TypeError, match=r"rounds must be Once\(\), Until\(error=0.25\)"):
+            lime(rounds=rounds)
 
 
 # ---- going on --------------------------------------------------------------------------------
@@ -390,6 +422,15 @@ def test_some_of_several_images_go_on():
     assert_alike(longer, one)
 
 
+def test_some_of_several_images_with_seeds_of_their_own_go_on():
+    images, seeds = images_of(3), torch.tensor([5, 6, 7])
+    kept = lime(num_samples=64).explain(MODEL, images, keep_samples=True, seed=seeds)
+    some = slice(1, 3)
+    settings = {"keep_samples": True, "seed": seeds[some]}
+    longer = lime(num_samples=40).explain(MODEL, images[some], resume=kept[some], **settings)
+    assert_alike(longer, lime(num_samples=104).explain(MODEL, images[some], **settings))
+
+
 def test_going_on_is_refused_where_it_can_not_be():
     images = images_of(2)
     explainer = lime(num_samples=64)
@@ -404,7 +445,7 @@ def test_going_on_is_refused_where_it_can_not_be():
         (explainer, {"resume": 3}, TypeError, "resume must be an Explanation, got int"),
         (lime(sampler=FixedCount()), {}, ValueError, "resume has sampler Bernoulli.*this call has"),
         (lime(seed=7), {}, ValueError, "resume has seed 0, but this call has 7"),
-        (explainer, {"seed": torch.tensor([1, 2])}, ValueError, "resume has seed 0"),
+        (explainer, {"seed": torch.tensor([1, 2])}, ValueError, "resume holds other samples"),
         (explainer, {"resume": kept[:1]}, ValueError, "resume explains 1 inputs, but there are 2"),
         (lime(segmenter=Grid(2, 2)), {}, ValueError, "resume has other segments"),
         (explainer, {"targets": 1}, ValueError, r"resume explains the targets \[\[0\], \[0\]\]"),

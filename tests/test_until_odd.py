@@ -82,6 +82,56 @@ def test_no_image_is_fitted_to_the_rows_of_others(changes):
         assert_each_is_fixed(dataclasses.replace(explainer, **other), refitted, images)
 
 
+def test_interactions_are_of_the_rows_that_each_image_took():
+    images = images_of(4)
+    explainer = lime(rounds=Until(error=0.15, most=600), sampler=Orthogonal())
+    found = explainer.explain(MODEL, images, keep_samples=True)
+    assert len(found.samples_used.unique()) > 1
+    for surrogate in (None, unweighted):
+        many = found.interactions(surrogate=surrogate)
+        for b, rows in enumerate(found.samples_used.tolist()):
+            one = fixed(explainer, images[b : b + 1], rows).interactions(surrogate=surrogate)
+            for name in ("coefficients", "standard_errors", "linear", "fidelity", "ok"):
+                ours, theirs = getattr(many, name)[b].double(), getattr(one, name)[0].double()
+                assert ours.allclose(theirs, rtol=0, atol=1e-9), name
+
+
+@pytest.mark.parametrize("surrogate", [Lasso(alpha=0.01), Ridge(errors=False)], ids=repr)
+def test_samples_by_need_can_be_refitted_without_errors(surrogate):
+    """Then no rule can stop; the explainer takes as many rows as the hardest image did."""
+    images = images_of(4)
+    explainer = lime(rounds=Until(error=0.15, most=600))
+    found = explainer.explain(MODEL, images, keep_samples=True)
+    again = found.refit(surrogate=surrogate)
+    assert_each_is_fixed(again.explainer, again, images)
+    assert again.explainer.rounds == Once()
+    assert again.explainer.num_samples == found.samples_used.max()
+    assert again.settings["rounds"] == repr(explainer.rounds)  # so the samples were drawn
+    assert found.refit(surrogate=LeastSquares()).explainer.rounds == explainer.rounds
+
+
+@dataclasses.dataclass
+class Nearest:
+    """A caller's own kernel, which heeds only rows that keep four of five segments."""
+
+    by_row: bool
+
+    def __call__(self, masks, count, energy=None):
+        return (masks.sum(2) >= 0.8 * count[:, None]).double()
+
+
+def test_rows_without_weight_do_not_spoil_the_rounds_after_them():
+    """The first rows of a seed may all have a weight of 0."""
+    images, seeds = images_of(4), torch.arange(4)
+    explainer = lime(sampler=Orthogonal(), rounds=Until(error=0.4, most=1500))
+    grown, whole = (
+        dataclasses.replace(explainer, kernel=Nearest(by_row)).explain(MODEL, images, 0, seed=seeds)
+        for by_row in (True, False)
+    )
+    assert_alike(grown, whole, (*NUMBERS, "samples_used"))
+    assert whole.sure.any()
+
+
 def test_odd_numbers_of_rows_of_a_design_in_pairs():
     """The last row of one image is alone, although the design has its partner."""
     images = images_of(4)
@@ -91,6 +141,28 @@ def test_odd_numbers_of_rows_of_a_design_in_pairs():
     found = more.explain(MODEL, images, keep_samples=True, resume=kept)
     assert torch.equal(found.samples_used, kept.samples_used + 51)
     assert_each_is_fixed(explainer, found, images)
+
+
+def test_odd_numbers_of_noise_in_pairs_are_refused_for_some_inputs():
+    """The last row of an odd number is 0, but others have its partner."""
+    x = torch.rand(3, 5, dtype=torch.float64, generator=torch.manual_seed(0))
+    explainer, net = VectorLime(scale=0.5, rounds=Until(error=0.02)), net_of(3, 5)
+    kept = explainer.explain(net, x, 0, keep_samples=True)
+    fewest, most = kept.samples_used.aminmax()
+    assert fewest < most
+    odd, even = (
+        dataclasses.replace(explainer, rounds=Once(), num_samples=number) for number in (7, 8)
+    )
+    with pytest.raises(ValueError, match=f"an input would have {fewest + 7} rows.* an even one"):
+        odd.explain(net, x, 0, resume=kept)
+    calls = [(even, slice(None)), *((odd, slice(b, b + 1)) for b in range(3))]
+    for more, some in calls:
+        found = more.explain(net, x[some], 0, resume=kept[some])
+        for b, rows in enumerate(found.samples_used.tolist()):
+            one = fixed(explainer, x[some][b : b + 1], rows, net, targets=0)
+            for name in NUMBERS:
+                ours, theirs = getattr(found, name)[b], getattr(one, name)[0]
+                assert ours.allclose(theirs, rtol=1e-9, atol=1e-12), name
 
 
 def test_gradients_flow_where_images_took_different_numbers():

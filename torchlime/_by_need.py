@@ -4,7 +4,9 @@ The host knows how many rows each input has taken, and which inputs go on. For t
 flag for each input, in one read per round. The device has the same numbers, so nothing is uploaded.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ Score = Callable[[int, int, list[int]], None]
 Sure = Callable[[Tensor | None, int, list[int]], Tensor]
 Leave = Callable[[list[int], Tensor], None]
 Data = tuple[Tensor, Tensor, Tensor, Tensor]  # design, scores, weights and count
+Some = Callable[[Tensor | None, int], Data]
 
 
 class Need:
@@ -53,7 +56,7 @@ class Need:
         every = zip(self.taken, self._limits, self._going, strict=True)
         return [max(limit - taken, 0) if going else 0 for taken, limit, going in every]
 
-    def run(self, stops: Sequence[int], score: Score, sure: Sure) -> None:
+    def run(self, stops: range, score: Score, sure: Sure) -> None:
         """Take rows until every input is sure or has as many as it may.
 
         Args:
@@ -62,15 +65,14 @@ class Need:
             sure: gets the numbers [k] of inputs on the device, None for all, how many rows they
                 have, and their numbers on the host; returns [k] bool. It is read back.
         """
-        looked_at = set(stops)
         while any(self.left):
             active = [b for b, left in enumerate(self.left) if left > 0]
             low = min(self.taken[b] for b in active)
-            ends = looked_at.union(self.taken, (self._limits[b] for b in active))
+            ends = {*self.taken, *(self._limits[b] for b in active), *following(stops, low)}
             high = min(end for end in ends if end > low)
             these = [b for b in active if self.taken[b] == low]
             score(low, high, these)
-            self._take(low, high, these, sure if high in looked_at else None)
+            self._take(low, high, these, sure if high in stops else None)
 
     def look(self, sure: Sure, first: int) -> None:
         """Look at the rows that inputs have at the beginning, if these are ``first`` or more."""
@@ -103,6 +105,12 @@ class Need:
         return (~chosen).long().argsort(stable=True)[:number]
 
 
+def following(stops: range, rows: int) -> range:
+    """The first of the stops after ``rows``, if there is one."""
+    place = bisect_right(stops, rows)
+    return stops[place : place + 1]
+
+
 def picked(values: Tensor, index: Tensor | None) -> Tensor:
     """The inputs ``index`` [k] of values [B,…]; a view where all inputs share one."""
     if index is None:
@@ -116,7 +124,7 @@ def fit_own_rows(
     taken: Sequence[int],
     used: Tensor,
     samples: int,
-    some: Callable[[Tensor, int], Data],
+    some: Some,
     fit: Callable[..., Fit],
 ) -> tuple[Fit, Tensor]:
     """The fit of each input to its own rows alone, and the weights [B,N], which are 0 beyond them.
@@ -141,3 +149,16 @@ def fit_own_rows(
     place = torch.cat(order).argsort()
     found = Fit(*(torch.cat(values)[place] for values in zip(*fits, strict=True)))
     return found, torch.cat(weights)[place]
+
+
+def fit_taken(explanation: Any, some: Some, fit: Callable[..., Fit]) -> tuple[Fit, Tensor]:
+    """The fit of each input of an explanation to the rows that it took, and the weights [B,N].
+
+    ``some`` and ``fit`` are as for :func:`fit_own_rows`; index None stands for all inputs.
+    """
+    used, samples = explanation.samples_used, explanation.masks.shape[1]
+    if isinstance(explanation.variance_factor, Tensor) and used is not None:
+        # Inputs took different numbers of rows: these are read back.
+        return fit_own_rows(used.tolist(), used, samples, some, fit)
+    data = some(None, samples)
+    return fit(*data), data[2]

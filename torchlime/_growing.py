@@ -70,11 +70,14 @@ class Growing(NormalEquations):
     @property
     def sums(self) -> Sums:
         """What the next round needs."""
-        means = self.design_mean, self.score_mean
-        of_scores = self.cross, self.variation
-        return Sums(
-            self.design.shape[1], self.inputs, self.total, self.gram, *means, *of_scores
+        nothing = self.total == 0  # such rows have no mean, and add nothing
+        found = (
+            value.masked_fill(nothing.view(-1, *[1] * (value.dim() - 1)), 0.0)
+            for value in (
+                self.gram, self.design_mean, self.score_mean, self.cross, self.variation
+            )
         )  # fmt: skip
+        return Sums(self.design.shape[1], self.inputs, self.total, *found)
 
     def _blocks(self) -> Iterator[slice]:
         for rows in super()._blocks():

@@ -5,12 +5,14 @@ from typing import Any
 
 from torch import Tensor
 
-from torchlime._by_need import Data, fit_own_rows, picked
+from torchlime._by_need import Data, fit_taken, picked
 from torchlime._kinds import check_through_input
 from torchlime._problems import OF_THE_FIT, of_the_fit
 from torchlime._provenance import in_words
+from torchlime._returns import has_errors
 from torchlime._undisturbed import undisturbed
 from torchlime.fit import Fit
+from torchlime.rounds import Once, Until
 from torchlime.strategies import Kernel, Surrogate
 
 
@@ -39,7 +41,7 @@ def refitted(explanation: Any, kernel: Kernel | None, surrogate: Surrogate | Non
 
 def _fit_again(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> tuple[Fit, Tensor]:
     """The fit of each input to the rows that it took, and its weights [B,N], 0 beyond."""
-    kind, before, used = explanation.kind, explanation.weights, explanation.samples_used
+    kind, before = explanation.kind, explanation.weights
     kept = (explanation.masks, explanation.sample_scores, before)
 
     def some(index: Tensor | None, rows: int) -> Data:
@@ -53,12 +55,7 @@ def _fit_again(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) ->
     def fit(*data: Tensor) -> Fit:
         return kind.fit(surrogate, *data)
 
-    samples = before.shape[1]
-    if isinstance(explanation.variance_factor, Tensor) and used is not None:
-        # Inputs took different numbers of rows: these are read back.
-        return fit_own_rows(used.tolist(), used, samples, some, fit)
-    data = some(None, samples)
-    return fit(*data), data[2]
+    return fit_taken(explanation, some, fit)
 
 
 def _made_by(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> dict[str, Any]:
@@ -66,5 +63,15 @@ def _made_by(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> d
     strategies = {"surrogate": surrogate} | ({} if kernel is None else {"kernel": kernel})
     made: dict[str, Any] = {"settings": {**explanation.settings, **in_words(**strategies)}}
     if explanation.explainer is not None:
-        made["explainer"] = dataclasses.replace(explanation.explainer, **strategies)
+        made["explainer"] = dataclasses.replace(
+            explanation.explainer, **strategies, **_rounds_for(explanation, surrogate)
+        )
     return made
+
+
+def _rounds_for(explanation: Any, surrogate: Surrogate) -> dict[str, Any]:
+    """Other rounds of an explainer whose rule needs errors, for a surrogate that has none."""
+    rule = isinstance(getattr(explanation.explainer, "rounds", None), Until)
+    if not rule or has_errors(surrogate):
+        return {}
+    return {"rounds": Once(), "num_samples": int(explanation.samples_used.max())}  # read back

@@ -1,12 +1,13 @@
 """Going on from the samples of an explanation: whether they are the beginning of this call's."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from torchlime._by_need import following
 from torchlime._checks import is_integer
 from torchlime._names import TextNames
 from torchlime._provenance import in_words
@@ -44,12 +45,12 @@ def check_resume(
     features: Features,
     draw: Draw,
     num_samples: int,
-    stops: Sequence[int],
+    stops: range,
     differentiable: bool,
 ) -> None:
     """Raise unless samples can go on from those of an explanation.
 
-    There are ``num_samples`` more of them; up to the last of ``stops``, if there are any.
+    There are ``num_samples`` more of them, or with ``stops``, as many as up to the next of these.
 
     Raises:
         TypeError, ValueError: the sentence says what differs.
@@ -72,10 +73,15 @@ def check_resume(
         raise ValueError(f"resume explains {len(kept)} inputs, but there are {len(count)}")
     if other != count.device:
         raise ValueError(f"resume lies on {other}, and the inputs on {count.device}; move one")
-    _check_words(kept, {"sampler": sampler, "seed": seed})
+    # Seeds of their own are no words, and some of the inputs may go on: their masks tell.
+    _check_words(kept, {"sampler": sampler} | ({} if isinstance(seed, Tensor) else {"seed": seed}))
     _check_features(kept, features)
-    rows = kept.masks.shape[1]
-    _check_design(kept.masks, draw, max(stops[-1] - rows, 0) if stops else num_samples)
+    used = [kept.masks.shape[1]]
+    if kept.samples_used is not None:
+        used = kept.samples_used.tolist()  # read back
+    rows = max(used)
+    ends = following(stops, rows) if stops else {number + num_samples for number in used}
+    _check_design(kept.masks[:, :rows], draw, ends)
 
 
 def check_unmasked(kept: Explanation, targets: Tensor, scores: Tensor) -> None:
@@ -146,19 +152,28 @@ def _equal(mine: Sequence[Any], theirs: Sequence[Any]) -> bool:
     )
 
 
-def _check_design(masks: Tensor, draw: Draw, more: int) -> None:
-    """Rows drawn once more are read back."""
-    rows = masks.shape[1]
+def _check_design(masks: Tensor, draw: Draw, ends: Collection[int]) -> None:
+    """Raise unless masks, and a design for each of the ``ends``, begin a longer design.
+
+    All these are drawn once more, and read back.
+    """
+    rows, longer = masks.shape[1], max(ends, default=masks.shape[1])
     begin = draw(rows, 0)
-    if begin.shape[::2] != masks.shape[::2] or not torch.equal(begin.expand_as(masks), masks):
+    if not torch.equal(begin, masks):
         raise ValueError(
             "resume holds other samples than this sampler, this seed and these inputs have, so "
             "that there is nothing to go on from; explain without resume"
         )
-    whole = draw(rows + more, 0)
-    goes_on_so = not more or torch.equal(whole[:, rows:], draw(more, rows))
+    whole = draw(longer, 0)
+    goes_on_so = longer == rows or torch.equal(whole[:, rows:], draw(longer - rows, rows))
     if not (goes_on_so and torch.equal(whole[:, :rows], begin)):
         raise ValueError(
             f"resume has {rows} rows, which are so few that a longer design of this sampler begins "
             "otherwise; explain without resume"
         )
+    for end in ends:
+        if end < longer and not torch.equal(draw(end, 0), whole[:, :end]):
+            raise ValueError(
+                f"an input would have {end} rows, and a design of so many ends otherwise than the "
+                "rows that it has; take another num_samples, such as an even one"
+            )

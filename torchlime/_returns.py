@@ -95,7 +95,9 @@ def _factor(sampler: Any, name: str, bound: int, num_samples: int) -> float:
     factor = method(bound, num_samples)
     check_real(factor, f"{name}() of the sampler")
     if not 0 <= factor < math.inf:
-        raise ValueError(f"{name}() of the sampler must be at least 0, got {factor!r}")
+        raise ValueError(
+            f"{name}() of the sampler must be a finite number of at least 0, got {factor!r}"
+        )
     return float(factor)
 
 
@@ -119,9 +121,23 @@ def check_rounds(sizes: Iterable[int], sampler: Callable[..., Any]) -> list[int]
     return listed
 
 
+def check_number(design: Tensor, rows: int) -> Tensor:
+    """Return rows of an endless design, or raise unless there are as many as were asked for."""
+    if design.shape[1] != rows:
+        raise ValueError(
+            f"Until and resume ask the sampler for {rows} rows, and it returned {design.shape[1]}"
+        )
+    return design
+
+
 def goes_on(sampler: Callable[..., Any]) -> bool:
     """Whether a sampler may have further rows: it takes ``first=``, and does not say otherwise."""
     return getattr(sampler, "endless", True) and _takes_first(sampler)
+
+
+def has_errors(surrogate: Any) -> bool:
+    """Whether a surrogate may give standard errors: it does not say otherwise."""
+    return bool(getattr(surrogate, "errors", True))
 
 
 def _takes_first(sampler: Callable[..., Any]) -> bool:

@@ -11,7 +11,7 @@ from torchlime._growing import GrowingFit
 from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
 from torchlime._resuming import Draw, check_unmasked
-from torchlime._returns import goes_on
+from torchlime._returns import check_number, goes_on, has_errors
 from torchlime._sampling import Samples, Sampling
 from torchlime.explanation import Explanation
 from torchlime.fit import Fit
@@ -41,7 +41,7 @@ def by_need(
     draw: Draw,
     rounds: Rounds,
     num_samples: int,
-    stops: list[int],
+    stops: range,
     surrogate: Surrogate,
     fit: Any,
     factor_of: Factor,
@@ -73,7 +73,8 @@ def by_need(
             sampling.fill_in(low, high, these)
         else:
             some = None if len(these) == batch else these
-            sampling.take(draw(high - low, low), limits[0] - high, some)
+            design = check_number(draw(high - low, low), high - low)
+            sampling.take(design, limits[0] - high, some)
 
     def sure(index: Tensor | None, rows: int, these: list[int]) -> Tensor:
         with torch.no_grad():
@@ -115,7 +116,7 @@ def _growing(sampling: Sampling, surrogate: Surrogate) -> GrowingFit | None:
 
 def stops_of(
     rounds: Rounds, sampler: Sampler, surrogate: Surrogate, bound: int, kind: Kind
-) -> list[int]:
+) -> range:
     """The numbers of rows after which :class:`Until` checks the errors; empty for other rounds.
 
     Raises:
@@ -123,7 +124,7 @@ def stops_of(
             errors, or the first check comes after the largest number of rows.
     """
     if not isinstance(rounds, Until):
-        return []
+        return range(0)
     _check_until(sampler, surrogate)
     return rounds.stops(sampler, bound, lead=int(not kind.beside))
 
@@ -137,7 +138,8 @@ def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> No
         TypeError, ValueError: it is not such an object; or it is :class:`Until`, and the surrogate
             has no standard errors, or the sampler has no further rows.
     """
-    if not all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled")):
+    there = all(callable(getattr(rounds, name, None)) for name in ("sizes", "settled"))
+    if not there or isinstance(rounds, type):
         expected = "rounds must be Once(), Until(error=0.25), or an object with sizes and settled"
         raise TypeError(f"{expected}, got {rounds!r}")
     if isinstance(rounds, Until):
@@ -146,7 +148,7 @@ def check_rounds_setting(rounds: Any, surrogate: Any, sampler: Any = None) -> No
 
 def stops_early(sampler: Any, surrogate: Any) -> bool:
     """Whether :class:`Until` can take its rows from a sampler, and its errors from a surrogate."""
-    return goes_on(sampler) and getattr(surrogate, "errors", True)
+    return goes_on(sampler) and has_errors(surrogate)
 
 
 def _check_until(sampler: Any, surrogate: Any) -> None:
@@ -155,5 +157,5 @@ def _check_until(sampler: Any, surrogate: Any) -> None:
             f"Until draws further rows, and {sampler!r} has none; Orthogonal(), Bernoulli(), "
             "FixedCount(), Permutations(), RandomSize(), SizeLaw(), Sizes() and Gaussian() have"
         )
-    if not getattr(surrogate, "errors", True):
+    if not has_errors(surrogate):
         raise ValueError(f"Until needs standard errors, and {surrogate!r} gives none")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from torchlime._by_need import Data, fit_taken, picked
 from torchlime._checks import check_callables, check_count, check_same_device
 from torchlime._hash import numbers
 from torchlime._kinds import Masks
@@ -89,8 +90,17 @@ def interactions_of(
         own = found.clamp(min=0)[:, None].expand(-1, masks.shape[1], -1, -1)
         both = masks.gather(2, own[..., 0]) & masks.gather(2, own[..., 1])
         terms = torch.cat([present(count, width)[:, 0], there], dim=1)
-        design = torch.cat([masks, both], dim=2)
-        fit = fit_to_columns(surrogate, terms, design, scores, weights)
+        sampled = torch.cat([masks, both], dim=2), scores, weights
+
+        def some(index: Tensor | None, rows: int) -> Data:
+            counted = (*(values[:, :rows] for values in sampled), terms)
+            design, scored, weighed, own_terms = (picked(values, index) for values in counted)
+            return design, scored, weighed, own_terms
+
+        def fit_of(design: Tensor, scored: Tensor, weighed: Tensor, own_terms: Tensor) -> Fit:
+            return fit_to_columns(surrogate, own_terms, design, scored, weighed)
+
+        fit = fit_taken(explanation, some, fit_of)[0]
         enough = (weights > 0).sum(dim=1) > terms.sum(dim=1)
         ok = fit.ok & enough & fit.coefficients.isfinite().flatten(1).all(dim=1)
     named = ids[:, :, None].expand(-1, -1, 2).gather(1, found.clamp(min=0))

@@ -20,7 +20,7 @@ from torchlime.cli.meanings import SAMPLERS, SURROGATES
 from torchlime.cli.options import explainer_of, meaning_of, words_of
 from torchlime.methods import Method
 from torchlime.models import Classifier
-from torchlime.rounds import Once
+from torchlime.rounds import Once, Until
 from torchlime.server import WORK
 
 METHODS = [name for name in methods.names() if methods.get(name).takes == "images"]
@@ -72,7 +72,7 @@ def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stops(method: str | None, sampler: str, surrogate: str) -> bool:
-    """Whether an explainer with these choices can tell how sure the evidence is, and stop.
+    """Whether an explainer with these choices can tell how large the error is, and has no own rule.
 
     >>> stops(None, "orthogonal", "ridge"), stops(None, "bernoulli", "lasso"), stops("rise", "", "")
     (True, False, False)
@@ -83,6 +83,8 @@ def stops(method: str | None, sampler: str, surrogate: str) -> bool:
     if "rounds" in recipe.fixes:
         return False
     own = recipe()
+    if isinstance(own.rounds, Until) and own.rounds.error is None:
+        return False  # its rule makes the method
     return stops_early(own.sampler, own.surrogate)
 
 

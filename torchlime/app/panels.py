@@ -87,7 +87,7 @@ def controls(slot: str) -> dict[str, Any]:
             help="The network looks at copies of the photo until the evidence is as sure as this: "
             "an easy photo takes fewer than a hard one. The error is that of all segments "
             "together, as a share of the evidence. A lasso and some methods cannot measure it, so "
-            "they take a fixed number of samples.",
+            "they take a fixed number of samples; other methods stop by a rule of their own.",
             disabled=not stops,
         )  # fmt: skip
         rule = UNTIL.get(sure) if stops else None

