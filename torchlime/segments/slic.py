@@ -136,7 +136,7 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     quarter = int(outside_window(axes)) // 4
     largest = min(math.isqrt(quarter // (channels + axes)), 2**8) - 2
     pixels = colours.flatten(2)
-    low, high = pixels.aminmax(dim=2)
+    low, high = pixels.amin(dim=2), pixels.amax(dim=2)
     weight = compactness / grid.step
     farthest = 2.5 * weight * max(grid.sizes)
     spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
@@ -181,13 +181,15 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
         reach = (pixel * steps[0])[:, None].expand(-1, axes)
     else:
         reach = torch.stack(torch._foreach_mul([pixel] * axes, steps), dim=1)
+    whole = features.new_empty(reach.shape)  # as all distances are
+    torch.div(reach, 1, rounding_mode="floor", out=whole)
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
         middle.mT[:, :, None],
         inside,
         known.expand(batch, -1).reshape(-1, 1, 1),
-        reach[:, None, None, :, None],
+        whole[:, None, None, :, None],
     )
 
 
@@ -219,12 +221,11 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
     sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
     centres = _means(_in_image(sums.permute(0, 3, 1, 2), points.origin).squeeze(2))
     for _ in range(iterations - 1):
-        members = _nearest(centres, points, grid)
-        sums = torch.bmm(members, points.features.mT)
-        sums = sums.view(batch, grid.number, -1, sums.shape[-1]).permute(0, 3, 2, 1)
-        sums = grid.gather(_in_image(sums, points.origin))
-        centres = _means(sums.add_(centres, alpha=NOTHING))
-    members = _nearest(centres, points, grid)
+        members, near = _nearest(centres, points, grid)
+        sums = near.baddbmm_(members, points.features.mT, beta=NOTHING)
+        sums = sums.view(batch, grid.number, *sums.shape[1:]).permute(0, 3, 2, 1)
+        centres = _means(grid.gather(_in_image(sums, points.origin)))
+    members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
     ahead = grid.number - grid.offsets(members.device)
     most = members.mul_(ahead[:, None]).amax(dim=1).long().view(batch, grid.number, -1)
@@ -246,29 +247,33 @@ def _in_image(sums: Tensor, origin: Tensor) -> Tensor:
 def _cells_first(around: Tensor, axes: int) -> Tensor:
     """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,*shape,3,…,3,C], a view."""
     cells, neighbours = range(2 + axes, 2 + 2 * axes), range(2, 2 + axes)
-    return around.permute(0, *cells, *neighbours, 1)
+    around = around.permute(0, *cells, *neighbours, 1)
+    # A compiler gives what is written with ``out=`` the strides of its sources.
+    return around.contiguous() if torch.compiler.is_compiling() else around
 
 
-def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
+def _nearest(centres: Tensor, points: _Points, grid: Cells) -> tuple[Tensor, Tensor]:
     """Which of the 3ⁿ centres around its cell are nearest to each pixel: 0 or 1, [B·G,3ⁿ,P].
 
-    |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates.
+    |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates. The centres come
+    back too, as the cell sees them: [B·G,3ⁿ,C+n+1].
     """
     axes, window = len(grid.axes), outside_window(len(grid.axes))
     around = grid.around(centres)
     origin = points.origin.unflatten(3, grid.shape).unflatten(2, [1] * axes)
     terms = [_cells_first(values, axes) for values in (around, origin, points.inside)]
-    moved = around.new_empty(terms[0].shape, dtype=points.features.dtype)
-    torch.addcmul(*terms, value=-1, out=moved)
-    near = moved.flatten(1, axes).flatten(2, 1 + axes)[..., :-1]
-    outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
-    near = near.flatten(0, 1)
+    seen = around.new_empty(terms[0].shape, dtype=points.features.dtype)
+    torch.addcmul(*terms, value=-1, out=seen)
+    seen = seen.flatten(1, axes).flatten(2, 1 + axes)
+    outside = (seen[..., -1 - axes : -1, None] - points.places).abs_().gt_(points.reach)
+    seen = seen.flatten(0, 1)
+    near = seen[..., :-1]
     rows = near.flatten(0, 1)
     reward = -(axes + 1) * window  # of a cell in the grid: the others need no penalty
-    fixed = torch.baddbmm(points.known, rows[:, None], rows[..., None], beta=reward)
-    fixed = fixed.view(*near.shape[:2], 1)
-    cost = torch.baddbmm(fixed, near, points.features[:, :-1], alpha=-2)
+    cost = torch.baddbmm(points.known, rows[:, None], rows[..., None], beta=reward)
+    cost = cost.view(near.shape[:2])
     for number, size in enumerate(grid.sizes):
-        along = _along_axis(outside[..., number, :size].flatten(0, 1), number, axes)
-        cost.view(*cost.shape[:2], *grid.sizes).add_(along, alpha=window)
-    return cost.eq_(cost.amin(dim=1, keepdim=True))
+        far = _along_axis(outside[..., number, :size].flatten(0, 1), number, number + 1)
+        cost = torch.add(cost[..., None], far, alpha=window)
+    cost = cost.flatten(2).baddbmm_(near, points.features[:, :-1], alpha=-2)
+    return cost.eq_(cost.amin(dim=1, keepdim=True)), seen
