@@ -56,9 +56,11 @@ def lab(rgb: Tensor, one: int = 1) -> Tensor:
     xyz = planes[:, 0]
     dark = torch.rsub(xyz, 4 / 29, alpha=-7.787)
     f = _above(0.008856, xyz, _power(xyz, 1 / 3), dark, out=dark)
-    scaled = torch._foreach_mul([f[1], *(f[:2] - f[1:]).unbind()], (116.0, 500.0, 200.0))
-    scaled[0].sub_(16)
-    return torch.stack(scaled, dim=1)
+    axes = torch.empty_like(f)
+    torch.sub(f[1], 16 / 116, out=axes[0])
+    torch.sub(f[:2], f[1:], out=axes[1:])
+    torch._foreach_mul_([*axes], (116.0, 500.0, 200.0))
+    return axes.transpose(0, 1)
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:

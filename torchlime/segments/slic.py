@@ -153,7 +153,6 @@ class _Points(NamedTuple):
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
     inside: Tensor  # [1,1,3,…,3,*shape]: 1 where that neighbour of the cell is in the grid, else 0
-    known: Tensor  # [B·G·3ⁿ,1,1]: the same
     reach: Tensor  # [B,1,1,n,1]: how far a pixel may be from its centre along each axis
 
 
@@ -175,7 +174,6 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     features = pixels.new_empty(pixels.shape, dtype=torch.float32 if small else pixels.dtype)
     torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1, out=features)
     inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
-    known = _cells_first(inside, axes).flatten(1)
     steps = [axis.step for axis in grid.axes]
     if len(set(steps)) == 1:
         reach = (pixel * steps[0])[:, None].expand(-1, axes)
@@ -188,7 +186,6 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
         _places(features, channels, grid),
         middle.mT[:, :, None],
         inside,
-        known.expand(batch, -1).reshape(-1, 1, 1),
         whole[:, None, None, :, None],
     )
 
@@ -228,8 +225,8 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
     members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
     ahead = grid.number - grid.offsets(members.device)
-    most = members.mul_(ahead[:, None]).amax(dim=1).long().view(batch, grid.number, -1)
-    behind = torch.arange(grid.number, 2 * grid.number, device=members.device)
+    most = members.mul_(ahead[:, None]).amax(dim=1).int().view(batch, grid.number, -1)
+    behind = torch.arange(grid.number, 2 * grid.number, dtype=most.dtype, device=most.device)
     return grid.join(behind[:, None] - most)
 
 
@@ -268,9 +265,9 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> tuple[Tensor, Ten
     outside = (seen[..., -1 - axes : -1, None] - points.places).abs_().gt_(points.reach)
     seen = seen.flatten(0, 1)
     near = seen[..., :-1]
-    rows = near.flatten(0, 1)
+    rows, known = near.flatten(0, 1), seen[..., -1].flatten()
     reward = -(axes + 1) * window  # of a cell in the grid: the others need no penalty
-    cost = torch.baddbmm(points.known, rows[:, None], rows[..., None], beta=reward)
+    cost = torch.baddbmm(known[:, None, None], rows[:, None], rows[..., None], beta=reward)
     cost = cost.view(near.shape[:2])
     for number, size in enumerate(grid.sizes):
         far = _along_axis(outside[..., number, :size].flatten(0, 1), number, number + 1)
