@@ -16,13 +16,12 @@ _TO_WHITE = tuple(value / (_SCALE * _WHITE[k // 3]) for k, value in enumerate(_X
 def colours_of(images: Tensor, blur: bool) -> Tensor:
     """Images [B,C,*axes] on the scale of Lab; three channels of two or three axes are sRGB."""
     dtype = solve_dtype(images.device)
-    pixels = images.nan_to_num(0.0, 0.0, 0.0)
+    pixels = images.to(dtype, copy=True).nan_to_num_(0.0, 0.0, 0.0)
     if images.dtype == dtype:
         pixels.div_(2)  # so that no range overflows
-    flat = pixels.flatten(1)
-    low = flat.amin(dim=1).view(-1, *[1] * (images.dim() - 1)).to(dtype)
-    span = (flat.amax(dim=1).view_as(low) - low).clamp_(min=torch.finfo(dtype).tiny)
-    pixels = (pixels - low).div_(span)
+    every = tuple(range(1, images.dim()))
+    low, high = pixels.amin(dim=every, keepdim=True), pixels.amax(dim=every, keepdim=True)
+    pixels.sub_(low).div_((high - low).clamp_(min=torch.finfo(dtype).tiny))
     one = 1
     if blur:
         pixels, one = _binomial_sums(pixels), 4 ** (pixels.dim() - 2)
@@ -46,16 +45,14 @@ def lab(rgb: Tensor, one: int = 1) -> Tensor:
     sums and products of the nine planes run together, in the order of kornia's.
     """
     rgb = rgb.transpose(0, 1)
-    planes = rgb.new_empty(3, *rgb.shape)  # for each of XYZ the red, green and blue
     bright = _power(torch.rsub(rgb, 0.055, alpha=-1 / one), _GAMMA)
-    _above(0.04045 * one, rgb, bright, rgb * (_SCALE / 12.92 / one), out=planes)
-    torch._foreach_mul_([plane for row in planes for plane in row], _TO_WHITE)
-    red, green, blue = ([*channel.unbind()] for channel in planes.unbind(1))
+    linear = _above(0.04045 * one, rgb, bright, rgb * (_SCALE / 12.92 / one))
+    planes = torch._foreach_mul([*linear] * 3, _TO_WHITE)
+    red, green, blue = planes[::3], planes[1::3], planes[2::3]
     torch._foreach_add_(red, green)
     torch._foreach_add_(red, blue)
-    xyz = planes[:, 0]
-    dark = torch.rsub(xyz, 4 / 29, alpha=-7.787)
-    f = _above(0.008856, xyz, _power(xyz, 1 / 3), dark, out=dark)
+    xyz = torch.stack(red)
+    f = _above(0.008856, xyz, _power(xyz, 1 / 3), torch.rsub(xyz, 4 / 29, alpha=-7.787))
     axes = torch.empty_like(f)
     torch.sub(f[1], 16 / 116, out=axes[0])
     torch.sub(f[:2], f[1:], out=axes[1:])
@@ -68,11 +65,11 @@ def _power(values: Tensor, exponent: float) -> Tensor:
     return values.log2().mul_(exponent).exp2_()
 
 
-def _above(threshold: float, values: Tensor, above: Tensor, below: Tensor, out: Tensor) -> Tensor:
-    """``above`` where ``values`` are above the threshold, else ``below``: written to ``out``.
+def _above(threshold: float, values: Tensor, above: Tensor, below: Tensor) -> Tensor:
+    """``above`` where ``values`` are above the threshold, else ``below``.
 
     ``lerp`` returns one of its ends where the weight is 0 or 1. On a CPU ``where`` takes longer,
     because it reads bools.
     """
     weight = torch.gt(values, threshold, out=values.new_empty(values.shape))
-    return torch.lerp(below, above, weight.expand_as(out), out=out)
+    return torch.lerp(below, above, weight, out=weight)

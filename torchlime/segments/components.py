@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchlime._precision import solve_dtype
+
 # Turns needed in five orientations of maps up to 256x256, and in brackets of about 512x512:
 # spirals 8 (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a
 # tree made to merge in pairs 12 (14). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation
@@ -184,8 +186,10 @@ def connect_labels(
     best.scatter_reduce_(1, flat, rank, "amin")
     stays = pixels.scatter_add_(1, flat, values[:, -1]) >= max(min_size, 1)
     best = best.mul_(stays).gather(1, flat)  # no region has the rank 0
-    owners = flat.masked_fill(rank != best, packing.nobody).view_as(labels)
-    means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
+    smaller = torch.ne(rank, best, out=torch.empty_like(flat))
+    owners = flat.add(smaller, alpha=packing.nobody).view_as(labels)
+    wide = sums[:, :-1].to(solve_dtype(sums.device))
+    means = (wide / size[:, None]).round_().view_as(colours)
     owners = _merge(owners, root, means.float(), packing)
     end, step = max(labels.shape[1:]) << packing.bits, 1 << packing.bits
     places = torch.arange(end - step, -step, -step, dtype=labels.dtype, device=labels.device)
@@ -245,20 +249,18 @@ def _steps(colours: Tensor, packing: _Packing) -> Tensor:
     padded = F.pad(colours, (1, 1) * len(axes))
     front, back = slice(-1), slice(1, None)
     own = padded[:, :, *[front for _ in axes]]
-    if len(axes) == 2:  # the pixels after it along the last axis and along the first, a view
+    if len(axes) == 2:  # the pixels after it along the last axis and the first, as one view
         *others, row, one = padded.stride()
         size = (*own.shape[:2], 2, *own.shape[2:])
-        after = padded.as_strided(size, (*others, row - one, row, one), one)
-        steps = _squared_distance(own[:, :, None], after)
+        ahead = padded.as_strided(size, (*others, row - one, row, one), one)
+        distances = _squared_distance(own[:, :, None], ahead)
     else:
         after = [padded[:, :, *[back if k == axis else front for k in axes]] for axis in axes]
-        steps = torch.stack([_squared_distance(own, one) for one in after[::-1]], dim=1)
+        distances = torch.stack([_squared_distance(own, one) for one in after[::-1]], dim=1)
     unit = 2.0**packing.bits
-    steps = torch.rsub(steps, unit, alpha=-unit).to(packing.dtype).unbind(1)
-    before = [
-        step[:, *[front if k == axis else back for k in axes]]
-        for axis, step in zip(reversed(axes), steps, strict=True)
-    ]
+    steps = torch.rsub(distances, unit, alpha=-unit).to(packing.dtype).unbind(1)
+    places = [[front if k == axis else back for k in axes] for axis in reversed(axes)]
+    before = [step[:, *place] for step, place in zip(steps, places, strict=True)]
     after = [step[:, *[back for _ in axes]] for step in steps]
     return torch.stack(before[::-1] + after, dim=1).flatten(2)
 

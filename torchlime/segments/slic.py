@@ -143,7 +143,13 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     scale = 2 * largest / spread
     both = (high + low).view(*low.shape, *[1] * axes)
     moved = torch.sub(colours, both, alpha=0.5).mul_(scale.view(-1, *[1] * (axes + 1)))
-    return moved.round_(), weight * scale
+    return moved.round_().to(_type_of_sums(grid, moved.dtype)), weight * scale
+
+
+def _type_of_sums(grid: Cells, wide: torch.dtype) -> torch.dtype:
+    """Float32 if it holds every sum in a cell, every number of a cell, and every position."""
+    largest = max(math.prod(grid.sizes) * 2**8, grid.number * 4, max(grid.shape) * 2**7)
+    return torch.float32 if largest <= 2**24 else wide
 
 
 class _Points(NamedTuple):
@@ -152,15 +158,16 @@ class _Points(NamedTuple):
     features: Tensor  # [B·G,C+n+1,P]: colours, positions and 1, all 0 where a cell is padded
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
-    inside: Tensor  # [1,1,3,…,3,*shape]: 1 where that neighbour of the cell is in the grid, else 0
-    reach: Tensor  # [B,1,1,n,1]: how far a pixel may be from its centre along each axis
+    seen_from: Tensor  # [B,*shape,1,…,1,C+n+1]: the same, beside a cell's neighbours
+    inside: Tensor  # [1,*shape,3,…,3,1]: 1 where that neighbour of the cell is in the grid, else 0
+    reach: Tensor  # [B,1,1,n,1]: the largest squared distance from a centre along each axis
 
 
 def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     batch, channels = colours.shape[:2]
     axes = len(grid.axes)
     along = torch.arange(max(colours.shape[2:]), device=pixel.device) * pixel[:, None]
-    along.round_()
+    along = along.round_().to(colours.dtype)
     positions = [_along_axis(along[:, :side], k, axes) for k, side in enumerate(colours.shape[2:])]
     positions.append(colours.new_ones([1] * (axes + 1)))
     spread = [values.expand(batch, *colours.shape[2:]) for values in positions]
@@ -169,24 +176,23 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     for size in grid.sizes:
         middle = middle.select(3, (size - 1) // 2)
     middle = F.pad(middle[:, :, channels:-1], (channels, 1))
-    # Then float32 holds every sum in a cell, and every number of a cell.
-    small = max(math.prod(grid.sizes) * 2**8, grid.number * 4) <= 2**24
-    features = pixels.new_empty(pixels.shape, dtype=torch.float32 if small else pixels.dtype)
-    torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1, out=features)
+    features = torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1)
     inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
     steps = [axis.step for axis in grid.axes]
     if len(set(steps)) == 1:
         reach = (pixel * steps[0])[:, None].expand(-1, axes)
     else:
         reach = torch.stack(torch._foreach_mul([pixel] * axes, steps), dim=1)
-    whole = features.new_empty(reach.shape)  # as all distances are
-    torch.div(reach, 1, rounding_mode="floor", out=whole)
+    farthest = torch.div(reach, 1, rounding_mode="floor", out=features.new_empty(reach.shape))
+    farthest.square_()
+    origin = middle.to(pixel.dtype).mT[:, :, None]
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
-        middle.mT[:, :, None],
-        inside,
-        whole[:, None, None, :, None],
+        origin,
+        _cells_first(origin.unflatten(3, grid.shape).unflatten(2, [1] * axes), axes),
+        _cells_first(inside, axes),
+        farthest[:, None, None, :, None],
     )
 
 
@@ -215,7 +221,7 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         own = torch.arange(grid.number, device=colours.device)[:, None]
         return grid.join(own.expand(batch, -1, math.prod(grid.sizes)))
     points = _points(colours, pixel, grid)
-    sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
+    sums = points.features.sum(dim=2).view(batch, 1, grid.number, -1)
     centres = _means(_in_image(sums.permute(0, 3, 1, 2), points.origin).squeeze(2))
     for _ in range(iterations - 1):
         members, near = _nearest(centres, points, grid)
@@ -256,13 +262,12 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> tuple[Tensor, Ten
     back too, as the cell sees them: [B·G,3ⁿ,C+n+1].
     """
     axes, window = len(grid.axes), outside_window(len(grid.axes))
-    around = grid.around(centres)
-    origin = points.origin.unflatten(3, grid.shape).unflatten(2, [1] * axes)
-    terms = [_cells_first(values, axes) for values in (around, origin, points.inside)]
-    seen = around.new_empty(terms[0].shape, dtype=points.features.dtype)
-    torch.addcmul(*terms, value=-1, out=seen)
+    around = _cells_first(grid.around(centres), axes)
+    seen = points.features.new_empty(around.shape)
+    torch.addcmul(around, points.seen_from, points.inside, value=-1, out=seen)
     seen = seen.flatten(1, axes).flatten(2, 1 + axes)
-    outside = (seen[..., -1 - axes : -1, None] - points.places).abs_().gt_(points.reach)
+    along, places = torch.broadcast_tensors(seen[..., -1 - axes : -1, None], points.places)
+    outside = F.mse_loss(along, places, reduction="none").gt_(points.reach)
     seen = seen.flatten(0, 1)
     near = seen[..., :-1]
     rows, known = near.flatten(0, 1), seen[..., -1].flatten()
