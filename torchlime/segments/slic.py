@@ -14,8 +14,9 @@ from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
-# A share of the last centre, added to the sums over its pixels: it is lost in any sum but that over
-# no pixels, whose mean is then the last centre. It is a power of 2, so this is exact.
+# A share of the last centre, which every cell that sees it adds to the sums over its pixels: it is
+# lost in any sum but that over no pixels, whose mean is then the last centre. It is a power of 2,
+# so this is exact.
 NOTHING = 2.0**-100
 
 
@@ -58,9 +59,9 @@ class Slic:
 
     An image's segments are the same, bit for bit, in any batch. Colours are computed pixel by pixel
     in float64 and rounded to whole numbers. These are so small that every later sum and product is
-    exact, in any order, by any kernel, and with TF32 too. (A CPU may compute the powers of Lab by
-    vector or by scalar code, which differ in the last of 53 bits. This can show only where a colour
-    is that close to the middle of two whole numbers.)
+    exact, in any order, by any kernel, and with TF32 too. (A CPU may compute Lab by vector or by
+    scalar code, which differ in the last of 53 bits. This can show only where a colour is that
+    close to the middle of two whole numbers.)
 
     A volume takes about 250 bytes a pixel while it is segmented, an image about 150, so large ones
     may go through :class:`~torchlime.segments.Reduced`.
@@ -259,7 +260,7 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> tuple[Tensor, Ten
     """Which of the 3ⁿ centres around its cell are nearest to each pixel: 0 or 1, [B·G,3ⁿ,P].
 
     |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates. The centres come
-    back too, as the cell sees them: [B·G,3ⁿ,C+n+1].
+    back too, as the cell sees them: [B·G,3ⁿ,C+n+1], and 0 where there is none.
     """
     axes, window = len(grid.axes), outside_window(len(grid.axes))
     around = _cells_first(grid.around(centres), axes)
