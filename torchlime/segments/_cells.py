@@ -78,9 +78,7 @@ class Cells(NamedTuple):
         for dim in range(2, 2 + count):
             values = values.unfold(dim, 3, 1)
         cells, neighbours = range(2, 2 + count), range(2 + count, 2 + 2 * count)
-        values = values.permute(0, 1, *neighbours, *cells)
-        # A compiler gives what is written with ``out=`` the strides of its sources.
-        return values.contiguous() if torch.compiler.is_compiling() else values
+        return values.permute(0, 1, *neighbours, *cells)
 
     def gather(self, values: Tensor) -> Tensor:
         """[B,C,3ⁿ,G] → [B,C,G]: what all cells give to each cell. It is the adjoint of ``around``.

@@ -8,22 +8,44 @@ image, 6 in a volume.
 
 import functools
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from torchlime._precision import solve_dtype
 
 # Turns needed in five orientations of maps up to 256x256, and in brackets of about 512x512:
 # spirals 8 (10), serpentines 9 (9), percolation at any density 8 (9), depth-first mazes 10 (11), a
 # tree made to merge in pairs 12 (14). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation
 # 6.
 TURNS = 14
-JUMPS = 2
+JUMPS = (3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)  # of each turn: chains are long at first
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
 MERGE_ROUNDS = 3
-INDEX_BITS = 26  # a pixel index, with a size or a distance above it, is packed into an int64
+INDEX_BITS = 26  # a pixel index, with a size above it, is packed into an int64
 INDEX_MASK = 2**INDEX_BITS - 1
-NOBODY = 2**61
+
+
+class _Packing(NamedTuple):
+    """A label in the lowest bits of an integer, a step or a place above it, and a flag above both.
+
+    The flag ``nobody`` is set where no owner is known yet.
+    """
+
+    dtype: torch.dtype
+    bits: int
+    nobody: int
+
+    @property
+    def owner(self) -> int:
+        """The label and the flag."""
+        return self.nobody | (2**self.bits - 1)
+
+
+# Steps take 22 bits. Half as many bits in all take a CPU about half the time.
+NARROW, WIDE = _Packing(torch.int32, 7, 2**29), _Packing(torch.int64, INDEX_BITS, 2**61)
 
 
 def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,8 +54,9 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     Hooking and pointer jumping (Shiloach and Vishkin 1982). Runs along the last axis come from one
     cumulative maximum. Then every pixel points to a pixel of its region, at first to the start of
     its run. In even turns, what a pixel's neighbour behind it points to hooks to what the pixel
-    points to; in odd turns it is the other way round. Pointers only ever fall. In odd turns a pixel
-    takes the pointer of its run's start, without which the hook of a run could be lost.
+    points to; in odd turns it is the other way round. Pointers only ever fall. In every fourth
+    turn, counted from the last, a pixel takes the pointer of its run's start, without which the
+    hook of a run could be lost.
 
     Returns:
         root [B,P] int64 for P pixels, the index of the region's first pixel in raster order, and
@@ -43,32 +66,51 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
         Pixels that share a root are connected whatever the budget. Where ``converged`` is False the
         turns did not suffice, and the regions are the runs along the last axis.
     """
-    runs = root = _starts_of_runs(labels)
+    index = torch.arange(labels[0].numel(), dtype=torch.int32, device=labels.device)
+    inner = F.pad(labels[..., 1:] == labels[..., :-1], (1, 0))
+    runs = _starts_of_runs(index, inner)
     pairs = list(_pairs(labels))
-    for turn in range(TURNS if pairs else 0):
-        for stride, same in pairs:
-            low, high = root[:, :-stride], root[:, stride:]
+    if not pairs:
+        return runs.long(), runs.new_ones(len(runs), dtype=torch.bool)
+    root = starts = F.pad(runs, (0, 1), value=len(index))  # and a place for lost hooks
+    lost, inner = starts[:, -1:], inner.flatten(1)
+    aside = [_aside(stride, same, inner, index, lost) for stride, same in pairs]
+    for turn in range(TURNS):
+        for (stride, _), elsewhere in zip(pairs, aside, strict=True):
+            low, high = root[:, : -stride - 1], root[:, stride:-1]
             if turn % 2:
                 low, high = high, low
-            root = root.scatter_reduce(1, high, torch.where(same, low, high), "amin")
-        for _ in range(JUMPS):
+            root = root.scatter_reduce(1, torch.maximum(high, elsewhere), low, "amin")
+        for _ in range(JUMPS[turn]):
             root = root.gather(1, root)
-        if turn % 2:
-            root = root.gather(1, runs)
-    if not pairs:
-        return root, root.new_ones(len(root), dtype=torch.bool)
-    wholes = [
-        (same <= (root[:, :-stride] == root[:, stride:])).all(dim=1) for stride, same in pairs
+        if (TURNS - turn) % 4 == 1:  # the last turn among them
+            root = root.gather(1, starts)
+    root = root[:, :-1]
+    joined = [
+        ((root[:, :-stride] == root[:, stride:]) >= same).all(dim=1) for stride, same in pairs
     ]
-    whole = functools.reduce(torch.bitwise_and, wholes)
-    return torch.where(whole[:, None], root, runs), whole
+    converged = functools.reduce(torch.bitwise_and, joined)
+    return torch.where(converged[:, None], root, runs).long(), converged
 
 
-def _starts_of_runs(labels: Tensor) -> Tensor:
-    """The first pixel of each pixel's run along the last axis: [B,P] int64."""
-    index = torch.arange(labels[0].numel(), device=labels.device).view(1, *labels.shape[1:])
-    inner = F.pad(labels[..., 1:] == labels[..., :-1], (1, 0))
-    return index.masked_fill(inner, 0).cummax(dim=-1).values.flatten(1)
+def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor, lost: Tensor) -> Tensor:
+    """Where the hooks go that are not needed: [B,P−stride], 0 for those that are.
+
+    The hooks of two labels are ``lost``, in the place P behind the pixels. Where neither of two
+    neighbours starts its run, the pair before them joins the same two runs. Their hook goes to the
+    second of them, to which nothing points. (A CPU is slow where a whole run writes to one place.)
+    """
+    again = inner[:, :-stride] & inner[:, stride:]
+    return torch.where(same, index[stride:] * again, lost)
+
+
+def _starts_of_runs(index: Tensor, inner: Tensor) -> Tensor:
+    """The first pixel of each pixel's run along the last axis: [B,P].
+
+    ``inner`` [B,*axes] is False where a run starts.
+    """
+    starts = torch.where(inner, index[0], index.view(1, *inner.shape[1:]))
+    return starts.cummax(dim=-1).values.flatten(1)
 
 
 def _pairs(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -115,9 +157,9 @@ def connect_labels(
     few such rounds do not reach is filled along rows, then along columns, then along planes.
 
     Args:
-        labels: [B,*axes] int64 in 0…num_labels−1, fewer than 2**26 pixels an image.
+        labels: [B,*axes] int32 or int64 in 0…num_labels−1, fewer than 2**26 pixels an image.
         colours: [B,C,*axes], whole numbers held in floats, of squared lengths and distances below
-            2**24.
+            2**22 − 1.
         num_labels: how many labels there may be.
         min_size: in pixels, at most P / num_labels for P pixels, so that a label always stays.
 
@@ -131,28 +173,31 @@ def connect_labels(
         pixel in raster order is kept. Among neighbours at one distance, the one with the lowest
         label wins. Lines are filled along the last axis first; forwards, then backwards.
     """
+    small = num_labels <= 2**NARROW.bits and max(labels.shape[1:]) <= NARROW.nobody >> NARROW.bits
+    packing = NARROW if small else WIDE
+    labels = labels.to(packing.dtype)
     root, converged = connected_components(labels)
     flat = labels.flatten(1)
-    values = F.pad(colours.flatten(2), (0, 0, 0, 1), value=1).long()
+    values = root.new_ones(len(labels), colours.shape[1] + 1, root.shape[1])
+    values[:, :-1].copy_(colours.flatten(2))
     sums = _sums(values, root)
     size = sums[:, -1]
     rank = torch.add(root, size, alpha=-(1 << INDEX_BITS))  # the largest region comes first
-    tables = rank.new_zeros(3, len(labels), num_labels)
-    best, ids, pixels = tables
+    best, pixels = rank.new_zeros(2, len(labels), num_labels)
     best.scatter_reduce_(1, flat, rank, "amin")
     stays = pixels.scatter_add_(1, flat, values[:, -1]) >= max(min_size, 1)
-    number = stays.cumsum(dim=1)
-    best.mul_(stays)  # no region has the rank 0
-    torch.sub(number, 1, out=ids)
-    best, owners = tables[:2].gather(2, flat.expand(2, -1, -1))
-    owners = owners.masked_fill_(rank != best, NOBODY).view_as(labels)
-    means = (sums[:, :-1].to(colours.dtype) / size[:, None]).round_().view_as(colours)
-    owners = _merge(owners, root, means.float())
-    end, step = max(labels.shape[1:]) << INDEX_BITS, 1 << INDEX_BITS
-    places = torch.arange(end - step, -step, -step, device=labels.device)
+    largest = best.mul_(stays).gather(1, flat)  # no region has the rank 0
+    smaller = torch.ne(rank, largest, out=torch.empty_like(flat))
+    owners = flat.add(smaller, alpha=packing.nobody).view_as(labels)
+    means = (sums[:, :-1].to(solve_dtype(sums.device)) / size[:, None]).round_()
+    owners = _merge(owners, root, means.view_as(colours).float(), packing)
+    end, step = max(labels.shape[1:]) << packing.bits, 1 << packing.bits
+    places = torch.arange(end - step, -step, -step, dtype=labels.dtype, device=labels.device)
     for dim in range(owners.dim() - 1, 0, -1):
-        owners = _fill_along(owners, dim, places)
-    return owners, number[:, -1], converged
+        owners = _fill_along(owners, dim, places, packing)
+    number = stays.cumsum(dim=1)
+    ids = (number - 1).gather(1, owners.flatten(1))
+    return ids.view_as(labels), number[:, -1], converged
 
 
 def _sums(values: Tensor, root: Tensor) -> Tensor:
@@ -161,76 +206,79 @@ def _sums(values: Tensor, root: Tensor) -> Tensor:
     return torch.zeros_like(values).scatter_add_(2, index, values).gather(2, index)
 
 
-def _merge(owners: Tensor, root: Tensor, colours: Tensor) -> Tensor:
+def _merge(owners: Tensor, root: Tensor, colours: Tensor, packing: _Packing) -> Tensor:
     """Let ownerless regions join the owner beside them at the smallest step in ``colours``.
 
     What a neighbour offers is its owner below the step to it, and the least offer wins. An owner's
     own pixels are below all offers.
     """
-    steps = _steps(colours)
-    index = root[:, None].expand(-1, steps.shape[1], -1).flatten(1)
+    steps = _steps(colours, packing)
     for _ in range(MERGE_ROUNDS):
-        around = _around(owners)
-        offers = torch.add(steps.view(around.shape), around)
-        best = owners.flatten(1).scatter_reduce(1, index, offers.flatten(1), "amin")
-        owners = best.gather(1, root).bitwise_and_(NOBODY | INDEX_MASK).view_as(owners)
+        around = _around(owners, packing.nobody)
+        offers = steps.view(around.shape) | around
+        while offers.dim() > owners.dim():
+            offers = functools.reduce(torch.minimum, offers.unbind(1))
+        best = owners.flatten(1).scatter_reduce(1, root, offers.flatten(1), "amin")
+        owners = best.gather(1, root).bitwise_and_(packing.owner).view_as(owners)
     return owners
 
 
-def _around(owners: Tensor) -> Tensor:
+def _around(owners: Tensor, nobody: int) -> Tensor:
     """The owners around each pixel: [B,2n,*axes], or a view [B,2,2,H,W] of the same order.
 
     First come the pixels before it along each axis, then those after it, the last axis first.
     """
     axes = owners.dim() - 1
-    around = F.pad(owners, (1, 1) * axes, value=NOBODY)
-    if axes == 2:
-        return _lattice(around)
+    around = F.pad(owners, (1, 1) * axes, value=nobody)
+    if axes == 2:  # their places are 0, w − 1, w + 1 and 2w after the first, which makes a lattice
+        whole, row, one = around.stride()
+        size = (len(owners), 2, 2, *owners.shape[1:])
+        return around.as_strided(size, (whole, row + 1, row - 1, row, one), 1)
     inner = [slice(1, -1)] * axes
     before = [around[:, *inner[:k], :-2, *inner[k + 1 :]] for k in range(axes)]
     after = [around[:, *inner[:k], 2:, *inner[k + 1 :]] for k in range(axes)]
     return torch.stack(before + after[::-1], dim=1)
 
 
-def _lattice(padded: Tensor) -> Tensor:
-    """The neighbours [...,2,2,H,W] of pixels that are padded by 1, a view.
-
-    Their places are 0, w − 1, w + 1 and 2w after the first, for rows of w padded pixels.
-    """
-    *others, row, one = padded.stride()
-    *sizes, height, width = padded.shape
-    sizes += (2, 2, height - 2, width - 2)
-    return padded.as_strided(sizes, (*others, row + 1, row - 1, row, one), 1)
-
-
-def _steps(colours: Tensor) -> Tensor:
-    """1 + the squared distance to each neighbour that :func:`_around` gives, [B,2n,P] int64.
+def _steps(colours: Tensor, packing: _Packing) -> Tensor:
+    """1 + the squared distance to each neighbour that :func:`_around` gives, [B,2n,P].
 
     They are above the bits that hold an owner. Beyond the border there is nobody at any distance.
     """
-    one = 2.0**INDEX_BITS
-    if colours.dim() == 4:
-        around = _lattice(F.pad(colours, (1, 1, 1, 1)))
-        steps = (around - colours[:, :, None, None]).square_().sum(dim=1).flatten(1, 2).flatten(2)
-        return torch.rsub(steps, one, alpha=-one).long()
-    before, after = [], []
-    for dim in range(2, colours.dim()):
-        step = _padded(colours.diff(dim=dim).square_().sum(dim=1), dim - 1, 1, 1)
-        before.append(_step_before(step, dim - 1))
-        after.append(_step_after(step, dim - 1))
-    steps = torch.stack(before + after[::-1], dim=1).flatten(2)
-    return torch.rsub(steps, one, alpha=-one).long()
+    axes = range(colours.dim() - 2)
+    padded = F.pad(colours, (1, 1) * len(axes))
+    front, back = slice(-1), slice(1, None)
+    own = padded[:, :, *[front for _ in axes]]
+    if len(axes) == 2:  # the pixels after it along the last axis and the first, as one view
+        *others, row, one = padded.stride()
+        size = (*own.shape[:2], 2, *own.shape[2:])
+        ahead = padded.as_strided(size, (*others, row - one, row, one), one)
+        distances = _squared_distance(own[:, :, None], ahead)
+    else:
+        after = [padded[:, :, *[back if k == axis else front for k in axes]] for axis in axes]
+        distances = torch.stack([_squared_distance(own, one) for one in after[::-1]], dim=1)
+    unit = 2.0**packing.bits
+    steps = torch.rsub(distances, unit, alpha=-unit).to(packing.dtype).unbind(1)
+    places = [[front if k == axis else back for k in axes] for axis in reversed(axes)]
+    before = [step[:, *place] for step, place in zip(steps, places, strict=True)]
+    after = [step[:, *[back for _ in axes]] for step in steps]
+    return torch.stack(before[::-1] + after, dim=1).flatten(2)
 
 
-def _fill_along(owners: Tensor, dim: int, places: Tensor) -> Tensor:
+def _squared_distance(one: Tensor, other: Tensor) -> Tensor:
+    """|one − other|² of colours [B,C,…]: [B,…]."""
+    return F.mse_loss(one.expand_as(other), other, reduction="none").sum(dim=1)
+
+
+def _fill_along(owners: Tensor, dim: int, places: Tensor, packing: _Packing) -> Tensor:
     """Extend the owned pixels of a line over its ownerless ones, forwards and then backwards.
 
     A pixel takes the latest owner before it. Where there is none, it takes the first of the line.
     ``places`` fall from pixel to pixel, above the bits that hold an owner, and are at least as many
     as the pixels. So the latest owner is the least number, and the first one the largest. Shifted
-    by 2 bits, NOBODY is negative.
+    by 2 bits, ``nobody`` is negative.
     """
     place = places[: owners.shape[dim]].view(-1, *[1] * (owners.dim() - 1 - dim))
-    latest = (owners + place).cummin(dim=dim).values
+    latest = (owners | place).cummin(dim=dim).values
     first = (latest << 2).amax(dim=dim, keepdim=True) >> 2
-    return torch.minimum(latest, first).bitwise_and_(NOBODY | INDEX_MASK)
+    return torch.minimum(latest, first).bitwise_and_(packing.owner)

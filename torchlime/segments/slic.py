@@ -14,8 +14,9 @@ from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
-# A share of the last centre, added to the sums over its pixels: it is lost in any sum but that over
-# no pixels, whose mean is then the last centre. It is a power of 2, so this is exact.
+# A share of the last centre, which every cell that sees it adds to the sums over its pixels: it is
+# lost in any sum but that over no pixels, whose mean is then the last centre. It is a power of 2,
+# so this is exact.
 NOTHING = 2.0**-100
 
 
@@ -58,9 +59,9 @@ class Slic:
 
     An image's segments are the same, bit for bit, in any batch. Colours are computed pixel by pixel
     in float64 and rounded to whole numbers. These are so small that every later sum and product is
-    exact, in any order, by any kernel, and with TF32 too. (A CPU may compute the powers of Lab by
-    vector or by scalar code, which differ in the last of 53 bits. This can show only where a colour
-    is that close to the middle of two whole numbers.)
+    exact, in any order, by any kernel, and with TF32 too. (A CPU may compute Lab by vector or by
+    scalar code, which differ in the last of 53 bits. This can show only where a colour is that
+    close to the middle of two whole numbers.)
 
     A volume takes about 250 bytes a pixel while it is segmented, an image about 150, so large ones
     may go through :class:`~torchlime.segments.Reduced`.
@@ -136,14 +137,20 @@ def _whole_numbers(colours: Tensor, grid: Cells, compactness: float) -> tuple[Te
     quarter = int(outside_window(axes)) // 4
     largest = min(math.isqrt(quarter // (channels + axes)), 2**8) - 2
     pixels = colours.flatten(2)
-    low, high = pixels.aminmax(dim=2)
+    low, high = pixels.amin(dim=2), pixels.amax(dim=2)
     weight = compactness / grid.step
     farthest = 2.5 * weight * max(grid.sizes)
     spread = (high - low).amax(dim=1).clamp_(min=2 * farthest)
     scale = 2 * largest / spread
     both = (high + low).view(*low.shape, *[1] * axes)
     moved = torch.sub(colours, both, alpha=0.5).mul_(scale.view(-1, *[1] * (axes + 1)))
-    return moved.round_(), weight * scale
+    return moved.round_().to(_type_of_sums(grid, moved.dtype)), weight * scale
+
+
+def _type_of_sums(grid: Cells, wide: torch.dtype) -> torch.dtype:
+    """Float32 if it holds every sum in a cell, every number of a cell, and every position."""
+    largest = max(math.prod(grid.sizes) * 2**8, grid.number * 4, max(grid.shape) * 2**7)
+    return torch.float32 if largest <= 2**24 else wide
 
 
 class _Points(NamedTuple):
@@ -152,16 +159,16 @@ class _Points(NamedTuple):
     features: Tensor  # [B·G,C+n+1,P]: colours, positions and 1, all 0 where a cell is padded
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
-    inside: Tensor  # [1,1,3,…,3,*shape]: 1 where that neighbour of the cell is in the grid, else 0
-    known: Tensor  # [B·G·3ⁿ,1,1]: the same
-    reach: Tensor  # [B,1,1,n,1]: how far a pixel may be from its centre along each axis
+    seen_from: Tensor  # [B,*shape,1,…,1,C+n+1]: the same, beside a cell's neighbours
+    inside: Tensor  # [1,*shape,3,…,3,1]: 1 where that neighbour of the cell is in the grid, else 0
+    reach: Tensor  # [B,1,1,n,1]: the largest squared distance from a centre along each axis
 
 
 def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     batch, channels = colours.shape[:2]
     axes = len(grid.axes)
     along = torch.arange(max(colours.shape[2:]), device=pixel.device) * pixel[:, None]
-    along.round_()
+    along = along.round_().to(colours.dtype)
     positions = [_along_axis(along[:, :side], k, axes) for k, side in enumerate(colours.shape[2:])]
     positions.append(colours.new_ones([1] * (axes + 1)))
     spread = [values.expand(batch, *colours.shape[2:]) for values in positions]
@@ -170,24 +177,23 @@ def _points(colours: Tensor, pixel: Tensor, grid: Cells) -> _Points:
     for size in grid.sizes:
         middle = middle.select(3, (size - 1) // 2)
     middle = F.pad(middle[:, :, channels:-1], (channels, 1))
-    # Then float32 holds every sum in a cell, and every number of a cell.
-    small = max(math.prod(grid.sizes) * 2**8, grid.number * 4) <= 2**24
-    features = pixels.new_empty(pixels.shape, dtype=torch.float32 if small else pixels.dtype)
-    torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1, out=features)
+    features = torch.addcmul(pixels, middle[..., None], pixels[:, :, -1:], value=-1)
     inside = grid.around(features[:1, :, -1, 0][None])  # the 1 of each cell's first pixel
-    known = _cells_first(inside, axes).flatten(1)
     steps = [axis.step for axis in grid.axes]
     if len(set(steps)) == 1:
         reach = (pixel * steps[0])[:, None].expand(-1, axes)
     else:
         reach = torch.stack(torch._foreach_mul([pixel] * axes, steps), dim=1)
+    farthest = torch.div(reach, 1, rounding_mode="floor", out=features.new_empty(reach.shape))
+    farthest.square_()
+    origin = middle.to(pixel.dtype).mT[:, :, None]
     return _Points(
         features.flatten(0, 1),
         _places(features, channels, grid),
-        middle.mT[:, :, None],
-        inside,
-        known.expand(batch, -1).reshape(-1, 1, 1),
-        reach[:, None, None, :, None],
+        origin,
+        _cells_first(origin.unflatten(3, grid.shape).unflatten(2, [1] * axes), axes),
+        _cells_first(inside, axes),
+        farthest[:, None, None, :, None],
     )
 
 
@@ -216,19 +222,18 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         own = torch.arange(grid.number, device=colours.device)[:, None]
         return grid.join(own.expand(batch, -1, math.prod(grid.sizes)))
     points = _points(colours, pixel, grid)
-    sums = points.features.sum(dim=2, dtype=colours.dtype).view(batch, 1, grid.number, -1)
+    sums = points.features.sum(dim=2).view(batch, 1, grid.number, -1)
     centres = _means(_in_image(sums.permute(0, 3, 1, 2), points.origin).squeeze(2))
     for _ in range(iterations - 1):
-        members = _nearest(centres, points, grid)
-        sums = torch.bmm(members, points.features.mT)
-        sums = sums.view(batch, grid.number, -1, sums.shape[-1]).permute(0, 3, 2, 1)
-        sums = grid.gather(_in_image(sums, points.origin))
-        centres = _means(sums.add_(centres, alpha=NOTHING))
-    members = _nearest(centres, points, grid)
+        members, near = _nearest(centres, points, grid)
+        sums = near.baddbmm_(members, points.features.mT, beta=NOTHING)
+        sums = sums.view(batch, grid.number, *sums.shape[1:]).permute(0, 3, 2, 1)
+        centres = _means(grid.gather(_in_image(sums, points.origin)))
+    members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
     ahead = grid.number - grid.offsets(members.device)
-    most = members.mul_(ahead[:, None]).amax(dim=1).long().view(batch, grid.number, -1)
-    behind = torch.arange(grid.number, 2 * grid.number, device=members.device)
+    most = members.mul_(ahead[:, None]).amax(dim=1).int().view(batch, grid.number, -1)
+    behind = torch.arange(grid.number, 2 * grid.number, dtype=most.dtype, device=most.device)
     return grid.join(behind[:, None] - most)
 
 
@@ -246,29 +251,32 @@ def _in_image(sums: Tensor, origin: Tensor) -> Tensor:
 def _cells_first(around: Tensor, axes: int) -> Tensor:
     """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,*shape,3,…,3,C], a view."""
     cells, neighbours = range(2 + axes, 2 + 2 * axes), range(2, 2 + axes)
-    return around.permute(0, *cells, *neighbours, 1)
+    around = around.permute(0, *cells, *neighbours, 1)
+    # A compiler gives what is written with ``out=`` the strides of its sources.
+    return around.contiguous() if torch.compiler.is_compiling() else around
 
 
-def _nearest(centres: Tensor, points: _Points, grid: Cells) -> Tensor:
+def _nearest(centres: Tensor, points: _Points, grid: Cells) -> tuple[Tensor, Tensor]:
     """Which of the 3ⁿ centres around its cell are nearest to each pixel: 0 or 1, [B·G,3ⁿ,P].
 
-    |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates.
+    |c|² − 2 c·x decides: the pixel's own |x|² is the same for all its candidates. The centres come
+    back too, as the cell sees them: [B·G,3ⁿ,C+n+1], and 0 where there is none.
     """
     axes, window = len(grid.axes), outside_window(len(grid.axes))
-    around = grid.around(centres)
-    origin = points.origin.unflatten(3, grid.shape).unflatten(2, [1] * axes)
-    terms = [_cells_first(values, axes) for values in (around, origin, points.inside)]
-    moved = around.new_empty(terms[0].shape, dtype=points.features.dtype)
-    torch.addcmul(*terms, value=-1, out=moved)
-    near = moved.flatten(1, axes).flatten(2, 1 + axes)[..., :-1]
-    outside = (near[..., -axes:, None] - points.places).abs_() > points.reach
-    near = near.flatten(0, 1)
-    rows = near.flatten(0, 1)
+    around = _cells_first(grid.around(centres), axes)
+    seen = points.features.new_empty(around.shape)
+    torch.addcmul(around, points.seen_from, points.inside, value=-1, out=seen)
+    seen = seen.flatten(1, axes).flatten(2, 1 + axes)
+    along, places = torch.broadcast_tensors(seen[..., -1 - axes : -1, None], points.places)
+    outside = F.mse_loss(along, places, reduction="none").gt_(points.reach)
+    seen = seen.flatten(0, 1)
+    near = seen[..., :-1]
+    rows, known = near.flatten(0, 1), seen[..., -1].flatten()
     reward = -(axes + 1) * window  # of a cell in the grid: the others need no penalty
-    fixed = torch.baddbmm(points.known, rows[:, None], rows[..., None], beta=reward)
-    fixed = fixed.view(*near.shape[:2], 1)
-    cost = torch.baddbmm(fixed, near, points.features[:, :-1], alpha=-2)
+    cost = torch.baddbmm(known[:, None, None], rows[:, None], rows[..., None], beta=reward)
+    cost = cost.view(near.shape[:2])
     for number, size in enumerate(grid.sizes):
-        along = _along_axis(outside[..., number, :size].flatten(0, 1), number, axes)
-        cost.view(*cost.shape[:2], *grid.sizes).add_(along, alpha=window)
-    return cost.eq_(cost.amin(dim=1, keepdim=True))
+        far = _along_axis(outside[..., number, :size].flatten(0, 1), number, number + 1)
+        cost = torch.add(cost[..., None], far, alpha=window)
+    cost = cost.flatten(2).baddbmm_(near, points.features[:, :-1], alpha=-2)
+    return cost.eq_(cost.amin(dim=1, keepdim=True)), seen
