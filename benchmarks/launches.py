@@ -29,21 +29,35 @@ from torchlime.masks import (
     Exhaustive,
     FixedCount,
     LeaveOneOut,
+    LeverageLaw,
     Permutations,
     RandomSize,
+    ShapleyLaw,
+    SizeLaw,
     Sizes,
+    SlidingWindow,
 )
 from torchlime.models import Classifier
 from torchlime.segments import Grid, Reduced, Slic
 from torchlime.surrogates import (
     BayesianRidge,
+    ConstrainedLeastSquares,
     Lasso,
     LeastSquares,
+    MarginalContributions,
     MarginalMean,
+    MeanDrop,
     Ridge,
     SignEntropy,
 )
-from torchlime.weights import Exponential, Uniform
+from torchlime.weights import (
+    Exponential,
+    ImportanceWeights,
+    InverseDistance,
+    ShapleyKernel,
+    Uniform,
+    WithoutUnmasked,
+)
 
 STAGES = {
     "torchlime.segments": "segments",
@@ -187,11 +201,17 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"sampler": Sizes()}, {"sampler": Permutations()},
     {"sampler": LeaveOneOut(), "num_samples": 50},
     {"segmenter": Grid(3, 3), "sampler": Exhaustive()},
+    {"segmenter": Grid(7, 7), "sampler": SlidingWindow((7, 7), (3, 3)), "surrogate": MeanDrop(),
+     "num_samples": 26},
+    {"sampler": SizeLaw(LeverageLaw()), "surrogate": ConstrainedLeastSquares(),
+     "kernel": ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw())},
     {"fill": ImageMean()}, {"fill": Constant(0.5)}, {"fill": Blur()},
     {"kernel": Uniform()}, {"kernel": Exponential(0.25, "pixel_euclidean")},
+    {"kernel": InverseDistance()}, {"kernel": ShapleyKernel()}, {"kernel": WithoutUnmasked()},
     {"surrogate": Ridge(errors=False)}, {"surrogate": LeastSquares()},
     {"surrogate": Lasso(fraction=0.1)}, {"surrogate": BayesianRidge()},
     {"surrogate": MarginalMean()}, {"surrogate": SignEntropy()},
+    {"sampler": Permutations(), "surrogate": MarginalContributions()},
 )  # fmt: skip
 FIELDS = ("segmenter", "sampler", "fill", "kernel", "surrogate")
 
