@@ -89,7 +89,7 @@ def test_what_is_written_to_counts_once():
     ("surrogate", "most"),
     [
         (Lasso(fraction=0.1), 790), (BayesianRidge(), 970), (BayesianRidge(0.0, 1.0, 1.0), 85),
-        (MarginalMean(), 80), (MarginalMean(difference=True), 100), (SignEntropy(), 230),
+        (MarginalMean(), 55), (MarginalMean(difference=True), 100), (SignEntropy(), 230),
     ],
     ids=repr,
 )  # fmt: skip
