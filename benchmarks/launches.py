@@ -80,8 +80,8 @@ SIZE = 224
 CAPTION = (
     "Kernels outside the model for images of 224×224, N samples, one target and one thousand"
     " classes; and the bytes that they read and write. *rows / write* is what the perturbed images"
-    " move, by what writing each of them once would. The model is a function; or a Classifier,"
-    " which takes pixels and normalises them."
+    " move, by what writing each of them once would; *all / write* is what all stages move, by the"
+    " same. The model is a function; or a Classifier, which takes pixels and normalises them."
 )
 
 
@@ -244,13 +244,15 @@ def _rows(settings: Settings) -> Iterator[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    head = ["", "dtype", "B", "N", "all", *SHOWN, "MiB read and written", "rows / write"]
+    head = ["", "dtype", "B", "N", "all", *SHOWN, "MiB read and written", "rows / write",
+            "all / write"]  # fmt: skip
     lines = [
         [
             row["what"], row["dtype"], row["batch"], row["samples"], sum(row["kernels"].values()),
             *(row["kernels"].get(stage, 0) for stage in SHOWN),
             f"{sum(row['bytes'].values()) / 2**20:.0f}",
             f"{row['bytes']['rows'] / row['write']:.2f}",
+            f"{sum(row['bytes'].values()) / row['write']:.2f}",
         ]
         for row in rows
     ]  # fmt: skip
