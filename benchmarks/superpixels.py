@@ -30,9 +30,9 @@ def run(settings: Settings) -> Iterator[Row]:
     size, count = (64, 2) if settings.quick else (224, len(PHOTOS))
     images = photos(settings.photos or count, size, settings.device)
     many = photo_batch(4 if settings.quick else 32, size, settings.device)
-    kinds: list[Callable[[int], dict[str, Side]]] = [lambda number: others(images, number)]
+    kinds = [partial(others, images)]
     if settings.on_gpu:  # in the order of their worth; a compiler takes a minute
-        kinds += [partial(kind, many) for kind in (batched, captured, compiled)]
+        kinds = [partial(batched, many), partial(captured, many), *kinds, partial(compiled, many)]
     for kind in kinds:
         for number in (50, 100):
             sides = {"Slic": one_by_one(Slic(number), images)} | kind(number)
