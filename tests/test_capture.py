@@ -313,6 +313,10 @@ REFUSED = {
         {"fill": lambda x, _: x * torch.tensor([1.0, 2.0, 3.0], device=x.device).view(3, 1, 1)},
         r"lambda> calls tensor\(\), which copies numbers of the host",
     ),
+    "numbers by their keyword": (
+        {"fill": lambda x, _: x * torch.tensor(data=[1.0, 2.0, 3.0]).view(3, 1, 1)},
+        r"lambda> calls tensor\(\), which copies numbers of the host",
+    ),
     "numbers like others": (
         {"fill": lambda x, _: x * x.new_tensor([1.0, 2.0, 3.0]).view(3, 1, 1)},
         r"lambda> calls new_tensor\(\), which copies numbers of the host",

@@ -365,7 +365,7 @@ class _Refuse(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if why := _why_not(name, args):
+        if why := _why_not(name, args, kwargs or {}):
             raise ValueError(
                 f"{self.who} calls {name}(), which {why}; no graph can hold that. Capture with "
                 "strategies of torchlime that run on the device, or use explain()"
@@ -373,14 +373,15 @@ class _Refuse(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _why_not(name: str, args: Sequence[Any]) -> str | None:
+def _why_not(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """What a call does that no graph can hold, on a GPU; None if nothing."""
     if name in READS:
         return "reads a tensor on the host"
     if name in DRAWS:
         return "draws without the seed"
-    if name in UPLOADS and not isinstance(args[-1], Tensor | int | float):
-        return "copies numbers of the host"
+    if name in UPLOADS:
+        given = [*args[name == "new_tensor" :], kwargs.get("data", kwargs.get("obj"))][0]
+        return None if isinstance(given, Tensor | int | float) else "copies numbers of the host"
     if name == "__getitem__":
         places = args[1] if isinstance(args[1], tuple) else (args[1],)
         if any(isinstance(place, list) for place in places):
