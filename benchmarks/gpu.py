@@ -65,7 +65,7 @@ BLUR = (("kornia", "kornia"), ("kornia_rs", "kornia-rs"))
 
 def parts(options: argparse.Namespace) -> list[Part]:
     """All parts for the options of the command line, or those that it names."""
-    shared = ["--device", options.device or "cuda", "--out", str(options.out.resolve())]
+    shared = ["--device", options.device, "--out", str(options.out.resolve())]
     shared += ["--quick"] if options.quick else []
     shared += ["--commit", options.commit] if options.commit else []
 

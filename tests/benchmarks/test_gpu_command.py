@@ -105,7 +105,7 @@ def test_large_batches_come_last_and_model_by_model():
 
 
 def test_only_what_blurs_waits_for_kornia(tmp_path):
-    parts = gpu.parts(parser().parse_args(["gpu", "--out", str(tmp_path)]))
+    parts = gpu.parts(parser().parse_args(["gpu", "--device", "cuda", "--out", str(tmp_path)]))
     needing = [part.name for part in parts if ("kornia", "kornia") in part.needs]
     assert needing == ["stages"]
 
@@ -225,7 +225,7 @@ def test_the_command_runs_here(tmp_path):
 
 
 def test_every_part_is_a_command_that_exists(tmp_path):
-    given = ["gpu", "--out", str(tmp_path), "--commit", "abc1234"]
+    given = ["gpu", "--device", "cuda", "--out", str(tmp_path), "--commit", "abc1234"]
     parts = gpu.parts(parser().parse_args(given))
     assert [part.name for part in parts][:3] == ["tests", "kernels", "overhead"]
     for part in parts:
@@ -243,6 +243,15 @@ def test_it_goes_alone_and_into_a_folder(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "gpu goes alone, and with --out DIR" in capsys.readouterr().err
+
+
+def test_without_a_gpu_no_part_starts(tmp_path, monkeypatch, capsys):
+    """Else the tests would be skipped, which looks as if they had passed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        main(["gpu", "--out", str(tmp_path)])
+    assert "there is no CUDA device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("precision", ["TF32", "float32"])
