@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         if options.names != ["gpu"] or options.out is None:
             parser().error("gpu goes alone, and with --out DIR")
+        options.device = options.device or "cuda"
+        check(options)
         return gpu.run(gpu.parts(options), options.minutes, options.out)
     # The thread pools of numpy and torch fight over the cores; before either is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -29,21 +29,35 @@ from torchlime.masks import (
     Exhaustive,
     FixedCount,
     LeaveOneOut,
+    LeverageLaw,
     Permutations,
     RandomSize,
+    ShapleyLaw,
+    SizeLaw,
     Sizes,
+    SlidingWindow,
 )
 from torchlime.models import Classifier
 from torchlime.segments import Grid, Reduced, Slic
 from torchlime.surrogates import (
     BayesianRidge,
+    ConstrainedLeastSquares,
     Lasso,
     LeastSquares,
+    MarginalContributions,
     MarginalMean,
+    MeanDrop,
     Ridge,
     SignEntropy,
 )
-from torchlime.weights import Exponential, Uniform
+from torchlime.weights import (
+    Exponential,
+    ImportanceWeights,
+    InverseDistance,
+    ShapleyKernel,
+    Uniform,
+    WithoutUnmasked,
+)
 
 STAGES = {
     "torchlime.segments": "segments",
@@ -66,8 +80,9 @@ SIZE = 224
 CAPTION = (
     "Kernels outside the model, and the bytes that they read and write, for images of 224×224, N"
     " samples, one target and one thousand classes. *rows / write* is what the perturbed images"
-    " move, divided by what writing each of them once would move. The model is a function, or a"
-    " Classifier, which takes pixels and normalises them."
+    " move, divided by what writing each of them once would move; *all / write* is what all stages"
+    " move, divided by the same. The model is a function, or a Classifier, which takes pixels and"
+    " normalises them."
 )
 
 
@@ -187,11 +202,17 @@ CHANGES: tuple[dict[str, Any], ...] = (
     {"sampler": Sizes()}, {"sampler": Permutations()},
     {"sampler": LeaveOneOut(), "num_samples": 50},
     {"segmenter": Grid(3, 3), "sampler": Exhaustive()},
+    {"segmenter": Grid(7, 7), "sampler": SlidingWindow((7, 7), (3, 3)), "surrogate": MeanDrop(),
+     "num_samples": 26},
+    {"sampler": SizeLaw(LeverageLaw()), "surrogate": ConstrainedLeastSquares(),
+     "kernel": ImportanceWeights(ShapleyLaw(), drawn=LeverageLaw())},
     {"fill": ImageMean()}, {"fill": Constant(0.5)}, {"fill": Blur()},
     {"kernel": Uniform()}, {"kernel": Exponential(0.25, "pixel_euclidean")},
+    {"kernel": InverseDistance()}, {"kernel": ShapleyKernel()}, {"kernel": WithoutUnmasked()},
     {"surrogate": Ridge(errors=False)}, {"surrogate": LeastSquares()},
     {"surrogate": Lasso(fraction=0.1)}, {"surrogate": BayesianRidge()},
     {"surrogate": MarginalMean()}, {"surrogate": SignEntropy()},
+    {"sampler": Permutations(), "surrogate": MarginalContributions()},
 )  # fmt: skip
 FIELDS = ("segmenter", "sampler", "fill", "kernel", "surrogate")
 
@@ -224,13 +245,15 @@ def _rows(settings: Settings) -> Iterator[Row]:
 
 
 def table(rows: list[Row]) -> str:
-    head = ["", "dtype", "B", "N", "all", *SHOWN, "MiB read and written", "rows / write"]
+    head = ["", "dtype", "B", "N", "all", *SHOWN, "MiB read and written", "rows / write",
+            "all / write"]  # fmt: skip
     lines = [
         [
             row["what"], row["dtype"], row["batch"], row["samples"], sum(row["kernels"].values()),
             *(row["kernels"].get(stage, 0) for stage in SHOWN),
             f"{sum(row['bytes'].values()) / 2**20:.0f}",
             f"{row['bytes']['rows'] / row['write']:.2f}",
+            f"{sum(row['bytes'].values()) / row['write']:.2f}",
         ]
         for row in rows
     ]  # fmt: skip

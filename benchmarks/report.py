@@ -62,6 +62,8 @@ def source(result: dict[str, Any]) -> str:
     where = f"{hardware['gpu']} (host: {processor})" if hardware["gpu"] else processor
     if hardware.get("tf32"):
         where += ", float32 convolutions in TF32"
+    if result.get("unfinished"):
+        where += "; the run did not end, so rows are missing"
     return (
         f"{where}; torchlime {versions['torchlime']} ({result['commit']}), torch"
         f" {versions['torch']}; `{result['command']}`"

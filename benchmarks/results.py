@@ -58,16 +58,20 @@ def write(result: dict[str, Any], results: Path) -> Path:
 
     Rows of other models stay if the same commit measured them on the same machine.
     """
-    processor = result["hardware"]["gpu"] or result["hardware"]["cpu"]
-    if not result["hardware"]["gpu"]:
-        processor += f" {result['hardware']['cores']} cores"
-    folder = results / f"{result['versions']['torchlime']}-{slug(processor)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result['benchmark']}.json"
+    path = _path(result, results)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         result = merged(read(path), result)
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def _path(result: dict[str, Any], results: Path) -> Path:
+    processor = result["hardware"]["gpu"] or result["hardware"]["cpu"]
+    if not result["hardware"]["gpu"]:
+        processor += f" {result['hardware']['cores']} cores"
+    folder = f"{result['versions']['torchlime']}-{slug(processor)}"
+    return results / folder / f"{result['benchmark']}.json"
 
 
 def write_partial(result: dict[str, Any], results: Path) -> None:
@@ -81,6 +85,19 @@ def write_partial(result: dict[str, Any], results: Path) -> None:
 def partial(name: str, results: Path) -> Path:
     """Where the rows are of a run that was cut off."""
     return results / "partial" / f"{name}.json"
+
+
+def keep(name: str, results: Path) -> None:
+    """Make a result of the rows of a run that was cut off or failed; it says that it is not whole.
+
+    A result that is there already stays.
+    """
+    path = partial(name, results)
+    if path.exists():
+        result = read(path) | {"unfinished": True}
+        if not _path(result, results).exists():
+            write(result, results)
+            path.unlink()
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -104,12 +121,12 @@ def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     kept = [row for row in earlier["rows"] if row.get("model") not in models]
     if not kept:
         return result
-    command = f"{earlier['command']} && {result['command']}"
-    return result | {
+    together = {
         "rows": kept + result["rows"],
-        "command": command,
+        "command": f"{earlier['command']} && {result['command']}",
         "settings": _but_models(result),
     }
+    return earlier | result | together  # what was unfinished stays so
 
 
 def _but_models(result: dict[str, Any]) -> dict[str, Any]:

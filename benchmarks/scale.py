@@ -1,10 +1,10 @@
 """Time and peak memory against N, S, B and the image size, one of them varied at a time.
 
-The network is an average and a small matrix, so that torchlime's own part shows. Then peak memory
-with ResNet-18 at many samples and at few.
+First peak memory with ResNet-18 at many samples and at few. Then the network is an average and a
+small matrix, so that torchlime's own part shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -34,22 +34,21 @@ CAPTION = (
 Calls = tuple[Callable[[], object], Callable[[], object]]
 
 
-def run(settings: Settings) -> list[Row]:
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows, each when it is measured."""
     base, axes = (QUICK_BASE, QUICK_AXES) if settings.quick else (BASE, AXES)
-    rows = []
+    settings.say("scale: resnet18")
+    # In bfloat16, whose forward passes take half as long on a CPU.
+    few, most = (
+        memory(settings, "samples", "resnet18", autocast=True, **(base | {"samples": samples}))
+        for samples in ((16, 64) if settings.quick else (1000, 16384))
+    )
+    yield most | {"bytes_over_fewest": most["bytes_aside"] / few["bytes_aside"]}
+    yield few
     for axis, values in axes.items():
         for value in values:
             settings.say(f"scale: {axis} {value}")
-            rows.append(measure(settings, axis, "average", **(base | {axis: value})))
-    # On a CPU in bfloat16, where the forward passes take half as long.
-    many = (64, 16) if settings.quick else (16384, 1000)
-    for samples in many:
-        settings.say(f"scale: resnet18, N={samples}")
-        sizes = base | {"samples": samples}
-        rows.append(memory(settings, "samples", "resnet18", autocast=True, **sizes))
-    few, most = rows[-1], rows[-2]
-    most["bytes_over_fewest"] = most["bytes_aside"] / few["bytes_aside"]
-    return rows
+            yield measure(settings, axis, "average", **(base | {axis: value}))
 
 
 def measure(settings: Settings, axis: str, model: str, **sizes: int) -> Row:

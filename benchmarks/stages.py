@@ -46,21 +46,21 @@ class Case(NamedTuple):
     dtype: str = "float32"
 
 
-def run(settings: Settings) -> list[Row]:
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows, each when it is measured."""
     sizes = [
         (images, segments, samples)
         for images in ((1, 2) if settings.quick else (1, 8, 32))
         for segments in ((10,) if settings.quick else (50, 100))
         for samples in ((64,) if settings.quick else (128, 1000))
     ]
-    rows = [measure(copy(settings), {}, settings)]
+    yield measure(copy(settings), {}, settings)
     for images, segments, samples in sizes:
         settings.say(f"stages: B={images} S={segments} N={samples}")
         pixels = side(settings) ** 2
         letters = {"B": images, "C": 3, "P": pixels, "S": segments, "N": samples}
-        found = cases(images, segments, samples, settings)
-        rows += [measure(case, letters, settings) for case in found]
-    return rows
+        for case in cases(images, segments, samples, settings):
+            yield measure(case, letters, settings)
 
 
 def measure(case: Case, letters: dict[str, int], settings: Settings) -> Row:

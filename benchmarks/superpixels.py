@@ -1,7 +1,8 @@
 """Slic beside fast-slic and scikit-image: time and quality on scikit-image's colour photos."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.settings import PHOTOS, Row, Settings, photo_batch, photos
 from benchmarks.tables import markdown, milliseconds
+from torchlime.capture import graphed
 from torchlime.segments import FastSlic, Slic
 from torchlime.segments.fast_slic import implementation
 
@@ -24,46 +26,55 @@ CAPTION = (
 )
 
 
-def run(settings: Settings) -> list[Row]:
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows, each when it is measured."""
     size, count = (64, 2) if settings.quick else (224, len(PHOTOS))
     images = photos(settings.photos or count, size, settings.device)
     many = photo_batch(4 if settings.quick else 32, size, settings.device)
-    rows = []
-    for number in (50, 100):
-        settings.say(f"superpixels: {number}")
-        sides = one_by_one(images, number) | (batched(many, number) if settings.on_gpu else {})
-        readings = settings.timer(warm_ups=2)({name: call for name, (call, _) in sides.items()})
-        per_image = {name: readings[name].per(len(shown)) for name, (_, shown) in sides.items()}
-        for name, (segment, shown) in sides.items():
-            pairs = zip(segment().cpu().numpy(), pixels_last(shown), strict=True)
-            quality = [measures(labels, image) for labels, image in pairs]
-            rows.append(
-                {
-                    "implementation": name,
-                    "num_segments": number,
-                    "images": len(shown),
-                    "size": size,
-                    "dtype": "float32",
-                    "seconds_per_image": per_image[name].record(),
-                    "over_slic": per_image[name].over(per_image["Slic"]).record(),
-                }
-                | {key: float(np.mean([q[key] for q in quality])) for key in quality[0]}
+    kinds = [partial(others, images)]
+    if settings.on_gpu:  # in the order of their worth; a compiler takes a minute
+        kinds = [partial(batched, many), partial(captured, many), *kinds, partial(compiled, many)]
+    for kind in kinds:
+        for number in (50, 100):
+            sides = {"Slic": one_by_one(Slic(number), images)} | kind(number)
+            settings.say(f"superpixels: {number}, {', '.join(sides)}")
+            rows = measured(sides, settings)
+            yield from (
+                {"num_segments": number, "size": size, "dtype": "float32"} | row
+                for row in rows
+                if row["implementation"] != "Slic" or kind is kinds[0]
             )
-    return rows
 
 
 Side = tuple[Callable[[], Tensor], Tensor]  # gives the labels [B,H,W] of the images [B,3,H,W]
 
 
-def one_by_one(images: Tensor, number: int) -> dict[str, Side]:
-    """Each implementation, an image at a time."""
+def measured(sides: dict[str, Side], settings: Settings) -> Iterator[Row]:
+    """Time and quality of each side."""
+    readings = settings.timer(warm_ups=2)({name: call for name, (call, _) in sides.items()})
+    per_image = {name: readings[name].per(len(shown)) for name, (_, shown) in sides.items()}
+    for name, (segment, shown) in sides.items():
+        pairs = zip(segment().cpu().numpy(), pixels_last(shown), strict=True)
+        quality = [measures(labels, image) for labels, image in pairs]
+        yield {
+            "implementation": name,
+            "images": len(shown),
+            "seconds_per_image": per_image[name].record(),
+            "over_slic": per_image[name].over(per_image["Slic"]).record(),
+        } | {key: float(np.mean([q[key] for q in quality])) for key in quality[0]}
+
+
+def one_by_one(segmenter: Slic | FastSlic, images: Tensor) -> Side:
+    """An image at a time."""
+    return lambda: torch.cat([segmenter(image[None]).labels for image in images]), images
+
+
+def others(images: Tensor, number: int) -> dict[str, Side]:
+    """The other implementations, an image at a time."""
     from skimage.segmentation import slic
 
-    arrays, on_host = pixels_last(images), images.cpu()
+    arrays = pixels_last(images)
     bytes_of = [np.ascontiguousarray((a * 255).round().astype(np.uint8)) for a in arrays]
-
-    def each(segmenter: Slic | FastSlic, images: Tensor) -> Tensor:
-        return torch.cat([segmenter(image[None]).labels for image in images])
 
     def scikit_image(asked: int = number) -> Tensor:
         maps = [slic(a, n_segments=asked, compactness=10, start_label=0) for a in arrays]
@@ -74,18 +85,17 @@ def one_by_one(images: Tensor, number: int) -> dict[str, Side]:
         maps = [slic(num_components=number, compactness=10).iterate(a) for a in bytes_of]
         return torch.from_numpy(np.stack(maps).astype(np.int64))
 
-    wanted = mean_count(each(Slic(number), images))
+    wanted = mean_count(one_by_one(Slic(number), images)[0]())
     as_many = min(
         range(number, 2 * number, 2), key=lambda n: abs(mean_count(scikit_image(n)) - wanted)
     )
     sides: dict[str, Side] = {
-        "Slic": (lambda: each(Slic(number), images), images),
         "scikit-image": (scikit_image, images),
         "scikit-image, as many": (lambda: scikit_image(as_many), images),
     }
     if importlib.util.find_spec("fast_slic"):
         sides["fast-slic"] = (fast_slic, images)
-        sides["FastSlic"] = (lambda: each(FastSlic(number), on_host), images)
+        sides["FastSlic"] = one_by_one(FastSlic(number), images.cpu())
     return sides
 
 
@@ -94,33 +104,30 @@ def mean_count(labels: Tensor) -> float:
 
 
 def batched(images: Tensor, number: int) -> dict[str, Side]:
-    """Slic on a GPU, all images in one call: eager, compiled, captured in a graph."""
-    segmenter = Slic(number)
-    compiled = torch.compile(segmenter, dynamic=False)
-    graph, captured = capture(lambda: segmenter(images).labels)
-
-    def replay() -> Tensor:
-        graph.replay()
-        return captured
-
-    name = f"Slic, B = {len(images)}"
-    return {
-        name: (lambda: segmenter(images).labels, images),
-        f"{name}, compiled": (lambda: compiled(images).labels, images),
-        f"{name}, captured": (replay, images),
-    }
+    """Slic, all images in one call."""
+    return {f"Slic, B = {len(images)}": (lambda: Slic(number)(images).labels, images)}
 
 
-def capture(call: Callable[[], Tensor]) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = call()
-    return graph, result
+def captured(images: Tensor, number: int) -> dict[str, Side]:
+    """The same, as a CUDA graph."""
+    found: list[Tensor] = []
+
+    def segment() -> None:
+        found[:] = [Slic(number)(images).labels]
+
+    replay = graphed(segment, images.device, "Slic")
+
+    def labels() -> Tensor:
+        replay()
+        return found[0]
+
+    return {f"Slic, B = {len(images)}, captured": (labels, images)}
+
+
+def compiled(images: Tensor, number: int) -> dict[str, Side]:
+    """The same, compiled."""
+    segmenter = torch.compile(Slic(number), dynamic=False)
+    return {f"Slic, B = {len(images)}, compiled": (lambda: segmenter(images).labels, images)}
 
 
 def pixels_last(images: Tensor) -> npt.NDArray[np.float32]:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,11 +30,11 @@ CAPTION = (
 )
 
 
-def run(settings: Settings) -> list[Row]:
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows, each model's when they are measured."""
     number = 1000 if settings.on_gpu else 512
     if settings.quick:
         number = 16
-    rows = []
     for name in settings.models or ("resnet18",):
         settings.say(f"versus: {name}, N={number}")
         image = photos(1, 64 if settings.quick else 224, settings.device)
@@ -48,8 +49,8 @@ def run(settings: Settings) -> list[Row]:
             {side: call for side, (call, _) in sides.items()},
             warm={side: call for side, (call, _) in few.items()},
         )
-        rows += [
-            {
+        for side, (_, drawn) in sides.items():
+            yield {
                 "model": name,
                 "implementation": side,
                 "samples": drawn,
@@ -57,9 +58,6 @@ def run(settings: Settings) -> list[Row]:
                 "seconds": readings[side].record(),
                 "over_torchlime": readings[side].over(readings[OURS]).record(),
             }
-            for side, (_, drawn) in sides.items()
-        ]
-    return rows
 
 
 Side = tuple[Call, int]  # and how many samples it takes

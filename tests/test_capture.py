@@ -33,6 +33,7 @@ from torchlime.masks import (
     SizeLaw,
     Sizes,
 )
+from torchlime.models import Classifier
 from torchlime.segments import FastSlic, Grid, Reduced, Slic
 from torchlime.surrogates import (
     BayesianRidge,
@@ -157,6 +158,66 @@ def test_any_int_is_a_seed(model, seed):
     assert torch.equal(made.coefficients, plain.coefficients)
 
 
+class Recorded(TorchDispatchMode):
+    """A graph on a CPU: the operators of a work, which it repeats on the same memory."""
+
+    def __init__(self, work):
+        super().__init__()
+        self.steps = []
+        with self:
+            work()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.steps.append((function, args, kwargs or {}, result))
+        return result
+
+    def __call__(self):
+        with torch.inference_mode(False), torch.no_grad():
+            for function, args, kwargs, result in self.steps:
+                found = function(*args, **kwargs)
+                for own, new in zip(tree_leaves(result), tree_leaves(found), strict=True):
+                    if isinstance(own, torch.Tensor) and own.data_ptr() != new.data_ptr():
+                        own.copy_(new)  # it is no view, and was not written in place
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """As on a GPU, a part's Python code does not run again."""
+    monkeypatch.setattr(torchlime.capture, "graphed", lambda work, device, what: Recorded(work))
+
+
+SOFT = Lime(segmenter=lambda x: torch.stack([x[0, 0] * 0 + 0.2, x[0, 0] * 0 + 0.9]), num_samples=20)
+
+
+@pytest.mark.usefixtures("replayed")
+@pytest.mark.parametrize("explainer", [*EXPLAINERS, SOFT], ids=repr)
+def test_a_graph_that_only_repeats_operators_gives_the_same_numbers(model, explainer):
+    settings = {"top": 2, "keep_samples": True}
+    fast = explainer.capture(model, images(2, 9), **settings)
+    made = {}
+    for number in (1, 2, 3):
+        x, seeds = images(2, number), torch.tensor([4, 5]) * number
+        made[number] = fast(x, seed=seeds), explainer.explain(model, x, seed=seeds, **settings)
+    for captured, plain in made.values():  # and no call wrote over what another returned
+        assert_same(captured, plain)
+
+
+@pytest.mark.usefixtures("replayed")
+def test_a_graph_of_several_inputs_and_of_a_classifier():
+    def model(a, b):
+        return a.mean((2, 3)) + 2 * b.mean((2, 3))
+
+    explainer, seeds = Lime(segmenter=Grid(2, 2), num_samples=32), torch.tensor([1, 2])
+    fast = explainer.capture(model, (images(2), images(2, 1)))
+    x = images(2, 2), images(2, 3)
+    assert_same(fast(x, seed=seeds), explainer.explain(model, x, seed=seeds))
+    classifier = Classifier(network(), output="none")
+    classifier(images(1))
+    fast = explainer.capture(classifier, images(2))
+    assert_same(fast(x[0], seed=seeds), explainer.explain(classifier, x[0], seed=seeds))
+
+
 def test_several_inputs():
     def model(a, b):
         return a.mean((2, 3)) + b.mean((2, 3))
@@ -252,6 +313,10 @@ REFUSED = {
         {"fill": lambda x, _: x * torch.tensor([1.0, 2.0, 3.0], device=x.device).view(3, 1, 1)},
         r"lambda> calls tensor\(\), which copies numbers of the host",
     ),
+    "numbers by their keyword": (
+        {"fill": lambda x, _: x * torch.tensor(data=[1.0, 2.0, 3.0]).view(3, 1, 1)},
+        r"lambda> calls tensor\(\), which copies numbers of the host",
+    ),
     "numbers like others": (
         {"fill": lambda x, _: x * x.new_tensor([1.0, 2.0, 3.0]).view(3, 1, 1)},
         r"lambda> calls new_tensor\(\), which copies numbers of the host",
@@ -310,6 +375,20 @@ def test_other_inputs_are_refused(model):
             fast(wrong)
     with pytest.raises(TypeError, match="images must be tensors on the device.*got ndarray; conv"):
         explainer.capture(model, np.zeros((1, 24, 20, 3)))
+
+
+@pytest.mark.parametrize("name", ["segments", "seed", "extra", "num_samples", "nonsense"])
+def test_what_only_explain_takes_is_refused_in_a_sentence(model, name):
+    with pytest.raises(TypeError, match=rf"capture\(\) has no keyword '{name}'; .*use explain\(\)"):
+        EXPLAINERS[0].capture(model, images(1), **{name: 3})
+    if name != "seed":
+        with pytest.raises(TypeError, match=f"takes images and seed, got '{name}'; .*capture agai"):
+            EXPLAINERS[0].capture(model, images(1))(images(1), **{name: 3})
+
+
+def test_an_image_of_one_segment_is_warned_of_as_in_a_plain_call(model):
+    with pytest.warns(UserWarning, match="an image is one segment as a whole"):
+        Lime(segmenter=Grid(1, 1), num_samples=8).capture(model, images(1))
 
 
 def test_outputs_of_another_size_are_refused(model):
@@ -509,7 +588,7 @@ def small():
 
 NAMES = ("baylime", "slice", "glime", "kernel_shap", "leverage_shap", "banzhaf")
 NAMES += ("permutation_shapley", "leave_one_out", "occlusion")
-ON_CUDA += [methods.get(name)(num_samples=256) for name in NAMES]
+ON_CUDA += [SOFT, *(methods.get(name)(num_samples=256) for name in NAMES)]
 ON_CUDA += [
     Lime(segmenter=Reduced(Slic(9), 24), sampler=sampler, num_samples=64, surrogate=surrogate)
     for sampler, surrogate in (
@@ -539,6 +618,31 @@ def test_nothing_that_a_capture_forbids(explainer, model_too, parts):
     assert made.coefficients.device.type == "cuda"
     assert len(set(parts)) == 2 + model_too
     assert len(parts) >= 3 * len(set(parts))
+
+
+MOVES = {
+    "another place": lambda net: setattr(net[0].weight, "data", net[0].weight.detach().clone()),
+    "another layer": lambda net: setattr(net, "0", torch.nn.Conv2d(3, 4, 8, device="cuda")),
+    "weights that are assigned": lambda net: net.load_state_dict(
+        {name: value.clone() for name, value in net.state_dict().items()}, assign=True
+    ),
+}
+
+
+@FAKE
+@pytest.mark.parametrize("how", MOVES)
+def test_a_captured_model_whose_weights_have_moved_is_refused(how, parts):
+    """A graph would read memory that is another's now."""
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            net, x = small(), torch.empty(2, 3, 64, 48)
+        fast = ON_CUDA[1].capture(net, x, model_too=True)
+        with torch.no_grad():
+            net[0].weight.mul_(2)
+        fast(x)
+        MOVES[how](net)
+        with pytest.raises(RuntimeError, match="weights of the model have moved in memory"):
+            fast(x)
 
 
 @FAKE

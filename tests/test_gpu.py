@@ -1,5 +1,6 @@
 """What only a real GPU can show; skipped where there is none."""
 
+import contextlib
 import copy
 import dataclasses
 
@@ -85,12 +86,20 @@ def exact_convolutions():
     torch.backends.cudnn.allow_tf32 = before
 
 
-@pytest.fixture
-def no_sync():
+@contextlib.contextmanager
+def refused_waits():
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
-    yield
-    torch.cuda.set_sync_debug_mode(before)
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@pytest.fixture
+def no_sync():
+    with refused_waits():
+        yield
 
 
 @pytest.mark.parametrize("explainer", EXPLAINERS, ids=repr)
@@ -184,9 +193,8 @@ def test_captured(model, images, explainer, model_too):
             explainer.explain(model, x, seed=seeds, **settings),
             torch.cuda.get_rng_state(),
         )
-        torch.cuda.set_sync_debug_mode("error")
-        captured = fast(x, seed=seeds)
-        torch.cuda.set_sync_debug_mode("default")
+        with refused_waits():
+            captured = fast(x, seed=seeds)
         assert torch.equal(captured.segments, plain.segments)
         assert torch.equal(captured.masks, plain.masks)
         assert torch.equal(captured.targets, plain.targets)
@@ -205,6 +213,9 @@ def test_captured_sees_new_weights(images):
         model.fc.weight.mul_(2)
         model.fc.bias.mul_(2)
     assert fast(images).scores.allclose(2 * first, rtol=1e-3)
+    model.bfloat16()
+    with pytest.raises(RuntimeError, match="weights of the model have moved in memory"):
+        fast(images)
 
 
 def test_captured_in_autocast(images):

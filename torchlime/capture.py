@@ -10,23 +10,25 @@ stages run again in every call, and the numbers are those of a plain call.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, Never, NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from torchlime._hash import seeds_of
 from torchlime._kinds import check_through_input
+from torchlime._labelmap import warn_of_one_segment
 from torchlime._networks import random_states
 from torchlime._provenance import named
 from torchlime._returns import check_fit, variance_factor
 from torchlime._sampling import Sampling, drawn
 from torchlime._several import beside, is_several, leaves_of, like, mapped, names_of
+from torchlime._softmap import is_soft
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, autocast_around
 from torchlime.explanation import Explanation
@@ -108,7 +110,9 @@ class Captured:
             self._seeds.copy_(seeds_of(seed, self._seeds))
             self._capture(model_too)
 
-    def __call__(self, images: Any, *, seed: int | Tensor | None = None) -> Explanation:
+    def __call__(
+        self, images: Any, *, seed: int | Tensor | None = None, **others: Never
+    ) -> Explanation:
         """Explain inputs of the shapes, dtypes and device that were captured.
 
         Args:
@@ -117,7 +121,13 @@ class Captured:
 
         Raises:
             TypeError, ValueError: images or seed have another type, shape, dtype or device.
+            RuntimeError: calls overlap; or weights of a captured model have moved.
         """
+        for name in others:
+            raise TypeError(
+                f"a captured call takes images and seed, got {name!r}; all else is fixed by the "
+                "capture, so capture again for it"
+            )
         if not self._free.acquire(blocking=False):
             raise RuntimeError(
                 "calls of one capture share its memory, so they must not overlap; capture one for "
@@ -230,8 +240,15 @@ class Captured:
 
         with box.prepared():
             replay = graphed(score, self.device, "the model (leave out model_too)")
+        places = _places(box.networks)
 
         def replayed() -> None:
+            if _places(box.networks) != places:
+                raise RuntimeError(
+                    "weights of the model have moved in memory since the capture (by .to(), say, "
+                    "or by a layer that was replaced), so its graph does not see them; capture "
+                    "again, or change weights in place"
+                )
             rewind = random_states(self.device)
             replay()
             rewind()
@@ -292,14 +309,16 @@ def static_features(inputs: Any, segmenter: Segmenter, fill: Any) -> Any:
 
     def segment(images: Tensor) -> Any:
         found = watched(segmenter, images)
-        if isinstance(found, Tensor):
+        if isinstance(found, Tensor) and not is_soft(found):
             raise ValueError(
                 f"{named(segmenter, str)} returns a label map, whose segments are counted on the "
                 "host; no graph can hold that. Let it return Segments"
             )
         return found
 
-    return segmented_features(inputs, segment, watched_fills(fill))
+    features = segmented_features(inputs, segment, watched_fills(fill))
+    warn_of_one_segment(features.count, features.bound)
+    return features
 
 
 def watched_fills(fill: Any) -> Any:
@@ -346,7 +365,7 @@ class _Refuse(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name = getattr(function, "__name__", "")
-        if why := _why_not(name, args):
+        if why := _why_not(name, args, kwargs or {}):
             raise ValueError(
                 f"{self.who} calls {name}(), which {why}; no graph can hold that. Capture with "
                 "strategies of torchlime that run on the device, or use explain()"
@@ -354,14 +373,15 @@ class _Refuse(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def _why_not(name: str, args: Sequence[Any]) -> str | None:
+def _why_not(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
     """What a call does that no graph can hold, on a GPU; None if nothing."""
     if name in READS:
         return "reads a tensor on the host"
     if name in DRAWS:
         return "draws without the seed"
-    if name in UPLOADS and not isinstance(args[-1], Tensor | int | float):
-        return "copies numbers of the host"
+    if name in UPLOADS:
+        given = [*args[name == "new_tensor" :], kwargs.get("data", kwargs.get("obj"))][0]
+        return None if isinstance(given, Tensor | int | float) else "copies numbers of the host"
     if name == "__getitem__":
         places = args[1] if isinstance(args[1], tuple) else (args[1],)
         if any(isinstance(place, list) for place in places):
@@ -369,6 +389,23 @@ def _why_not(name: str, args: Sequence[Any]) -> str | None:
         if any(isinstance(p, Tensor) and p.dtype == torch.bool and p.dim() for p in places):
             return "reads a tensor on the host"
     return None
+
+
+def _places(networks: Sequence[nn.Module]) -> list[int]:
+    """Where the weights and buffers of networks lie in memory."""
+    modules = (module for network in networks for module in network.modules())
+    held = (value for m in modules for value in (*m._parameters.values(), *m._buffers.values()))
+    return [value.untyped_storage()._cdata for value in held if value is not None]
+
+
+def refuse_others(others: Mapping[str, object]) -> None:
+    """Raise where a capture is given what only ``explain()`` takes."""
+    for name in others:
+        raise TypeError(
+            f"capture() has no keyword {name!r}; it takes targets, top, keep_samples and "
+            "model_too. Each call takes a seed, the segmenter may return your own Segments, and "
+            "the other settings are Lime's; use explain() for the rest, which no graph can hold"
+        )
 
 
 def _refuse(rounds: Rounds, forward: Forward) -> None:

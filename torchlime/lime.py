@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, Never, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torchlime._several import is_several, leaves_of
 from torchlime._taking import check_rounds_setting
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
-from torchlime.capture import Captured, static_features
+from torchlime.capture import Captured, refuse_others, static_features
 from torchlime.explanation import Explanation
 from torchlime.features import Entries, Pixels
 from torchlime.features.given import features_of, segmented_features
@@ -214,6 +214,7 @@ class Lime(Settings):
         top: int = 1,
         keep_samples: bool = False,
         model_too: bool = False,
+        **others: Never,
     ) -> Captured:
         """:meth:`explain` for images of one shape; on a GPU, all except the model is CUDA graphs.
 
@@ -225,8 +226,9 @@ class Lime(Settings):
             model, targets, top, keep_samples: as for :meth:`explain`.
             images: examples, which fix shapes, dtypes and device.
             model_too: capture the forward passes too, where the model allows it. Then a call uses
-                the current weights, but does not run the model's Python code again.
-                If the explainer sets no autocast, the caller's autocast is fixed too.
+                the current weights, if they stay where they are, but does not run the model's
+                Python code again. If the explainer sets no autocast, the caller's autocast is
+                fixed too.
 
         For your own label maps, let the segmenter return their Segments.
 
@@ -242,6 +244,7 @@ class Lime(Settings):
             >>> fast(images, seed=3).coefficients.shape
             torch.Size([1, 1, 2])
         """
+        refuse_others(others)
         for leaf in leaves_of(images):
             if not isinstance(leaf, Tensor):
                 raise TypeError(

@@ -32,13 +32,15 @@ def test_the_operations_of_a_forward_pass(model, giga):
 
 
 def test_the_cost_of_a_photo():
-    one = estimate.cost(launches(4, 1000, 3.35e9), "resnet18", "bf16")
+    one = estimate.cost(launches(4, 1050, 3.35e9), "resnet18", "bf16")
     assert one.forwards == pytest.approx(1000 * 3.628e9 / (0.4 * 989e12), rel=1e-3)
-    assert one.launches == (pytest.approx(1e-3), pytest.approx(2e-3))
+    assert one.launches == (pytest.approx(1.05e-3), pytest.approx(2.1e-3))
     assert one.bytes == pytest.approx(1e-3 / 4)
     assert one.outside == one.launches
-    assert one.captured == one.bytes  # 50 launches of 8 µs are a tenth of a millisecond
-    assert one.photos[0] == pytest.approx(1 / (one.forwards + 2e-3))
+    assert one.captured == pytest.approx((50 * 8e-6 + 1000 * 2e-6) / 4)
+    assert one.photos[0] == pytest.approx(1 / (one.forwards + 2.1e-3))
+    many = estimate.cost(launches(32, 1050, 32 * 3.35e9), "resnet18", "bf16")
+    assert many.captured == many.outside[1] == many.bytes == pytest.approx(1e-3)
 
 
 def test_where_launches_stop_to_matter():

@@ -15,6 +15,7 @@ import torch
 from benchmarks import gpu, overhead, results
 from benchmarks.__main__ import main, parser
 from benchmarks.gpu import LEAST, Part
+from benchmarks.report import block
 from benchmarks.settings import Settings
 
 
@@ -63,7 +64,50 @@ def test_a_part_that_was_cut_off_shows_the_rows_that_it_had(tmp_path):
     part = code("kernels", "import time; time.sleep(60)", seconds=0.5, benchmark="kernels")
     gpu.run([part], 1.0, tmp_path)
     assert "| eager | 7 | 16 | 99 | – | – | – |" in (tmp_path / "summary.md").read_text()
-    assert results.newest("kernels", tmp_path) == []  # it is no result of a whole run
+    text = block("kernels", tmp_path)
+    assert "| eager | 7 | 16 | 99 | – | – | – |" in text
+    assert "the run did not end, so rows are missing" in text
+    assert not results.partial("kernels", tmp_path).exists()
+
+
+def test_a_whole_result_is_not_lost_to_a_run_that_was_cut_off(tmp_path):
+    settings = Settings(torch.device("cpu"), quick=True, results=tmp_path)
+    origin = results.origin(settings, "a command")
+    row = {"call": "eager", "batch": 7, "samples": 16, "dtype": "float32", "operators": 99}
+    results.write(results.record("kernels", [row, row], settings, origin), tmp_path)
+    results.write_partial(results.record("kernels", [row], settings, origin), tmp_path)
+    results.keep("kernels", tmp_path)
+    assert results.rows("kernels", tmp_path) == [row, row]
+    assert results.partial("kernels", tmp_path).exists()
+
+
+def test_a_row_that_cannot_be_measured_leaves_the_others(monkeypatch, capsys):
+    def measure(settings, name, case, number):
+        if case.precision == "float32":
+            raise OSError("there is no compiler")
+        return {"dtype": case.precision}
+
+    monkeypatch.setattr(overhead, "measure", measure)
+    rows = []
+    with pytest.raises(RuntimeError, match="1 rows could not be measured"):
+        rows.extend(overhead.run(Settings(torch.device("cpu"), quick=True)))
+    assert rows == [{"dtype": "bfloat16 autocast"}]
+    assert "there is no compiler" in capsys.readouterr().err
+
+
+def test_large_batches_come_last_and_model_by_model():
+    order = overhead.ordered(overhead.ON_GPU, ["small", "large"])
+    assert len({*order}) == len(order) == 2 * len(overhead.ON_GPU)
+    batches = [case.batch for case, _ in order]
+    assert sorted(batches, key=lambda batch: batch == 32) == batches
+    late = [name for case, name in order if case.batch == 32]
+    assert late == sorted(late, reverse=True)
+
+
+def test_only_what_blurs_waits_for_kornia(tmp_path):
+    parts = gpu.parts(parser().parse_args(["gpu", "--device", "cuda", "--out", str(tmp_path)]))
+    needing = [part.name for part in parts if ("kornia", "kornia") in part.needs]
+    assert needing == ["stages"]
 
 
 def test_a_table_that_cannot_be_made_does_not_end_the_run(tmp_path):
@@ -181,7 +225,7 @@ def test_the_command_runs_here(tmp_path):
 
 
 def test_every_part_is_a_command_that_exists(tmp_path):
-    given = ["gpu", "--out", str(tmp_path), "--commit", "abc1234"]
+    given = ["gpu", "--device", "cuda", "--out", str(tmp_path), "--commit", "abc1234"]
     parts = gpu.parts(parser().parse_args(given))
     assert [part.name for part in parts][:3] == ["tests", "kernels", "overhead"]
     for part in parts:
@@ -199,6 +243,15 @@ def test_it_goes_alone_and_into_a_folder(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "gpu goes alone, and with --out DIR" in capsys.readouterr().err
+
+
+def test_without_a_gpu_no_part_starts(tmp_path, monkeypatch, capsys):
+    """Else the tests would be skipped, which looks as if they had passed."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        main(["gpu", "--out", str(tmp_path)])
+    assert "there is no CUDA device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("precision", ["TF32", "float32"])

@@ -7,10 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks import memory, overhead, results, scale
+from benchmarks import memory, overhead, results, scale, superpixels
 from benchmarks.__main__ import NAMES, main
 from benchmarks.report import block
 from benchmarks.settings import Settings
+from torchlime.segments import Slic
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,6 +100,15 @@ def test_what_only_a_gpu_is_asked_for_runs_on_a_cpu_too():
     row = overhead.measure(settings, "resnet18", overhead.Case("bfloat16 weights", batch=2), 128)
     assert row["rows"] * row["chunks"] >= 2 * 128
     assert overhead.images_per_second(row) > 0
+
+
+@pytest.mark.parametrize("kind", [superpixels.batched, superpixels.captured])
+def test_slic_of_a_batch(kind):
+    images = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    ((_, side),) = kind(images, 9).items()
+    alone, shown = superpixels.one_by_one(Slic(9), images)
+    assert torch.equal(side[0](), alone())
+    assert side[1] is shown is images
 
 
 def hold(size):
