@@ -23,13 +23,13 @@ def in_pairs(noise: Tensor) -> Tensor:
 
 
 def unpaired(masks: Tensor, absent: Tensor) -> Tensor:
-    """Whether the rows of masks [B,N,S] are no pairs of complements: [B] bool, on its device.
+    """Whether the rows of masks [B,N,S] are no pairs of complements: [B,1,1] bool, on its device.
 
     ``absent`` [B,S] are the columns that stand for no feature, False in every mask.
     """
     pairs = masks.shape[1] // 2
     first, second = masks[:, : 2 * pairs].unflatten(1, (pairs, 2)).unbind(2)
-    return ((first ^ second) == absent[:, None]).flatten(1).any(dim=1)
+    return ((first ^ second) == absent[:, None]).any(dim=(1, 2), keepdim=True)
 
 
 def partners(values: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ def weights_of_noise(kernel: Callable[..., Tensor], noise: Tensor, count: Tensor
 
 def effective_samples(weights: Tensor) -> Tensor:
     """(Σw)²/Σw² of weights [B,N]: [B]."""
-    squares = (weights[:, None] @ weights[..., None])[:, 0, 0]
+    squares = torch.bmm(weights[:, None], weights[..., None]).flatten()
     return weights.sum(dim=1).square() / squares
 
 

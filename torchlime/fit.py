@@ -117,7 +117,8 @@ class NormalEquations:
 
     def _mean(self) -> Tensor:
         """The weighted means [B,1,S+T] of the design and of the scores."""
-        return _sum(self.share[:, rows].mT @ self._joined(rows) for rows in self._blocks())
+        means = (torch.bmm(self.share[:, rows].mT, self._joined(rows)) for rows in self._blocks())
+        return _sum(means)
 
     def _primal(self) -> tuple[Tensor, Tensor, Tensor]:
         few = self.scores.shape[2] <= self.width  # then one square product is fastest
@@ -126,7 +127,7 @@ class NormalEquations:
             joined = self._centred(rows)
             joined = joined * self.root[:, rows] if self.noise else joined
             z, y = self._split(joined)
-            products.append((joined if few else z).mT @ joined)
+            products.append(torch.bmm((joined if few else z).mT, joined))
             squares += [] if few else [y.square().sum(dim=1)]
         product = _sum(products)
         gram, cross = self._split(product[:, : self.width])
@@ -202,12 +203,10 @@ class NormalEquations:
         score_mean = (self.score_mean + self.origin).mT
         intercepts = torch.baddbmm(score_mean, slopes, self.design_mean.mT, alpha=-1)[..., 0]
         errors = self._errors(slopes, variance, alone)
-        each = ok.shape[1] > 1
-        slopes, intercepts, fidelity, errors, ok = (
-            value.reshape(self.inputs, -1, *value.shape[2:])  # inputs of one design: their targets
-            for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
-        )
-        return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1) if each else ok[:, 0])
+        fit = Fit(slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
+        if len(slopes) < self.inputs:  # targets of one input are those of all inputs
+            fit = Fit(*(value.reshape(self.inputs, -1, *value.shape[2:]) for value in fit))
+        return fit._replace(ok=fit.ok.all(dim=1) if ok.shape[1] > 1 else fit.ok[:, 0])
 
     def _residual_sums(
         self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None
@@ -235,7 +234,7 @@ class NormalEquations:
             return ~in_pairs(self.design)[:, None, None]
         if self.design.dtype != torch.bool:
             return torch.ones_like(self.absent[:, :1, None])
-        return unpaired(self.design, self.absent)[:, None, None]
+        return unpaired(self.design, self.absent)
 
     def _errors(self, slopes: Tensor, variance: Tensor | None, alone: Tensor | None) -> Tensor:
         """Standard errors [B,T,S]."""
@@ -309,7 +308,9 @@ def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
     if together or _is_shared(design, weights, count):
         return fit(*data)
     elements = design.shape[1] * design.shape[2]
-    groups = row_blocks(len(design), elements, design.device, torch.get_num_threads())
+    groups = [*row_blocks(len(design), elements, design.device, torch.get_num_threads())]
+    if len(groups) == 1:
+        return fit(*data)
     parts = zip(*(fit(*(values[b] for values in data)) for b in groups), strict=True)
     return Fit(*(torch.cat(part) if isinstance(part[0], Tensor) else part[0] for part in parts))
 
