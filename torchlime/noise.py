@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_rows
+from torchlime._drawn_once import drawn_once
 from torchlime._hash import hashed, numbers, shift_right, stems_of
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
@@ -68,6 +69,16 @@ class Gaussian:
                 f"{bound} features; raise num_samples to {2 * bound} or more, "
                 "or use Gaussian(antithetic=False)",
             )
+        noise = self._rows(count, bound, num_samples, seed, first)
+        return noise.expand(len(count), -1, -1)
+
+    @drawn_once
+    def _rows(
+        self, count: Tensor, bound: int, num_samples: int, seed: int | Tensor, first: int
+    ) -> Tensor:
+        """Noise [b,N,F]."""
+        signs = (1, -1) if self.antithetic else (1,)
+        drawn = num_samples // len(signs)
         stems = stems_of(seed, count)
         samples = numbers(drawn, count, first // len(signs))[:, None]
         features = numbers(bound, count)
@@ -77,7 +88,7 @@ class Gaussian:
             values = _normal(hashed(stems, samples[rows], features))
             for place, sign in enumerate(signs):
                 pairs[:, rows, place] = sign * values
-        return noise.expand(len(count), -1, -1)
+        return noise
 
 
 def _normal(bits: Tensor) -> Tensor:
