@@ -67,7 +67,6 @@ class NormalEquations:
         total: [B], the sum of the weights.
         gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of the size of AAᵀ.
         cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
-        padding: bool, the rows of ``gram`` that stand for no unknown.
         variation: [B,T], the weighted sum of squares of the scores about their weighted mean.
         level: [B,T], this weighted mean, measured from the first row.
     """
@@ -98,13 +97,12 @@ class NormalEquations:
         self.root = self.weights[..., None].sqrt()
         self.count = count
         self.origin = self.scores[:, :1]
-        self.absent = torch.arange(self.width, device=design.device) >= count[:, None]
+        self.absent = torch.arange(self.width, device=design.device) >= count[:, None, None]
         self.total = self.weights.sum(dim=1)
         self.share = (self.weights / self.total[:, None])[..., None]
         self.mean = self._mean()
         self.design_mean, self.score_mean = self._split(self.mean)
         self.level = self.score_mean[:, 0]
-        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else self.absent
         self.gram, self.cross, self.variation = self._dual() if dual else self._primal()
 
     @classmethod
@@ -144,6 +142,11 @@ class NormalEquations:
         size = gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
         cross = self.root * (self.scores - self.origin - self.score_mean)
         return gram + size * null @ null.mT, cross, cross.square().sum(dim=1)
+
+    @property
+    def padding(self) -> Tensor:
+        """Which rows [B,S] of ``gram`` stand for no unknown; in the dual form none [B,N] does."""
+        return torch.zeros_like(self.weights, dtype=torch.bool) if self.dual else self.absent[:, 0]
 
     @property
     def unvarying(self) -> Tensor:
@@ -193,7 +196,7 @@ class NormalEquations:
         else:
             unexplained = self._unexplained(coefficients)
 
-        slopes = coefficients.mT.masked_fill(self.absent[:, None], 0.0)
+        slopes = coefficients.mT.masked_fill(self.absent, 0.0)
         # Constant scores that are not at the origin vary by the rounding of their mean.
         rounding = (32 * torch.finfo(self.dtype).eps) ** 2
         scale = self.total[:, None] * self.level
@@ -216,11 +219,14 @@ class NormalEquations:
         for rows in self._blocks():
             z, y = self._split(self._centred(rows))
             e = torch.baddbmm(y, z, coefficients, alpha=-1)
-            w, share = self.weights[:, rows, None], self.share[:, rows]
-            unexplained.append((w * e.square() if self.noise else e.square()).sum(dim=1))
+            share, of, squares = self.share[:, rows], variance_of_masks, e.square()
+            if self.noise:
+                w = self.weights[:, rows, None]
+                of, squares = partial(variance_of_noise, w), w * squares
+            unexplained.append(squares.sum(dim=1))
             if inverse is not None and alone is not None:
-                of = partial(variance_of_noise, w) if self.noise else variance_of_masks
-                variance.append(of(e.detach(), z.detach(), share, inverse.detach(), alone))
+                with torch.no_grad():
+                    variance.append(of(e, z, share, inverse, alone))
         return _sum(unexplained), _sum(variance) if variance else None
 
     def _unexplained(self, coefficients: Tensor) -> Tensor:
@@ -233,7 +239,7 @@ class NormalEquations:
         if self.noise:
             return ~in_pairs(self.design)[:, None, None]
         if self.design.dtype != torch.bool:
-            return torch.ones_like(self.absent[:, :1, None])
+            return torch.ones_like(self.absent[..., :1])
         return unpaired(self.design, self.absent)
 
     def _errors(self, slopes: Tensor, variance: Tensor | None, alone: Tensor | None) -> Tensor:
@@ -247,7 +253,7 @@ class NormalEquations:
             if not self.dual:
                 undefined = undefined | self.unvarying[:, None]
             errors = variance.clamp(min=0).sqrt().masked_fill(undefined, torch.nan)
-        return errors.masked_fill(self.absent[:, None], 0.0)
+        return errors.masked_fill(self.absent, 0.0)
 
     def _column_blocks(self) -> Iterator[slice]:
         batch, samples, width = self.design.shape

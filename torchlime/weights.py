@@ -313,10 +313,9 @@ def _lengths(name: Distance, noise: Tensor) -> Tensor:
         )
     dtype = solve_dtype(noise.device)
     batch, samples, width = noise.shape
-    lengths = noise.new_empty(batch, samples, dtype=dtype)
-    for rows in row_blocks(samples, batch * width, noise.device):
-        lengths[:, rows] = noise[:, rows].to(dtype).norm(dim=2)
-    return lengths
+    blocks = row_blocks(samples, batch * width, noise.device)
+    lengths = [noise[:, rows].to(dtype).norm(dim=2) for rows in blocks]
+    return lengths[0] if len(lengths) == 1 else torch.cat(lengths, dim=1)
 
 
 def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def _variance(groups: list[_Group], scores: Tensor, weights: Tensor, absent: Ten
     """The variance [B,T,S] of the first group's mean, or of its difference to the second's."""
     masks = groups[0].rows
     batch, samples, width = masks.shape
-    alone = unpaired(masks, absent[:, 0])
+    alone = unpaired(masks, absent)
     by_row = by_pair = torch.zeros((), dtype=scores.dtype, device=scores.device)
     elements = batch * width * scores.shape[2]
     for rows in row_blocks(samples, elements, masks.device, multiple=2):

@@ -157,6 +157,6 @@ def _units(design: Tensor, count: Tensor) -> Tensor:
     if design.is_floating_point():
         alone = ~in_pairs(design)
     else:
-        alone = unpaired(design, numbers(width, count) >= count[:, None])[:, 0, 0]
+        alone = unpaired(design, numbers(width, count) >= count[:, None, None])[:, 0, 0]
     rows = numbers(samples, count)
     return torch.where(alone[:, None], rows, rows // 2)
