@@ -150,7 +150,7 @@ def _counted(numbers: Tensor, labels: Tensor, segments: Segments) -> Tensor:
     if segments.background:  # it has a column of its own, which is dropped
         labels = torch.where(labels == BACKGROUND, segments.bound, labels)
     sums = numbers.new_zeros(*numbers.shape[:2], columns).scatter_add_(2, labels, numbers)
-    return sums[..., : segments.bound]
+    return sums[..., : segments.bound] if segments.background else sums
 
 
 def _flat(values: Tensor) -> Tensor:

@@ -124,9 +124,11 @@ class NormalEquations:
         for rows in self._blocks():
             joined = self._centred(rows)
             joined = joined * self.root[:, rows] if self.noise else joined
-            z, y = self._split(joined)
-            products.append(torch.bmm((joined if few else z).mT, joined))
-            squares += [] if few else [y.square().sum(dim=1)]
+            left = joined
+            if not few:
+                left, y = self._split(joined)
+                squares.append(y.square().sum(dim=1))
+            products.append(torch.bmm(left.mT, joined))
         product = _sum(products)
         gram, cross = self._split(product[:, : self.width])
         if not (self.design.requires_grad or self.weights.requires_grad):

@@ -196,7 +196,7 @@ class Perturbed:
         # Channels last, torch would select slowly along an inner axis of a few repeated values.
         channels = self.shape[0] if self.channels_last else labels.shape[1]
         self.labels = labels.expand(-1, channels, *self.shape[1:])
-        self._width = self.labels[0].numel()
+        self._width = self.labels.shape[1:].numel()
         self.background = segments.background
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
