@@ -9,7 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from torchlime._row_blocks import row_blocks
+from torchlime._row_blocks import row_blocks, rows_of
 
 
 def by_pairs(rows: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ def in_pairs(noise: Tensor) -> Tensor:
     paired = [(noise[:, -1] == 0).all(dim=1)] if samples % 2 else []
     pairs = by_pairs(noise)
     for rows in row_blocks(samples // 2, 2 * batch * width, noise.device):
-        first, second = pairs[:, rows].unbind(2)
+        first, second = rows_of(pairs, rows).unbind(2)
         paired.append((first == -second).flatten(1).all(dim=1))
     return reduce(torch.bitwise_and, paired)
 

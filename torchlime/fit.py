@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchlime._antithetic import in_pairs, unpaired
 from torchlime._precision import solve_dtype
-from torchlime._row_blocks import row_blocks
+from torchlime._row_blocks import row_blocks, rows_of
 from torchlime._variance import variance_of_masks, variance_of_noise
 
 
@@ -115,15 +115,16 @@ class NormalEquations:
 
     def _mean(self) -> Tensor:
         """The weighted means [B,1,S+T] of the design and of the scores."""
-        means = (torch.bmm(self.share[:, rows].mT, self._joined(rows)) for rows in self._blocks())
-        return _sum(means)
+        return _sum(
+            torch.bmm(rows_of(self.share, rows).mT, self._joined(rows)) for rows in self._blocks()
+        )
 
     def _primal(self) -> tuple[Tensor, Tensor, Tensor]:
         few = self.scores.shape[2] <= self.width  # then one square product is fastest
         products, squares = [], []
         for rows in self._blocks():
             joined = self._centred(rows)
-            joined = joined * self.root[:, rows] if self.noise else joined
+            joined = joined * rows_of(self.root, rows) if self.noise else joined
             left = joined
             if not few:
                 left, y = self._split(joined)
@@ -221,7 +222,7 @@ class NormalEquations:
         for rows in self._blocks():
             z, y = self._split(self._centred(rows))
             e = torch.baddbmm(y, z, coefficients, alpha=-1)
-            share, of, squares = self.share[:, rows], variance_of_masks, e.square()
+            share, of, squares = rows_of(self.share, rows), variance_of_masks, e.square()
             if self.noise:
                 w = self.weights[:, rows, None]
                 of, squares = partial(variance_of_noise, w), w * squares
@@ -275,7 +276,8 @@ class NormalEquations:
     def _joined(self, rows: slice) -> Tensor:
         """Rows of the design, and of the scores from their origin: [B,n,S+T]."""
         if self._raw is None or self._raw[0] != rows:  # a single block is converted once
-            z, y = self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+            z = self._numbers(rows_of(self.design, rows))
+            y = rows_of(self.scores, rows) - self.origin
             self._raw = rows, torch.cat([z, y], dim=2)  # of the dtype of the scores
         return self._raw[1]
 
@@ -292,7 +294,7 @@ class NormalEquations:
             own = not (self.weights.requires_grad or self.design.requires_grad)
             joined = joined.sub_(self.mean) if own else joined - self.mean
             if not self.noise:
-                root = self.root[:, rows]
+                root = rows_of(self.root, rows)
                 joined = joined.mul_(root) if own else joined * root
             self._last = rows, joined
         return self._last[1]
