@@ -81,8 +81,11 @@ def literal(net, images, segments, masks, value=0.0):
 
 @pytest.mark.parametrize(
     ("threads", "side", "rows"),
-    [(1, 224, 6), (2, 224, 6), (3, 224, 9), (128, 224, 64), (2, 112, 24), (2, 8, 64), (2, 999, 1)],
-)
+    [
+        (1, 224, 6), (2, 224, 6), (3, 224, 9), (128, 224, 64), (2, 112, 24), (2, 999, 1),
+        (2, 32, 64), (2, 16, 64), (2, 12, 113), (2, 8, 256), (2, 2, 256), (2, 1, 64),
+    ],
+)  # fmt: skip
 def test_default_chunks_fit_a_cpu(monkeypatch, threads, side, rows):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert default_chunk_size(torch.device("cpu"), side * side) == rows

@@ -32,7 +32,7 @@ LAYERS = [
     | {"_extras", "_problems", "_settings", "_warn", "_files", "_networks", "version"},
     {"_archives", "_softmap"},
     {"_batches", "_hash", "_antithetic", "_inputs", "_provenance", "_estimator"}
-    | {"_names", "_words", "_size_laws"},
+    | {"_names", "_words", "_size_laws", "_drawn_once"},
     {"_variance"},
     {"_labelmap", "fit", "black_box", "background"},
     {"_returns", "_jointmap", "_by_need", "_growing", "_some_columns"},

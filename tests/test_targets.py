@@ -59,6 +59,16 @@ WRAPPED = {
 }
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_best_class_is_the_first_of_the_best_classes(dtype):
+    g = torch.Generator().manual_seed(0)
+    outputs = torch.randint(-1, 2, (60, 7), generator=g).to(dtype)  # many are equal
+    outputs[20:40, 3], outputs[40:50, 5], outputs[45:, 2] = torch.nan, torch.inf, -0.0
+    rows = torch.zeros(60, dtype=torch.int64)
+    best, several = (Classes(top=top).reference(outputs, rows)["targets"] for top in (1, 2))
+    assert torch.equal(best, several[:, :1])
+
+
 @pytest.mark.parametrize("wrapped", WRAPPED)
 @pytest.mark.parametrize("chunk_size", CHUNKS)
 def test_a_planted_region_of_each_image(images, quarters, wrapped, chunk_size):

@@ -64,7 +64,7 @@ def _check_input(
 
 def is_integer(value: Any) -> bool:
     """Whether ``value`` is a whole number of Python or numpy; a bool is not."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, int | Integral) and not isinstance(value, bool)
 
 
 def check_targets(

@@ -5,7 +5,7 @@ read or moved. Integers are int64 and stand for unsigned ones.
 """
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -31,9 +31,21 @@ def seeds_of(seed: int | Tensor, count: Tensor) -> Tensor:
         if seed.device != count.device:
             raise ValueError(f"seed is on {seed.device}, the inputs are on {count.device}")
         return seed
+    return torch.full((1,), _checked(seed), dtype=torch.int64, device=count.device)
+
+
+def stems_of(seed: int | Tensor, count: Tensor) -> Tensor:
+    """The seeds mixed for :func:`hashed`, [B,1,1], or [1,1,1] where all inputs share one."""
+    if isinstance(seed, Tensor) or torch.compiler.is_compiling():
+        return _mix(seeds_of(seed, count)[:, None, None])
+    return torch.full((1, 1, 1), _mix(_checked(seed)), dtype=torch.int64, device=count.device)
+
+
+def _checked(seed: Any) -> int:
+    """An int seed as a signed 64-bit integer."""
     if not is_integer(seed):
         raise TypeError(f"seed must be an int or an int64 tensor [B], got {type(seed).__name__}")
-    return torch.full((1,), _signed(int(seed)), dtype=torch.int64, device=count.device)
+    return _signed(int(seed))
 
 
 def _signed(value: int) -> int:
@@ -68,7 +80,12 @@ _FEW = 16  # keys that the host mixes: on the device their mix would be as many 
 
 def hash64(seeds: Tensor, *counters: Tensor | int) -> Tensor:
     """64 pseudo-random bits for every combination of seed and counters, by broadcasting."""
-    bits = _mix(seeds)
+    return hashed(_mix(seeds), *counters)
+
+
+def hashed(stems: Tensor, *counters: Tensor | int) -> Tensor:
+    """:func:`hash64` of seeds that :func:`stems_of` has mixed."""
+    bits = stems
     for counter in counters:
         bits = _mix(bits ^ counter)
     return bits

@@ -163,7 +163,8 @@ class Noise:
         **_: Any,
     ) -> dict[str, Any]:
         """The fields of an Explanation, in units of the features: vectors [B,F], scale [B,F]."""
-        slopes, errors = (v / scale[:, None] for v in (fit.coefficients, fit.standard_errors))
+        unit = scale[:, None]
+        slopes, errors = fit.coefficients / unit, fit.standard_errors / unit
         intercepts = fit.intercepts - (slopes * vectors[:, None]).sum(dim=2)
         local, effective = fit.intercepts, effective_samples(weights)
         fit = fit._replace(coefficients=slopes, standard_errors=errors, intercepts=intercepts)
@@ -214,7 +215,7 @@ def weights_of_noise(kernel: Callable[..., Tensor], noise: Tensor, count: Tensor
 
 def effective_samples(weights: Tensor) -> Tensor:
     """(Σw)²/Σw² of weights [B,N]: [B]."""
-    squares = (weights[:, None] @ weights[..., None])[:, 0, 0]
+    squares = torch.bmm(weights[:, None], weights[..., None]).flatten()
     return weights.sum(dim=1).square() / squares
 
 

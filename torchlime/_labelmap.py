@@ -67,10 +67,11 @@ def check_segments(segments: Segments, inputs: Tensor) -> None:
         check_same_device(tensor, inputs, f"the {name} of segments")
     if inputs.device.type == "cpu":
         least = BACKGROUND if segments.background else 0
-        lowest, highest = segments.labels.flatten(1).aminmax(dim=1)
-        if bool((lowest < least).any() | (highest >= segments.count).any()):
+        lowest, highest = (one.tolist() for one in segments.labels.flatten(1).aminmax(dim=1))
+        counts = segments.count.tolist()
+        if min(lowest) < least or any(map(int.__ge__, highest, counts)):
             raise ValueError("the labels of segments must lie in 0…count-1")
-        if bool((segments.count > segments.bound).any()):
+        if max(counts) > segments.bound:
             raise ValueError("the count of segments must not exceed its bound")
 
 
@@ -149,7 +150,7 @@ def _counted(numbers: Tensor, labels: Tensor, segments: Segments) -> Tensor:
     if segments.background:  # it has a column of its own, which is dropped
         labels = torch.where(labels == BACKGROUND, segments.bound, labels)
     sums = numbers.new_zeros(*numbers.shape[:2], columns).scatter_add_(2, labels, numbers)
-    return sums[..., : segments.bound]
+    return sums[..., : segments.bound] if segments.background else sums
 
 
 def _flat(values: Tensor) -> Tensor:
@@ -326,7 +327,7 @@ def _allowed(shape: Sequence[int]) -> str:
 def warn_of_one_segment(count: Tensor, bound: int) -> None:
     """Say that an image has nothing to tell apart, where the host knows it."""
     on_host = count.device.type == "cpu"
-    if bound == 1 or (on_host and bool((count == 1).any())):  # free on a CPU
+    if bound == 1 or (on_host and 1 in count.tolist()):  # free on a CPU
         warn(
             "an image is one segment as a whole, so that there is nothing to tell apart; ask for "
             "more segments: Slic(num_segments=50), or a label map of your own"

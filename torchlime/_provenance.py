@@ -40,13 +40,13 @@ def most_samples(num_samples: int, rounds: Any) -> int:
 
 
 def _word(value: Any) -> str | int | float | None:
+    if isinstance(value, str | int | float | None):
+        return value
     if is_several(value):
         return ", ".join(map(str, map(_word, leaves_of(value))))
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
-    if is_integer(value):
-        return int(value)  # numpy's are none that JSON knows
-    return value if isinstance(value, str | int | float | None) else named(value, _word)
+    return int(value) if is_integer(value) else named(value, _word)  # JSON knows no numpy ints
 
 
 def named(value: Any, word: Callable[[Any], object]) -> str:

@@ -119,7 +119,7 @@ def made_by(
     used = explanation.samples_used
     if kept is not None and used is not None and not isinstance(settings.rounds, Until):
         settings = dataclasses.replace(settings, num_samples=int(used.max()))  # read back
-    if is_integer(seed):
+    if is_integer(seed) and seed != settings.seed:
         settings = dataclasses.replace(settings, seed=int(seed))
     told = in_words(**{**vars(settings), "seed": seed, **words})
     return dataclasses.replace(explanation, settings=told, explainer=settings)

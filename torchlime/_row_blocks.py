@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 # A CPU is fastest if the few tensors of a block, of 8 bytes an element, stay in its cache.
 # A GPU is fastest if there are few kernels.
@@ -21,3 +22,8 @@ def row_blocks(
     rows = max(1, elements // max(1, elements_per_row) // multiple) * multiple
     for start in range(0, num_rows, rows):
         yield slice(start, min(start + rows, num_rows))
+
+
+def rows_of(values: Tensor, rows: slice) -> Tensor:
+    """The rows of values [B,N,…]; the values themselves for all rows, as even a view takes time."""
+    return values if rows.stop - rows.start == values.shape[1] else values[:, rows]

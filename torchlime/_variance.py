@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import threshold
 
-from torchlime._antithetic import partners
+from torchlime._antithetic import by_pairs, partners
 
 ALONE = 1e-8  # with less room, a row decides a coefficient alone
 LEAST = (4 - math.sqrt(15)) ** 2  # with this 1 − H, a pair's factor is 4
@@ -38,18 +38,18 @@ def variance_of_masks(
         inverse: M, [B,S,S].
         alone: [B,1,1] bool, where the masks are no pairs of complements.
     """
-    solved = rows @ inverse
+    solved = torch.bmm(rows, inverse)
     leverage = (solved * rows).sum(dim=2, keepdim=True)
     pull = residuals / threshold(1 - share - leverage, ALONE, math.inf)
     if residuals.shape[1] == 1:
-        return pull.square().mT @ solved.square()
-    of_pairs = _pairs(leverage).sum(dim=2).masked_fill_(alone, 0)  # H
+        return torch.bmm(pull.square().mT, solved.square())
+    of_pairs = by_pairs(leverage).sum(dim=2).masked_fill_(alone, 0)  # H
     room = torch.rsub(of_pairs, 4, alpha=4).clamp_(min=4 * LEAST)  # 4 (1 − H)
     half = room.rsqrt()
     lost = torch.addcmul(half, room, half, value=0.25)  # (1 − H/2)/√(1 − H)
-    (first, second), both = _pairs(pull).mul_(lost[:, :, None]).unbind(2), _pairs(solved)
+    (first, second), both = by_pairs(pull).mul_(lost[:, :, None]).unbind(2), by_pairs(solved)
     across = (first * second).masked_fill_(alone, 0)
-    by_row = pull.square().mT @ solved.square()
+    by_row = torch.bmm(pull.square().mT, solved.square())
     return torch.baddbmm(by_row, across.mT, both[:, :, 0] * both[:, :, 1], alpha=2)
 
 
@@ -74,16 +74,10 @@ def variance_of_noise(
         inverse: M, [B,F,F].
         alone: [B,1,1] bool, where the noise comes in no antithetic pairs.
     """
-    solved = rows @ inverse
+    solved = torch.bmm(rows, inverse)
     leverage = weights * (solved * rows).sum(dim=2, keepdim=True)
     force = weights * residuals
     pull = force / threshold(1 - share - leverage, ALONE, math.inf)
     odd = (force - partners(force)) / math.sqrt(2)  # its square is half of the pair's
     odd = odd / threshold(1 - leverage - partners(leverage), ALONE, math.nan)
-    return torch.where(alone, pull, odd).square().mT @ solved.square()
-
-
-def _pairs(values: Tensor) -> Tensor:
-    """A view [B,n/2,2,…] of rows [B,n,…], without the last row of an odd number."""
-    pairs = values.shape[1] // 2
-    return values[:, : 2 * pairs].unflatten(1, (pairs, 2))
+    return torch.bmm(torch.where(alone, pull, odd).square().mT, solved.square())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from torchlime._antithetic import in_pairs, unpaired
 from torchlime._precision import solve_dtype
-from torchlime._row_blocks import row_blocks
+from torchlime._row_blocks import row_blocks, rows_of
 from torchlime._variance import variance_of_masks, variance_of_noise
 
 
@@ -67,7 +67,6 @@ class NormalEquations:
         total: [B], the sum of the weights.
         gram: [B,S,S], AᵀA; in the dual form [B,N,N], AAᵀ + λqqᵀ with λ of the size of AAᵀ.
         cross: [B,S,T], Aᵀc; in the dual form [B,N,T], c.
-        padding: bool, the rows of ``gram`` that stand for no unknown.
         variation: [B,T], the weighted sum of squares of the scores about their weighted mean.
         level: [B,T], this weighted mean, measured from the first row.
     """
@@ -98,13 +97,12 @@ class NormalEquations:
         self.root = self.weights[..., None].sqrt()
         self.count = count
         self.origin = self.scores[:, :1]
-        self.absent = torch.arange(self.width, device=design.device) >= count[:, None]
+        self.absent = torch.arange(self.width, device=design.device) >= count[:, None, None]
         self.total = self.weights.sum(dim=1)
         self.share = (self.weights / self.total[:, None])[..., None]
         self.mean = self._mean()
         self.design_mean, self.score_mean = self._split(self.mean)
         self.level = self.score_mean[:, 0]
-        self.padding = torch.zeros_like(self.weights, dtype=torch.bool) if dual else self.absent
         self.gram, self.cross, self.variation = self._dual() if dual else self._primal()
 
     @classmethod
@@ -117,17 +115,21 @@ class NormalEquations:
 
     def _mean(self) -> Tensor:
         """The weighted means [B,1,S+T] of the design and of the scores."""
-        return _sum(self.share[:, rows].mT @ self._joined(rows) for rows in self._blocks())
+        return _sum(
+            torch.bmm(rows_of(self.share, rows).mT, self._joined(rows)) for rows in self._blocks()
+        )
 
     def _primal(self) -> tuple[Tensor, Tensor, Tensor]:
         few = self.scores.shape[2] <= self.width  # then one square product is fastest
         products, squares = [], []
         for rows in self._blocks():
             joined = self._centred(rows)
-            joined = joined * self.root[:, rows] if self.noise else joined
-            z, y = self._split(joined)
-            products.append((joined if few else z).mT @ joined)
-            squares += [] if few else [y.square().sum(dim=1)]
+            joined = joined * rows_of(self.root, rows) if self.noise else joined
+            left = joined
+            if not few:
+                left, y = self._split(joined)
+                squares.append(y.square().sum(dim=1))
+            products.append(torch.bmm(left.mT, joined))
         product = _sum(products)
         gram, cross = self._split(product[:, : self.width])
         if not (self.design.requires_grad or self.weights.requires_grad):
@@ -143,6 +145,11 @@ class NormalEquations:
         size = gram.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None, None]
         cross = self.root * (self.scores - self.origin - self.score_mean)
         return gram + size * null @ null.mT, cross, cross.square().sum(dim=1)
+
+    @property
+    def padding(self) -> Tensor:
+        """Which rows [B,S] of ``gram`` stand for no unknown; in the dual form none [B,N] does."""
+        return torch.zeros_like(self.weights, dtype=torch.bool) if self.dual else self.absent[:, 0]
 
     @property
     def unvarying(self) -> Tensor:
@@ -192,7 +199,7 @@ class NormalEquations:
         else:
             unexplained = self._unexplained(coefficients)
 
-        slopes = coefficients.mT.masked_fill(self.absent[:, None], 0.0)
+        slopes = coefficients.mT.masked_fill(self.absent, 0.0)
         # Constant scores that are not at the origin vary by the rounding of their mean.
         rounding = (32 * torch.finfo(self.dtype).eps) ** 2
         scale = self.total[:, None] * self.level
@@ -202,12 +209,10 @@ class NormalEquations:
         score_mean = (self.score_mean + self.origin).mT
         intercepts = torch.baddbmm(score_mean, slopes, self.design_mean.mT, alpha=-1)[..., 0]
         errors = self._errors(slopes, variance, alone)
-        each = ok.shape[1] > 1
-        slopes, intercepts, fidelity, errors, ok = (
-            value.reshape(self.inputs, -1, *value.shape[2:])  # inputs of one design: their targets
-            for value in (slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
-        )
-        return Fit(slopes, intercepts, fidelity, errors, ok.all(dim=1) if each else ok[:, 0])
+        fit = Fit(slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
+        if len(slopes) < self.inputs:  # targets of one input are those of all inputs
+            fit = Fit(*(value.reshape(self.inputs, -1, *value.shape[2:]) for value in fit))
+        return fit._replace(ok=fit.ok.all(dim=1) if ok.shape[1] > 1 else fit.ok[:, 0])
 
     def _residual_sums(
         self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None
@@ -217,11 +222,14 @@ class NormalEquations:
         for rows in self._blocks():
             z, y = self._split(self._centred(rows))
             e = torch.baddbmm(y, z, coefficients, alpha=-1)
-            w, share = self.weights[:, rows, None], self.share[:, rows]
-            unexplained.append((w * e.square() if self.noise else e.square()).sum(dim=1))
+            share, of, squares = rows_of(self.share, rows), variance_of_masks, e.square()
+            if self.noise:
+                w = self.weights[:, rows, None]
+                of, squares = partial(variance_of_noise, w), w * squares
+            unexplained.append(squares.sum(dim=1))
             if inverse is not None and alone is not None:
-                of = partial(variance_of_noise, w) if self.noise else variance_of_masks
-                variance.append(of(e.detach(), z.detach(), share, inverse.detach(), alone))
+                with torch.no_grad():
+                    variance.append(of(e, z, share, inverse, alone))
         return _sum(unexplained), _sum(variance) if variance else None
 
     def _unexplained(self, coefficients: Tensor) -> Tensor:
@@ -234,8 +242,8 @@ class NormalEquations:
         if self.noise:
             return ~in_pairs(self.design)[:, None, None]
         if self.design.dtype != torch.bool:
-            return torch.ones_like(self.absent[:, :1, None])
-        return unpaired(self.design, self.absent)[:, None, None]
+            return torch.ones_like(self.absent[..., :1])
+        return unpaired(self.design, self.absent)
 
     def _errors(self, slopes: Tensor, variance: Tensor | None, alone: Tensor | None) -> Tensor:
         """Standard errors [B,T,S]."""
@@ -248,7 +256,7 @@ class NormalEquations:
             if not self.dual:
                 undefined = undefined | self.unvarying[:, None]
             errors = variance.clamp(min=0).sqrt().masked_fill(undefined, torch.nan)
-        return errors.masked_fill(self.absent[:, None], 0.0)
+        return errors.masked_fill(self.absent, 0.0)
 
     def _column_blocks(self) -> Iterator[slice]:
         batch, samples, width = self.design.shape
@@ -268,7 +276,8 @@ class NormalEquations:
     def _joined(self, rows: slice) -> Tensor:
         """Rows of the design, and of the scores from their origin: [B,n,S+T]."""
         if self._raw is None or self._raw[0] != rows:  # a single block is converted once
-            z, y = self._numbers(self.design[:, rows]), self.scores[:, rows] - self.origin
+            z = self._numbers(rows_of(self.design, rows))
+            y = rows_of(self.scores, rows) - self.origin
             self._raw = rows, torch.cat([z, y], dim=2)  # of the dtype of the scores
         return self._raw[1]
 
@@ -285,7 +294,7 @@ class NormalEquations:
             own = not (self.weights.requires_grad or self.design.requires_grad)
             joined = joined.sub_(self.mean) if own else joined - self.mean
             if not self.noise:
-                root = self.root[:, rows]
+                root = rows_of(self.root, rows)
                 joined = joined.mul_(root) if own else joined * root
             self._last = rows, joined
         return self._last[1]
@@ -309,7 +318,9 @@ def few_at_a_time(fit: Callable[..., Fit], *data: Tensor) -> Fit:
     if together or _is_shared(design, weights, count):
         return fit(*data)
     elements = design.shape[1] * design.shape[2]
-    groups = row_blocks(len(design), elements, design.device, torch.get_num_threads())
+    groups = [*row_blocks(len(design), elements, design.device, torch.get_num_threads())]
+    if len(groups) == 1:
+        return fit(*data)
     parts = zip(*(fit(*(values[b] for values in data)) for b in groups), strict=True)
     return Fit(*(torch.cat(part) if isinstance(part[0], Tensor) else part[0] for part in parts))
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_rows
-from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._drawn_once import drawn_once
+from torchlime._hash import hashed, numbers, shift_right, stems_of
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime._warn import warn
@@ -68,16 +69,26 @@ class Gaussian:
                 f"{bound} features; raise num_samples to {2 * bound} or more, "
                 "or use Gaussian(antithetic=False)",
             )
-        seeds = seeds_of(seed, count)[:, None, None]
+        noise = self._rows(count, bound, num_samples, seed, first)
+        return noise.expand(len(count), -1, -1)
+
+    @drawn_once
+    def _rows(
+        self, count: Tensor, bound: int, num_samples: int, seed: int | Tensor, first: int
+    ) -> Tensor:
+        """Noise [b,N,F]."""
+        signs = (1, -1) if self.antithetic else (1,)
+        drawn = num_samples // len(signs)
+        stems = stems_of(seed, count)
         samples = numbers(drawn, count, first // len(signs))[:, None]
         features = numbers(bound, count)
-        noise = seeds.new_zeros(len(seeds), num_samples, bound, dtype=torch.float32)
+        noise = stems.new_zeros(len(stems), num_samples, bound, dtype=torch.float32)
         pairs = noise[:, : drawn * len(signs)].unflatten(1, (drawn, len(signs)))
-        for rows in row_blocks(drawn, len(seeds) * bound * _TEMPORARIES, noise.device):
-            values = _normal(hash64(seeds, samples[rows], features))
+        for rows in row_blocks(drawn, len(stems) * bound * _TEMPORARIES, noise.device):
+            values = _normal(hashed(stems, samples[rows], features))
             for place, sign in enumerate(signs):
                 pairs[:, rows, place] = sign * values
-        return noise.expand(len(count), -1, -1)
+        return noise
 
 
 def _normal(bits: Tensor) -> Tensor:

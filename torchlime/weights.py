@@ -25,7 +25,7 @@ from torch import Tensor
 from torchlime._checks import check_positive
 from torchlime._kinds import weights_of_noise
 from torchlime._precision import solve_dtype
-from torchlime._row_blocks import row_blocks
+from torchlime._row_blocks import row_blocks, rows_of
 from torchlime._size_laws import BinomialLaw, Law, ShapleyLaw, check_law, kept_by, probabilities
 
 Distance = Literal["cosine", "euclidean", "pixel_euclidean"]
@@ -313,10 +313,9 @@ def _lengths(name: Distance, noise: Tensor) -> Tensor:
         )
     dtype = solve_dtype(noise.device)
     batch, samples, width = noise.shape
-    lengths = noise.new_empty(batch, samples, dtype=dtype)
-    for rows in row_blocks(samples, batch * width, noise.device):
-        lengths[:, rows] = noise[:, rows].to(dtype).norm(dim=2)
-    return lengths
+    blocks = row_blocks(samples, batch * width, noise.device)
+    lengths = [rows_of(noise, rows).to(dtype).norm(dim=2) for rows in blocks]
+    return lengths[0] if len(lengths) == 1 else torch.cat(lengths, dim=1)
 
 
 def _hidden_share(masks: Tensor, energy: Tensor) -> Tensor:

@@ -44,8 +44,7 @@ class Pixels(Features):
         self.fill = filled(fill, images, segments)
         self.count = segments.count
         self.bound = segments.bound
-        pixels = images[0, 0].numel() if images.dim() > 2 else 1
-        self.chunk_size = default_chunk_size(images.device, pixels)
+        self.chunk_size = default_chunk_size(images.device, images.shape[2:].numel())
 
     def rows(self, design: Tensor, box: BlackBox, first: int) -> Rows:
         """A function that makes the perturbed images of masks [B,n,S]."""
@@ -94,16 +93,19 @@ class Pixels(Features):
 
 
 def default_chunk_size(device: torch.device, pixels: int) -> int:
-    """The number of images of a forward pass, if each has ``pixels`` pixels.
+    """The number of images of a forward pass, if each has ``pixels`` pixels; 1 = no axes.
 
     On a CPU it is 1 to 64 images, with the pixels of 6 images of 224×224, or of 3 a thread if that
     is more. A layer's activations should stay in the caches, and below 32 MiB, from which glibc's
-    allocator maps every tensor anew. On an accelerator it is 1 to 256 images, with the pixels of
-    256 images of 224×224.
+    allocator maps every tensor anew. Images smaller than 16×16 come up to 256 together, as many as
+    have the pixels of 64 images of 16×16. On an accelerator it is 1 to 256 images, with the pixels
+    of 256 images of 224×224.
     """
-    on_cpu = device.type == "cpu"
-    rows = max(6, 3 * torch.get_num_threads()) if on_cpu else 256
-    return min(max(rows * 224**2 // max(pixels, 1), 1), 64 if on_cpu else 256)
+    pixels, rows, most = max(pixels, 1), 256, 256
+    if device.type == "cpu":
+        rows = max(6, 3 * torch.get_num_threads())
+        most = 64 if pixels == 1 else min(max(2**14 // pixels, 64), most)
+    return min(max(rows * 224**2 // pixels, 1), most)
 
 
 def filled(
@@ -194,7 +196,7 @@ class Perturbed:
         # Channels last, torch would select slowly along an inner axis of a few repeated values.
         channels = self.shape[0] if self.channels_last else labels.shape[1]
         self.labels = labels.expand(-1, channels, *self.shape[1:])
-        self._width = self.labels[0].numel()
+        self._width = self.labels.shape[1:].numel()
         self.background = segments.background
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
@@ -306,8 +308,8 @@ def perturb(
         index[:, None].expand(shape),
         out=None if keep is None else keep.view(shape),
     ).view(torch.bool)
-    perturbed = torch.where(
-        kept[:, :, None], images, fill,
-        out=None if out is None else out.view(batch, samples, *images.shape[2:]),
-    )  # fmt: skip
-    return perturbed.flatten(2).flatten(0, 1)
+    if out is None:
+        out = images.new_empty(batch * samples, images[0].numel())
+    rows = out.view(batch, samples, *images.shape[2:])
+    torch.where(kept[:, :, None], images, fill, out=rows)
+    return out

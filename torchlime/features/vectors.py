@@ -7,7 +7,7 @@ from torchlime._checks import check_positive, check_same_device
 from torchlime._inputs import Array
 from torchlime._kinds import VECTORS
 from torchlime._precision import solve_dtype
-from torchlime._problems import Problem, flag
+from torchlime._problems import Problem, failed, finite
 from torchlime.black_box import BlackBox
 from torchlime.strategies import Block, Features, Rows
 
@@ -44,13 +44,11 @@ class Vectors(Features):
 
     def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for vectors that are not finite, and scales that are not positive or too small."""
-        finite = self.vectors.isfinite()
-        rounding = torch.finfo(box.dtype or self.x.dtype).eps
-        swallowed = (self.scale < 4 * rounding * self.vectors.abs()) & finite
-        good_scale = ((self.scale > 0) & self.scale.isfinite() & ~swallowed).all(dim=1)
-        return flag(~finite.all(dim=1), Problem.NON_FINITE_IMAGE) | flag(
-            ~good_scale, Problem.BAD_SCALE
-        )
+        least = self.vectors.abs().mul_(4 * torch.finfo(box.dtype or self.x.dtype).eps)
+        least.nan_to_num_(0.0, 0.0)  # a vector that is not finite has no rounding
+        good = (self.scale >= least) & (self.scale > 0) & (self.scale < torch.inf)
+        found = {Problem.NON_FINITE_IMAGE: finite(self.vectors), Problem.BAD_SCALE: good.all(dim=1)}
+        return failed(found)
 
     def fields(self) -> dict[str, Tensor]:
         """The vectors [B,F] and their scale [B,F]."""
@@ -99,13 +97,14 @@ class Noisy:
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         """The vectors of ``blocks``: [rows,…]; those beyond the blocks are padding."""
-        chunk = self.x[:1].repeat(rows, 1)
-        start = 0
+        parts = []
         for vectors, samples in blocks:
             x = self.x[vectors]
             if samples.start >= self.lead:  # else the block holds sample 0 of each, and no other
                 noise = self.noise[vectors, samples.start - self.lead : samples.stop - self.lead]
                 x = (x[:, None] + self.scale[vectors, None] * noise.to(x.dtype)).flatten(0, 1)
-            chunk[start : start + len(x)] = x
-            start += len(x)
-        return chunk.to(self.dtype).unflatten(1, self.shape)
+            parts.append(x)
+        padding = rows - sum(map(len, parts))
+        if padding:
+            parts.append(self.x[:1].expand(padding, -1))
+        return torch.cat(parts).to(self.dtype).unflatten(1, self.shape)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torchlime._checks import check_fraction, check_rows
-from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._hash import hashed, numbers, shift_right, stems_of
 from torchlime.masks._drawing import beginning_whole, in_blocks, present
 
 
@@ -41,12 +41,12 @@ class Bernoulli:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None, None]
+        stems = stems_of(seed, count)
         columns = numbers(bound, count)
 
         def draw(samples: Tensor) -> Tensor:
-            bits = shift_right(hash64(seeds, samples[:, None], columns), 11)  # 53 uniform bits
+            bits = shift_right(hashed(stems, samples[:, None], columns), 11)  # 53 uniform bits
             return bits < int(self.keep * 2**53)
 
-        masks = in_blocks(draw, numbers(num_samples, count, first), len(seeds) * bound)
+        masks = in_blocks(draw, numbers(num_samples, count, first), len(stems) * bound)
         return beginning_whole(masks, first) & present(count, bound)

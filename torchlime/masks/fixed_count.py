@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torchlime._checks import check_fraction, check_rows
-from torchlime._hash import hash64, numbers, seeds_of
+from torchlime._hash import hashed, numbers, stems_of
 from torchlime._precision import solve_dtype
 from torchlime.masks._drawing import beginning_whole, in_blocks, present, without_smallest
 
@@ -42,14 +42,14 @@ class FixedCount:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None, None]
+        stems = stems_of(seed, count)
         columns = numbers(bound, count)
         exists = present(count, bound)
         share = count.to(solve_dtype(count.device)) * self.remove
         hidden = (share + 0.5).floor().long().clamp(min=1).minimum(count)[:, None, None]
 
         def draw(samples: Tensor) -> Tensor:
-            return without_smallest(hash64(seeds, samples[:, None], columns), hidden, exists)
+            return without_smallest(hashed(stems, samples[:, None], columns), hidden, exists)
 
         masks = in_blocks(draw, numbers(num_samples, count, first), exists.numel())
         return beginning_whole(masks, first) & exists

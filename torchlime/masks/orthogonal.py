@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_rows
+from torchlime._drawn_once import drawn_once
 from torchlime._hash import streams
 from torchlime._row_blocks import row_blocks
 from torchlime.masks._drawing import present
@@ -95,11 +96,7 @@ class Orthogonal:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the class's convention."""
         check_rows(num_samples, first)
-        if first == 0 and 4 * num_samples < 3 * self.block(bound):
-            masks = _unfolded(count, bound, num_samples, seed)
-        else:
-            masks = self._blocks(count, bound, num_samples, seed, first)
-        return masks & present(count, bound)
+        return self._rows(count, bound, num_samples, seed, first) & present(count, bound)
 
     def block(self, bound: int) -> int:
         """The rows of a block, for S = ``bound`` columns."""
@@ -133,6 +130,15 @@ class Orthogonal:
         """
         factor = self.variance_factor(bound, num_samples)
         return max(factor, 1 - _order_three(bound) + _CARE)
+
+    @drawn_once
+    def _rows(
+        self, count: Tensor, bound: int, num_samples: int, seed: int | Tensor, first: int
+    ) -> Tensor:
+        """Masks [b,N,S] of inputs that have all columns."""
+        if first == 0 and 4 * num_samples < 3 * self.block(bound):
+            return _unfolded(count, bound, num_samples, seed)
+        return self._blocks(count, bound, num_samples, seed, first)
 
     def _blocks(
         self, count: Tensor, bound: int, num_samples: int, seed: int | Tensor, first: int

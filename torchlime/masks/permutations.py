@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_rows
-from torchlime._hash import hash64, numbers, seeds_of
+from torchlime._hash import hashed, numbers, stems_of
 from torchlime.masks._drawing import in_blocks, present
 
 
@@ -47,13 +47,13 @@ class Permutations:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None, None]
+        stems = stems_of(seed, count)
         exists = present(count, bound)
 
         def draw(samples: Tensor) -> Tensor:
             walk, step = (samples - 1) // bound, (samples - 1) % bound
             order = walk // 2 if self.paired else walk
-            rank = _ranks(seeds, order, exists)
+            rank = _ranks(stems, order, exists)
             shown = rank <= step[:, None]
             kept = ((walk % 2)[:, None] == 1) == shown  # else those are hidden
             return (kept | (samples == 0)[:, None]) & exists
@@ -65,14 +65,14 @@ class Permutations:
         walk = numbers(walks, count)
         exists = present(count, bound)
         order = walk // 2 if self.paired else walk
-        rank = _ranks(seeds_of(seed, count)[:, None, None], order, exists)
+        rank = _ranks(stems_of(seed, count), order, exists)
         hides = (walk % 2 == 0)[:, None]
         return torch.where(hides, count[:, None, None] - 1 - rank, rank)
 
 
-def _ranks(seeds: Tensor, order: Tensor, exists: Tensor) -> Tensor:
+def _ranks(stems: Tensor, order: Tensor, exists: Tensor) -> Tensor:
     """Places 0…S−1 in the orders of these numbers: [B,len(order),S]; padding is last."""
     bound = exists.shape[2]
-    keys = hash64(seeds, order[:, None], numbers(bound, order))
+    keys = hashed(stems, order[:, None], numbers(bound, order))
     keys = torch.where(exists, keys, torch.iinfo(torch.int64).max)
     return keys.argsort(dim=2, stable=True).argsort(dim=2)

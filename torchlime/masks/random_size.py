@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from torchlime._checks import check_rows
-from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._hash import hashed, numbers, shift_right, stems_of
 from torchlime._precision import solve_dtype
 from torchlime.masks._drawing import beginning_whole, in_blocks, present, without_smallest
 
@@ -35,15 +35,15 @@ class RandomSize:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None, None]
+        stems = stems_of(seed, count)
         columns, exists = numbers(bound, count), present(count, bound)
 
         def draw(samples: Tensor) -> Tensor:
             # The number has a counter of its own, which no column has.
-            bits = shift_right(hash64(seeds, samples[:, None], numbers(1, count, bound)), 11)
+            bits = shift_right(hashed(stems, samples[:, None], numbers(1, count, bound)), 11)
             share = bits.to(solve_dtype(count.device)) / 2**53
             hidden = (share * count[:, None, None]).long().minimum(count[:, None, None] - 1) + 1
-            drawn = hash64(seeds, samples[:, None], columns).expand(len(count), -1, -1)
+            drawn = hashed(stems, samples[:, None], columns).expand(len(count), -1, -1)
             return without_smallest(drawn, hidden, exists)
 
         masks = in_blocks(draw, numbers(num_samples, count, first), exists.numel())

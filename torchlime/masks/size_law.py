@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_rows
-from torchlime._hash import hash64, numbers, seeds_of, shift_right
+from torchlime._hash import hashed, numbers, shift_right, stems_of
 from torchlime._size_laws import Law, ShapleyLaw, check_law, probabilities
 from torchlime.masks._drawing import in_blocks, present, without_smallest
 
@@ -77,7 +77,7 @@ class SizeLaw:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the class's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None, None]
+        stems = stems_of(seed, count)
         counters, exists = numbers(bound + 1, count, first=_SIZE), present(count, bound)
         below = probabilities(self.law, count, bound).cumsum(dim=1)
         lone = (below[:, -1:] == 0)[..., None]
@@ -85,7 +85,7 @@ class SizeLaw:
         def draw(samples: Tensor) -> Tensor:
             turn = samples // 2 if self.paired else samples
             even = (samples % 2 == 0)[:, None]
-            bits = hash64(seeds, turn[:, None], counters)  # of the size, and of the columns
+            bits = hashed(stems, turn[:, None], counters)  # of the size, and of the columns
             hidden = count[:, None, None] - _drawn(below, bits[..., 0])[..., None]
             of_columns = bits[..., 1:].expand(len(count), -1, -1)
             masks = without_smallest(of_columns, hidden.clamp(min=1), exists) | (hidden == 0)

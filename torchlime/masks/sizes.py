@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_fraction, check_rows
-from torchlime._hash import hash64, numbers, seeds_of
+from torchlime._hash import hashed, numbers, stems_of
 from torchlime.masks._drawing import beginning_whole, in_blocks, present, without_smallest
 
 _ONE = 1 << 32  # shares are whole numbers of this, so that host and device round alike
@@ -58,14 +58,14 @@ class Sizes:
     ) -> Tensor:
         """Draw masks [B,N,S] bool; see the module's convention."""
         check_rows(num_samples, first)
-        seeds = seeds_of(seed, count)[:, None, None]
+        stems = stems_of(seed, count)
         columns = numbers(bound, count)
         exists = present(count, bound)
         several = count[:, None, None] > 1
 
         def draw(samples: Tensor) -> Tensor:
             turn, second = self._turns(samples[:, None])
-            bits = hash64(seeds, turn, columns)
+            bits = hashed(stems, turn, columns)
             kept = without_smallest(bits, self._hidden(count[:, None, None], turn), exists)
             return ((kept ^ second) | ~several) & exists
 

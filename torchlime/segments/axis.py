@@ -42,8 +42,8 @@ class Axis(NamedTuple):
         >>> Axis(7, 3).part(torch.device("cpu")).tolist()
         [0, 0, 1, 1, 2, 2, 2]
         """
-        pixel = torch.arange(self.length, device=device)
-        return ((pixel + 1) * self.parts - 1) // self.length
+        step, length = self.parts, self.length
+        return torch.arange(step - 1, step * (length + 1) - 1, step, device=device) // length
 
     def places(self, device: torch.device) -> Tensor:
         """The place of each pixel in the flat tiles, [length]: the inverse of ``tiles``."""

@@ -71,9 +71,13 @@ class Grid:
         if any(part > length for part, length in zip(self.parts, axes, strict=True)):
             numbers, size = ", ".join(map(str, self.parts)), "×".join(map(str, axes))
             raise ValueError(f"Grid({numbers}) does not fit images of {size} pixels")
-        labels = torch.zeros((), dtype=torch.int64, device=images.device)
-        for part, length in zip(self.parts, axes, strict=True):
-            labels = labels[..., None] * part + Axis(length, part).part(images.device)
+        places = [
+            Axis(length, part).part(images.device)
+            for part, length in zip(self.parts, axes, strict=True)
+        ]
+        labels = places[0]
+        for part, along in zip(self.parts[1:], places[1:], strict=True):
+            labels = torch.add(along, labels[..., None], alpha=part)
         bound = math.prod(self.parts)
         count = torch.full((batch,), bound, device=images.device)
         ok = torch.ones(batch, dtype=torch.bool, device=images.device)

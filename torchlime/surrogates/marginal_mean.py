@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from torchlime._antithetic import unpaired
+from torchlime._antithetic import by_pairs, unpaired
 from torchlime._precision import solve_dtype
 from torchlime._row_blocks import row_blocks
 from torchlime.fit import Fit
@@ -114,16 +114,16 @@ def _variance(groups: list[_Group], scores: Tensor, weights: Tensor, absent: Ten
     """The variance [B,T,S] of the first group's mean, or of its difference to the second's."""
     masks = groups[0].rows
     batch, samples, width = masks.shape
-    alone = unpaired(masks, absent[:, 0])[:, None, None]
+    alone = unpaired(masks, absent)
     by_row = by_pair = torch.zeros((), dtype=scores.dtype, device=scores.device)
     elements = batch * width * scores.shape[2]
     for rows in row_blocks(samples, elements, masks.device, multiple=2):
         pulls = [_pulls(group, rows, scores, weights) for group in groups]
         pull = pulls[0] if len(pulls) == 1 else pulls[0] - pulls[1]
-        square, pairs = pull.square(), pull.shape[1] // 2
+        square, both = pull.square(), by_pairs(pull).sum(dim=2)
         by_row = by_row + square.sum(dim=1)
-        both = pull[:, : 2 * pairs].unflatten(1, (pairs, 2)).sum(dim=2)
-        by_pair = by_pair + both.square().sum(dim=1) + square[:, 2 * pairs :].sum(dim=1)
+        alone_in_block = square[:, 2 * both.shape[1] :]
+        by_pair = by_pair + both.square().sum(dim=1) + alone_in_block.sum(dim=1)
     return torch.where(alone, by_row, by_pair)
 
 

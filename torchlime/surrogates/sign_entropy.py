@@ -159,6 +159,6 @@ def _units(design: Tensor, count: Tensor) -> Tensor:
     if design.is_floating_point():
         alone = ~in_pairs(design)
     else:
-        alone = unpaired(design, numbers(width, count) >= count[:, None])
+        alone = unpaired(design, numbers(width, count) >= count[:, None, None])[:, 0, 0]
     rows = numbers(samples, count)
     return torch.where(alone[:, None], rows, rows // 2)

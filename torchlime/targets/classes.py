@@ -67,6 +67,8 @@ class Classes:
         if self.targets is None:
             if self.top > classes:
                 raise ValueError(f"top={self.top}, but the model has {classes} outputs")
+            if self.top == 1:
+                return scores.argmax(dim=1, keepdim=True)  # the first of the largest
             best = scores.detach().sort(dim=1, descending=True, stable=True)
             return best.indices[:, : self.top]
         if isinstance(self.targets, Tensor):
