@@ -20,8 +20,8 @@ from torchlime import Lime
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch")  # …Kernel, …KernelExC, …KernelEx
 CAPTION = (
     "Default settings and N samples. The model is a single operator, which is counted with the"
-    " rest. *Operators* are those that *launches* counts. Kernels and copies are those that the"
-    " device ran. *Launches* are those of the host."
+    " rest. *Operators* are counted as *launches* counts them. Kernels and copies are those that"
+    " the device ran. *Launches* are those of the host."
 )
 
 
