@@ -89,6 +89,17 @@ def finite(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values.flatten(1), torch.inf, dim=1) < torch.inf
 
 
+def of_images(images: Tensor, ok: Tensor, count: Tensor, design: Tensor | None) -> Tensor:
+    """Flags [B] for non-finite images, segments not ``ok`` [B], and first rows that hide some.
+
+    ``design`` [B,N,S] is None where the images are scored beside it.
+    """
+    found = failed({Problem.NON_FINITE_IMAGE: finite(images), Problem.SEGMENTS_NOT_CONVERGED: ok})
+    if design is None:
+        return found
+    return flag(design[:, 0].sum(dim=1) != count, Problem.FIRST_ROW_MASKED, found)
+
+
 def broken(values: Tensor) -> Tensor:
     """Which inputs have NaN or infinite values [B,…]: [B] bool. 0·x is NaN for these alone."""
     return (values * 0).flatten(1).sum(dim=1) != 0

@@ -14,7 +14,7 @@ from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, over_channels, segment_sums
 from torchlime._precision import solve_dtype
-from torchlime._problems import Problem, failed, finite, flag
+from torchlime._problems import of_images
 from torchlime._row_groups import joined
 from torchlime._softmap import SoftSegments, blended, by_channel
 from torchlime.black_box import BlackBox
@@ -74,16 +74,7 @@ class Pixels(Features):
 
     def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for non-finite images, segments that did not converge and masked first rows."""
-        found = failed(
-            {
-                Problem.NON_FINITE_IMAGE: finite(self.images),
-                Problem.SEGMENTS_NOT_CONVERGED: self.segments.ok,
-            }
-        )
-        if design is None:
-            return found
-        masked = design[:, 0].sum(dim=1) != self.count
-        return flag(masked, Problem.FIRST_ROW_MASKED, found)
+        return of_images(self.images, self.segments.ok, self.count, design)
 
     def fields(self) -> dict[str, Tensor]:
         """The label map (the shares of soft segments), and the caller's ids."""

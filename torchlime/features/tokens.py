@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from torchlime._checks import check_same_device
 from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, as_segments, segment_sizes, segment_sums
-from torchlime._problems import Problem, failed, finite, flag
+from torchlime._problems import of_images
 from torchlime._row_blocks import row_blocks
 from torchlime.black_box import BlackBox, Model
 from torchlime.features._vit import Grid, Vit
@@ -101,15 +101,7 @@ class Tokens(Features):
 
     def problems(self, design: Tensor | None, box: BlackBox) -> Tensor:
         """Flags for non-finite images, groups that did not converge and masked first rows."""
-        found = failed(
-            {
-                Problem.NON_FINITE_IMAGE: finite(self.images),
-                Problem.SEGMENTS_NOT_CONVERGED: self.groups.ok,
-            }
-        )
-        if design is None:
-            return found
-        return flag(design[:, 0].sum(dim=1) != self.count, Problem.FIRST_ROW_MASKED, found)
+        return of_images(self.images, self.groups.ok, self.count, design)
 
     def fields(self) -> dict[str, Tensor]:
         """The label map [B,H,W], at the size of the images, and the caller's ids."""
