@@ -97,14 +97,15 @@ class Noisy:
 
     def __call__(self, blocks: list[Block], rows: int) -> Tensor:
         """The vectors of ``blocks``: [rows,…]; those beyond the blocks are padding."""
-        parts = []
+        chunk = self.x.new_empty(rows, self.x.shape[1])
+        start = 0
         for vectors, samples in blocks:
             x = self.x[vectors]
             if samples.start >= self.lead:  # else the block holds sample 0 of each, and no other
                 noise = self.noise[vectors, samples.start - self.lead : samples.stop - self.lead]
                 x = (x[:, None] + self.scale[vectors, None] * noise.to(x.dtype)).flatten(0, 1)
-            parts.append(x)
-        padding = rows - sum(map(len, parts))
-        if padding:
-            parts.append(self.x[:1].expand(padding, -1))
-        return torch.cat(parts).to(self.dtype).unflatten(1, self.shape)
+            chunk[start : start + len(x)] = x
+            start += len(x)
+        if start < rows:
+            chunk[start:] = self.x[:1]
+        return chunk.to(self.dtype).unflatten(1, self.shape)
