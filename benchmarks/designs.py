@@ -20,12 +20,14 @@ TOLERANCES = (0.5, 0.35, 0.25, 0.2)
 MOST = 2048
 SEEDS = {True: 2, False: 16}  # by whether each mask costs a forward pass
 ALL = "all photos"
-STREAM, BLOCKS, LIMES, FOCUSED = "stream", "old blocks", "lime's", "focused"
+STREAM, BLOCKS, FITTED, BERNOULLI, LIMES, FOCUSED = (
+    "stream", "old blocks", "old blocks, x fitted", "Bernoulli", "lime's", "focused",
+)  # fmt: skip
 DESIGNS: dict[str, tuple[Any, int]] = {  # and the most rows where each costs a forward pass
     STREAM: (Orthogonal(), 1024),
     BLOCKS: (Blocks(), 512),
-    "old blocks, x fitted": (Blocks(beside=False), 0),
-    "Bernoulli": (Independent(), 512),
+    FITTED: (Blocks(beside=False), 0),
+    BERNOULLI: (Independent(), 512),
     LIMES: (Bernoulli(), 512),
     "paired": (Paired(), 256),
     "GLIME's sizes": (BySize(glime), 256),

@@ -7,7 +7,8 @@ samples err by E g², pairs by 2 E g_odd² a sample. Orthogonal columns gain N /
 since no coefficient is estimated at the cost of another.
 """
 
-from benchmarks.samples import KERNELS, OUTPUTS, REFERENCE_SEED, Photos, select
+from benchmarks.games import KERNEL
+from benchmarks.samples import OUTPUTS, REFERENCE_SEED, Photos, select
 from benchmarks.settings import Row, Settings
 from benchmarks.tables import markdown
 from torchlime.masks import Orthogonal
@@ -27,7 +28,7 @@ def run(settings: Settings) -> list[Row]:
     scores = photos.score(masks)
     count = photos.segments.count
     masks = masks.expand(len(scores), -1, -1)
-    weights = KERNELS[-1](masks, count)
+    weights = KERNEL(masks, count)
     fit = LeastSquares()(masks, scores, weights, count)
     surrogate = fit.intercepts[:, None] + masks.double() @ fit.coefficients.mT
     residual = weights[..., None] * (scores - surrogate)
