@@ -79,8 +79,8 @@ def test_samples_scores_each_mask_once_and_errs_as_the_model_is_curved(monkeypat
         asked[autocast].append(masks)
         z = masks.double() - 0.5
         curve = 40 * z[:, 0] * z[:, 1] * z[:, 2]
-        scores = torch.stack([z @ torch.arange(1.0, 7).double(), z[:, 3] + curve], dim=1)
-        return scores[None] * (1.1 if autocast else 1)
+        linear = z @ torch.arange(1.0, 7).double()
+        return torch.stack([linear, linear + curve], dim=1)[None] * (1.1 if autocast else 1)
 
     photos = SimpleNamespace(
         names=["cat"],
@@ -99,8 +99,10 @@ def test_samples_scores_each_mask_once_and_errs_as_the_model_is_curved(monkeypat
     full = samples.select(rows, dtype="float32")
     assert len(full) == 4 * 2 * 2 * 2  # designs, numbers, surrogates, outputs
     for row in samples.select(full, surrogate=str(samples.SURROGATES[0])):
-        error = max(row["errors"])
-        assert error < 1e-20 if row["output"] == "probability" else error > 1e-3
+        if row["output"] == "probability":
+            assert max(row["errors"]) < 1e-20
+        elif row["design"] in ("lime's", "Bernoulli"):  # the others may cancel the curve
+            assert min(row["errors"]) > 1e-3
     half = samples.select(rows, dtype="bfloat16 autocast")
     assert {(row["design"], row["output"]) for row in half} == {
         (design, output) for design in ("lime's", "stream") for output in samples.OUTPUTS
