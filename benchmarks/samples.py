@@ -30,19 +30,13 @@ from torchlime.strategies import Sampler, Surrogate
 from torchlime.surrogates import LeastSquares, Ridge
 
 NUMBERS = (64, 128, 256, 512, 1000)
-FURTHER = 2000  # for the error of fewer masks of a better design
 REFERENCE, REFERENCE_SEED = 16384, 10_000
 LEAST_REFERENCE = 128  # a block of 7×7 squares
-SEEDS = 4
+SEEDS, SEEDS_IN_BFLOAT16 = 2, 1
 TOP = 5
 OUTPUTS = ("probability", "logit")
-DESIGNS = {  # and the numbers of masks
-    LIMES: (*NUMBERS, FURTHER),
-    BERNOULLI: (*NUMBERS, FURTHER),
-    FITTED: NUMBERS,
-    STREAM: NUMBERS,
-}
-IN_BFLOAT16, SEEDS_IN_BFLOAT16 = (LIMES, STREAM), 2
+DESIGNS = (LIMES, BERNOULLI, FITTED, STREAM)
+IN_BFLOAT16 = (LIMES, STREAM)
 SURROGATES: tuple[Surrogate, ...] = (LeastSquares(), Ridge())
 CAPTION = (
     "`Ridge()`, of a probability and of its logit; `LeastSquares()` is in the JSON. *Lime's* are"
@@ -120,7 +114,7 @@ def rows_of_photo(settings: Settings, name: str) -> Iterator[Row]:
             yield from (kind | row for row in of_outputs(surrogate, errors, found[None]))
     half = Bank(lambda masks: scored(photos, masks, torch.bfloat16))
     for design in IN_BFLOAT16:
-        number = max(n for d, n in drawn if d == design and n != FURTHER)
+        number = max(number for _, number in drawn)
         masks = drawn[design, number][:SEEDS_IN_BFLOAT16]
         pairs = torch.stack([fits(masks, of)[-1] for of in (bank, half)], dim=1)  # [seeds,2,T,S]
         kind = common | {"design": design, "samples": number, "dtype": "bfloat16 autocast"}
@@ -134,8 +128,8 @@ def drawn_by_designs(photos: Photos, quick: bool) -> dict[tuple[str, int], Tenso
     count = torch.full_like(seed, bound)
     return {
         (name, number): designs.DESIGNS[name][0](count, bound, number, seed=seed)
-        for name, numbers in DESIGNS.items()
-        for number in ((32, 64) if quick else numbers)
+        for name in DESIGNS
+        for number in ((32, 64) if quick else NUMBERS)
     }
 
 
@@ -239,10 +233,9 @@ def table_of_samples(rows: list[Row]) -> str:
                        surrogate=str(Ridge()))
                 for design in DESIGNS
             ]  # fmt: skip
-            errors = [digits(mean_error(found)) if found else "" for found in here]
-            over = [times(number, of[STREAM], of[design]) if here[-1] else "" for design in others]
-            tops = [mean_top(found) if found else "" for found in here]
-            lines.append([output, number, *errors, *over, *tops])
+            errors = [digits(mean_error(found)) for found in here]
+            over = [times(number, of[STREAM], of[design]) for design in others]
+            lines.append([output, number, *errors, *over, *map(mean_top, here)])
     return markdown(head, lines)
 
 
