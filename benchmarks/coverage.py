@@ -42,8 +42,10 @@ CAPTION = (
 Found = tuple[Tensor, Tensor]  # errors β − β* and standard errors, [seeds,games,S]
 
 
-def run(settings: Settings) -> list[Row]:
-    return [*rows_of_games(settings), *rows_of_photos(settings)]
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows of the games, then those of the photos."""
+    yield from rows_of_games(settings)
+    yield from rows_of_photos(settings)
 
 
 def rows_of_games(settings: Settings) -> Iterator[Row]:
