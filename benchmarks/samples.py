@@ -227,7 +227,7 @@ def sentence(rows: list[Row]) -> str:
 def table_of_samples(rows: list[Row]) -> str:
     others = [design for design in DESIGNS if design != STREAM]
     head = ["of the", "N", *(f"error, {design}" for design in DESIGNS),
-            *(f"{design}: masks for the stream's error, over N" for design in others),
+            *(f"{design}, for the stream's error" for design in others),
             *(f"top-5, {design}" for design in DESIGNS)]  # fmt: skip
     lines = []
     for output in OUTPUTS:
