@@ -16,8 +16,9 @@ from torchlime.surrogates import LeastSquares
 
 CAPTION = (
     "Of the photos and squares of *samples*, at 224 pixels. Even: the share of the weighted"
-    " residual's square that a mask has in common with its complement. Gain: of complement pairs over independent masks,"
-    " in samples; of orthogonal columns besides, 256 / (256 − 49) = 1.24 at N = 256."
+    " residual's square that a mask has in common with its complement. Gain: of complement pairs"
+    " over independent masks, in samples; of orthogonal columns besides, 256 / (256 − 49) = 1.24 at"
+    " N = 256."
 )
 
 
