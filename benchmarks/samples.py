@@ -102,11 +102,11 @@ def rows_of_photo(settings: Settings, name: str) -> Iterator[Row]:
     """The errors of each design, number and surrogate; then bfloat16's."""
     photos = Photos(settings, [name], PIXELS)
     size = settings.reference or (128 if settings.quick else REFERENCE)
-    reference = photos.draw(Orthogonal(), size, REFERENCE_SEED)
+    reference = photos.draw(Orthogonal(), size, REFERENCE_SEED).cpu()
     drawn = drawn_by_designs(photos, settings.quick)
     announce(settings, photos, torch.cat([reference, *(m.flatten(0, 1) for m in drawn.values())]))
     bank = Bank(lambda masks: scored(photos, masks))
-    truths = fits(reference[None].cpu(), bank)
+    truths = fits(reference[None], bank)
     common = {
         "photo": name, "pixels": photos.images.shape[-1], "segments": photos.segments.bound,
         "reference": size, "model": "efficientnet_lite0",
@@ -165,9 +165,9 @@ def of_outputs(surrogate: Surrogate, errors: Tensor, rivals: Tensor) -> Iterator
 def announce(settings: Settings, photos: Photos, masks: Tensor) -> None:
     """Say how long a photo will take, from the time of a few masks."""
     rows, few = len(masks.unique(dim=0)), masks[:32]
-    photos.score(few)
+    scored(photos, few)
     start = time.perf_counter()
-    photos.score(few).sum().item()  # waits for the device
+    scored(photos, few)
     minutes = (time.perf_counter() - start) / len(few) * rows / 60
     settings.say(f"samples: {photos.names[0]}, {rows} masks, about {minutes:.1f} minutes")
 
