@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         photos=options.photos,
         reference=options.reference,
         repetitions=options.repetitions,
+        only=options.only,
         results=options.out or RESULTS,
     )
     origin = results.origin(settings, " ".join(["python -m benchmarks", *arguments]))
@@ -100,6 +101,9 @@ def parser() -> argparse.ArgumentParser:
         default=5,
         help="rounds of a timing: 5 (the default) or more",
     )
+    parser.add_argument(
+        "--only", choices=["until"], help="designs: only the rule's rows, beside the committed ones"
+    )
     parser.add_argument("--minutes", type=above_0, default=9.0, help="gpu: for all parts")
     parser.add_argument("--parts", nargs="+", help="gpu: only these parts")
     parser.add_argument("--commit", help="of this code, where it is no git checkout")
@@ -135,6 +139,7 @@ def check(options: argparse.Namespace) -> None:
     wrong = {
         "report goes alone": "report" in options.names,
         "--check goes with report": options.check,
+        "--only goes with designs alone": options.only and options.names != ["designs"],
         "there is no CUDA device": options.device == "cuda" and not torch.cuda.is_available(),
         "a timing takes at least 5 --repetitions": options.repetitions < 5,
         f"there are {len(PHOTOS)} --photos": (options.photos or 0) > len(PHOTOS),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.samples import OUTPUTS, REFERENCE, REFERENCE_SEED, Photos, select
+from benchmarks.samples import OUTPUTS, PIXELS, REFERENCE, REFERENCE_SEED, Photos, select
 from benchmarks.settings import Row, Settings
 from benchmarks.tables import markdown
 from torchlime._returns import variance_factor
@@ -34,16 +34,18 @@ SURROGATES: tuple[Surrogate, ...] = (LeastSquares(), Ridge())
 ERRORS = ("by pair", "by row")
 CAPTION = (
     "Coverage of β ± 1.96 SE, and beside it √(mean SE² / mean (β − β*)²); asked are 0.93 to 0.98."
-    " 60 networks of 8 to 14 segments, 20 seeds, β* of all 2^S masks; photos in 7×7 squares, β* of"
-    " so many orthogonal masks as the JSON says. `Exponential()` weights, `LeastSquares()`;"
-    " `Ridge()` is in the JSON."
+    " 60 networks of 8 to 14 segments, 20 seeds, β* of all 2^S masks; photos of EfficientNet-Lite0"
+    " in 7×7 squares, whose draws are parts of the masks of β*. `Exponential()` weights,"
+    " `LeastSquares()`; `Ridge()` is in the JSON."
 )
 
 Found = tuple[Tensor, Tensor]  # errors β − β* and standard errors, [seeds,games,S]
 
 
-def run(settings: Settings) -> list[Row]:
-    return [*rows_of_games(settings), *rows_of_photos(settings)]
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows of the games, then those of the photos."""
+    yield from rows_of_games(settings)
+    yield from rows_of_photos(settings)
 
 
 def rows_of_games(settings: Settings) -> Iterator[Row]:
@@ -68,7 +70,7 @@ def rows_of_games(settings: Settings) -> Iterator[Row]:
 
 def rows_of_photos(settings: Settings) -> Iterator[Row]:
     quick = settings.quick
-    photos = Photos(settings)
+    photos = Photos(settings, pixels=PIXELS)
     size = settings.reference or (256 if quick else REFERENCE)
     settings.say(f"coverage: {size} masks of each of {len(photos.names)} photos")
     pool = photos.draw(Orthogonal(), size, REFERENCE_SEED)
@@ -86,6 +88,7 @@ def rows_of_photos(settings: Settings) -> Iterator[Row]:
                     "of": "photos", "segments": pool.shape[1], "surrogate": str(surrogate),
                     "sampler": "Orthogonal", "samples": number, "errors": errors,
                     "output": output, "reference": size, "photos": list(photos.names),
+                    "pixels": photos.images.shape[-1],
                     **measured((found[:, every] - truth[:, every], errors_of[:, every])),
                 }  # fmt: skip
 
@@ -165,6 +168,19 @@ def measured(found: Found) -> Row:
 
 
 def table(rows: list[Row]) -> str:
+    return f"{sentence(rows)}\n\n{table_of_coverage(rows)}"
+
+
+def sentence(rows: list[Row]) -> str:
+    """Which photos, and how many masks."""
+    row = select(rows, of="photos")[0]
+    return (
+        f"Photos of {row['pixels']} pixels: {', '.join(row['photos'])}; {row['reference']} masks"
+        " of each."
+    )
+
+
+def table_of_coverage(rows: list[Row]) -> str:
     kinds = list(itertools.product([type(s).__name__ for s in SAMPLERS], ERRORS))
     head = ["of", "S", "N", *(f"{sampler}, {errors}" for sampler, errors in kinds)]
     cells: dict[tuple[object, ...], dict[tuple[str, str], str]] = {}

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.curves import evaluations_for
 from benchmarks.focused import focused
 from benchmarks.games import SQUARES, Game, enumerated, photos
+from benchmarks.results import other_rows
 from benchmarks.rivals import Blocks, BySize, Independent, Paired, glime, leverage
 from benchmarks.runs import Run, errors_of, fixed, rows_of, select, stopped
 from benchmarks.settings import Row, Settings
@@ -20,12 +22,14 @@ TOLERANCES = (0.5, 0.35, 0.25, 0.2)
 MOST = 2048
 SEEDS = {True: 2, False: 16}  # by whether each mask costs a forward pass
 ALL = "all photos"
-STREAM, BLOCKS, LIMES, FOCUSED = "stream", "old blocks", "lime's", "focused"
+STREAM, BLOCKS, FITTED, BERNOULLI, LIMES, FOCUSED = (
+    "stream", "old blocks", "old blocks, x fitted", "Bernoulli", "lime's", "focused",
+)  # fmt: skip
 DESIGNS: dict[str, tuple[Any, int]] = {  # and the most rows where each costs a forward pass
     STREAM: (Orthogonal(), 1024),
     BLOCKS: (Blocks(), 512),
-    "old blocks, x fitted": (Blocks(beside=False), 0),
-    "Bernoulli": (Independent(), 512),
+    FITTED: (Blocks(beside=False), 0),
+    BERNOULLI: (Independent(), 512),
     LIMES: (Bernoulli(), 512),
     "paired": (Paired(), 256),
     "GLIME's sizes": (BySize(glime), 256),
@@ -52,13 +56,17 @@ CAPTION = (
 )
 
 
-def run(settings: Settings) -> list[Row]:
-    runs = [*runs_of_enumerated(settings)]
+def run(settings: Settings) -> Iterator[Row]:
+    """The rows, a set of games after the other; with ``only``, beside the others as committed."""
+    if settings.only:
+        yield from other_rows("designs", settings.only)
+    yield from rows_of(runs_of_enumerated(settings))
+    every: list[Run] = []
     for squares in list(SQUARES)[: 1 if settings.quick else None]:
         of_photos = [*runs_of_photos(settings, squares)]
-        runs += of_photos
-        runs += [((ALL, *key[1:]), found) for key, found in of_photos]
-    return rows_of(runs)
+        yield from rows_of(of_photos)
+        every += [((ALL, *key[1:]), found) for key, found in of_photos]
+    yield from rows_of(every)
 
 
 def runs_of_enumerated(settings: Settings) -> Iterator[Run]:
@@ -77,6 +85,18 @@ def runs_of(game: Game, first_seed: int, costly: bool, settings: Settings) -> It
     quick = settings.quick
     truth = game.truth()
     seed = torch.arange(1 if quick else SEEDS[costly]) + first_seed
+    if settings.only is None:
+        yield from runs_of_fixed(game, truth, seed, costly, quick)
+    yield from stopped(
+        game, truth, STREAM, DESIGNS[STREAM][0], Ridge(), seed, TOLERANCES, 256 if quick else MOST
+    )  # fmt: skip
+    settings.say(f"designs: {game.of} {game.output} done")
+
+
+def runs_of_fixed(
+    game: Game, truth: Tensor, seed: Tensor, costly: bool, quick: bool
+) -> Iterator[Run]:
+    """Every design at its numbers of rows."""
     for name, (sampler, most) in DESIGNS.items():
         numbers = [n for n in NUMBERS if n <= (most if costly else MOST)]
         yield from fixed(game, truth, name, sampler, Ridge(), seed, numbers[: 2 if quick else None])
@@ -84,15 +104,20 @@ def runs_of(game: Game, first_seed: int, costly: bool, settings: Settings) -> It
     for number, found in focused(game, Ridge(), seed, numbers):
         key = (game.of, game.output, FOCUSED, "fixed", number)
         yield key, {"errors": errors_of(found, truth)}
-    yield from stopped(
-        game, truth, STREAM, DESIGNS[STREAM][0], Ridge(), seed, TOLERANCES, 256 if quick else MOST
-    )  # fmt: skip
-    settings.say(f"designs: {game.of} {game.output} done")
 
 
 def table(rows: list[Row]) -> str:
     tables = (table_of_designs, table_of_defaults, table_of_equal_errors)
-    return "\n\n".join(of(rows) for of in tables)
+    return "\n\n".join([*sentence_of_commits(rows), *(of(rows) for of in tables)])
+
+
+def sentence_of_commits(rows: list[Row]) -> list[str]:
+    """Which rows an earlier commit measured, if some are."""
+    commits = dict.fromkeys(row["commit"] for row in rows if "commit" in row)
+    return [
+        f"The fixed numbers were measured at commit {commit}, and only the rows of the rule anew."
+        for commit in commits
+    ]
 
 
 def sets_of(rows: list[Row]) -> list[tuple[str, str]]:

@@ -7,17 +7,18 @@ samples err by E g², pairs by 2 E g_odd² a sample. Orthogonal columns gain N /
 since no coefficient is estimated at the cost of another.
 """
 
-from benchmarks.samples import KERNELS, OUTPUTS, REFERENCE_SEED, Photos, select
+from benchmarks.games import KERNEL
+from benchmarks.samples import OUTPUTS, REFERENCE_SEED, Photos, select
 from benchmarks.settings import Row, Settings
 from benchmarks.tables import markdown
 from torchlime.masks import Orthogonal
 from torchlime.surrogates import LeastSquares
 
 CAPTION = (
-    "The photos and squares are those of *samples*. *Even* is the share of the weighted residual's"
-    " square that a mask has in common with its complement. *Gain* is the factor by which"
-    " complement pairs need fewer samples than independent masks. Orthogonal columns gain another"
-    " factor, 256 / (256 − 49) = 1.24 at N = 256."
+    "The photos and squares are those of *samples*, at 224 pixels. *Even* is the share of the"
+    " weighted residual's square that a mask has in common with its complement. *Gain* is the factor"
+    " by which complement pairs need fewer samples than independent masks. Orthogonal columns gain"
+    " another factor, 256 / (256 − 49) = 1.24 at N = 256."
 )
 
 
@@ -28,7 +29,7 @@ def run(settings: Settings) -> list[Row]:
     scores = photos.score(masks)
     count = photos.segments.count
     masks = masks.expand(len(scores), -1, -1)
-    weights = KERNELS[-1](masks, count)
+    weights = KERNEL(masks, count)
     fit = LeastSquares()(masks, scores, weights, count)
     surrogate = fit.intercepts[:, None] + masks.double() @ fit.coefficients.mT
     residual = weights[..., None] * (scores - surrogate)

@@ -144,6 +144,16 @@ def newest_rows(found: list[dict[str, Any]]) -> list[Row]:
     return result["rows"] if result else []
 
 
+def other_rows(name: str, kind: str) -> list[Row]:
+    """The newest committed rows of a benchmark but those of a kind, with their commit."""
+    result = max(
+        newest(name, RESULTS), key=lambda r: version(r["versions"]["torchlime"]), default=None
+    )
+    if result is None:
+        raise LookupError(f"{name}: there is no committed result with the rows of other kinds")
+    return [{"commit": result["commit"]} | row for row in result["rows"] if row["kind"] != kind]
+
+
 def of_samples(settings: Settings) -> list[Row]:
     """Of ``samples``, run into the same folder or committed."""
     return rows("samples", settings.results) or rows("samples", RESULTS)

@@ -29,6 +29,7 @@ class Settings:
     photos: int | None = None
     reference: int | None = None
     repetitions: int = 5
+    only: str | None = None
     results: Path = RESULTS
 
     @property

@@ -18,15 +18,14 @@ from torchlime.fills import SegmentMean
 from torchlime.masks import Bernoulli, Orthogonal
 from torchlime.models import Classifier
 from torchlime.segments import Slic
-from torchlime.weights import WithoutUnmasked
 
 OURS = "torchlime"
 CAPTION = (
     "One photo and one class; the segments are given. The others keep their own defaults for the"
     " kernel and the surrogate. Captum's image is channels_last, so that its forward passes are as"
-    " fast as ours. *At equal error* takes as many orthogonal masks, without the unmasked image in"
-    " the fit, as have the error of N of lime's masks. That number is from the table of *samples*,"
-    " for EfficientNet-Lite0's probabilities."
+    " fast as ours. *At equal error* takes as many masks of the default design as have the error of"
+    " N of lime's masks. That number is from the table of *samples*, for EfficientNet-Lite0's"
+    " probabilities."
 )
 
 
@@ -78,9 +77,7 @@ def contenders(model: Classifier, image: Tensor, number: int, equal: int | None)
         "torchlime, bfloat16": ours(number, sampler=Bernoulli(), autocast=torch.bfloat16),
     }
     if equal:
-        sides["torchlime, Orthogonal at equal error"] = ours(
-            equal, sampler=Orthogonal(), kernel=WithoutUnmasked()
-        )
+        sides["torchlime, Orthogonal at equal error"] = ours(equal, sampler=Orthogonal())
     for size in (10, 64):
         sides[f"lime, batch_size {size}"] = with_lime(model, image, labels, number, size), number
     if importlib.util.find_spec("captum"):

@@ -35,85 +35,80 @@ def test_errors_and_agreement():
     assert samples.agreement(ranks, 2) == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
 
 
-def curve_rows(sampler, photo, errors):
-    kernel = {"Bernoulli": "Exponential", "Orthogonal": "WithoutUnmasked"}[sampler]
+def curve_rows(design, photo, errors):
     return [
-        {"sampler": sampler, "kernel": kernel, "surrogate": "Ridge(alpha=1.0)", "photo": photo,
-         "dtype": "float32", "output": "probability", "samples": n, "errors": [e, e]}
+        {"design": design, "surrogate": "Ridge(alpha=1.0)", "photo": photo, "dtype": "float32",
+         "output": "probability", "samples": n, "errors": [e, e]}
         for n, e in errors.items()
     ]  # fmt: skip
 
 
 def test_evaluations_for_equal_error():
-    rows = curve_rows("Bernoulli", "cat", {100: 0.4, 1000: 0.04})  # error 40 / N
-    rows += curve_rows("Orthogonal", "cat", {100: 0.1, 1000: 0.01})  # error 10 / N
-    rows += curve_rows("Bernoulli", "cup", {100: 0.2, 1000: 0.02})
-    rows += curve_rows("Orthogonal", "cup", {100: 0.2, 1000: 0.02})
-    bernoulli, orthogonal = (
-        samples.curves(rows, "probability", design) for design in (samples.LIMES, samples.BEST)
+    rows = curve_rows("lime's", "cat", {100: 0.4, 1000: 0.04})  # error 40 / N
+    rows += curve_rows("stream", "cat", {100: 0.1, 1000: 0.01})  # error 10 / N
+    rows += curve_rows("lime's", "cup", {100: 0.2, 1000: 0.02})
+    rows += curve_rows("stream", "cup", {100: 0.2, 1000: 0.02})
+    limes, stream = (
+        samples.curves(rows, "probability", design) for design in (samples.LIMES, samples.STREAM)
     )
-    needed, mark = curves.equal_error(100, orthogonal, bernoulli)
+    needed, mark = curves.equal_error(100, stream, limes)
     assert needed == pytest.approx((400 * 100) ** 0.5, rel=1e-3)
     assert mark == ""
-    # Bernoulli was not measured as far as the cat's error at 1000 orthogonal masks.
-    assert curves.equal_error(1000, orthogonal, bernoulli) == (pytest.approx(1000), "≥")
-    assert curves.times(1000, orthogonal, bernoulli) == "≥ 1.00"
-    # Nor with as few masks as err like 100 orthogonal ones of a bad design.
+    # lime's were not measured as far as the cat's error at 1000 of the stream.
+    assert curves.equal_error(1000, stream, limes) == (pytest.approx(1000), "≥")
+    assert curves.times(1000, stream, limes) == "≥ 1.00"
+    # Nor with as few masks as err like 100 of a bad design.
     bad = {"cat": [(100, 4.0), (1000, 0.01)], "cup": [(100, 4.0), (1000, 0.02)]}
-    assert curves.times(100, bad, bernoulli) == "≤ 1.00"
-    assert curves.times(1000, bad, bernoulli) == "≥ 1.00"
+    assert curves.times(100, bad, limes) == "≤ 1.00"
+    assert curves.times(1000, bad, limes) == "≥ 1.00"
     mixed = {"cat": [(100, 4.0)], "cup": [(100, 0.001)]}
-    assert curves.times(100, mixed, bernoulli).startswith("≤≥ ")
+    assert curves.times(100, mixed, limes).startswith("≤≥ ")
     assert samples.equal_evaluations(rows, 1000) == pytest.approx((250 * 1000) ** 0.5, abs=1)
     assert samples.equal_evaluations(rows, 512) is None
-    better = [row for row in rows if row["sampler"] == "Bernoulli"]
-    better += curve_rows("Orthogonal", "cat", {100: 1.0, 1000: 0.5})
-    better += curve_rows("Orthogonal", "cup", {100: 1.0, 1000: 0.5})
+    better = [row for row in rows if row["design"] == "lime's"]
+    better += curve_rows("stream", "cat", {100: 1.0, 1000: 0.5})
+    better += curve_rows("stream", "cup", {100: 1.0, 1000: 0.5})
     assert samples.equal_evaluations(better, 1000) is None  # no curve comes down so far
 
 
-def test_a_draw_that_begins_a_longer_one_is_not_scored_again():
-    masks = torch.rand(6, 3) > 0.5
-    asked = []
+def test_samples_scores_each_mask_once_and_errs_as_the_model_is_curved(monkeypatch):
+    """A photo whose probability is linear, and its logit is not; bfloat16 adds a tenth to both."""
+    asked = {None: [], torch.bfloat16: []}
 
-    def score(masks):
-        asked.append(len(masks))
-        return masks.double().sum(1).view(1, -1, 1)
+    def score(masks, autocast=None):
+        asked[autocast].append(masks)
+        z = masks.double() - 0.5
+        curve = 40 * z[:, 0] * z[:, 1] * z[:, 2]
+        linear = z @ torch.arange(1.0, 7).double()
+        return torch.stack([linear, linear + curve], dim=1)[None] * (1.1 if autocast else 1)
 
-    other = ~masks[:4]
-    found = samples.scored(score, [masks[:2], other, masks])
-    assert asked == [6, 4]
-    for scores, drawn in zip(found, (masks[:2], other, masks), strict=True):
-        assert torch.equal(scores[0, :, 0], drawn.double().sum(1))
-
-
-def test_errors_are_of_their_photo_output_seed_and_kernel():
-    """Coefficients of size 1 that are off by what names them, of a made-up fit."""
     photos = SimpleNamespace(
-        names=("cat", "cup"),
-        fits=lambda masks, scores, kernel: [
-            1 + scores + (kernel is samples.KERNELS[1]) + 0.5 * s for s in range(2)
-        ],
+        names=["cat"],
+        images=torch.zeros(1, 3, 2, 2),
+        segments=SimpleNamespace(bound=6),
+        draw=lambda sampler, number, seed: sampler(torch.tensor([6]), 6, number, seed=seed)[0],
+        score=score,
     )
-    truths = [torch.ones(2, 2, 4), torch.ones(2, 2, 4)]
-
-    def scores(seed, number):
-        photo, output = torch.meshgrid(torch.arange(2), torch.arange(2), indexing="ij")
-        off = 1000 * photo + 100 * output + 10 * seed + number
-        return off[..., None].expand(2, 2, 4).float()
-
-    draws = [
-        [(torch.ones(8 * (number + 1), 4), scores(seed, number)) for number in range(2)]
-        for seed in range(3)
-    ]
-    rows = list(samples.rows_of(photos, draws, truths))
-    assert len(rows) == 2 * 2 * 2 * 2 * 2  # kernels, numbers, surrogates, photos, outputs
-    for row in rows:
-        base = 1000 * (row["photo"] == "cup") + 100 * (row["output"] == "logit")
-        base += (row["samples"] == 16) + (row["kernel"] == "WithoutUnmasked")
-        base += 0.5 * row["surrogate"].startswith("Ridge")
-        expected = [(base + 10 * seed) ** 2 for seed in range(3)]
-        assert row["errors"] == pytest.approx(expected)
+    monkeypatch.setattr(samples, "Photos", lambda settings, names, pixels: photos)
+    monkeypatch.setattr(samples, "announce", lambda settings, photos, masks: None)
+    asked_for = settings.Settings(torch.device("cpu"), quick=True, reference=256)
+    rows = list(samples.rows_of_photo(asked_for, "cat"))
+    for masks in asked.values():
+        every = torch.cat(masks)
+        assert len(every.unique(dim=0)) == len(every)
+    full = samples.select(rows, dtype="float32")
+    assert len(full) == 4 * 2 * 2 * 2  # designs, numbers, surrogates, outputs
+    for row in samples.select(full, surrogate=str(samples.SURROGATES[0])):
+        if row["output"] == "probability":
+            assert max(row["errors"]) < 1e-20
+        elif row["design"] in ("lime's", "Bernoulli"):  # the others may cancel the curve
+            assert min(row["errors"]) > 1e-3
+    half = samples.select(rows, dtype="bfloat16 autocast")
+    assert {(row["design"], row["output"]) for row in half} == {
+        (design, output) for design in ("lime's", "stream") for output in samples.OUTPUTS
+    }
+    for row in half:
+        assert row["errors"] == pytest.approx([0.01, 0.01])
         assert row["top5"] == 1.0
 
 
@@ -126,7 +121,7 @@ def test_an_even_model_is_cancelled_and_an_odd_one_counts_twice(monkeypatch):
             score=lambda masks: f(masks.double() - 0.5)[None, :, None].expand(1, -1, 2),
         )
         monkeypatch.setattr(residual, "Photos", lambda settings: photos)
-        monkeypatch.setattr(residual, "KERNELS", [Uniform()])
+        monkeypatch.setattr(residual, "KERNEL", Uniform())
         return residual.run(settings.Settings(torch.device("cpu")))
 
     even = rows_of(lambda z: z[:, 0] * z[:, 1] + z[:, 2])

@@ -75,6 +75,7 @@ def test_one_that_fails_does_not_lose_the_others(tmp_path, monkeypatch, capsys):
         ("stages --device cuda", "there is no CUDA device"),
         ("stages --repetitions 4", "at least 5 --repetitions"),
         ("stages --threads 0", "--threads: invalid positive value: '0'"),
+        ("samples --only until", "--only goes with designs alone"),
         ("samples --photos 0", "--photos: invalid positive value: '0'"),
         ("samples --photos 99", "there are 8 --photos"),
         ("samples --reference 127", "--reference is at least 128"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report, results, scale
+from benchmarks import designs, report, results, scale
 from benchmarks.__main__ import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -85,6 +85,21 @@ def test_the_newest_version_counts_whatever_the_hardware(tmp_path):
     put(tmp_path, "0.9.0-b-cpu", rows=[])
     assert results.rows("scale", tmp_path) == [ROW]
     assert results.rows("stages", tmp_path) == []
+
+
+def test_rows_of_other_kinds_stay_with_the_commit_that_measured_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    with pytest.raises(LookupError, match="scale: there is no committed result"):
+        results.other_rows("scale", "until")
+    first, second = ({"kind": kind, "at": 64} for kind in ("fixed", "until"))
+    put(tmp_path, "0.1.0-a-cpu", rows=[first, second])
+    put(tmp_path, "0.2.0-a-cpu", rows=[second, first, first | {"commit": "older"}], commit="newer")
+    assert results.other_rows("scale", "until") == [
+        first | {"commit": "newer"}, first | {"commit": "older"},
+    ]  # fmt: skip
+    (sentence,) = designs.sentence_of_commits([first | {"commit": "newer"}, second])
+    assert "at commit newer" in sentence
+    assert designs.sentence_of_commits([first, second]) == []
 
 
 def test_targets_are_set_beside_what_was_measured(tmp_path):
