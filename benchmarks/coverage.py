@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.samples import OUTPUTS, PIXELS, REFERENCE, REFERENCE_SEED, Photos, select
+from benchmarks.samples import OUTPUTS, REFERENCE, REFERENCE_SEED, Photos, select
 from benchmarks.settings import Row, Settings
 from benchmarks.tables import markdown
 from torchlime._returns import variance_factor
@@ -26,6 +26,7 @@ from torchlime.weights import Exponential
 SEGMENTS = (8, 10, 12, 14)
 GAMES = 15  # of each number of segments
 SEEDS = 20
+PIXELS = 112  # of the photos: half the network's own size, so there is time for more of them
 NUMBERS = (64, 128, 256, 512, 1024)
 OF_PHOTOS = (256, 512, 1024)
 NORMAL = 1.96

@@ -33,7 +33,6 @@ NUMBERS = (64, 128, 256, 512, 1000)
 REFERENCE, REFERENCE_SEED = 16384, 10_000
 LEAST_REFERENCE = 128  # a block of 7×7 squares
 SEEDS, SEEDS_IN_BFLOAT16 = 4, 2
-PIXELS = 112  # half the network's own size: a third of the time, so there is time for more seeds
 TOP = 5
 OUTPUTS = ("probability", "logit")
 DESIGNS = (LIMES, BERNOULLI, FITTED, STREAM)
@@ -100,7 +99,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 def rows_of_photo(settings: Settings, name: str) -> Iterator[Row]:
     """The errors of each design, number and surrogate; then bfloat16's."""
-    photos = Photos(settings, [name], PIXELS)
+    photos = Photos(settings, [name])
     size = settings.reference or (128 if settings.quick else REFERENCE)
     reference = photos.draw(Orthogonal(), size, REFERENCE_SEED).cpu()
     drawn = drawn_by_designs(photos, settings.quick)
