@@ -89,7 +89,7 @@ def test_samples_scores_each_mask_once_and_errs_as_the_model_is_curved(monkeypat
         draw=lambda sampler, number, seed: sampler(torch.tensor([6]), 6, number, seed=seed)[0],
         score=score,
     )
-    monkeypatch.setattr(samples, "Photos", lambda settings, names, pixels: photos)
+    monkeypatch.setattr(samples, "Photos", lambda settings, names: photos)
     monkeypatch.setattr(samples, "announce", lambda settings, photos, masks: None)
     asked_for = settings.Settings(torch.device("cpu"), quick=True, reference=256)
     rows = list(samples.rows_of_photo(asked_for, "cat"))
