@@ -17,8 +17,8 @@ from torchlime.surrogates import LeastSquares
 CAPTION = (
     "The photos and squares are those of *samples*, at 224 pixels. *Even* is the share of the"
     " weighted residual's square that a mask has in common with its complement. *Gain* is the"
-    " factor by which complement pairs need fewer samples than independent masks. Orthogonal columns"
-    " gain another factor, 256 / (256 − 49) = 1.24 at N = 256."
+    " factor by which complement pairs need fewer samples than independent masks. Orthogonal"
+    " columns gain another factor, 256 / (256 − 49) = 1.24 at N = 256."
 )
 
 

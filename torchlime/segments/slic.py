@@ -14,9 +14,9 @@ from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
-# A share of the last centre, which every cell that sees it adds to the sums over its pixels: it is
-# lost in any sum but that over no pixels, whose mean is then the last centre. It is a power of 2,
-# so this is exact.
+# Every cell that sees a centre adds this share of the last centre to its sums. A sum over pixels
+# loses the share by rounding. A sum over no pixels is the share alone, so its mean is the last
+# centre. The share is a power of 2, so the mean is exact.
 NOTHING = 2.0**-100
 
 
@@ -252,7 +252,7 @@ def _cells_first(around: Tensor, axes: int) -> Tensor:
     """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,*shape,3,…,3,C], a view."""
     cells, neighbours = range(2 + axes, 2 + 2 * axes), range(2, 2 + axes)
     around = around.permute(0, *cells, *neighbours, 1)
-    # A compiler gives what is written with ``out=`` the strides of its sources.
+    # A compiler gives a tensor that is written by ``out=`` the strides of its sources.
     return around.contiguous() if torch.compiler.is_compiling() else around
 
 
