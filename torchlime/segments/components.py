@@ -72,7 +72,7 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     pairs = list(_pairs(labels))
     if not pairs:
         return runs.long(), runs.new_ones(len(runs), dtype=torch.bool)
-    root = starts = F.pad(runs, (0, 1), value=len(index))  # and a place for lost hooks
+    root = starts = F.pad(runs, (0, 1), value=len(index))  # with a place for lost hooks
     lost, inner = starts[:, -1:], inner.flatten(1)
     aside = [_aside(stride, same, inner, index, lost) for stride, same in pairs]
     for turn in range(TURNS):

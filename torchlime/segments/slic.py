@@ -159,7 +159,7 @@ class _Points(NamedTuple):
     features: Tensor  # [B·G,C+n+1,P]: colours, positions and 1, all 0 where a cell is padded
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
-    seen_from: Tensor  # [B,*shape,1,…,1,C+n+1]: the same, beside a cell's neighbours
+    seen_from: Tensor  # [B,*shape,1,…,1,C+n+1]: the same, in the axes of a cell's neighbours
     inside: Tensor  # [1,*shape,3,…,3,1]: 1 where that neighbour of the cell is in the grid, else 0
     reach: Tensor  # [B,1,1,n,1]: the largest squared distance from a centre along each axis
 
