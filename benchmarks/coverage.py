@@ -34,10 +34,11 @@ SAMPLERS: tuple[Sampler, ...] = (Orthogonal(), Bernoulli())
 SURROGATES: tuple[Surrogate, ...] = (LeastSquares(), Ridge())
 ERRORS = ("by pair", "by row")
 CAPTION = (
-    "Coverage of β ± 1.96 SE, and beside it √(mean SE² / mean (β − β*)²); asked are 0.93 to 0.98."
-    " 60 networks of 8 to 14 segments, 20 seeds, β* of all 2^S masks; photos of EfficientNet-Lite0"
-    " in 7×7 squares, whose draws are parts of the masks of β*. `Exponential()` weights,"
-    " `LeastSquares()`; `Ridge()` is in the JSON."
+    "The coverage of β ± 1.96 SE, and beside it √(mean SE² / mean (β − β*)²). The coverage should"
+    " be 0.93 to 0.98. There are 60 networks of 8 to 14 segments with 20 seeds, and β* is the fit"
+    " of all 2^S masks. The photos are in 7×7 squares, for EfficientNet-Lite0, and each draw is a"
+    " part of the masks of β*. The weights are `Exponential()`. The table is for `LeastSquares()`;"
+    " `Ridge()` is in the JSON."
 )
 
 Found = tuple[Tensor, Tensor]  # errors β − β* and standard errors, [seeds,games,S]

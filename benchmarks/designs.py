@@ -57,7 +57,7 @@ CAPTION = (
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    """The rows, a set of games after the other; with ``only``, beside the others as committed."""
+    """The rows, one set of games after the other; with ``only``, beside other committed rows."""
     if settings.only:
         yield from other_rows("designs", settings.only)
     yield from rows_of(runs_of_enumerated(settings))
@@ -115,7 +115,7 @@ def sentence_of_commits(rows: list[Row]) -> list[str]:
     """Which rows an earlier commit measured, if some are."""
     commits = dict.fromkeys(row["commit"] for row in rows if "commit" in row)
     return [
-        f"The fixed numbers were measured at commit {commit}, and only the rows of the rule anew."
+        f"Fixed numbers were measured at commit {commit}; only the rule was measured again."
         for commit in commits
     ]
 

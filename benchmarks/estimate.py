@@ -47,7 +47,7 @@ class Cost(NamedTuple):
     forwards: float
     launches: tuple[float, float]
     bytes: float
-    captured_launches: float  # of the host in the loop, and of the graphs' kernels
+    captured_launches: float  # of the loop, and the kernels of the graphs
 
     @property
     def captured(self) -> float:

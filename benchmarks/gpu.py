@@ -76,7 +76,7 @@ def parts(options: argparse.Namespace) -> list[Part]:
     models = ("--models", *(options.models or MODELS))
     tests = ("-m", "pytest", "-m", "gpu", "tests/test_gpu.py", "-q", "-p", "no:cacheprovider")
     every = [
-        Part("tests", tests, 120, PYTEST),  # without kornia only those of Blur fail
+        Part("tests", tests, 120, PYTEST),  # without kornia, only tests of Blur fail
         benchmark("kernels", 45, needs=[]),
         benchmark("overhead", 240, *models, needs=PHOTOS),
         benchmark("superpixels", 60, needs=[*PHOTOS, ("scipy", "scipy")]),

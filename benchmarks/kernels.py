@@ -49,7 +49,7 @@ def mean(images: Tensor) -> Tensor:
 
 @cache
 def operators(explainer: Lime, batch: int, size: int) -> int:
-    """Of an eager call, with the model's."""
+    """How many operators an eager call has, with those of the model."""
     launches = counted(
         lambda: explainer.explain(mean, torch.empty(batch, 3, size, size, device="cuda"))
     )

@@ -53,7 +53,7 @@ ON_GPU = (  # in the order of their worth
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    """The rows, each when it is measured; one that cannot be does not cost the others.
+    """The rows, each when it is measured. If one cannot be measured, the others still are.
 
     Raises:
         RuntimeError: at the end, where rows could not be measured.
@@ -62,7 +62,7 @@ def run(settings: Settings) -> Iterator[Row]:
     names, numbers = names[:1] if settings.quick else names, [128 if settings.quick else 1000]
     enough = samples.equal_evaluations(results.of_samples(settings), at=1000)
     if enough is None:
-        settings.say("overhead: of samples there is no result, so no row at the N of equal error")
+        settings.say("overhead: samples has no result, so there is no row at the N of equal error")
     failed = 0
     for case, name in ordered(ON_GPU if settings.on_gpu else ON_CPU, names):
         at_equal_error = case.compiled and case.batch > 1
@@ -70,7 +70,7 @@ def run(settings: Settings) -> Iterator[Row]:
             settings.say(f"overhead: {name} {case} N={number}")
             try:
                 row = measure(settings, name, case, number)
-            except Exception:  # no compiler, say
+            except Exception:  # for example, there is no compiler
                 traceback.print_exc()
                 failed += 1
             else:

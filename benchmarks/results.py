@@ -88,7 +88,7 @@ def partial(name: str, results: Path) -> Path:
 
 
 def keep(name: str, results: Path) -> None:
-    """Make a result of the rows of a run that was cut off or failed; it says that it is not whole.
+    """Make a result of the rows of a run that was cut off or failed; it says that rows are missing.
 
     A result that is there already stays.
     """
@@ -126,7 +126,7 @@ def merged(earlier: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
         "command": f"{earlier['command']} && {result['command']}",
         "settings": _but_models(result),
     }
-    return earlier | result | together  # what was unfinished stays so
+    return earlier | result | together  # an unfinished result stays unfinished
 
 
 def _but_models(result: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def newest_rows(found: list[dict[str, Any]]) -> list[Row]:
 
 
 def other_rows(name: str, kind: str) -> list[Row]:
-    """The newest committed rows of a benchmark but those of a kind, with their commit."""
+    """The newest committed rows of a benchmark, without those of a kind, with their commit."""
     result = max(
         newest(name, RESULTS), key=lambda r: version(r["versions"]["torchlime"]), default=None
     )

@@ -1,9 +1,9 @@
 """How many forward passes an explanation needs: error and agreement against N, old beside new.
 
-Each photo is cut into 7×7 squares, its best class explained: its probability, and its logit. The
-reference is the fit of many masks of the stream; the error of a seed's fit is ‖β − β*‖² / ‖β*‖².
-Each mask of a photo is scored once, whatever designs draw it. Then what bfloat16 does to the
-coefficients of the same masks.
+Each photo is cut into 7×7 squares. The probability and the logit of its best class are explained.
+The reference is the fit of many masks of the stream. The error of a seed's fit is
+‖β − β*‖² / ‖β*‖². Each mask of a photo is scored once, even if several designs draw it. The last
+rows show how bfloat16 changes the coefficients of the same masks.
 """
 
 import itertools
@@ -31,7 +31,7 @@ from torchlime.surrogates import LeastSquares, Ridge
 
 NUMBERS = (64, 128, 256, 512, 1000)
 REFERENCE, REFERENCE_SEED = 16384, 10_000
-LEAST_REFERENCE = 128  # a block of 7×7 squares
+LEAST_REFERENCE = 128  # a block of the stream for 7×7 squares
 SEEDS, SEEDS_IN_BFLOAT16 = 4, 2
 TOP = 5
 OUTPUTS = ("probability", "logit")
@@ -42,12 +42,13 @@ CAPTION = (
     "`Ridge()`, of a probability and of its logit; `LeastSquares()` is in the JSON. *Lime's* are"
     " Bernoulli masks with the unmasked image x in the fit, and *Bernoulli* has x beside them, with"
     " weight 0. *Old blocks* are those of version 0.1, with x in the fit; below 128 masks they are"
-    " lime's. *Stream* is today's default, `Orthogonal()` with x beside. Error: ‖β − β*‖² / ‖β*‖²,"
-    " geometric mean over the photos of the mean over the seeds. For equal error: the masks that"
-    " another design needs for the error of N of the stream, by interpolation on each photo's curve"
-    " (log-log), over N; geometric mean; ≥ or ≤ where that curve ends before, for one photo or"
-    " more. Top-5: Jaccard index between two seeds. Then what bfloat16 changes in the fits of the"
-    " same masks."
+    " lime's. *Stream* is today's default, `Orthogonal()` with x beside. *Error* is"
+    " ‖β − β*‖² / ‖β*‖², the geometric mean over the photos of the mean over the seeds. *For the"
+    " stream's error* is the number of masks that another design needs for the error of N masks of"
+    " the stream, divided by N. It is interpolated on each photo's curve (log-log), and is a"
+    " geometric mean over the photos; ≥ or ≤ where the curve of one photo or more ends before."
+    " *Top-5* is the Jaccard index between two seeds. The last table shows what bfloat16 changes in"
+    " the fits of the same masks."
 )
 
 
@@ -92,13 +93,13 @@ def names_of(settings: Settings) -> Sequence[str]:
 
 
 def run(settings: Settings) -> Iterator[Row]:
-    """The rows, a photo after the other."""
+    """The rows, one photo after the other."""
     for name in names_of(settings):
         yield from rows_of_photo(settings, name)
 
 
 def rows_of_photo(settings: Settings, name: str) -> Iterator[Row]:
-    """The errors of each design, number and surrogate; then bfloat16's."""
+    """The errors of each design, number and surrogate; then those of bfloat16."""
     photos = Photos(settings, [name])
     size = settings.reference or (128 if settings.quick else REFERENCE)
     reference = photos.draw(Orthogonal(), size, REFERENCE_SEED).cpu()
@@ -198,9 +199,9 @@ def select(rows: list[Row], **kind: object) -> list[Row]:
 
 
 def equal_evaluations(rows: list[Row], at: int) -> int | None:
-    """How many masks of the stream err no more than ``at`` of lime's; None if not known.
+    """How many masks of the stream have the error of ``at`` of lime's masks; None if not known.
 
-    Of a probability.
+    The error is that of the probability.
     """
     if not any(row["samples"] == at for row in rows):
         return None

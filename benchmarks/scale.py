@@ -1,7 +1,7 @@
 """Time and peak memory against N, S, B and the image size, one of them varied at a time.
 
-First peak memory with ResNet-18 at many samples and at few. Then the network is an average and a
-small matrix, so that torchlime's own part shows.
+The first rows are peak memory with ResNet-18 at many samples and at few. For the others, the
+network is an average and a small matrix, so that torchlime's own part shows.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ def run(settings: Settings) -> Iterator[Row]:
     """The rows, each when it is measured."""
     base, axes = (QUICK_BASE, QUICK_AXES) if settings.quick else (BASE, AXES)
     settings.say("scale: resnet18")
-    # In bfloat16, whose forward passes take half as long on a CPU.
+    # In bfloat16, forward passes take half as long on a CPU.
     few, most = (
         memory(settings, "samples", "resnet18", autocast=True, **(base | {"samples": samples}))
         for samples in ((16, 64) if settings.quick else (1000, 16384))

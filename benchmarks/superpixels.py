@@ -32,7 +32,7 @@ def run(settings: Settings) -> Iterator[Row]:
     images = photos(settings.photos or count, size, settings.device)
     many = photo_batch(4 if settings.quick else 32, size, settings.device)
     kinds = [partial(others, images)]
-    if settings.on_gpu:  # in the order of their worth; a compiler takes a minute
+    if settings.on_gpu:  # the most useful first; a compiler takes a minute
         kinds = [partial(batched, many), partial(captured, many), *kinds, partial(compiled, many)]
     for kind in kinds:
         for number in (50, 100):
@@ -109,7 +109,7 @@ def batched(images: Tensor, number: int) -> dict[str, Side]:
 
 
 def captured(images: Tensor, number: int) -> dict[str, Side]:
-    """The same, as a CUDA graph."""
+    """Slic as a CUDA graph, all images in one call."""
     found: list[Tensor] = []
 
     def segment() -> None:

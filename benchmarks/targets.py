@@ -51,7 +51,7 @@ def speed_at_equal_error(rows: Rows) -> str:
 
 
 def evaluations(theirs: str) -> Callable[[Rows], str]:
-    """A design's masks for the error of 256 of the stream, over 256."""
+    """How many masks a design needs for the error of 256 of the stream, divided by 256."""
 
     def measured(rows: Rows) -> str:
         found = rows("samples")

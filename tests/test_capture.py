@@ -159,7 +159,7 @@ def test_any_int_is_a_seed(model, seed):
 
 
 class Recorded(TorchDispatchMode):
-    """A graph on a CPU: the operators of a work, which it repeats on the same memory."""
+    """A graph on a CPU: it records operators, and repeats them on the same memory."""
 
     def __init__(self, work):
         super().__init__()
@@ -178,7 +178,7 @@ class Recorded(TorchDispatchMode):
                 found = function(*args, **kwargs)
                 for own, new in zip(tree_leaves(result), tree_leaves(found), strict=True):
                     if isinstance(own, torch.Tensor) and own.data_ptr() != new.data_ptr():
-                        own.copy_(new)  # it is no view, and was not written in place
+                        own.copy_(new)  # neither a view nor written in place
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_graph_that_only_repeats_operators_gives_the_same_numbers(model, expla
     for number in (1, 2, 3):
         x, seeds = images(2, number), torch.tensor([4, 5]) * number
         made[number] = fast(x, seed=seeds), explainer.explain(model, x, seed=seeds, **settings)
-    for captured, plain in made.values():  # and no call wrote over what another returned
+    for captured, plain in made.values():  # no call wrote over the result of another
         assert_same(captured, plain)
 
 
@@ -311,19 +311,19 @@ REFUSED = {
     ),
     "numbers of the host": (
         {"fill": lambda x, _: x * torch.tensor([1.0, 2.0, 3.0], device=x.device).view(3, 1, 1)},
-        r"lambda> calls tensor\(\), which copies numbers of the host",
+        r"lambda> calls tensor\(\), which copies numbers from the host",
     ),
     "numbers by their keyword": (
         {"fill": lambda x, _: x * torch.tensor(data=[1.0, 2.0, 3.0]).view(3, 1, 1)},
-        r"lambda> calls tensor\(\), which copies numbers of the host",
+        r"lambda> calls tensor\(\), which copies numbers from the host",
     ),
     "numbers like others": (
         {"fill": lambda x, _: x * x.new_tensor([1.0, 2.0, 3.0]).view(3, 1, 1)},
-        r"lambda> calls new_tensor\(\), which copies numbers of the host",
+        r"lambda> calls new_tensor\(\), which copies numbers from the host",
     ),
     "a list of places": (
         {"fill": lambda x, _: x[:, [2, 1, 0]]},
-        r"lambda> calls __getitem__\(\), which copies numbers of the host",
+        r"lambda> calls __getitem__\(\), which copies numbers from the host",
     ),
     "a size of the data": (
         {"fill": lambda x, _: x * x[x > 0.5].sum()},
@@ -632,7 +632,7 @@ MOVES = {
 @FAKE
 @pytest.mark.parametrize("how", MOVES)
 def test_a_captured_model_whose_weights_have_moved_is_refused(how, parts):
-    """A graph would read memory that is another's now."""
+    """A graph would read memory that may now hold something else."""
     with FakeTensorMode():
         with torch.device("cuda"):
             net, x = small(), torch.empty(2, 3, 64, 48)

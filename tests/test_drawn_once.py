@@ -1,4 +1,4 @@
-"""Small designs of an int seed are drawn once on a CPU; nobody can tell but by the time."""
+"""Small designs of an int seed are drawn once on a CPU; only the time shows it."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -79,7 +79,7 @@ def test_fake_tensors_and_true_ones_do_not_meet(sampler):
         assert draw(sampler).shape == fake.shape
         assert type(draw(sampler)) is torch.Tensor
     _drawn_once._kept.clear()
-    with pytest.raises(Exception, match="Fake"), FakeTensorMode():  # of a true count
+    with pytest.raises(Exception, match="Fake"), FakeTensorMode():  # the count is a true tensor
         draw(sampler) & COUNT
     assert all(type(known) is torch.Tensor for known in _drawn_once._kept.values())
 

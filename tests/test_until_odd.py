@@ -106,13 +106,13 @@ def test_samples_by_need_can_be_refitted_without_errors(surrogate):
     assert_each_is_fixed(again.explainer, again, images)
     assert again.explainer.rounds == Once()
     assert again.explainer.num_samples == found.samples_used.max()
-    assert again.settings["rounds"] == repr(explainer.rounds)  # so the samples were drawn
+    assert again.settings["rounds"] == repr(explainer.rounds)  # the samples were drawn by this rule
     assert found.refit(surrogate=LeastSquares()).explainer.rounds == explainer.rounds
 
 
 @dataclasses.dataclass
 class Nearest:
-    """A caller's own kernel, which heeds only rows that keep four of five segments."""
+    """A caller's own kernel, which uses only rows that keep four of five segments."""
 
     by_row: bool
 

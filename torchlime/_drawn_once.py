@@ -14,7 +14,7 @@ from torch import Tensor
 from torchlime._checks import is_integer
 
 LARGEST = 1 << 16  # entries of a design that is kept
-MOST = 16  # so many designs are kept; then all are dropped
+MOST = 16  # designs that are kept; the next one drops them all
 
 Draw = Callable[[Any, Tensor, int, int, int | Tensor, int], Tensor]
 
@@ -24,8 +24,8 @@ _kept: dict[tuple[Draw, Any, int, int, int, int], Tensor] = {}
 def drawn_once(draw: Draw) -> Draw:
     """Decorates a sampler's method (count, bound, num_samples, seed, first) → design.
 
-    A call returns a tensor of the caller's own. The method may use the settings of the sampler, and
-    of ``count`` the device alone.
+    Each call returns a new tensor, which the caller may change. The method may use the settings of
+    the sampler. Of ``count`` it may use only the device.
     """
 
     @functools.wraps(draw)
@@ -41,7 +41,7 @@ def drawn_once(draw: Draw) -> Draw:
         if found is not None:
             return found.clone()
         found = draw(*arguments)
-        if type(found) is Tensor:  # a fake one is of another type
+        if type(found) is Tensor:  # fake tensors have another type
             if len(_kept) >= MOST:
                 _kept.clear()
             _kept[key] = found.clone()

@@ -57,7 +57,7 @@ def _errors_of_the_rule(explanation: Any) -> Tensor:
         return errors
     used, known = explanation.samples_used, explanation.variance_factor
     factor = torch.empty_like(used, dtype=errors.dtype)
-    for rows in used.unique().tolist():  # read back: the factor of a design is a host's number
+    for rows in used.unique().tolist():  # read back: factors are numbers on the host
         factor[used == rows] = stopping_factor(sampler, errors.shape[2], rows)
     return errors * (factor / known).sqrt()[:, None, None]
 

@@ -90,7 +90,7 @@ def finite(values: Tensor) -> Tensor:
 
 
 def of_images(images: Tensor, ok: Tensor, count: Tensor, design: Tensor | None) -> Tensor:
-    """Flags [B] for non-finite images, segments not ``ok`` [B], and first rows that hide some.
+    """Flags [B] for non-finite images, segments not ``ok`` [B], and first rows that hide a segment.
 
     ``design`` [B,N,S] is None where the images are scored beside it.
     """

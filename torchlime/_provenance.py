@@ -46,7 +46,7 @@ def _word(value: Any) -> str | int | float | None:
         return ", ".join(map(str, map(_word, leaves_of(value))))
     if isinstance(value, Tensor):
         return f"a tensor {list(value.shape)}"
-    return int(value) if is_integer(value) else named(value, _word)  # JSON knows no numpy ints
+    return int(value) if is_integer(value) else named(value, _word)  # JSON takes no numpy ints
 
 
 def named(value: Any, word: Callable[[Any], object]) -> str:

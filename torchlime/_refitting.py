@@ -70,7 +70,7 @@ def _made_by(explanation: Any, kernel: Kernel | None, surrogate: Surrogate) -> d
 
 
 def _rounds_for(explanation: Any, surrogate: Surrogate) -> dict[str, Any]:
-    """Other rounds of an explainer whose rule needs errors, for a surrogate that has none."""
+    """A fixed number of samples in place of a rule, if the surrogate lacks the errors it needs."""
     rule = isinstance(getattr(explanation.explainer, "rounds", None), Until)
     if not rule or has_errors(surrogate):
         return {}

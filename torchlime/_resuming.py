@@ -50,7 +50,7 @@ def check_resume(
 ) -> None:
     """Raise unless samples can go on from those of an explanation.
 
-    There are ``num_samples`` more of them, or with ``stops``, as many as up to the next of these.
+    There are ``num_samples`` more; or with ``stops``, as many as lead to the next of them.
 
     Raises:
         TypeError, ValueError: the sentence says what differs.
@@ -73,7 +73,7 @@ def check_resume(
         raise ValueError(f"resume explains {len(kept)} inputs, but there are {len(count)}")
     if other != count.device:
         raise ValueError(f"resume lies on {other}, and the inputs on {count.device}; move one")
-    # Seeds of their own are no words, and some of the inputs may go on: their masks tell.
+    # The words do not hold a tensor of seeds, and it may be of some inputs only: compare masks.
     _check_words(kept, {"sampler": sampler} | ({} if isinstance(seed, Tensor) else {"seed": seed}))
     _check_features(kept, features)
     used = [kept.masks.shape[1]]
@@ -153,9 +153,9 @@ def _equal(mine: Sequence[Any], theirs: Sequence[Any]) -> bool:
 
 
 def _check_design(masks: Tensor, draw: Draw, ends: Collection[int]) -> None:
-    """Raise unless masks, and a design for each of the ``ends``, begin a longer design.
+    """Raise unless the masks, and a design of each of the ``ends``, are the start of a longer one.
 
-    All these are drawn once more, and read back.
+    All these designs are drawn again, and read back.
     """
     rows, longer = masks.shape[1], max(ends, default=masks.shape[1])
     begin = draw(rows, 0)
@@ -174,6 +174,6 @@ def _check_design(masks: Tensor, draw: Draw, ends: Collection[int]) -> None:
     for end in ends:
         if end < longer and not torch.equal(draw(end, 0), whole[:, :end]):
             raise ValueError(
-                f"an input would have {end} rows, and a design of so many ends otherwise than the "
-                "rows that it has; take another num_samples, such as an even one"
+                f"an input would have {end} rows, but the last rows of a design of {end} rows are "
+                "others than those of a longer one; take another num_samples, such as an even one"
             )

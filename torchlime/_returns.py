@@ -136,7 +136,7 @@ def goes_on(sampler: Callable[..., Any]) -> bool:
 
 
 def has_errors(surrogate: Any) -> bool:
-    """Whether a surrogate may give standard errors: it does not say otherwise."""
+    """Whether a surrogate may give standard errors: True unless it says that it does not."""
     return bool(getattr(surrogate, "errors", True))
 
 

@@ -25,5 +25,5 @@ def row_blocks(
 
 
 def rows_of(values: Tensor, rows: slice) -> Tensor:
-    """The rows of values [B,N,…]; the values themselves for all rows, as even a view takes time."""
+    """The rows of values [B,N,…]; the values themselves for all rows, since a view takes time."""
     return values if rows.stop - rows.start == values.shape[1] else values[:, rows]

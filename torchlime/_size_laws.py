@@ -198,7 +198,7 @@ def probabilities(law: Law, count: Tensor, bound: int) -> Tensor:
     masses = masses.to(solve_dtype(count.device))
     size, number = _sizes(count, bound)
     masses = masses.masked_fill(size > number, 0.0)
-    # On a GPU the look would wait for it; the laws of this module need none, and compile.
+    # On a GPU this check would wait. The laws of this module need no check, and can be compiled.
     looks = masses.device.type == "cpu" and not isinstance(law, _OWN)
     if looks and not ((masses >= 0) & masses.isfinite()).all():
         raise ValueError(f"the masses of {law!r} must be finite numbers of at least 0")

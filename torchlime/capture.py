@@ -125,8 +125,8 @@ class Captured:
         """
         for name in others:
             raise TypeError(
-                f"a captured call takes images and seed, got {name!r}; all else is fixed by the "
-                "capture, so capture again for it"
+                f"a captured call takes images and seed, got {name!r}; the capture fixes all other "
+                "settings, so capture again to change them"
             )
         if not self._free.acquire(blocking=False):
             raise RuntimeError(
@@ -245,9 +245,9 @@ class Captured:
         def replayed() -> None:
             if _places(box.networks) != places:
                 raise RuntimeError(
-                    "weights of the model have moved in memory since the capture (by .to(), say, "
-                    "or by a layer that was replaced), so its graph does not see them; capture "
-                    "again, or change weights in place"
+                    "weights of the model have moved in memory since the capture (for example by "
+                    ".to(), or because a layer was replaced), so its graph does not see them; "
+                    "capture again, or change weights in place"
                 )
             rewind = random_states(self.device)
             replay()
@@ -381,11 +381,11 @@ def _why_not(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str |
         return "draws without the seed"
     if name in UPLOADS:
         given = [*args[name == "new_tensor" :], kwargs.get("data", kwargs.get("obj"))][0]
-        return None if isinstance(given, Tensor | int | float) else "copies numbers of the host"
+        return None if isinstance(given, Tensor | int | float) else "copies numbers from the host"
     if name == "__getitem__":
         places = args[1] if isinstance(args[1], tuple) else (args[1],)
         if any(isinstance(place, list) for place in places):
-            return "copies numbers of the host"
+            return "copies numbers from the host"
         if any(isinstance(p, Tensor) and p.dtype == torch.bool and p.dim() for p in places):
             return "reads a tensor on the host"
     return None

@@ -148,7 +148,7 @@ class NormalEquations:
 
     @property
     def padding(self) -> Tensor:
-        """Which rows [B,S] of ``gram`` stand for no unknown; in the dual form none [B,N] does."""
+        """Which rows of ``gram`` stand for no unknown: [B,S]; in the dual form [B,N], all False."""
         return torch.zeros_like(self.weights, dtype=torch.bool) if self.dual else self.absent[:, 0]
 
     @property
@@ -210,7 +210,7 @@ class NormalEquations:
         intercepts = torch.baddbmm(score_mean, slopes, self.design_mean.mT, alpha=-1)[..., 0]
         errors = self._errors(slopes, variance, alone)
         fit = Fit(slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
-        if len(slopes) < self.inputs:  # targets of one input are those of all inputs
+        if len(slopes) < self.inputs:  # one design: its targets are those of all inputs
             fit = Fit(*(value.reshape(self.inputs, -1, *value.shape[2:]) for value in fit))
         return fit._replace(ok=fit.ok.all(dim=1) if ok.shape[1] > 1 else fit.ok[:, 0])
 

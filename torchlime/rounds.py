@@ -128,13 +128,13 @@ class Until:
         some models it is too small, so that the rule would stop too early. If a model draws random
         numbers in eval mode, that noise is part of the errors. For such a model take
         ``Orthogonal(noisy=True)``, Bernoulli or another sampler: plain Orthogonal assumes that a
-        cycle cancels errors, but noise does not cancel. Do so too if the scores jump, such as class
-        labels. The first check comes after 2·(S + 1) rows
-        or more. Rows are added in whole blocks, so that pairs stay together. The last round ends at
-        or below ``most``. On a GPU a round reads back one byte for each input, and waits for it.
-        This is an exception to the rule that nothing is read back. Forward passes of different
-        rounds have different numbers of rows, so ``torch.compile`` may compile a model several
-        times; with ``chunk_size=…, exact_chunks=True`` all have the same number.
+        cycle cancels errors, but noise does not cancel. Take the same samplers if the scores jump,
+        such as class labels. The first check comes after 2·(S + 1) rows or more. Rows are added in
+        whole blocks, so that pairs stay together. The last round ends at or below ``most``. On a
+        GPU a round reads back one byte for each input, and waits for it. This is an exception to
+        the rule that nothing is read back. Forward passes of different rounds have different
+        numbers of rows, so ``torch.compile`` may compile a model several times; with
+        ``chunk_size=…, exact_chunks=True`` all have the same number.
 
     Source: the rule and its constants were chosen on 90 networks whose outputs of all masks are
     known; the realised error was within the tolerance in .91 to .97 of the runs. The stopping
@@ -273,7 +273,7 @@ GOOD = Until(error=0.25, most=2048)
 """What the command line, jobs and the page take where nobody says how many samples.
 
 In the table of ``designs`` (``benchmarks/README.md``: six photos, 96 pixels, 16 to 100 segments)
-it takes 751 rows on average for log-odds, and the 95th percentile of its error is .32; that of 512
-rows for each is .58, and that of 1024 rows .42. For probabilities it takes 1305 rows, with .78; 512
-and 1024 rows have 1.15.
+it takes 751 rows on average for log-odds, and the 95th percentile of the error is .32. With 512
+rows for each image it is .58, and with 1024 rows .42. For probabilities the rule takes 1305 rows,
+and the percentile is .78; with 512 rows and with 1024 rows it is 1.15.
 """

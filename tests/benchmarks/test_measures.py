@@ -54,10 +54,10 @@ def test_evaluations_for_equal_error():
     needed, mark = curves.equal_error(100, stream, limes)
     assert needed == pytest.approx((400 * 100) ** 0.5, rel=1e-3)
     assert mark == ""
-    # lime's were not measured as far as the cat's error at 1000 of the stream.
+    # For the cat, lime's masks never reach the error of 1000 of the stream.
     assert curves.equal_error(1000, stream, limes) == (pytest.approx(1000), "≥")
     assert curves.times(1000, stream, limes) == "≥ 1.00"
-    # Nor with as few masks as err like 100 of a bad design.
+    # The fewest of lime's masks have smaller errors than 100 of a bad design.
     bad = {"cat": [(100, 4.0), (1000, 0.01)], "cup": [(100, 4.0), (1000, 0.02)]}
     assert curves.times(100, bad, limes) == "≤ 1.00"
     assert curves.times(1000, bad, limes) == "≥ 1.00"
@@ -72,7 +72,7 @@ def test_evaluations_for_equal_error():
 
 
 def test_samples_scores_each_mask_once_and_errs_as_the_model_is_curved(monkeypatch):
-    """A photo whose probability is linear, and its logit is not; bfloat16 adds a tenth to both."""
+    """The probability of the photo is linear, the logit is not; bfloat16 adds a tenth to both."""
     asked = {None: [], torch.bfloat16: []}
 
     def score(masks, autocast=None):

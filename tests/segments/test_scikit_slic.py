@@ -57,7 +57,7 @@ def test_is_scikit_images(channels):
 
 @pytest.mark.parametrize("sides", [(1, 80), (1, 20, 20)])
 def test_an_axis_of_one_pixel_makes_no_series(sides):
-    """Three channels are sRGB, as where the axis is the last one."""
+    """Three channels are sRGB, wherever the axis of one pixel stands."""
     images = coarse_noise(2, 3, *sides)
     own = ScikitSlic(8)(images).labels
     assert torch.equal(own.movedim(1, -1), ScikitSlic(8)(images.movedim(2, -1)).labels)

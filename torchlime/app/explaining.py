@@ -72,7 +72,7 @@ def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stops(method: str | None, sampler: str, surrogate: str) -> bool:
-    """Whether an explainer with these choices can tell how large the error is, and has no own rule.
+    """Whether an explainer with these choices knows its error, and has no rule of its own.
 
     >>> stops(None, "orthogonal", "ridge"), stops(None, "bernoulli", "lasso"), stops("rise", "", "")
     (True, False, False)
@@ -84,7 +84,7 @@ def stops(method: str | None, sampler: str, surrogate: str) -> bool:
         return False
     own = recipe()
     if isinstance(own.rounds, Until) and own.rounds.error is None:
-        return False  # its rule makes the method
+        return False  # its own rule is a part of the method
     return stops_early(own.sampler, own.surrogate)
 
 
@@ -153,7 +153,7 @@ def _in_use(
         step(done, total)
 
     with known.use(model, lambda: step(*told[0])) as classifier:
-        if _compiled(classifier):  # within a mode, torch would not run it compiled
+        if _compiled(classifier):  # inside a mode, torch would not use the compiled code
             yield classifier, chunk
             return
         with _Between(lambda: step(*told[0])):

@@ -104,7 +104,7 @@ class Gallery:
                 from torchlime.jobs.pictures import overlays
 
                 row = self.job.row(item.id)
-                photo = item.path or Path(os.devnull)  # it cannot be read: the evidence alone
+                photo = item.path or Path(os.devnull)  # not readable: only the evidence is shown
                 return overlays(self.job[item.id], photo, tuple(row["box"]), THUMB_SIDE, limits)
             if item.path is None:
                 raise FileNotFoundError("there is no such file")

@@ -48,7 +48,7 @@ _SETTINGS = {
     "fill": "fill",
     "until": "rounds",
 }
-# What a flag puts out of force if a file says it.
+# The settings of a file that each flag overrides.
 _EXCLUDED = {
     "until": ("samples",),
     "samples": ("until", "most-samples"),
@@ -112,7 +112,7 @@ OPTIONS = {
         "surrogate; it has its own number of samples and its own fill, unless --samples or --fill "
         "is given"),
     "samples": Option(None, count(2),
-        "exactly so many perturbed copies of each photo (default: as many as each photo needs, "
+        "exactly this many perturbed copies of each photo (default: as many as each photo needs, "
         "until the error of the coefficients of the drawn classes is at most "
         f"{GOOD.error:.0%} of their length, "
         f"{GOOD.most} at most; {FIXED} with lasso, which cannot stop early)"),
@@ -201,7 +201,7 @@ def words_of(
     if config == "":
         raise UsageError("--config: it needs a file's name, and got an empty one")
     given = {} if config is None else _read_config(Path(config), words)
-    for flag, weaker in _EXCLUDED.items():  # a flag is stronger than the file
+    for flag, weaker in _EXCLUDED.items():  # a flag overrides the file
         if flags.get(flag.replace("-", "_")) is not None:
             given = {name: value for name, value in given.items() if name not in weaker}
     given |= {name.replace("_", "-"): value for name, value in flags.items() if value != []}

@@ -151,8 +151,8 @@ class LimeImageExplainer(SeededByNumpy):
             batch_size: rows of one call; None or 0 = all rows of an image. "auto" = 10 for a
                 function, as in lime. For a module, "auto" = as many rows as suit its device: on a
                 CPU the pixels of 6 images of 224×224, or of 3 a thread if that is more, but at most
-                64 rows; elsewhere the pixels of 256 such images, but at most 256 rows. The number
-                is halved when memory runs out.
+                64 rows (256 if images are smaller than 16×16); elsewhere the pixels of 256 such
+                images, but at most 256 rows. The number is halved when memory runs out.
             segmentation_fn: image [H,W,C] → labels [H,W], any integers; or a segmenter of
                 torchlime, or "slic". None = quickshift by scikit-image, or torchlime's Slic where
                 scikit-image is missing. If an image has 2, 4 or more bands, quickshift sees all of

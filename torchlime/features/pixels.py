@@ -88,8 +88,8 @@ def default_chunk_size(device: torch.device, pixels: int) -> int:
 
     On a CPU it is 1 to 64 images, with the pixels of 6 images of 224×224, or of 3 a thread if that
     is more. A layer's activations should stay in the caches, and below 32 MiB, from which glibc's
-    allocator maps every tensor anew. Images smaller than 16×16 come up to 256 together, as many as
-    have the pixels of 64 images of 16×16. On an accelerator it is 1 to 256 images, with the pixels
+    allocator maps new memory for every tensor. For images smaller than 16×16 it is at most 256,
+    with the pixels of 64 images of 16×16. On an accelerator it is 1 to 256 images, with the pixels
     of 256 images of 224×224.
     """
     pixels, rows, most = max(pixels, 1), 256, 256

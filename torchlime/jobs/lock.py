@@ -18,8 +18,8 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other writers from a folder.
 
     A file lock, which ends with this process, keeps out other processes. A list keeps out other
-    threads. A process has one lock on a file, however often it asks, and loses it as soon as it
-    closes the file once, however often it opened it. So the file is not opened twice.
+    threads. A process has at most one lock on a file. If it opens the file twice, it loses the lock
+    when it closes one of the two. So the file is not opened twice.
 
     Raises:
         OSError: another job writes there; or the lock cannot be written.

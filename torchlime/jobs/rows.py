@@ -59,7 +59,7 @@ def schema() -> Any:
         "probability": number,
         "target_region": text,
         "target_box": pa.list_(number),
-        "targets": pa.list_(integer),  # [T], as are the next six, or [T,S]
+        "targets": pa.list_(integer),  # [T]; the next six are [T] too, or [T,S]
         "target_names": pa.list_(text),
         "scores": pa.list_(number),
         "coefficients": pa.list_(pa.list_(number)),  # [T,S]

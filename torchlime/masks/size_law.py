@@ -85,7 +85,7 @@ class SizeLaw:
         def draw(samples: Tensor) -> Tensor:
             turn = samples // 2 if self.paired else samples
             even = (samples % 2 == 0)[:, None]
-            bits = hashed(stems, turn[:, None], counters)  # of the size, and of the columns
+            bits = hashed(stems, turn[:, None], counters)  # for the size and the columns
             hidden = count[:, None, None] - _drawn(below, bits[..., 0])[..., None]
             of_columns = bits[..., 1:].expand(len(count), -1, -1)
             masks = without_smallest(of_columns, hidden.clamp(min=1), exists) | (hidden == 0)

@@ -61,7 +61,7 @@ def lab(rgb: Tensor, one: int = 1) -> Tensor:
 
 
 def _power(values: Tensor, exponent: float) -> Tensor:
-    """``values``, none below 0, to that power. On a CPU ``pow`` takes nearly twice as long."""
+    """``values`` of at least 0 to a power. On a CPU ``pow`` takes nearly twice as long."""
     return values.log2().mul_(exponent).exp2_()
 
 

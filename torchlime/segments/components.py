@@ -21,7 +21,7 @@ from torchlime._precision import solve_dtype
 # tree made to merge in pairs 12 (14). Volumes of 33³ and 40³: mazes 10, serpentines 9, percolation
 # 6.
 TURNS = 14
-JUMPS = (3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)  # of each turn: chains are long at first
+JUMPS = (3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)  # in each turn: chains are long at first
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
 MERGE_ROUNDS = 3
 INDEX_BITS = 26  # a pixel index, with a size above it, is packed into an int64
@@ -53,10 +53,10 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
 
     Hooking and pointer jumping (Shiloach and Vishkin 1982). Runs along the last axis come from one
     cumulative maximum. Then every pixel points to a pixel of its region, at first to the start of
-    its run. In even turns, what a pixel's neighbour behind it points to hooks to what the pixel
-    points to; in odd turns it is the other way round. Pointers only ever fall. In every fourth
-    turn, counted from the last, a pixel takes the pointer of its run's start, without which the
-    hook of a run could be lost.
+    its run. Each turn looks at the pairs of neighbours p and q of one label, p before q. In even
+    turns, the pixel that q points to takes p's pointer, if that is lower; in odd turns, the pixel
+    that p points to takes q's. In every fourth turn, counted from the last, a pixel takes the
+    pointer of its run's start. Otherwise the hook of a run could be lost.
 
     Returns:
         root [B,P] int64 for P pixels, the index of the region's first pixel in raster order, and
@@ -72,7 +72,7 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     pairs = list(_pairs(labels))
     if not pairs:
         return runs.long(), runs.new_ones(len(runs), dtype=torch.bool)
-    root = starts = F.pad(runs, (0, 1), value=len(index))  # and a place for lost hooks
+    root = starts = F.pad(runs, (0, 1), value=len(index))  # with a place for lost hooks
     lost, inner = starts[:, -1:], inner.flatten(1)
     aside = [_aside(stride, same, inner, index, lost) for stride, same in pairs]
     for turn in range(TURNS):
@@ -94,11 +94,12 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor, lost: Tensor) -> Tensor:
-    """Where the hooks go that are not needed: [B,P−stride], 0 for those that are.
+    """The places of the hooks that are not needed: [B,P−stride], 0 for the hooks that are needed.
 
     The hooks of two labels are ``lost``, in the place P behind the pixels. Where neither of two
-    neighbours starts its run, the pair before them joins the same two runs. Their hook goes to the
-    second of them, to which nothing points. (A CPU is slow where a whole run writes to one place.)
+    neighbours starts its run, the pair before them joins the same two runs. So their hook goes to
+    the second pixel of the pair, to which no pixel points. (A CPU is slow where a whole run writes
+    to one place.)
     """
     again = inner[:, :-stride] & inner[:, stride:]
     return torch.where(same, index[stride:] * again, lost)
@@ -230,7 +231,7 @@ def _around(owners: Tensor, nobody: int) -> Tensor:
     """
     axes = owners.dim() - 1
     around = F.pad(owners, (1, 1) * axes, value=nobody)
-    if axes == 2:  # their places are 0, w − 1, w + 1 and 2w after the first, which makes a lattice
+    if axes == 2:  # they lie 0, w − 1, w + 1 and 2w after the first: one strided view
         whole, row, one = around.stride()
         size = (len(owners), 2, 2, *owners.shape[1:])
         return around.as_strided(size, (whole, row + 1, row - 1, row, one), 1)
@@ -275,8 +276,8 @@ def _fill_along(owners: Tensor, dim: int, places: Tensor, packing: _Packing) -> 
 
     A pixel takes the latest owner before it. Where there is none, it takes the first of the line.
     ``places`` fall from pixel to pixel, above the bits that hold an owner, and are at least as many
-    as the pixels. So the latest owner is the least number, and the first one the largest. Shifted
-    by 2 bits, ``nobody`` is negative.
+    as the pixels. So the latest owner is the least number, and the first one the largest. A shift
+    by 2 bits makes ``nobody`` negative, so it is never the largest.
     """
     place = places[: owners.shape[dim]].view(-1, *[1] * (owners.dim() - 1 - dim))
     latest = (owners | place).cummin(dim=dim).values

@@ -14,9 +14,9 @@ from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
 
-# A share of the last centre, which every cell that sees it adds to the sums over its pixels: it is
-# lost in any sum but that over no pixels, whose mean is then the last centre. It is a power of 2,
-# so this is exact.
+# Every cell that sees a centre adds this share of the last centre to its sums. A sum over pixels
+# loses the share by rounding. A sum over no pixels is the share alone, so its mean is the last
+# centre. The share is a power of 2, so the mean is exact.
 NOTHING = 2.0**-100
 
 
@@ -159,7 +159,7 @@ class _Points(NamedTuple):
     features: Tensor  # [B·G,C+n+1,P]: colours, positions and 1, all 0 where a cell is padded
     places: Tensor  # [B,G,1,n,size]: positions of the pixels along each axis, size the largest
     origin: Tensor  # [B,C+n+1,1,G]: the middle of the cell in the image, 0 for colours and 1
-    seen_from: Tensor  # [B,*shape,1,…,1,C+n+1]: the same, beside a cell's neighbours
+    seen_from: Tensor  # [B,*shape,1,…,1,C+n+1]: the same, in the axes of a cell's neighbours
     inside: Tensor  # [1,*shape,3,…,3,1]: 1 where that neighbour of the cell is in the grid, else 0
     reach: Tensor  # [B,1,1,n,1]: the largest squared distance from a centre along each axis
 
@@ -252,7 +252,7 @@ def _cells_first(around: Tensor, axes: int) -> Tensor:
     """What :meth:`Cells.around` gives, [B,C,3,…,3,*shape], as [B,*shape,3,…,3,C], a view."""
     cells, neighbours = range(2 + axes, 2 + 2 * axes), range(2, 2 + axes)
     around = around.permute(0, *cells, *neighbours, 1)
-    # A compiler gives what is written with ``out=`` the strides of its sources.
+    # A compiler gives a tensor that is written by ``out=`` the strides of its sources.
     return around.contiguous() if torch.compiler.is_compiling() else around
 
 

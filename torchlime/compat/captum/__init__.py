@@ -11,7 +11,7 @@ What differs, because Captum is wrong or leaves it to chance:
 - In Lime and KernelShap, a feature mask or baseline is an error if its first axis may be the batch
   or another axis. Captum cuts a mask [H,W] by rows where H is the number of examples.
 - In FeatureAblation, a mask without the axis of examples is broadcast. With several outputs or
-  perturbations, Captum fails, or adds up those of other features where their numbers agree.
+  perturbations, Captum fails, or adds up the losses of wrong features without an error.
 - In ShapleyValueSampling, negative ids are an error. Captum never shows them. By default, every
   second order is the reverse of the one before it, which makes the error smaller.
 - A single further argument needs no tuple. Captum would iterate over the rows of such a tensor.
