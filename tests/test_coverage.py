@@ -1,6 +1,7 @@
 """A nominal 95 % interval holds the coefficient of all masks in 93 to 98 % of the draws."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchlime.masks import Bernoulli, Exhaustive, Orthogonal
 from torchlime.surrogates import LeastSquares, Ridge
 
 SEEDS = 20
+GAMES = 52  # or a few more, of all sizes together
 
 
 def covered(surrogate, sampler, segments, number, pairs=True, games=13):
@@ -22,11 +24,12 @@ def covered(surrogate, sampler, segments, number, pairs=True, games=13):
 
 @pytest.mark.parametrize("surrogate", [LeastSquares(), Ridge()], ids=repr)
 @pytest.mark.parametrize("sampler", [Orthogonal(), Bernoulli()], ids=repr)
-@pytest.mark.parametrize("number", [64, 128, 256, 1024])
+@pytest.mark.parametrize("number", [64, 128, 256, 512, 1024])
 def test_intervals_cover(surrogate, sampler, number):
     # Ridge's penalty counts less for more rows than there are masks, so its target is another then.
-    games = [segments for segments in (8, 10, 12, 13) if number <= 1 << segments]
-    every = [covered(surrogate, sampler, segments, number) for segments in games]
+    sizes = [segments for segments in (8, 10, 12, 13) if number <= 1 << segments]
+    games = math.ceil(GAMES / len(sizes))
+    every = [covered(surrogate, sampler, size, number, games=games) for size in sizes]
     share = sum(row["coverage"] for row in every) / len(every)
     assert 0.93 <= share <= 0.98
     assert all(0.925 <= row["coverage"] <= 0.985 for row in every)

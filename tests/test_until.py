@@ -504,8 +504,10 @@ def test_a_forecast_for_images_that_took_different_rows():
     explainer = lime(sampler=Orthogonal(), rounds=rule, surrogate=LeastSquares())
     e = explainer.explain(net_of(1, 64, outputs=1, gain=20.0), images)
     assert e.samples_used.unique().numel() > 1
+    forecast = e.forecast(0.05)
     for place in range(4):
-        assert e[place].forecast(0.05) == e.forecast(0.05)[place]
+        assert e[place].forecast(0.05) == forecast[place]
+    assert not torch.equal(forecast, dataclasses.replace(e, explainer=None).forecast(0.05))
 
 
 def test_files_hold_the_samples_used(tmp_path):
