@@ -26,6 +26,7 @@ LAYERS = [
         "folders",
         "_undisturbed",
         "_errors",
+        "_host",
         "_cholesky",
         "_html",
     }

@@ -1,9 +1,9 @@
 """Connected components of label maps, and the repair that leaves one region for every label.
 
-No step waits for the host and no shape depends on the data. Everything is integer arithmetic, so
-results are the same in any batch, in any order of additions and on any device. Pixels are
-neighbours along the axes alone, whatever the number of axes: 2 neighbours in a series, 4 in an
-image, 6 in a volume.
+No step waits for the device and no shape depends on the data. On a CPU, where the host can look at
+once, rounds that would change nothing are left out. Everything is integer arithmetic, so results
+are the same in any batch, in any order of additions and on any device. Pixels are neighbours along
+the axes alone, whatever the number of axes: 2 neighbours in a series, 4 in an image, 6 in a volume.
 """
 
 import functools
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchlime._host import is_at_hand
 from torchlime._precision import solve_dtype
 
 # Turns needed in five orientations of maps up to 256x256, and in brackets of about 512x512:
@@ -85,12 +86,19 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.gather(1, root)
         if (TURNS - turn) % 4 == 1:  # the last turn among them
             root = root.gather(1, starts)
-    root = root[:, :-1]
+            if is_at_hand(root) and bool(_converged(root, pairs).all()):
+                break  # further turns change nothing
+    converged = _converged(root, pairs)
+    return torch.where(converged[:, None], root[:, :-1], runs).long(), converged
+
+
+def _converged(root: Tensor, pairs: list[tuple[int, Tensor]]) -> Tensor:
+    """Whether all neighbours of one label have one root: [B] bool. Runs must have one root each."""
     joined = [
-        ((root[:, :-stride] == root[:, stride:]) >= same).all(dim=1) for stride, same in pairs
+        ((root[:, : -stride - 1] == root[:, stride:-1]) >= same).all(dim=1)
+        for stride, same in pairs
     ]
-    converged = functools.reduce(torch.bitwise_and, joined)
-    return torch.where(converged[:, None], root, runs).long(), converged
+    return functools.reduce(torch.bitwise_and, joined)
 
 
 def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor, lost: Tensor) -> Tensor:
@@ -190,12 +198,9 @@ def connect_labels(
     largest = best.mul_(stays).gather(1, flat)  # no region has the rank 0
     smaller = torch.ne(rank, largest, out=torch.empty_like(flat))
     owners = flat.add(smaller, alpha=packing.nobody).view_as(labels)
-    means = (sums[:, :-1].to(solve_dtype(sums.device)) / size[:, None]).round_()
-    owners = _merge(owners, root, means.view_as(colours).float(), packing)
-    end, step = max(labels.shape[1:]) << packing.bits, 1 << packing.bits
-    places = torch.arange(end - step, -step, -step, dtype=labels.dtype, device=labels.device)
-    for dim in range(owners.dim() - 1, 0, -1):
-        owners = _fill_along(owners, dim, places, packing)
+    if not _all_owned(owners, packing):
+        means = (sums[:, :-1].to(solve_dtype(sums.device)) / size[:, None]).round_()
+        owners = _merge(owners, root, means.view_as(colours).float(), packing)
     number = stays.cumsum(dim=1)
     ids = (number - 1).gather(1, owners.flatten(1))
     return ids.view_as(labels), number[:, -1], converged
@@ -207,11 +212,16 @@ def _sums(values: Tensor, root: Tensor) -> Tensor:
     return torch.zeros_like(values).scatter_add_(2, index, values).gather(2, index)
 
 
+def _all_owned(owners: Tensor, packing: _Packing) -> bool:
+    """Whether the host knows that every pixel has an owner, so that nothing is left to merge."""
+    return is_at_hand(owners) and bool((owners < packing.nobody).all())
+
+
 def _merge(owners: Tensor, root: Tensor, colours: Tensor, packing: _Packing) -> Tensor:
     """Let ownerless regions join the owner beside them at the smallest step in ``colours``.
 
     What a neighbour offers is its owner below the step to it, and the least offer wins. An owner's
-    own pixels are below all offers.
+    own pixels are below all offers. What the rounds do not reach is filled along lines.
     """
     steps = _steps(colours, packing)
     for _ in range(MERGE_ROUNDS):
@@ -221,7 +231,9 @@ def _merge(owners: Tensor, root: Tensor, colours: Tensor, packing: _Packing) -> 
             offers = functools.reduce(torch.minimum, offers.unbind(1))
         best = owners.flatten(1).scatter_reduce(1, root, offers.flatten(1), "amin")
         owners = best.gather(1, root).bitwise_and_(packing.owner).view_as(owners)
-    return owners
+        if _all_owned(owners, packing):
+            return owners
+    return _filled(owners, packing)
 
 
 def _around(owners: Tensor, nobody: int) -> Tensor:
@@ -269,6 +281,15 @@ def _steps(colours: Tensor, packing: _Packing) -> Tensor:
 def _squared_distance(one: Tensor, other: Tensor) -> Tensor:
     """|one − other|² of colours [B,C,…]: [B,…]."""
     return F.mse_loss(one.expand_as(other), other, reduction="none").sum(dim=1)
+
+
+def _filled(owners: Tensor, packing: _Packing) -> Tensor:
+    """The owners, extended over ownerless pixels along every axis, the last axis first."""
+    end, step = max(owners.shape[1:]) << packing.bits, 1 << packing.bits
+    places = torch.arange(end - step, -step, -step, dtype=owners.dtype, device=owners.device)
+    for dim in range(owners.dim() - 1, 0, -1):
+        owners = _fill_along(owners, dim, places, packing)
+    return owners
 
 
 def _fill_along(owners: Tensor, dim: int, places: Tensor, packing: _Packing) -> Tensor:

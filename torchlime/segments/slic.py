@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torchlime._checks import check_count, check_positive, check_real, check_spatial
+from torchlime._host import is_at_hand
 from torchlime._labelmap import Segments
 from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
@@ -228,8 +229,11 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         members, near = _nearest(centres, points, grid)
         sums = near.baddbmm_(members, points.features.mT, beta=NOTHING)
         sums = sums.view(batch, grid.number, *sums.shape[1:]).permute(0, 3, 2, 1)
-        centres = _means(grid.gather(_in_image(sums, points.origin)))
-    members, _ = _nearest(centres, points, grid)
+        last, centres = centres, _means(grid.gather(_in_image(sums, points.origin)))
+        if is_at_hand(centres) and torch.equal(centres, last):
+            break  # they stay where they are, and so do their members
+    else:
+        members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
     ahead = grid.number - grid.offsets(members.device)
     most = members.mul_(ahead[:, None]).amax(dim=1).int().view(batch, grid.number, -1)

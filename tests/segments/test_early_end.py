@@ -1,0 +1,54 @@
+"""Where the host can look, rounds that would change nothing are left out, and nothing else."""
+
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torchlime._host import is_at_hand
+from torchlime.segments import Slic, components, slic
+
+
+class Operators(TorchDispatchMode):
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += 1
+        return function(*args, **(kwargs or {}))
+
+
+def segmented(images):
+    """The segments, and how many operators they took."""
+    with Operators() as counted:
+        segments = Slic()(images)
+    return segments, counted.number
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 8, 8), (3, 8, 8), (3, 21, 34), (2, 40), (1, 6, 7, 8)], ids=repr
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_labels_are_those_of_all_rounds(batch, size):
+    images = torch.rand(batch, *size, generator=torch.Generator().manual_seed(batch))
+    images[-1] = images[-1].round()
+    found, fewer = segmented(images)
+    with (
+        patch.object(slic, "is_at_hand", lambda values: False),
+        patch.object(components, "is_at_hand", lambda values: False),
+    ):
+        expected, number = segmented(images)
+    assert all(map(torch.equal, found[:3], expected[:3]))
+    assert fewer < number
+
+
+def test_a_tiny_image_takes_three_fifths_of_the_operators():
+    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert segmented(images)[1] < 435  # 723 with all rounds
+
+
+def test_fake_tensors_have_nothing_to_look_at():
+    with FakeTensorMode():
+        assert not is_at_hand(torch.zeros(1))
+        assert Slic()(torch.rand(1, 3, 8, 8)).labels.shape == (1, 8, 8)
