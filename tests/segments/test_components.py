@@ -133,6 +133,18 @@ def test_few_labels_fit_in_32_bits_at_the_largest_steps(monkeypatch, colours):
     assert narrow[0].unique().numel() > 20
 
 
+@pytest.mark.parametrize("above", [-1, 1])
+def test_means_next_to_a_half_are_rounded_to_their_side(above):
+    """k + 1/2 ± 1/(2·size), as near as a sum of whole numbers comes: any odd size, any k."""
+    size = torch.arange(1, components.FLOAT32_PIXELS + 1, 2)
+    k = torch.cat([torch.arange(-255, -245), torch.arange(-2, 2), torch.arange(245, 255)])
+    sums = ((2 * k[:, None] + 1) * size + above) // 2
+    both = torch.stack([sums, size.expand_as(sums)], dim=1)
+    expected = (k[:, None] + (above > 0)).expand_as(sums)[:, None].float()
+    for dtype in (torch.int32, torch.int64):
+        assert components._means(both.to(dtype)).equal(expected)
+
+
 @pytest.mark.parametrize(("rounds", "owner"), [(1, 2), (0, 0)])
 def test_regions_merge_by_colour_and_lines_fill_the_rest(monkeypatch, rounds, owner):
     monkeypatch.setattr(components, "MERGE_ROUNDS", rounds)

@@ -58,10 +58,11 @@ class Cells(NamedTuple):
         return torch.stack(views, dim=1 + count).flatten(2 + count).flatten(1, count)
 
     def join(self, cells: Tensor) -> Tensor:
-        """The inverse of ``cut`` without channels, [B,G,P] → [B,*axes]."""
+        """The inverse of ``cut`` without channels: numbers [B,G,P] → [B,*axes] int32."""
         count = len(self.axes)
         image = cells.reshape(-1, *self.shape, *self.sizes)
         image = image.permute(0, *(d for k in range(1, count + 1) for d in (k, k + count)))
+        image = image.to(torch.int32, memory_format=torch.contiguous_format)
         for dim, axis in enumerate(self.axes, start=1):
             image = image.flatten(dim, dim + 1)
             if axis.length % axis.parts:

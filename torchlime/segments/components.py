@@ -23,8 +23,11 @@ from torchlime._precision import solve_dtype
 # 6.
 TURNS = 14
 JUMPS = (3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)  # in each turn: chains are long at first
+LOOKS = (1, *range(3, TURNS))  # of the host: tiny images are done after turn 1, photos after 3 or 4
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
 MERGE_ROUNDS = 3
+# Float32 holds a sum of so many whole numbers below 2**8, and tells their mean from a half.
+FLOAT32_PIXELS = 2**16 - 1
 INDEX_BITS = 26  # a pixel index, with a size above it, is packed into an int64
 INDEX_MASK = 2**INDEX_BITS - 1
 
@@ -60,25 +63,26 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     pointer of its run's start. Otherwise the hook of a run could be lost.
 
     Returns:
-        root [B,P] int64 for P pixels, the index of the region's first pixel in raster order, and
+        root [B,P] int32 for P pixels, the index of the region's first pixel in raster order, and
         converged [B] bool.
 
     Convention:
         Pixels that share a root are connected whatever the budget. Where ``converged`` is False the
         turns did not suffice, and the regions are the runs along the last axis.
     """
-    index = torch.arange(labels[0].numel(), dtype=torch.int32, device=labels.device)
-    inner = F.pad(labels[..., 1:] == labels[..., :-1], (1, 0))
-    runs = _starts_of_runs(index, inner)
+    width, pixels = labels.shape[-1], labels[0].numel()
+    index = torch.arange(pixels + width, dtype=torch.int32, device=labels.device)
+    index, places = index[:pixels], index[pixels:]  # of the pixels, and of the lost hooks
+    begins = _begins(labels)
+    runs = (index * begins).view_as(labels).cummax(dim=-1).values.flatten(1)
     pairs = list(_pairs(labels))
     if not pairs:
-        return runs.long(), runs.new_ones(len(runs), dtype=torch.bool)
-    root = starts = F.pad(runs, (0, 1), value=len(index))  # with a place for lost hooks
-    lost, inner = starts[:, -1:], inner.flatten(1)
-    aside = [_aside(stride, same, inner, index, lost) for stride, same in pairs]
+        return runs, runs.new_ones(len(runs), dtype=torch.bool)
+    root = starts = F.pad(runs, (0, width), value=pixels)
+    aside = [_aside(stride, same, begins, index, places) for stride, same in pairs]
     for turn in range(TURNS):
         for (stride, _), elsewhere in zip(pairs, aside, strict=True):
-            low, high = root[:, : -stride - 1], root[:, stride:-1]
+            low, high = root[:, : pixels - stride], root[:, stride:pixels]
             if turn % 2:
                 low, high = high, low
             root = root.scatter_reduce(1, torch.maximum(high, elsewhere), low, "amin")
@@ -86,40 +90,43 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.gather(1, root)
         if (TURNS - turn) % 4 == 1:  # the last turn among them
             root = root.gather(1, starts)
-            if is_at_hand(root) and bool(_converged(root, pairs).all()):
-                break  # further turns change nothing
+        if turn in LOOKS and is_at_hand(root):
+            through = root.gather(1, starts)
+            if _converged(through[:, :pixels], pairs).all():
+                root = through  # pointers only fall, and a first pixel has its own: these are final
+                break
+    root = root[:, :pixels]
     converged = _converged(root, pairs)
-    return torch.where(converged[:, None], root[:, :-1], runs).long(), converged
+    return torch.where(converged[:, None], root, runs), converged
 
 
 def _converged(root: Tensor, pairs: list[tuple[int, Tensor]]) -> Tensor:
-    """Whether all neighbours of one label have one root: [B] bool. Runs must have one root each."""
+    """Whether the neighbours of one label share a root [B,P]: [B] bool. Runs have one root each."""
     joined = [
-        ((root[:, : -stride - 1] == root[:, stride:-1]) >= same).all(dim=1)
-        for stride, same in pairs
+        ((root[:, :-stride] == root[:, stride:]) >= same).all(dim=1) for stride, same in pairs
     ]
     return functools.reduce(torch.bitwise_and, joined)
 
 
-def _aside(stride: int, same: Tensor, inner: Tensor, index: Tensor, lost: Tensor) -> Tensor:
-    """The places of the hooks that are not needed: [B,P−stride], 0 for the hooks that are needed.
+def _aside(stride: int, same: Tensor, begins: Tensor, index: Tensor, places: Tensor) -> Tensor:
+    """The places of the hooks that are not needed: [B,P−stride], below 0 for those that are.
 
-    The hooks of two labels are ``lost``, in the place P behind the pixels. Where neither of two
-    neighbours starts its run, the pair before them joins the same two runs. So their hook goes to
-    the second pixel of the pair, to which no pixel points. (A CPU is slow where a whole run writes
-    to one place.)
+    The hooks of two labels are lost, in a row of ``places`` behind the pixels. (A GPU is slow where
+    many hooks go to one place.) Where neither of two neighbours begins its run, the pair before
+    them joins the same two runs. So their hook goes to the second pixel of the pair, to which no
+    pixel points. (A CPU is slow where a whole run writes to one place.)
     """
-    again = inner[:, :-stride] & inner[:, stride:]
-    return torch.where(same, index[stride:] * again, lost)
+    needed = begins[:, :-stride] | begins[:, stride:]
+    again = torch.sub(index[stride:], needed, alpha=len(index))
+    rows = (len(same), -1, len(places))
+    return torch.where(same.reshape(rows), again.view(rows), places).flatten(1)
 
 
-def _starts_of_runs(index: Tensor, inner: Tensor) -> Tensor:
-    """The first pixel of each pixel's run along the last axis: [B,P].
-
-    ``inner`` [B,*axes] is False where a run starts.
-    """
-    starts = torch.where(inner, index[0], index.view(1, *inner.shape[1:]))
-    return starts.cummax(dim=-1).values.flatten(1)
+def _begins(labels: Tensor) -> Tensor:
+    """1 where a run along the last axis begins, else 0: [B,P] int32."""
+    begins = torch.ones(labels.shape, dtype=torch.int32, device=labels.device)
+    begins[..., 1:].copy_(labels[..., 1:] != labels[..., :-1])
+    return begins.flatten(1)
 
 
 def _pairs(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -168,7 +175,7 @@ def connect_labels(
     Args:
         labels: [B,*axes] int32 or int64 in 0…num_labels−1, fewer than 2**26 pixels an image.
         colours: [B,C,*axes], whole numbers held in floats, of squared lengths and distances below
-            2**22 − 1.
+            2**22 − 1. In images of 2**13 pixels or more each is below 2**8 in size.
         num_labels: how many labels there may be.
         min_size: in pixels, at most P / num_labels for P pixels, so that a label always stays.
 
@@ -187,34 +194,37 @@ def connect_labels(
     labels = labels.to(packing.dtype)
     root, converged = connected_components(labels)
     flat = labels.flatten(1)
-    values = root.new_ones(len(labels), colours.shape[1] + 1, root.shape[1])
+    dtype = torch.int32 if root.shape[1] <= FLOAT32_PIXELS else torch.int64
+    values = root.new_ones((len(labels), colours.shape[1] + 1, root.shape[1]), dtype=dtype)
     values[:, :-1].copy_(colours.flatten(2))
     sums = _sums(values, root)
-    size = sums[:, -1]
+    size = sums[:, -1].long()
     rank = torch.add(root, size, alpha=-(1 << INDEX_BITS))  # the largest region comes first
-    best, pixels = rank.new_zeros(2, len(labels), num_labels)
-    best.scatter_reduce_(1, flat, rank, "amin")
-    stays = pixels.scatter_add_(1, flat, values[:, -1]) >= max(min_size, 1)
+    best = rank.new_zeros(len(labels), num_labels).scatter_reduce_(1, flat, rank, "amin")
+    one = values[:, -1, :1]
+    pixels = values.new_zeros(best.shape).scatter_add_(1, flat, one.expand_as(flat))
+    stays = pixels >= max(min_size, 1)
     largest = best.mul_(stays).gather(1, flat)  # no region has the rank 0
     smaller = torch.ne(rank, largest, out=torch.empty_like(flat))
     owners = flat.add(smaller, alpha=packing.nobody).view_as(labels)
     if not _all_owned(owners, packing):
-        means = (sums[:, :-1].to(solve_dtype(sums.device)) / size[:, None]).round_()
-        owners = _merge(owners, root, means.view_as(colours).float(), packing)
+        owners = _merge(owners, root, _means(sums).view_as(colours), packing)
     number = stays.cumsum(dim=1)
     ids = (number - 1).gather(1, owners.flatten(1))
     return ids.view_as(labels), number[:, -1], converged
 
 
 def _sums(values: Tensor, root: Tensor) -> Tensor:
-    """Sums of values [B,C,P] over each pixel's region: [B,C,P] int64."""
+    """Sums of whole numbers [B,C,P] over each pixel's region: [B,C,P]."""
     index = root[:, None].expand_as(values)
     return torch.zeros_like(values).scatter_add_(2, index, values).gather(2, index)
 
 
-def _all_owned(owners: Tensor, packing: _Packing) -> bool:
-    """Whether the host knows that every pixel has an owner, so that nothing is left to merge."""
-    return is_at_hand(owners) and bool((owners < packing.nobody).all())
+def _means(sums: Tensor) -> Tensor:
+    """Sums [B,C+1,P], sizes the last of them → the means, rounded to whole numbers, [B,C,P]."""
+    if sums.dtype is torch.int64:
+        sums = sums.to(solve_dtype(sums.device))
+    return (sums[:, :-1] / sums[:, -1:]).round_().float()
 
 
 def _merge(owners: Tensor, root: Tensor, colours: Tensor, packing: _Packing) -> Tensor:
@@ -234,6 +244,11 @@ def _merge(owners: Tensor, root: Tensor, colours: Tensor, packing: _Packing) -> 
         if _all_owned(owners, packing):
             return owners
     return _filled(owners, packing)
+
+
+def _all_owned(owners: Tensor, packing: _Packing) -> bool:
+    """Whether the host knows that every pixel has an owner, so that nothing is left to merge."""
+    return is_at_hand(owners) and bool(owners.amax() < packing.nobody)
 
 
 def _around(owners: Tensor, nobody: int) -> Tensor:
