@@ -1,7 +1,8 @@
 """In a few minutes what a GPU can tell, in the order of its worth.
 
 Every part is a process of its own with a limit, so that one that fails or hangs costs the others
-nothing. Results, a log of each part and a summary are in the folder, and are written as they come.
+nothing. The limit is the part's share of the time that is left, so what a part leaves goes to those
+after it. Results, a log of each part and a summary are in the folder, and are written as they come.
 """
 
 import argparse
@@ -26,7 +27,10 @@ from torchlime._atomic import whole_file
 ROOT = Path(__file__).parents[1]
 TOLD = ("failed", "cut off", "interrupted")  # states of which the summary shows the log's end
 LEAST = 5.0  # seconds: with less there is no time for a part
+GRACE = 5.0  # seconds that a part has to end by itself, before it is killed
 MODELS = ("resnet18", "resnet50", "vit_b_16")
+
+Modules = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,17 @@ class Part:
     Args:
         name: also of its log.
         arguments: after ``python``.
-        seconds: the most that it may take.
+        share: of the time; only its ratio to the shares of the parts to come counts.
         needs: the modules that it cannot do without, and the packages that bring them.
+        wants: the modules without which a few rows or tests are missing, and their packages.
         benchmark: whose table is shown.
     """
 
     name: str
     arguments: tuple[str, ...]
-    seconds: float
-    needs: tuple[tuple[str, str], ...] = ()
+    share: float
+    needs: Modules = ()
+    wants: Modules = ()
     benchmark: str | None = None
 
 
@@ -61,6 +67,7 @@ class Outcome(NamedTuple):
 PYTEST = (("pytest", "pytest"), ("pytest_timeout", "pytest-timeout"))
 PHOTOS = (("skimage", "scikit-image"),)
 BLUR = (("kornia", "kornia"), ("kornia_rs", "kornia-rs"))
+OTHERS = (*PHOTOS, ("hypothesis", "hypothesis"), ("PIL", "pillow"))  # of tests in several files
 
 
 def parts(options: argparse.Namespace) -> list[Part]:
@@ -69,20 +76,20 @@ def parts(options: argparse.Namespace) -> list[Part]:
     shared += ["--quick"] if options.quick else []
     shared += ["--commit", options.commit] if options.commit else []
 
-    def benchmark(name: str, seconds: float, *more: str, needs: Sequence[tuple[str, str]]) -> Part:
+    def benchmark(name: str, share: float, *more: str, needs: Modules, wants: Modules = ()) -> Part:
         command = ("-m", "benchmarks", name, *shared, *more)
-        return Part(name, command, seconds, tuple(needs), name)
+        return Part(name, command, share, needs, wants, name)
 
     models = ("--models", *(options.models or MODELS))
-    tests = ("-m", "pytest", "-m", "gpu", "tests/test_gpu.py", "-q", "-p", "no:cacheprovider")
     every = [
-        Part("tests", tests, 120, PYTEST),  # without kornia, only tests of Blur fail
-        benchmark("kernels", 45, needs=[]),
-        benchmark("overhead", 240, *models, needs=PHOTOS),
-        benchmark("superpixels", 60, needs=[*PHOTOS, ("scipy", "scipy")]),
-        benchmark("versus", 90, needs=[*PHOTOS, ("lime", "lime")]),
-        benchmark("stages", 60, needs=[*PHOTOS, *BLUR]),
-        benchmark("scale", 90, needs=PHOTOS),
+        Part("tests", tests(), 110, PYTEST, (*BLUR, *OTHERS)),
+        benchmark("kernels", 40, needs=()),
+        benchmark("overhead", 210, *models, needs=PHOTOS),
+        benchmark("superpixels", 40, needs=(*PHOTOS, ("scipy", "scipy")),
+                  wants=(("fast_slic", "fast-slic"),)),
+        benchmark("versus", 70, needs=(*PHOTOS, ("lime", "lime")), wants=(("captum", "captum"),)),
+        benchmark("stages", 35, needs=(*PHOTOS, *BLUR)),
+        benchmark("scale", 35, needs=PHOTOS),
     ]  # fmt: skip
     named = options.parts or [part.name for part in every]
     unknown = sorted({*named} - {part.name for part in every})
@@ -91,20 +98,36 @@ def parts(options: argparse.Namespace) -> list[Part]:
     return [part for part in every if part.name in named]
 
 
+def tests() -> tuple[str, ...]:
+    """The command of all tests that need a GPU.
+
+    Only their files are collected: all of them take a minute, and many import what a GPU machine
+    lacks. A file that cannot be imported leaves the others.
+    """
+    files = [
+        str(path.relative_to(ROOT))
+        for path in sorted(ROOT.glob("tests/**/test_*.py"))
+        if "pytest.mark.gpu" in path.read_text(encoding="utf-8")
+    ]
+    options = ("--continue-on-collection-errors", "--timeout", "60", "-p", "no:cacheprovider")
+    return ("-m", "pytest", "-v", "-m", "gpu", *options, *files)
+
+
 class Interrupted(BaseException):
     """A signal asked the run to end; ``args`` has its number."""
 
 
 def run(parts: Sequence[Part], minutes: float, out: Path) -> int:
     """Run parts in their order; the exit status is 1 if one failed, 128 + n after signal n."""
-    end, status = time.monotonic() + 60 * minutes, 0
+    end, status = time.monotonic() + 60 * minutes - GRACE, 0
     outcomes: list[Outcome] = []
     with interruptible():
         try:
             write_summary(outcomes, parts, out)
-            for part in parts:
-                print(f"{part.name}: at most {part.seconds:.0f} s", flush=True)
-                outcomes.append(done(part, end - time.monotonic(), out))
+            for place, part in enumerate(parts):
+                limit = share_of(end - time.monotonic(), parts[place:])
+                print(f"{part.name}: at most {limit:.0f} s", flush=True)
+                outcomes.append(done(part, limit, out))
                 if part.benchmark and outcomes[-1].state in TOLD:
                     keep(part.benchmark, out)
                 if outcomes[-1].signal:
@@ -145,14 +168,25 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def done(part: Part, left: float, out: Path) -> Outcome:
-    """Run a part for at most its time and what is left."""
-    missing = [package for name, package in part.needs if not importlib.util.find_spec(name)]
-    if missing:
-        return Outcome(part, "skipped", reason=f"without {', '.join(missing)}")
-    if left < LEAST:
+def share_of(seconds: float, parts: Sequence[Part]) -> float:
+    """What the first of the parts may take of the time that is left for all of them."""
+    rest = sum(part.share for part in parts[1:] if not without(part.needs))
+    return seconds * parts[0].share / (parts[0].share + rest)
+
+
+def without(modules: Modules) -> str:
+    """The packages that are not installed, as a reason; empty if none is missing."""
+    missing = [package for name, package in modules if not importlib.util.find_spec(name)]
+    return f"without {', '.join(missing)}" if missing else ""
+
+
+def done(part: Part, limit: float, out: Path) -> Outcome:
+    """Run a part for at most ``limit`` seconds."""
+    if reason := without(part.needs):
+        return Outcome(part, "skipped", reason=reason)
+    if limit < LEAST:
         return Outcome(part, "no time")
-    limit, start = min(part.seconds, left), time.monotonic()
+    start = time.monotonic()
     with (out / f"{part.name}.log").open("w", encoding="utf-8") as log:
         child = subprocess.Popen(
             [sys.executable, "-u", *part.arguments], cwd=ROOT, stdout=log,
@@ -161,10 +195,10 @@ def done(part: Part, left: float, out: Path) -> Outcome:
         try:
             status = child.wait(limit)
         except subprocess.TimeoutExpired:
-            kill(child)
+            stop(child)
             return Outcome(part, "cut off", limit, f"after {limit:.0f} s")
         except Interrupted as error:
-            kill(child)
+            stop(child)
             number, seconds = error.args[0], time.monotonic() - start
             return Outcome(
                 part, "interrupted", seconds, f"by {signal.Signals(number).name}", number
@@ -173,13 +207,20 @@ def done(part: Part, left: float, out: Path) -> Outcome:
     if status:
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return Outcome(part, "failed", seconds, f"{how}, see {part.name}.log")
-    return Outcome(part, "done", seconds)
+    return Outcome(part, "done", seconds, without(part.wants))
 
 
-def kill(child: subprocess.Popen[bytes]) -> None:
-    """End a part, and what it started."""
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Let a part say what it has, as pytest tells of failures; then end it and what it started."""
+    try:
+        child.send_signal(signal.SIGINT)
+        child.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
 
 
 def summary(outcomes: Sequence[Outcome], parts: Sequence[Part], out: Path) -> str:

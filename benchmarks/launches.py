@@ -217,31 +217,47 @@ CHANGES: tuple[dict[str, Any], ...] = (
 FIELDS = ("segmenter", "sampler", "fill", "kernel", "surrogate")
 
 
-def _rows(settings: Settings) -> Iterator[Row]:
-    cases: list[tuple[Lime, int, torch.dtype | None]] = [
+Case = tuple[Lime, int, torch.dtype | None]  # explainer, B, a classifier's dtype
+
+
+def cases() -> list[Case]:
+    """What the table has, row by row."""
+    found: list[Case] = [
         (Lime(num_samples=number), batch, None) for batch in (1, 8, 32) for number in (512, 1000)
     ]
-    cases += [(Lime(), 1, torch.float32), (Lime(), 1, torch.bfloat16)]
-    cases += [(Lime(**changed), 1, None) for changed in CHANGES]
-    for explainer, batch, dtype in cases[:1] if settings.quick else cases:
-        settings.say(f"launches: B={batch} {explainer!r}")
-        launches = counted(partial(explain, explainer, batch, dtype=dtype))
-        one = torch.empty(0, dtype=dtype or torch.float32)
-        changed = [name for name in FIELDS if getattr(explainer, name) != getattr(Lime(), name)]
-        what = [repr(getattr(explainer, name)) for name in changed]
-        yield {
-            "what": ", ".join(["a Classifier"] * bool(dtype) + what) or "default",
-            "batch": batch,
-            "samples": explainer.num_samples,
-            "dtype": str(one.dtype).removeprefix("torch."),
-            "kernels": dict(launches.kernels),
-            "bytes": dict(launches.bytes),
-            "write": batch
-            * explainer.num_samples
-            * 3
-            * SIZE**2
-            * (dtype or torch.float32).itemsize,
-        }
+    found += [(Lime(), 1, torch.float32), (Lime(), 1, torch.bfloat16)]
+    return found + [(Lime(**changed), 1, None) for changed in CHANGES]
+
+
+def _rows(settings: Settings) -> Iterator[Row]:
+    for case in cases()[:1] if settings.quick else cases():
+        settings.say(f"launches: B={case[1]} {case[0]!r}")
+        yield named(case) | measured(case)
+
+
+def named(case: Case) -> Row:
+    """What a row is of."""
+    explainer, batch, dtype = case
+    changed = [name for name in FIELDS if getattr(explainer, name) != getattr(Lime(), name)]
+    what = [repr(getattr(explainer, name)) for name in changed]
+    return {
+        "what": ", ".join(["a Classifier"] * bool(dtype) + what) or "default",
+        "batch": batch,
+        "samples": explainer.num_samples,
+        "dtype": str(dtype or torch.float32).removeprefix("torch."),
+    }
+
+
+def measured(case: Case) -> Row:
+    """What is counted."""
+    explainer, batch, dtype = case
+    launches = counted(partial(explain, explainer, batch, dtype=dtype))
+    pixels = batch * explainer.num_samples * 3 * SIZE**2
+    return {
+        "kernels": dict(launches.kernels),
+        "bytes": dict(launches.bytes),
+        "write": pixels * (dtype or torch.float32).itemsize,
+    }
 
 
 def table(rows: list[Row]) -> str:

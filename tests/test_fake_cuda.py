@@ -50,16 +50,31 @@ WAITS = {  # these read an error flag or a size on the host
     "masked_select", "item",
 }  # fmt: skip
 
+UNORDERED = {  # on a GPU these add floats in any order, or refuse to where that is forbidden
+    "cumsum", "scatter_add", "index_add", "bincount", "histc", "put",
+}  # fmt: skip
+
 
 class Waits(Exception):
     """The pipeline would have waited for the device."""
 
 
-CAUGHT = (Waits, DataDependentOutputException, DynamicOutputShapeException)
+class Unordered(Exception):
+    """Two runs could differ; with ``torch.use_deterministic_algorithms`` the operator may raise."""
+
+
+CAUGHT = (Waits, Unordered, DataDependentOutputException, DynamicOutputShapeException)
 
 
 class RefuseWaiting(TorchDispatchMode):
-    """Raise on operators that wait for the device, and on any that meets both host and device."""
+    """Raise on operators that wait for the device, and on any that meets both host and device.
+
+    It also refuses ``unordered`` operators on floats, whose sums depend on the order of threads.
+    """
+
+    def __init__(self, unordered=UNORDERED):
+        super().__init__()
+        self.unordered = unordered
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -67,6 +82,8 @@ class RefuseWaiting(TorchDispatchMode):
         if name in WAITS:
             raise Waits(f"{name} waits for the device")
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if name.rstrip("_") in self.unordered and any(t.is_floating_point() for t in tensors):
+            raise Unordered(name)
         devices = {t.device.type for t in tensors if t.dim() or name in ("_to_copy", "copy_")}
         if devices and kwargs.get("device") is not None:
             devices.add(torch.device(kwargs["device"]).type)
@@ -340,6 +357,8 @@ REFUSED = {
     "a host tensor mixed in": lambda x: x + torch.ones(48),
     "a host tensor as index": lambda x: x[:, :, torch.tensor([0, 3])],
     "a list as index": lambda x: x[:, :, [0, 3]],
+    "a cumulative sum of floats": lambda x: x.cumsum(3),
+    "additions in any order": lambda x: x.scatter_add(3, torch.zeros_like(x).long(), x),
 }
 
 

@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks.launches import CHANGES, counted, explain
+from benchmarks.launches import CHANGES, cases, counted, explain, measured, named
+from benchmarks.results import rows
+from benchmarks.settings import RESULTS
 from torchlime import Lime, fills, masks, segments, surrogates, weights
 from torchlime.masks import Bernoulli
 from torchlime.segments import Grid, Slic
@@ -42,6 +44,24 @@ def test_every_strategy_is_counted(field, module):
     counted = {type(getattr(Lime(**changed), field)).__name__ for changed in CHANGES}
     laws = {name for name in public if name.endswith("Law") and name != "SizeLaw"}
     assert public - laws - ON_THE_HOST <= counted
+
+
+def test_the_table_has_a_row_for_every_case():
+    keys = "what", "batch", "samples", "dtype"
+    published = [{key: row[key] for key in keys} for row in rows("launches", RESULTS)]
+    assert published == [named(case) for case in cases()]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in cases() if case[1] == 1],
+    ids=lambda case: "-".join(str(value) for value in named(case).values()),
+)
+def test_the_table_says_what_is_counted_today(case):
+    """If this fails: python -m benchmarks launches --threads 1 && python -m benchmarks report."""
+    pytest.importorskip("kornia")  # outside the counter, since it makes tensors
+    (row,) = (row for row in rows("launches", RESULTS) if row | named(case) == row)
+    assert row == named(case) | measured(case)
 
 
 def test_what_counts():

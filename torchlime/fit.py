@@ -212,7 +212,8 @@ class NormalEquations:
         fit = Fit(slopes, intercepts, fidelity, errors, ok.expand_as(intercepts))
         if len(slopes) < self.inputs:  # one design: its targets are those of all inputs
             fit = Fit(*(value.reshape(self.inputs, -1, *value.shape[2:]) for value in fit))
-        return fit._replace(ok=fit.ok.all(dim=1) if ok.shape[1] > 1 else fit.ok[:, 0])
+        of_all = fit.ok.all(dim=1) if ok.shape[1] > 1 else fit.ok[:, 0]
+        return Fit(*fit[:-1], of_all)  # torch 2.11 does not compile _replace()
 
     def _residual_sums(
         self, coefficients: Tensor, inverse: Tensor | None, alone: Tensor | None

@@ -1,5 +1,6 @@
 """The command for the day of a GPU: its parts cost each other nothing, and its summary says all."""
 
+import ast
 import json
 import os
 import re
@@ -19,15 +20,23 @@ from benchmarks.report import block
 from benchmarks.settings import Settings
 
 
-def code(name, text, seconds=30.0, **more):
-    return Part(name, ("-c", text), seconds, **more)
+def code(name, text, share=1.0, **more):
+    return Part(name, ("-c", text), share, **more)
 
 
+@pytest.fixture
+def soon(monkeypatch):
+    """Parts are cut off after tenths of a second."""
+    monkeypatch.setattr(gpu, "LEAST", 0.1)
+    monkeypatch.setattr(gpu, "GRACE", 0.5)
+
+
+@pytest.mark.usefixtures("soon")
 def test_parts_that_fail_hang_or_miss_a_package_leave_the_others(tmp_path, capsys):
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     parts = [
         code("fails", "print('the reason'); raise SystemExit(3)"),
-        code("hangs", child + "; import time; time.sleep(60)", seconds=1.0),
+        code("hangs", child + "; import time; time.sleep(60)", 0.05),
         code("lacks", "print('never')", needs=(("no_such_module", "no-such-package"),)),
         code("works", "print('it worked')"),
     ]
@@ -37,7 +46,7 @@ def test_parts_that_fail_hang_or_miss_a_package_leave_the_others(tmp_path, capsy
     text = (tmp_path / "summary.md").read_text()
     assert "| fails | failed | 0 | exit status 3, see fails.log |" in text
     assert "the reason" in text
-    assert "| hangs | cut off | 1 | after 1 s |" in text
+    assert re.search(r"\| hangs \| cut off \| (\d+) \| after \1 s \|", text)
     assert "| lacks | skipped | 0 | without no-such-package |" in text
     assert "| works | done |" in text
     assert "it worked" in text
@@ -50,19 +59,84 @@ def test_without_time_nothing_starts_and_the_summary_says_so(tmp_path):
     assert "| late | no time | 0 |  |" in (tmp_path / "summary.md").read_text()
 
 
+LISTENS = """
+import signal, time
+try:
+    print("begun", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("it says what it has")
+    {}
+"""
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("then", ["pass", "time.sleep(60)"], ids=["ends", "goes on"])
+def test_a_part_that_is_cut_off_may_say_what_it_has(tmp_path, then):
+    begin = time.monotonic()
+    gpu.run([code("talks", LISTENS.format(then))], 2.5 / 60, tmp_path)
+    assert time.monotonic() - begin < 30
+    text = (tmp_path / "summary.md").read_text()
+    assert "| talks | cut off | 2 | after 2 s |" in text
+    assert "begun\nit says what it has" in text
+
+
+def test_what_a_part_leaves_goes_to_those_after_it():
+    first, second, third = code("a", "", 3), code("b", "", 2), code("c", "", 1)
+    lacks = code("d", "", 50, needs=(("no_such_module", "no-such-package"),))
+    assert gpu.share_of(60, [first, second, lacks, third]) == 30
+    assert gpu.share_of(50, [second, lacks, third]) == pytest.approx(100 / 3)
+    assert gpu.share_of(50, [third, lacks]) == 50
+
+
+def test_the_limits_fit_into_the_time(tmp_path):
+    parts = gpu.parts(parser().parse_args(["gpu", "--out", str(tmp_path), "--device", "cuda"]))
+    left, limits = 540.0, {}
+    for place, part in enumerate(parts):
+        limits[part.name] = gpu.share_of(left, parts[place:])
+        left -= limits[part.name]
+    assert left == pytest.approx(0)
+    assert min(limits.values()) >= 30
+    assert limits["overhead"] >= 200
+
+
+def test_rows_that_miss_a_package_are_told(tmp_path):
+    wants = (("no_such_module", "no-such-package"), ("json", "json"))
+    assert gpu.run([code("works", "pass", wants=wants)], 1.0, tmp_path) == 0
+    assert re.search(
+        r"\| works \| done \| \d+ \| without no-such-package \|",
+        (tmp_path / "summary.md").read_text(),
+    )
+
+
+GPU = "pytest.mark." + "gpu"  # in one piece, this file would be among them
+
+
+def test_every_file_with_tests_that_need_a_gpu_is_run():
+    files = {path for path in gpu.tests() if path.endswith(".py")}
+    assert files == {
+        str(path.relative_to(gpu.ROOT))
+        for path in (gpu.ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == GPU
+    }
+    assert {"tests/test_gpu.py", "tests/test_plot.py", "tests/segments/test_slic.py"} <= files
+
+
 def test_the_summary_is_there_before_the_last_part(tmp_path):
     path = tmp_path / "summary.md"
     text = f"assert '| second | to come |' in open({str(path)!r}).read()"
     assert gpu.run([code("first", "pass"), code("second", text)], 1.0, tmp_path) == 0
 
 
+@pytest.mark.usefixtures("soon")
 def test_a_part_that_was_cut_off_shows_the_rows_that_it_had(tmp_path):
     settings = Settings(torch.device("cpu"), quick=True, results=tmp_path)
     row = {"call": "eager", "batch": 7, "samples": 16, "dtype": "float32", "operators": 99}
     record = results.record("kernels", [row], settings, results.origin(settings, "a command"))
     results.write_partial(record, tmp_path)
-    part = code("kernels", "import time; time.sleep(60)", seconds=0.5, benchmark="kernels")
-    gpu.run([part], 1.0, tmp_path)
+    part = code("kernels", "import time; time.sleep(60)", benchmark="kernels")
+    gpu.run([part], 1 / 60, tmp_path)
     assert "| eager | 7 | 16 | 99 | – | – | – |" in (tmp_path / "summary.md").read_text()
     text = block("kernels", tmp_path)
     assert "| eager | 7 | 16 | 99 | – | – | – |" in text
@@ -95,13 +169,12 @@ def test_a_row_that_cannot_be_measured_leaves_the_others(monkeypatch, capsys):
     assert "there is no compiler" in capsys.readouterr().err
 
 
-def test_large_batches_come_last_and_model_by_model():
-    order = overhead.ordered(overhead.ON_GPU, ["small", "large"])
-    assert len({*order}) == len(order) == 2 * len(overhead.ON_GPU)
-    batches = [case.batch for case, _ in order]
-    assert sorted(batches, key=lambda batch: batch == 32) == batches
-    late = [name for case, name in order if case.batch == 32]
-    assert late == sorted(late, reverse=True)
+def test_large_batches_of_all_models_but_the_first_come_last():
+    order = overhead.ordered(overhead.ON_GPU, ["first", "second", "third"])
+    assert len({*order}) == len(order) == 3 * len(overhead.ON_GPU)
+    assert [case for case, name in order if name == "first"] == list(overhead.ON_GPU)
+    late = [name for case, name in order if case.batch == 32 and name != "first"]
+    assert [name for _, name in order[-len(late) :]] == late == sorted(late)
 
 
 def test_only_what_blurs_waits_for_kornia(tmp_path):
@@ -146,9 +219,9 @@ import sys
 from pathlib import Path
 from benchmarks.gpu import Part, run
 parts = [
-    Part("first", ("-c", "print('it worked')"), 30.0),
-    Part("waits", ("-c", {WAITS!r}, sys.argv[1]), 30.0),
-    Part("last", ("-c", "pass"), 30.0),
+    Part("first", ("-c", "print('it worked')"), 1.0),
+    Part("waits", ("-c", {WAITS!r}, sys.argv[1]), 1.0),
+    Part("last", ("-c", "pass"), 1.0),
 ]
 sys.exit(run(parts, 1.0, Path(sys.argv[2])))
 """

@@ -11,6 +11,7 @@ from torchlime._size_laws import Law, ShapleyLaw, check_law, probabilities
 from torchlime.masks._drawing import in_blocks, present, without_smallest
 
 _SIZE = -1  # the counter of the size, before those of the columns
+_WHOLE = 2**53  # of which random bits are a share
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class SizeLaw:
         check_rows(num_samples, first)
         stems = stems_of(seed, count)
         counters, exists = numbers(bound + 1, count, first=_SIZE), present(count, bound)
-        below = probabilities(self.law, count, bound).cumsum(dim=1)
+        below = _cumulative(probabilities(self.law, count, bound))
         lone = (below[:, -1:] == 0)[..., None]
 
         def draw(samples: Tensor) -> Tensor:
@@ -96,9 +97,13 @@ class SizeLaw:
         return in_blocks(draw, numbers(num_samples, count, first), exists.numel())
 
 
+def _cumulative(shares: Tensor) -> Tensor:
+    """Cumulative sums [B,S+1] of shares, in whole numbers of 2⁻⁵³: exact in any order."""
+    return (shares * _WHOLE).round_().long().cumsum(dim=1)
+
+
 def _drawn(below: Tensor, bits: Tensor) -> Tensor:
-    """Sizes [B,n] from random bits [b,n]; ``below`` [B,S+1] holds the cumulative masses."""
-    total = below[:, -1:]
-    share = shift_right(bits, 11).to(below.dtype) / 2**53 * total
-    most = (below < total).sum(dim=1, keepdim=True)  # where float32 rounds the share up to 1
+    """Sizes [B,n] from random bits [b,n]; ``below`` [B,S+1] is of :func:`_cumulative`."""
+    most = (below < below[:, -1:]).sum(dim=1, keepdim=True)  # rounding may leave a gap at the end
+    share = shift_right(bits, 11).expand(len(below), -1)
     return torch.searchsorted(below, share.contiguous(), right=True).minimum(most)

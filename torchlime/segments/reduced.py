@@ -70,7 +70,8 @@ class Reduced:
         for dim in range(images.dim() - 1, 1, -1):
             copy = _means(copy, axes[dim - 2], dim)
         found = self._segments(copy.to(images.dtype))
-        return found._replace(labels=_enlarged(found.labels, axes))
+        # torch 2.11 does not compile _replace().
+        return Segments(_enlarged(found.labels, axes), *found[1:])
 
     def _segments(self, images: Tensor) -> Segments:
         found = self.segmenter(images)

@@ -145,7 +145,8 @@ class BayesianRidge(Settings):
         moved, errors, ok = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         fit = equations.fit((mean + moved).mT, ok, None)
         errors = errors.masked_fill(equations.absent, 0.0)
-        return fit._replace(standard_errors=errors.reshape(fit.coefficients.shape))
+        errors = errors.reshape(fit.coefficients.shape)
+        return Fit(*fit[:3], errors, fit.ok)  # torch 2.11 does not compile _replace()
 
 
 class _Evidence(NamedTuple):
