@@ -19,7 +19,7 @@ from torchlime.cli.options import FIXED
 from torchlime.rounds import GOOD, Until
 
 UNTIL = {
-    "quick": Until(error=0.35, most=GOOD.most),
+    "quick": Until(error=0.35),
     "good": GOOD,
     "certain": Until(error=0.15),
 }
