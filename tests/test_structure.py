@@ -44,7 +44,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"_explained", "interactions", "_refitting"},
     {"explanation", "_shared_predictions"},
-    {"_resuming", "_sampling"},
+    {"_resuming", "_sampling", "_few_masks"},
     {"_taking"},
     {"local"},
     {"_row_by_row", "capture"},

@@ -108,6 +108,12 @@ class Until:
     is not used; ``most`` takes its place. If an input reaches ``most`` before it is sure, it has
     ``Problem.NOT_SURE``. ``samples_used`` of the result says how many rows each input took.
 
+    An input of up to six features has few masks, whose rows can only be repeated. If equal masks
+    got equal scores, it is sure as soon as its rows hold every mask equally often, since the
+    coefficients have no sampling error then. And if its errors stop falling after 32 rows for each
+    mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a penalty. An
+    example are texts of one or two words.
+
     Args:
         error: the error of all coefficients b of a target together, as a share of the Euclidean
             norm: |b − β| ≤ error · |β|, where β are the coefficients without sampling error. The
