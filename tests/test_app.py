@@ -686,6 +686,32 @@ def test_a_method_stands_in_the_place_of_sampler_and_surrogate(page):
     assert last(at).explainer.sampler == torchlime.Lime().sampler
 
 
+@pytest.mark.parametrize("name", explaining.METHODS)
+def test_the_page_offers_only_what_counts(page, name):
+    """A control that is offered changes the explainer; a fixed number of samples among them."""
+    at = send(page())
+    at.selectbox(key="photo method").set_value(name).run()
+    sure, samples = at.selectbox(key="photo sure"), at.select_slider(key="photo samples")
+    fixed = explaining.fixed_in(methods.get(name))
+    assert at.slider(key="photo segments").disabled == ("segments" in fixed)
+    assert at.selectbox(key="photo fill").disabled == ("fill" in fixed)
+    if not sure.disabled and any("fixed" in option for option in sure.options):
+        sure.set_value("fixed").run()
+        samples = at.select_slider(key="photo samples")
+    told = any("a number of samples of its own" in caption.value for caption in at.caption)
+    assert samples.disabled == told
+    made = [explainer_with({"method": name, "samples": n, "until": None}) for n in (64, 256)]
+    assert samples.disabled == (made[0] == made[1])
+
+
+def test_a_method_without_a_fixed_number_takes_back_that_choice(page):
+    at = send(page())
+    at.selectbox(key="photo sure").set_value("fixed").run()
+    at.selectbox(key="photo method").set_value("bayeslime").run()
+    assert not at.exception
+    assert at.selectbox(key="photo sure").value == "good"
+
+
 def test_no_class_or_too_few_samples(page):
     at = send(page())
     at.multiselect[0].set_value([])

@@ -12,7 +12,15 @@ from torchlime.fills import Constant
 from torchlime.interactions import neighbours
 from torchlime.masks import Bernoulli, Exhaustive, Orthogonal
 from torchlime.segments import Grid
-from torchlime.surrogates import Lasso, LeastSquares, Ridge
+from torchlime.surrogates import (
+    Lasso,
+    LeastSquares,
+    MarginalContributions,
+    MarginalMean,
+    MeanDrop,
+    Ridge,
+    SignEntropy,
+)
 from torchlime.weights import Exponential, Uniform
 
 S = 6  # the segments of Grid(2, 3) on an image of 2 × 3 pixels
@@ -285,3 +293,15 @@ def test_it_says_where_the_terms_are_not_to_be_trusted():
     assert not e.interactions().ok.any()
     e = explained(high_order, num_samples=64, kernel=lambda masks, *_: 1.0 * (masks.sum(2) == 5))
     assert not e.interactions(EVERY[:7]).ok.any()  # few samples have a weight
+
+
+@pytest.mark.parametrize(
+    "surrogate",
+    [MeanDrop(), MarginalMean(), MarginalContributions(), SignEntropy(MeanDrop())],
+    ids=repr,
+)
+def test_surrogates_of_single_features_have_no_terms_for_pairs(surrogate):
+    """The mean drop of a pair would be that of both features, and not what they add together."""
+    e = explained(high_order, **EXACT)
+    with pytest.raises(ValueError, match="fits all terms together, and .* takes each feature by"):
+        e.interactions(surrogate=surrogate)

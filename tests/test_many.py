@@ -12,7 +12,7 @@ from lime.submodular_pick import SubmodularPick
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.segments.test_slic import NoTransfers
-from torchlime import VectorLime, explain
+from torchlime import TextLime, VectorLime, explain, explain_tokens
 from torchlime._problems import Problem
 from torchlime.fills import Constant
 from torchlime.metrics import mean_heatmap, representative
@@ -200,6 +200,48 @@ def test_background_is_no_evidence():
     mean, _ = mean_heatmap(explanation, (2, 2))
     assert mean[:, 1].tolist() == [0, 0]
     assert (mean[:, 0] > 0).all()
+
+
+TEXTS = ["good film", "film good", "bad plot", "good good film"]
+
+
+def scores_of_words(texts):
+    worth = {"good": 2.0, "bad": -3.0, "film": 0.5, "plot": 1.0}
+    return torch.tensor(
+        [[sum(worth[w] for w in t.split())] for t in texts], dtype=torch.float64
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_texts_are_compared_by_their_words(together):
+    """The order of the words does not matter, so the first two texts show the same."""
+    how = TextLime(num_samples=200, together=together)
+    explanation = how.explain(scores_of_words, TEXTS)
+    words = ["good", "film", "bad", "plot"]
+    evidence = torch.zeros(4, len(words), dtype=torch.float64)
+    for row, (names, values) in enumerate(
+        zip(explanation.names(), explanation.coefficients[:, 0], strict=True)
+    ):
+        for name, value in zip(names, values, strict=False):
+            evidence[row, words.index(name)] += value
+    expected = limes_picks(evidence.numpy(), 3, 10)
+    assert representative(explanation, 3).tolist() == expected
+    assert representative([explanation[:3], explanation[3]], 3).tolist() == expected
+    assert set(expected[:2]) & {0, 1, 3}  # one of those of good and film
+    assert expected[1] == 2 or expected[0] == 2
+
+
+def test_texts_beside_other_inputs_are_refused():
+    text = TextLime(num_samples=100).explain(scores_of_words, TEXTS[:1])
+    vectors = VectorLime(num_samples=16, scale=1.0).explain(
+        lambda x: x.sum(1, keepdim=True), torch.rand(1, 2)
+    )
+    with pytest.raises(ValueError, match="compared by their names"):
+        representative([text, vectors], 1)
+    ids = torch.tensor([[5, 7, 6], [7, 5, 6]])
+    tokens = explain_tokens(lambda i: (i == 7).double().sum(1), ids, hide=0, num_samples=50)
+    with pytest.raises(ValueError, match=r"tokenizer="):
+        representative(tokens, 1, grid=(3,))
 
 
 def test_volumes_have_a_grid_of_three_numbers():

@@ -281,7 +281,7 @@ def test_bayesian_relatives_of_ridge():
         once = explained(name, model, x, rounds=Once(), num_samples=200)
         assert torch.equal(once.coefficients, lime.coefficients)
     sure = explained("bayeslime", model, x, error=0.1).check()
-    surer = explained("bayeslime", model, x, error=0.05).check()
+    surer = explained("bayeslime", model, x, error=0.05, most=4096).check()
     assert (surer.samples_used > sure.samples_used).all()
     named = explained("slime", model, x, top=1).check()
     strength = exact(model, x, Exponential(0.25)).coefficients.abs()

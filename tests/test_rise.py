@@ -338,3 +338,26 @@ def test_what_all_samples_show_alike_has_no_error(mean, keep):
     else:
         assert e.standard_errors.isfinite().all()
         assert (e.coefficients != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("keep_samples", "Rise has no keep_samples: a saliency is a mean .*, or Lime"),
+        ("resume", "Rise has no resume: a saliency is a mean"),
+        ("differentiable", "Rise has no differentiable; Lime.. has"),
+        ("extra", "Rise has no extra; Lime.. has"),
+        ("target", "did you mean 'targets'"),
+    ],
+)
+def test_what_rise_lacks_is_said(name, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        Rise(num_samples=8).explain(lambda x: x.mean((2, 3)), torch.ones(1, 1, 8, 8), **{name: 1})
+
+
+@pytest.mark.parametrize("name", ["capture", "samples"])
+def test_methods_of_lime_that_rise_lacks_are_said(name):
+    with pytest.raises(TypeError, match=f"Rise has no {name}..: a saliency is a mean"):
+        getattr(Rise(), name)(lambda x: x.mean((2, 3)), torch.ones(1, 1, 8, 8))
+    with pytest.raises(TypeError, match="no keyword 'rounds'"):
+        Rise(rounds=None)

@@ -45,7 +45,7 @@ LAYERS = [
     | {"surrogates", "rounds"},
     {"_explained", "interactions", "_refitting"},
     {"explanation", "_shared_predictions"},
-    {"_resuming", "_sampling"},
+    {"_resuming", "_sampling", "_few_masks"},
     {"_taking"},
     {"local"},
     {"_row_by_row", "capture"},
@@ -100,6 +100,24 @@ def test_imports_run_one_way(path):
 def test_every_module_has_a_layer():
     names = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
     assert names <= set(LAYER)
+
+
+def sentences_of(path):
+    """The texts of a file that people may read when it runs: strings of several words."""
+    tree = ast.parse(path.read_text())
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in told and " " in node.value:
+            yield node.value
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_sentences_name_public_things_only(path):
+    private = re.compile(r"""(?:^|(?<=[\s"'(`.]))_[A-Za-z]\w*""")
+    parts = ("_interp_rep_transform, got",)  # the end of a public name of Captum
+    found = [text for text in sentences_of(path) if private.search(text)]
+    assert not [text for text in found if not text.startswith(parts)]
 
 
 def test_importing_torchlime_loads_torch_and_nothing_slow():

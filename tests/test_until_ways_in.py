@@ -21,7 +21,7 @@ from torchlime.jobs.record import note, record_of
 from torchlime.jobs.store import Store
 from torchlime.masks import Bernoulli
 from torchlime.models import load, read_photo
-from torchlime.rounds import GOOD, Once, Until, UntilFirst
+from torchlime.rounds import GOOD, MOST, Once, Until, UntilFirst
 from torchlime.segments import Grid
 from torchlime.training import ExplanationLogger
 
@@ -45,7 +45,7 @@ def test_a_photo_takes_what_it_needs(capsys):
     document = json.loads(capsys.readouterr().out)
     (photo,) = document["photos"]
     assert document["settings"]["until"] == 0.25
-    assert document["settings"]["most-samples"] == 4096
+    assert document["settings"]["most-samples"] == MOST
     saved = Explanation.load("e.npz")
     assert photo["samples_used"] == saved.samples_used.item()
     assert photo["samples_used"] % 32 == 1
@@ -58,7 +58,7 @@ def test_a_photo_takes_what_it_needs(capsys):
 def test_a_photo_that_is_not_sure_is_explained_all_the_same(capsys):
     assert explain("--until", 1e-9, "--most-samples", 70) == 0
     captured = capsys.readouterr()
-    assert "65 samples, the most allowed, which are too few to be sure" in captured.out
+    assert "65 samples, which do not make it sure" in captured.out
     assert captured.err == ""
 
 
@@ -154,7 +154,7 @@ def test_what_cannot_stop_early_takes_a_fixed_number(capsys, surrogate):
     [
         ("lime", "num_samples=1000, fill=Constant(value=0.0), .*rounds=Once()"),
         ("leave-one-out", "num_samples=4096, .*rounds=Once()"),
-        ("bayeslime", "rounds=UntilFirst(error=0.25, top=None, absolute=None, most=4096"),
+        ("bayeslime", "rounds=UntilFirst(error=0.25, top=None, absolute=None, most=2048"),
     ],
 )
 def test_a_method_keeps_its_own_number(capsys, name, part):
@@ -182,8 +182,8 @@ def test_every_help_says_how_many_samples(capsys):
             "(default: 2048",
         ],
         "job": ["at most 25% of their length, 2048 at most", "512 with lasso"],
-        "explain-table": ["was not measured", "(default: 5000)", "(default: 4096)"],
-        "explain-text": ["was not measured", "(default: 1000)", "(default: 4096)"],
+        "explain-table": ["was not measured", "(default: 5000)", "(default: 2048)"],
+        "explain-text": ["was not measured", "(default: 1000)", "(default: 2048)"],
         "job-table": ["was not measured", "(default: 5000)"],
     }.items():
         with pytest.raises(SystemExit):
@@ -203,7 +203,7 @@ def test_rows_and_texts(capsys):
     assert all(row["samples_used"] % 32 == 1 and row["sure"] for row in rows)
     text = ["explain-text", "t.txt", "--model", "texts.skops", "--until", "1e-9"]
     assert cli.main([*text, "--most-samples", "100"]) == 0
-    assert "(97 samples, the most allowed, which are too few" in capsys.readouterr().out
+    assert "(97 samples, which do not make it sure" in capsys.readouterr().out
 
 
 def job(*arguments):
@@ -232,7 +232,7 @@ def test_jobs_tell_the_samples_of_every_row(capsys):
     assert cli.main(["report", "out", "--out", "r.html"]) == 0
     page = Path("r.html").read_text()
     assert "with 97 samples, which were too few to be sure for 3 of 3.</p>" in page
-    assert page.count("97 samples, the most allowed, which are too few to be sure") == 3
+    assert page.count("97 samples, which do not make it sure") == 3
 
 
 def test_a_job_takes_what_each_photo_needs(capsys):
@@ -248,7 +248,7 @@ def test_a_job_takes_what_each_photo_needs(capsys):
     assert job() == 0  # it goes on
     assert "0 explained; 3 were there already" in capsys.readouterr().out
     assert job("--samples", 64) == 2
-    assert "num_samples: as many as are needed, not 64" in capsys.readouterr().err
+    assert "--samples: as many as are needed, not 64" in capsys.readouterr().err
     assert cli.main(["report", "out", "--out", "r.html"]) == 0
     assert f"with {mean_samples_in_words(used)}.</p>" in Path("r.html").read_text()
 
@@ -295,7 +295,7 @@ def test_a_job_of_an_earlier_version_goes_on_as_it_began(capsys):
     assert {json.loads(r["settings"])["rounds"] for r in rows("out").values()} == {"Once()"}
     assert job("--until", 0.2) == 2
     told = (
-        "num_samples: 512, not as many as are needed; rounds: a fixed number of samples, not Until("
+        "--samples: 512, not as many as are needed; --until: a fixed number of samples, not Until("
     )
     assert told in capsys.readouterr().err
 
@@ -334,7 +334,7 @@ def test_another_number_than_that_of_a_job_is_refused(capsys):
     assert job("--samples", 32) == 0
     assert job() == 2
     told = (
-        "num_samples: 32, not as many as are needed; rounds: a fixed number of samples, not Until("
+        "--samples: 32, not as many as are needed; --until: a fixed number of samples, not Until("
     )
     assert told in capsys.readouterr().err
 
@@ -402,7 +402,10 @@ def test_the_page_knows_what_stops_early(name, surrogate):
             ["--samples", "100", "--most-samples", "100"],
             "--samples and --most-samples exclude each other",
         ),
-        (["--until", "0.2", "--surrogate", "lasso"], "^torchlime: Until needs standard errors"),
+        (
+            ["--until", "0.2", "--surrogate", "lasso"],
+            "--until needs standard errors, which lasso does not give",
+        ),
         (
             ["--most-samples", "99", "--surrogate", "lasso"],
             "--most-samples needs standard errors, which lasso does not give",
@@ -428,7 +431,7 @@ def test_flags_that_do_not_go_together(capsys, flags, sentence):
 
 def test_a_flag_is_stronger_than_the_file(capsys):
     Path("c.toml").write_text("samples = 100\n")
-    for flags, most in (("--until", "0.25"), 4096), (("--most-samples", "200"), 200):
+    for flags, most in (("--until", "0.25"), MOST), (("--most-samples", "200"), 200):
         assert explain("--config", "c.toml", *flags, "--json") == 0
         told, _ = settings_and_photo(capsys)
         assert told == {"samples": None, "until": 0.25, "most-samples": most}
@@ -452,3 +455,57 @@ def test_tables_and_texts_have_no_rule_by_default(capsys):
     assert "--most-samples goes with --until" in capsys.readouterr().err
     assert cli.main([*people, "--rows", "0", "--samples", "300", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"][0]["samples_used"] == 300
+
+
+PYTHON = re.compile(
+    r"num_samples|max_segments|num_segments|\bmost=|raise most"
+    r"|\bUntil\(|\btop=|targets=|wider kernel"
+)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "explain red.png --method bayeslime --most-samples 20",
+        "explain red.png --method slime --most-samples 20",
+        "explain red.png --method kernel-shap --until 0.2 --most-samples 20",
+        "explain red.png --method occlusion --samples 3",
+        "explain red.png --method leave-one-out --samples 3",
+        "explain red.png --method belief --samples 5",
+        "explain red.png --sampler bernoulli --samples 5",
+        "explain red.png --surrogate lasso --until 0.2",
+        "explain red.png --segments 1 --target 99999",
+        "explain-table people.csv --until 0.2 --most-samples 20",
+        "explain-table people.csv --samples 3",
+        "explain-table people.csv --bins none",
+        "explain-text t.txt --until 0.2 --most-samples 20",
+        "explain-text t.txt --samples 3",
+        "explain-text one.txt",
+        "job-table people.csv --out o --until 0.2 --most-samples 5",
+    ],
+)
+def test_errors_speak_of_flags(capsys, command):
+    estimators.write_all()
+    save_photo("red.png")
+    Path("t.txt").write_text("A good & cheap film")
+    Path("one.txt").write_text("good")
+    kind = command.split()[0].partition("-")[2]
+    model = {
+        "table": "--model people.skops --target-column label",
+        "text": "--model texts.skops",
+        "": "--model tests.tiny:bright",
+    }[kind]
+    few = ["--segments", "4"] if not kind and "--segments" not in command else []
+    assert cli.main([*command.split(), *model.split(), *few]) != 0
+    told = capsys.readouterr().err
+    assert told.startswith("torchlime: ")
+    assert not PYTHON.search(told), told
+
+
+def test_warnings_speak_of_flags(capsys):
+    photo = save_photo("red.png")
+    assert cli.main(["explain", photo, "--model", "tests.tiny:bright", "--segments", "1"]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith("torchlime: warning: ")
+    assert "--segments" in told
+    assert not PYTHON.search(told), told

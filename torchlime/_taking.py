@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._by_need import Need, fit_own_rows
+from torchlime._few_masks import FewMasks
 from torchlime._growing import GrowingFit
 from torchlime._kinds import Kind, Masks
 from torchlime._problems import Problem, flag
@@ -61,6 +62,7 @@ def by_need(
         taken = used.tolist()  # read back once, before anything is scored
     limits = [stops[-1]] * batch if stops else [rows + num_samples for rows in taken]
     growing = _growing(sampling, surrogate)
+    few = FewMasks(count) if isinstance(sampling.kind, Masks) else None
     limit = stops[-1] if stops else used + num_samples
     need = Need(taken, used, limits, limit, None if growing is None else growing.leave)
     if kept is not None:
@@ -83,7 +85,11 @@ def by_need(
             hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
             found = found.scaled(stopping_factor_of(rows))
             assert isinstance(rounds, Until)  # others have no stops
-            return rounds.sure(found, rows) | hopeless
+            settled = rounds.sure(found, rows) | hopeless
+            if few is None:
+                return settled
+            design, scores, _, number = data
+            return few.settled(index, design, scores, number, found.standard_errors, settled)
 
     if stops and kept is not None:
         need.look(sure, stops[0])
@@ -101,7 +107,8 @@ def by_need(
         for rows in set(need.taken):
             factor = torch.where(need.used == rows, factor_of(rows), factor)
     if stops:
-        unsure = flag(~need.sure, Problem.NOT_SURE)
+        given_up = ~need.sure if few is None else ~need.sure | few.given_up
+        unsure = flag(given_up, Problem.NOT_SURE)
         samples = samples._replace(problems=samples.problems | unsure)
     return samples, found.scaled(factor), need.used, factor
 

@@ -312,8 +312,9 @@ class Explanation:
 
         Raises:
             TypeError, ValueError: the samples were not kept (``keep_samples=True``); the features
-                are numbers; a pair names one feature twice, occurs twice, or names an unknown
-                feature; or there are more pairs than the samples can tell apart.
+                are numbers; the surrogate takes each feature by itself, such as MeanDrop; a pair
+                names one feature twice, occurs twice, or names an unknown feature; or there are
+                more pairs than the samples can tell apart.
 
         Example:
             >>> from torchlime import explain

@@ -79,6 +79,12 @@ def interactions_of(
         raise ValueError("interactions are of features that are kept or hidden, not of numbers")
     surrogate = Ridge() if surrogate is None else surrogate
     check_callables(surrogate=surrogate)
+    if not getattr(surrogate, "together", True):
+        raise ValueError(
+            f"interactions need a surrogate that fits all terms together, and {surrogate!r} takes "
+            "each feature by itself, so that a pair would have the effects of both features; take "
+            "Ridge() or LeastSquares()"
+        )
     width, count = masks.shape[2], explanation.segment_count
     ids = explanation.ids
     if ids is None:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Never
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from torchlime._precision import solve_dtype
 from torchlime._problems import OF_THE_FIT
 from torchlime._resuming import made_by
 from torchlime._row_blocks import row_blocks
-from torchlime._settings import Settings
+from torchlime._settings import Settings, check_keywords
 from torchlime._undisturbed import undisturbed
 from torchlime.black_box import Forward, Model, Progress
 from torchlime.explanation import Explanation
@@ -59,6 +60,9 @@ class Rise(Settings):
         by how much the score is higher if the pixel is shown. If every mask shows or hides a pixel
         fully, its limit is (S(λ) − mean score)/(1 − p), so it ranks pixels as S does. It is 0 for
         pixels without effect, so pictures have two colours.
+
+        Rise has no ``keep_samples``, ``resume``, ``refit``, ``interactions``, ``rounds`` and
+        ``capture``: masks are shifted by parts of a cell, and no surrogate is fitted to them.
 
     Source: Petsiuk, Das & Saenko 2018, *RISE: Randomized Input Sampling for Explanation of
     Black-box Models*.
@@ -140,13 +144,16 @@ class Rise(Settings):
         max_segments: int | None = None,
         seed: int | Tensor | None = None,
         progress: Progress | None = None,
+        **others: Never,
     ) -> Explanation:
         """The saliency of each of ``images`` [B,C,*axes] for ``targets``.
 
-        Arguments, guarantees and errors are those of :meth:`torchlime.Lime.explain`; ``segments``
-        replace those of the segmenter. For the means, the masks of an image are made again, a few
+        Arguments, guarantees and errors are those of :meth:`torchlime.Lime.explain`, without
+        ``keep_samples``, ``resume``, ``differentiable`` and ``extra``; ``segments`` replace those
+        of the segmenter. For the means, the masks of an image are made again, a few
         samples at a time, so the memory does not grow with ``num_samples``.
         """
+        _refuse_others(others)
         forward = Forward.of(self, progress=progress)
         inputs = as_images(images, model)
         check_spatial(inputs)
@@ -171,6 +178,14 @@ class Rise(Settings):
         if segments is not None:
             words["segmenter"] = "given by the caller"
         return made_by(explanation, self, seed, None, **words)
+
+    def capture(self, *_: object, **__: object) -> Never:
+        """Raise a TypeError: RISE has no capture; :meth:`torchlime.Lime.capture` is one."""
+        raise TypeError(f"Rise has no capture(): {_WHY}; call explain() for each batch")
+
+    def samples(self, *_: object, **__: object) -> Never:
+        """Raise a TypeError: RISE gives no samples; :meth:`torchlime.Lime.samples` does."""
+        raise TypeError(f"Rise has no samples(): {_WHY}; take Lime() for samples to fit again")
 
     def _segments(self, images: Tensor, given: Any, max_segments: int | None) -> Segments | None:
         if given is None and max_segments is not None:
@@ -200,6 +215,26 @@ class Rise(Settings):
         if self.difference:
             return sums.differences()
         return sums.weighted_means() if self.normalised else sums.means(self.keep)
+
+
+# Why Rise lacks what Lime has.
+_WHY = "a saliency is a mean over masks that are shifted by parts of a cell, and is not fitted"
+
+
+def _refuse_others(others: Mapping[str, object]) -> None:
+    """Raise a TypeError where :meth:`Rise.explain` is given what it does not take."""
+    for name in others:
+        if name in ("keep_samples", "resume"):
+            raise TypeError(
+                f"Rise has no {name}: {_WHY}, so that there is nothing to refit or to go on from; "
+                "take a larger num_samples, or Lime()"
+            )
+        if name in ("differentiable", "extra"):
+            raise TypeError(f"Rise has no {name}; Lime() has")
+        check_keywords(others, _TAKEN, "Rise.explain()")
+
+
+_TAKEN = ("targets", "top", "segments", "max_segments", "seed", "progress")
 
 
 @dataclass(frozen=True)

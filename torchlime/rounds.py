@@ -19,6 +19,7 @@ from torchlime._checks import check_count, check_positive, check_real
 from torchlime.fit import Fit
 
 LEAST = 64  # samples before the first check
+MOST = 2048  # samples of an input, where nobody says how many there may be
 STEP = 32  # samples between two checks, where the sampler has no blocks
 WIDENING = 1.2
 QUANTILE = 1.2816  # of the normal distribution, at .9
@@ -107,6 +108,12 @@ class Until:
     is not used; ``most`` takes its place. If an input reaches ``most`` before it is sure, it has
     ``Problem.NOT_SURE``. ``samples_used`` of the result says how many rows each input took.
 
+    An input of up to six features has few masks, whose rows can only be repeated. If equal masks
+    got equal scores, it is sure as soon as its rows hold every mask equally often, since the
+    coefficients have no sampling error then. And if its errors stop falling after 32 rows for each
+    mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a penalty. An
+    example are texts of one or two words.
+
     Args:
         error: the error of all coefficients b of a target together, as a share of the Euclidean
             norm: |b − β| ≤ error · |β|, where β are the coefficients without sampling error. The
@@ -161,7 +168,7 @@ class Until:
     error: float | None = None
     top: int | None = None
     absolute: float | None = None
-    most: int = 4096
+    most: int = MOST
     slack: float = 0.1
 
     def __post_init__(self) -> None:
@@ -269,7 +276,7 @@ class UntilFirst(Until):
         return super().sure(fit._replace(**own), rows)
 
 
-GOOD = Until(error=0.25, most=2048)
+GOOD = Until(error=0.25)
 """What the command line, jobs and the page take where nobody says how many samples.
 
 In the table of ``designs`` (``benchmarks/README.md``: six photos, 96 pixels, 16 to 100 segments)

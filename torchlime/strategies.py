@@ -125,9 +125,10 @@ class Surrogate(Protocol):
     ``of_equations(equations)``, if there is one, fits :class:`torchlime.fit.NormalEquations` that
     grew from round to round. An attribute ``errors`` that is False says that its standard errors
     are NaN. An attribute ``few_samples`` that is True says that its coefficients do not need more
-    samples than features, so that few samples are not a problem. An attribute ``through_input``
-    that is True says that it needs a row of the design that keeps all. Then samplers with the input
-    beside the design are refused.
+    samples than features, so that few samples are not a problem. An attribute ``together`` that is
+    False says that each coefficient is a mean of its own, so that it has no terms for pairs of
+    features. An attribute ``through_input`` that is True says that it needs a row of the design
+    that keeps all. Then samplers with the input beside the design are refused.
     """
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor, /) -> Fit:

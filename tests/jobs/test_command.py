@@ -81,7 +81,7 @@ def test_exit_codes(capsys):
     assert job("--strict", "--label", "green", "--target", "0", "--overwrite") == 0
     assert job("--samples", "32") == 2
     error = capsys.readouterr().err
-    assert "(targets: 0, not the best; num_samples: 16, not 32)" in error
+    assert "(targets: 0, not the best; --samples: 16, not 32)" in error
     assert len(error.splitlines()) == 1
 
 

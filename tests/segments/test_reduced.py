@@ -1,5 +1,6 @@
 """The segments of a reduced copy, enlarged: what they keep, and that nothing waits for them."""
 
+import math
 import pickle
 from pathlib import Path
 
@@ -234,8 +235,24 @@ def test_what_it_is_given_is_checked():
     with pytest.raises(TypeError, match="images must be floating point"):
         Reduced(Slic())(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
     for side in (4, 8):  # reduced or not
-        with pytest.raises(TypeError, match="segmenter must give a Segments, got Tensor"):
-            Reduced(lambda images: images[:, 0].long(), side)(torch.zeros(1, 3, 8, 8))
+        with pytest.raises(TypeError, match="segments must be a Segments or an integer label map"):
+            Reduced(lambda images: images[:, 0], side)(torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 1), (2, 4, 4), (2, 3, 4, 4), (1, 1, 4, 4)])
+def test_a_segmenter_may_return_a_label_map_as_for_any_explanation(shape):
+    """Of any ids; it is enlarged like Segments."""
+    ids = torch.arange(math.prod(shape)).view(shape) // 3 * 7 - 1
+    images = torch.zeros(2, 3, 8, 8)
+    whole = Reduced(lambda copy: ids, 4)(images)
+    small = Reduced(lambda copy: ids, 4)(images[..., ::2, ::2])
+    assert whole.labels.shape[-2:] == (8, 8)
+    assert torch.equal(whole.labels[..., ::2, ::2], small.labels)
+    assert torch.equal(whole.labels[..., 1::2, 1::2], small.labels)
+    assert torch.equal(whole.ids, small.ids)
+    assert whole.background
+    found = Lime(segmenter=Reduced(lambda copy: ids, 4)).explain(lambda x: x.sum((2, 3)), images)
+    assert found.check().ids.max() == ids.max()
 
 
 def test_is_a_value():

@@ -56,19 +56,33 @@ def explainer_with(choices: Mapping[str, Any]) -> Lime | Rise:
 def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
     """The choices that a method leaves free; the page always makes all of them.
 
-    If the page's fill is the mean colour, the method's own fill is used. If the method has its own
-    number of samples, that is used.
+    If the page's fill is the mean colour, the method's own fill is used.
 
     >>> free_in(methods.get("banzhaf"), {"sampler": "bernoulli", "fill": "mean", "seed": 2})
     {'seed': 2}
     """
+    fixed = fixed_in(method) | ({"fill"} if choices.get("fill") == "mean" else set())
+    return {name: value for name, value in choices.items() if name not in fixed}
+
+
+def fixed_in(method: Method | None) -> set[str]:
+    """The choices that cannot be made beside a method.
+
+    The number of samples cannot where a method scores a list of masks, or draws by its own rule.
+
+    >>> sorted(fixed_in(methods.get("occlusion")) - {"sampler", "kernel", "surrogate"})
+    ['most-samples', 'samples', 'segmenter', 'segments', 'until']
+    >>> "samples" in fixed_in(methods.get("bayeslime")), "samples" in fixed_in(methods.get("rise"))
+    (True, False)
+    """
+    if method is None:
+        return set()
     fixed = {"sampler", "kernel", "surrogate"}
     fixed |= {"segments", "segmenter"} if "segmenter" in method.fixes else set()
     fixed |= {"until", "most-samples"} if "rounds" in method.fixes else set()
-    fixed |= {"fill"} if "fill" in method.fixes or choices.get("fill") == "mean" else set()
+    fixed |= {"fill"} if "fill" in method.fixes else set()
     finite = not getattr(method().sampler, "endless", True)
-    fixed |= {"samples"} if finite or "most" in method.own else set()
-    return {name: value for name, value in choices.items() if name not in fixed}
+    return fixed | ({"samples"} if finite or "most" in method.own else set())
 
 
 def stops(method: str | None, sampler: str, surrogate: str) -> bool:

@@ -19,7 +19,7 @@ from torchlime.cli.options import FIXED
 from torchlime.rounds import GOOD, Until
 
 UNTIL = {
-    "quick": Until(error=0.35, most=GOOD.most),
+    "quick": Until(error=0.35),
     "good": GOOD,
     "certain": Until(error=0.15),
 }
@@ -52,18 +52,6 @@ def controls(slot: str) -> dict[str, Any]:
     limits = explaining.RANGES
     with st.expander("Settings"):
         left, middle, right = st.columns(3)
-        segments = left.slider(
-            "Segments, about", *limits["segments"], 50, key=f"{slot} segments",
-            help="How many pieces the photo is cut into. Many small ones show finer evidence, and "
-            "need more samples.",
-        )  # fmt: skip
-        fill = middle.selectbox(
-            "A hidden segment shows", FILLS, format_func=FILLS.__getitem__, key=f"{slot} fill",
-            help="What is shown in place of a hidden segment. The evidence is relative to it.",
-        )  # fmt: skip
-        colour = ""
-        if fill == "colour":
-            colour = middle.color_picker("The colour", "#808080", key=f"{slot} colour")
         method = right.selectbox(
             "Method", explaining.METHODS, None, placeholder="the choices below",
             key=f"{slot} method",
@@ -71,19 +59,37 @@ def controls(slot: str) -> dict[str, Any]:
             "itself, such as the segments of a grid, cannot be chosen here. It hides with its own "
             "fill unless you choose a colour or a blur.",
         )  # fmt: skip
+        fixed = explaining.fixed_in(None if method is None else methods.get(method))
         sampler = right.selectbox(
             "Sampler", SAMPLERS, key=f"{slot} sampler", help="How the hidden segments are drawn.",
-            disabled=method is not None,
+            disabled="sampler" in fixed,
         )  # fmt: skip
         surrogate = right.selectbox(
             "Surrogate", SURROGATES, key=f"{slot} surrogate",
             help="The linear model that is fitted to the network's scores. Its coefficients are "
             "the evidence.",
-            disabled=method is not None,
+            disabled="surrogate" in fixed,
         )  # fmt: skip
+        segments = left.slider(
+            "Segments, about", *limits["segments"], 50, key=f"{slot} segments",
+            help="How many pieces the photo is cut into. Many small ones show finer evidence, and "
+            "need more samples.",
+            disabled="segments" in fixed,
+        )  # fmt: skip
+        fill = middle.selectbox(
+            "A hidden segment shows", FILLS, format_func=FILLS.__getitem__, key=f"{slot} fill",
+            help="What is shown in place of a hidden segment. The evidence is relative to it.",
+            disabled="fill" in fixed,
+        )  # fmt: skip
+        colour = ""
+        if fill == "colour":
+            colour = middle.color_picker(
+                "The colour", "#808080", key=f"{slot} colour", disabled="fill" in fixed
+            )
         stops = explaining.stops(method, sampler, surrogate)
+        grades = [grade for grade in SURE if grade in UNTIL or not stops or "samples" not in fixed]
         sure = left.selectbox(
-            "How sure", SURE, list(SURE).index("good"), SURE.__getitem__, key=f"{slot} sure",
+            "How sure", grades, grades.index("good"), SURE.__getitem__, key=f"{slot} sure",
             help="The network looks at copies of the photo until the evidence is as sure as this: "
             "an easy photo takes fewer than a hard one. The error is that of all segments "
             "together, as a share of the evidence. A lasso and some methods cannot measure it, so "
@@ -96,14 +102,15 @@ def controls(slot: str) -> dict[str, Any]:
             help="How many copies of the photo the network looks at, each with other segments "
             "hidden. More samples take longer and are more stable. There must be more samples than "
             "segments.",
-            disabled=rule is not None,
+            disabled=rule is not None or "samples" in fixed,
         )  # fmt: skip
         seed = middle.number_input(
             "Seed", *limits["seed"], 0, key=f"{slot} seed",
             help="Another seed draws other samples. The same one gives the same explanation.",
         )  # fmt: skip
         if method is not None:
-            st.caption(plain(methods.describe(method)))
+            own = " It has a number of samples of its own." if "samples" in fixed else ""
+            st.caption(plain(methods.describe(method)) + own)
     return {
         "method": method,
         "segments": segments,

@@ -3,7 +3,7 @@
 Other packages compute and draw. Words become settings (options.py, meanings.py, estimating.py).
 Photos, rows and texts become results and files (explaining.py, rows.py, texts.py, outputs.py),
 folders and tables become jobs (job.py, table_job.py) or a page (serving.py). An error becomes one
-sentence.
+sentence that speaks of flags (sentences.py).
 """
 
 import argparse
@@ -23,6 +23,7 @@ from torchlime.cli.explaining import complain, explain
 from torchlime.cli.loading import importable_here
 from torchlime.cli.meanings import UsageError
 from torchlime.cli.options import Parser, add_options
+from torchlime.cli.sentences import in_flags
 from torchlime.cli.serving import add_options as add_app_options
 from torchlime.cli.serving import serve
 
@@ -125,7 +126,8 @@ def _quiet(machine: bool) -> Iterator[None]:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"torchlime: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    sentence = in_flags(" ".join(str(message).split()))
+    print(f"torchlime: warning: {sentence}", file=sys.stderr)
 
 
 def _models(part: str) -> int:

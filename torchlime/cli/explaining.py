@@ -26,6 +26,7 @@ from torchlime.cli.options import (
     words_of,
 )
 from torchlime.cli.outputs import Outputs
+from torchlime.cli.sentences import in_flags
 from torchlime.folders import id_of
 from torchlime.rounds import Until, UntilFirst
 
@@ -49,7 +50,7 @@ def complain(error: BaseException, source: Path | str | None = None, *, debug: b
     """Print one sentence on stderr, which names the photo, row or text, and return it."""
     if debug:
         traceback.print_exception(error)
-    sentence = sentence_of(error)
+    sentence = in_flags(sentence_of(error))
     if source is not None and str(source) not in sentence:
         sentence = f"{source}: {sentence}"
     print(f"torchlime: {sentence}", file=sys.stderr)

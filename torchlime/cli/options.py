@@ -30,7 +30,7 @@ from torchlime.cli.meanings import (
 )
 from torchlime.methods import Method
 from torchlime.models.limits import Limits
-from torchlime.rounds import GOOD, Once, Until, first_check
+from torchlime.rounds import GOOD, MOST, Once, Until, first_check
 
 if TYPE_CHECKING:
     from torchlime.models import Marks
@@ -85,7 +85,7 @@ ROUNDS_OPTIONS = {
         "instead of a number of samples: draw until the error of the coefficients is at most this "
         "share of their length, such as 0.25, for each by itself; this needs standard errors, "
         "which lasso does not give"),
-    "most-samples": Option(Until.most, count(2), "with --until: the most samples"),
+    "most-samples": Option(MOST, count(2), "with --until: the most samples"),
 }  # fmt: skip
 FIXED = torchlime.Lime.num_samples
 OPTIONS = {
@@ -115,11 +115,10 @@ OPTIONS = {
         "exactly this many perturbed copies of each photo (default: as many as each photo needs, "
         "until the error of the coefficients of the drawn classes is at most "
         f"{GOOD.error:.0%} of their length, "
-        f"{GOOD.most} at most; {FIXED} with lasso, which cannot stop early)"),
+        f"{MOST} at most; {FIXED} with lasso, which cannot stop early)"),
     "until": ROUNDS_OPTIONS["until"],
     "most-samples": Option(None, count(2),
-        f"the most samples, where each photo takes what it needs (default: {GOOD.most}; "
-        f"{Until.most} with --until)"),
+        f"the most samples, where each photo takes what it needs (default: {MOST})"),
     "segments": Option(50, count(1), "about how many superpixels each photo has"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),
     "segment-side": Option(1024, count(0),
@@ -280,18 +279,18 @@ def meaning_of(
 
 def _settle_number(asked: argparse.Namespace) -> None:
     """Let ``samples``, or ``until`` and ``most_samples``, say how many samples there are."""
-    if asked.until is not None:
-        asked.samples, asked.most_samples = None, asked.most_samples or Until.most
-    elif asked.samples is not None:
+    if asked.samples is not None and asked.until is None:
         asked.most_samples = None
-    elif not stops_early(asked.sampler, asked.surrogate):
-        if asked.most_samples is not None:
-            raise UsageError(
-                "--most-samples needs standard errors, which lasso does not give; take --samples"
-            )
-        asked.samples = FIXED
+    elif stops_early(asked.sampler, asked.surrogate):
+        asked.samples = None
+        asked.until, asked.most_samples = asked.until or GOOD.error, asked.most_samples or MOST
+    elif asked.until is not None or asked.most_samples is not None:
+        flag = "most-samples" if asked.until is None else "until"
+        raise UsageError(
+            f"--{flag} needs standard errors, which lasso does not give; take --samples"
+        )
     else:
-        asked.until, asked.most_samples = GOOD.error, asked.most_samples or GOOD.most
+        asked.samples = FIXED
 
 
 def _check_enough(asked: argparse.Namespace) -> None:
@@ -371,7 +370,7 @@ def _of_method(asked: argparse.Namespace, method: Method) -> torchlime.Lime | to
     if "samples" in asked.given:
         settings["num_samples"] = asked.samples
     if asked.until is not None:
-        settings["rounds"] = Until(error=asked.until, most=asked.most_samples or Until.most)
+        settings["rounds"] = Until(error=asked.until, most=asked.most_samples or MOST)
     elif "most-samples" in asked.given:
         if "most" not in method.own:
             raise UsageError(f"--method {method.name} does not stop by need; take --samples")

@@ -10,7 +10,7 @@ from torchlime.lime import Lime
 from torchlime.masks import Bernoulli, GlimeLaw, SizeLaw
 from torchlime.methods._registry import MethodSettings, check_free, recipe, with_lime
 from torchlime.noise import Gaussian
-from torchlime.rounds import Until
+from torchlime.rounds import MOST, Until
 from torchlime.segments import Grid
 from torchlime.surrogates import BayesianRidge, Ridge, SignEntropy
 from torchlime.vectors import VectorLime
@@ -108,7 +108,7 @@ def baylime(
     "the coefficients are the paper's posterior means; it stops by their heteroscedastic errors, "
     "not by credible intervals, and it does not draw samples where they are least sure.",
 )
-def bayeslime(error: float = 0.25, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
+def bayeslime(error: float = 0.25, most: int = MOST, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME that draws samples until its coefficients are sure, and says how sure they are.
 
     With the paper's prior, the posterior mean is the ridge regression of penalty 1.
@@ -124,7 +124,7 @@ def bayeslime(error: float = 0.25, most: int = 4096, **settings: Unpack[MethodSe
     "one test compares all pairs of features by their errors; the paper tests each step of a LARS "
     "path, which also selects the features.",
 )
-def slime(top: int = 5, most: int = 4096, **settings: Unpack[MethodSettings]) -> Lime:
+def slime(top: int = 5, most: int = MOST, **settings: Unpack[MethodSettings]) -> Lime:
     """LIME that draws samples until a test says that more would name the same strongest features.
 
     ``top`` is the number of strongest features that must be right.

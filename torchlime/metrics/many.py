@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, is_integer
+from torchlime._names import TextNames
 from torchlime._precision import solve_dtype
 from torchlime._problems import Problem
 from torchlime.explanation import Explanation, label_map_of
@@ -29,9 +31,10 @@ def representative(
     no input that was picked before shows it.
 
     Features must mean the same in all inputs. This holds for vectors and rows of a table; without
-    bins, their evidence is the coefficient times the feature's scale. It does not hold for the
-    words of texts, or for segments of images. So images are compared by the means of their heatmaps
-    over the cells of a common grid.
+    bins, their evidence is the coefficient times the feature's scale. Texts are compared by their
+    words, as in lime: features of one name are one, and their coefficients are added. Tokens are
+    compared in the same way if the explanation knows their names. Images are compared by the means
+    of their heatmaps over the cells of a common grid.
 
     Convention:
         Only the ``top`` strongest features of each input and target count; among equals, the lower
@@ -45,12 +48,14 @@ def representative(
             or their evidence as a tensor, [inputs,F] or [inputs,T,F].
         k: how many inputs to pick.
         top: features of an input and target that count; ``num_features`` of lime.
-        grid: cells along each axis of an image; not used for other inputs and tensors.
+        grid: cells along each axis of an image; not used for other inputs and tensors. Names of
+            words are compared on the host, so for texts and tokens this call reads coefficients.
 
     Raises:
         TypeError: ``explanations`` are not as above, or a number is not an int.
         ValueError: ``k`` or ``top`` is below 1, ``k`` is above the number of inputs, the
-            explanations do not have the same features, or the grid does not fit.
+            explanations do not have the same features, tokens have no names, or the grid does not
+            fit.
 
     Example:
         >>> evidence = torch.tensor([[3.0, 0.0, 0.0], [2.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
@@ -160,7 +165,10 @@ def _evidence(explanations: Any, grid: Sequence[int]) -> Tensor:
             raise TypeError(f"evidence must be floating point, got {explanations.dtype}")
         return explanations if explanations.dim() == 3 else explanations[:, None]
     given = _several(explanations)
-    found = [_of_vectors(e) if e.segments is None else cell_means(e, grid) for e in given]
+    if any(_is_of_words(e) for e in given):
+        found = _of_words(given)
+    else:
+        found = [_of_vectors(e) if e.segments is None else cell_means(e, grid) for e in given]
     kinds = {f"{e.kind.input}s with {list(w.shape[1:])}" for e, w in zip(given, found, strict=True)}
     if len(kinds) != 1:
         raise ValueError(
@@ -179,6 +187,34 @@ def _of_vectors(explanation: Explanation) -> Tensor:
     scale = explanation.scale
     coefficients = explanation.coefficients
     return coefficients if scale is None else coefficients * scale[:, None]
+
+
+def _is_of_words(explanation: Explanation) -> bool:
+    return isinstance(explanation.named, TextNames) or explanation.kind.input == "text"
+
+
+def _of_words(given: list[Explanation]) -> list[Tensor]:
+    """The coefficients [B,T,W] of the W words of all texts; those of one name are added."""
+    words = [names for e in given if _is_of_words(e) for names in e.names() or ()]
+    if len(words) != sum(map(len, given)):
+        raise ValueError(
+            "the features of texts are compared by their names, which some of the explanations do "
+            "not have; explain_tokens(tokenizer=) names tokens"
+        )
+    place = {word: number for number, word in enumerate(dict.fromkeys(chain(*words)))}
+    named = iter(words)
+    found = []
+    for e in given:
+        rows = [_by_place(row, next(named), place) for row in e.coefficients.cpu()]  # on the host
+        found.append(torch.stack(rows).to(e.coefficients.device))
+    return found
+
+
+def _by_place(coefficients: Tensor, names: Sequence[str], place: dict[str, int]) -> Tensor:
+    """Coefficients [T,S] of features with these names, at the places of the names: [T,W]."""
+    found = coefficients.new_zeros(len(coefficients), len(place))
+    index = torch.tensor([place[name] for name in names], dtype=torch.int64)
+    return found.index_add_(1, index, coefficients[:, : len(names)])
 
 
 def _cells(labels: Tensor, grid: Sequence[int]) -> tuple[Tensor, int]:

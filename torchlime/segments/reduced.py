@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from torchlime._checks import check_count, check_spatial
-from torchlime._labelmap import Segments
+from torchlime._labelmap import Segments, as_segments
 from torchlime.segments.axis import Axis
 
 
@@ -24,7 +24,8 @@ class Reduced:
     gets the label of that pixel.
 
     Args:
-        segmenter: images [B,C,*axes] → Segments, such as :class:`~torchlime.segments.Slic`.
+        segmenter: images [B,C,*axes] → Segments, such as :class:`~torchlime.segments.Slic`; or a
+            label map, as ``explain(segments=)`` takes it.
         max_side: the longest side of the copy, in pixels. An image that is no larger goes to the
             segmenter as it is.
 
@@ -38,7 +39,7 @@ class Reduced:
     block is empty, a block is connected, and the blocks of neighbouring pixels share a whole side.
 
     Raises:
-        TypeError: the segmenter is not callable or gives no Segments, ``max_side`` is not an int,
+        TypeError: the segmenter is not callable or gives no segments, ``max_side`` is not an int,
             or the images are not float.
         ValueError: ``max_side`` is below 1, or the images do not have 1 to 3 axes behind the
             channels.
@@ -49,7 +50,7 @@ class Reduced:
         [[[0, 0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 1]]]
     """
 
-    segmenter: Callable[[Tensor], Segments]
+    segmenter: Callable[[Tensor], Segments | Tensor]
     max_side: int = 1024
 
     def __post_init__(self) -> None:
@@ -76,11 +77,10 @@ class Reduced:
     def _segments(self, images: Tensor) -> Segments:
         found = self.segmenter(images)
         if not isinstance(found, Segments):
-            raise TypeError(
-                f"segmenter must give a Segments, got {type(found).__name__}; "
-                "torchlime._labelmap.segments_from_labels makes one of a label map"
-            )
-        return found
+            found = as_segments(found, images)
+        labels = found.labels
+        channels = labels.shape[1 : -len(images.shape[2:])]  # where these have maps of their own
+        return found._replace(labels=labels.expand(len(labels), *channels, *images.shape[2:]))
 
 
 def _reduced(side: int, longest: int, max_side: int) -> Axis:
@@ -110,7 +110,8 @@ def _means(images: Tensor, axis: Axis, dim: int) -> Tensor:
 
 
 def _enlarged(labels: Tensor, axes: list[Axis]) -> Tensor:
-    """Labels [B,*sides of the copy] → [B,*sides of the image]."""
-    for dim in range(len(axes), 0, -1):
-        labels = labels.index_select(dim, axes[dim - 1].part(labels.device))
+    """Labels […,*sides of the copy] → […,*sides of the image]."""
+    first = labels.dim() - len(axes)
+    for place in reversed(range(len(axes))):
+        labels = labels.index_select(first + place, axes[place].part(labels.device))
     return labels

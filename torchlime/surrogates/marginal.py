@@ -1,7 +1,7 @@
 """Shapley values, as mean marginal contributions over walks."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class MarginalContributions:
         >>> fit.coefficients.tolist(), fit.intercepts.tolist()
         ([[[2.0, 1.0]]], [[0.0]])
     """
+
+    together: ClassVar[bool] = False
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:
         """Fit masks [B,N,S] bool, scores [B,N,T], weights [B,N]; count [B] columns are features."""

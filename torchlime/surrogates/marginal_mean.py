@@ -56,6 +56,7 @@ class MarginalMean:
     """
 
     few_samples: ClassVar[bool] = True  # a mean needs no more samples than features
+    together: ClassVar[bool] = False
 
     difference: bool = False
 

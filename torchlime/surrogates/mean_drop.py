@@ -41,6 +41,7 @@ class MeanDrop:
     """
 
     errors: ClassVar[bool] = False
+    together: ClassVar[bool] = False
     few_samples: ClassVar[bool] = True  # a mean needs no more samples than features
 
     def __call__(self, masks: Tensor, scores: Tensor, weights: Tensor, count: Tensor) -> Fit:

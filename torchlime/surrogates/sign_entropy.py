@@ -78,6 +78,11 @@ class SignEntropy:
             raise TypeError(f"seed must be an int, got {type(self.seed).__name__}")
 
     @property
+    def together(self) -> bool:
+        """Whether all terms are fitted together; the surrogate decides."""
+        return getattr(self.surrogate, "together", True)
+
+    @property
     def errors(self) -> bool:
         """Whether there are standard errors; the surrogate decides."""
         return getattr(self.surrogate, "errors", True)
