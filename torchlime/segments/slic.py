@@ -11,6 +11,7 @@ from torch import Tensor
 from torchlime._checks import check_count, check_positive, check_real, check_spatial
 from torchlime._host import is_at_hand
 from torchlime._labelmap import Segments
+from torchlime._undisturbed import without_autocast
 from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
@@ -107,7 +108,7 @@ class Slic:
                 "Reduced(Slic(), max_side=...) segments a smaller copy"
             )
         grid = cells_of(sides, int(self.num_segments))
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             colours, pixel = _whole_numbers(colours_of(images, self.blur), grid, self.compactness)
             cells = _nearest_cells(colours, pixel, grid, self.iterations)
             min_size = self.min_size_factor * pixels / grid.number
