@@ -236,7 +236,7 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
     else:
         members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
-    ahead = grid.number - grid.offsets(members.device)
+    ahead = grid.number - grid.offsets(members)
     most = members.mul_(ahead[:, None]).amax(dim=1).int().view(batch, grid.number, -1)
     behind = torch.arange(grid.number, 2 * grid.number, dtype=most.dtype, device=most.device)
     return grid.join(behind[:, None] - most)
