@@ -72,7 +72,7 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     runs = _starts_of_runs(index, inner)
     pairs = list(_pairs(labels))
     if not pairs:
-        return runs.long(), runs.new_ones(len(runs), dtype=torch.bool)
+        return runs.long(), _all_true(runs)
     root = starts = F.pad(runs, (0, 1), value=len(index))  # with a place for lost hooks
     lost, inner = starts[:, -1:], inner.flatten(1)
     aside = [_aside(stride, same, inner, index, lost) for stride, same in pairs]
@@ -87,9 +87,13 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
         if (TURNS - turn) % 4 == 1:  # the last turn among them
             root = root.gather(1, starts)
             if is_at_hand(root) and bool(_converged(root, pairs).all()):
-                break  # further turns change nothing
+                return root[:, :-1].long(), _all_true(runs)  # more turns would change nothing
     converged = _converged(root, pairs)
     return torch.where(converged[:, None], root[:, :-1], runs).long(), converged
+
+
+def _all_true(runs: Tensor) -> Tensor:
+    return runs.new_ones(len(runs), dtype=torch.bool)
 
 
 def _converged(root: Tensor, pairs: list[tuple[int, Tensor]]) -> Tensor:
