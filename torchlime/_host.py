@@ -1,7 +1,17 @@
-"""What the host may look at while the device works."""
+"""What the host knows at once, so that it does not wait for a device, and no CPU works twice."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+MOST = 256  # tensors that are kept; the next one drops them all
+
+Make = Callable[[Any, torch.device], Tensor]
+
+_kept: dict[tuple[Make, Any], Tensor] = {}
 
 
 def is_at_hand(values: Tensor) -> bool:
@@ -14,3 +24,25 @@ def is_at_hand(values: Tensor) -> bool:
     """
     there = not torch.compiler.is_compiling() and type(values) is Tensor
     return there and values.device.type == "cpu"
+
+
+def kept(make: Make) -> Callable[[Any, Tensor], Tensor]:
+    """Decorates a method that makes a tensor on a device, which nobody writes to.
+
+    It then takes a tensor on that device. A CPU makes the tensors of equal objects once.
+    """
+
+    @functools.wraps(make)
+    def known(owner: Any, like: Tensor) -> Tensor:
+        if not is_at_hand(like):
+            return make(owner, like.device)
+        found = _kept.get((make, owner))
+        if found is None:
+            with torch.inference_mode(False):
+                found = make(owner, like.device)
+            if len(_kept) >= MOST:
+                _kept.clear()
+            _kept[make, owner] = found
+        return found
+
+    return known

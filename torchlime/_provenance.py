@@ -12,10 +12,12 @@ from torchlime._checks import is_integer
 from torchlime._several import is_several, leaves_of
 from torchlime.version import __version__
 
-Words = Mapping[str, str | int | float | None]
+Word = str | int | float | None
+Words = Mapping[str, Word]
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def in_words(**settings: Any) -> dict[str, str | int | float | None]:
+def in_words(**settings: Any) -> dict[str, Word]:
     """Settings as text and numbers, functions by their names, and the versions that ran.
 
     Beside ``rounds``, ``num_samples`` is the most that these take.
@@ -39,8 +41,8 @@ def most_samples(num_samples: int, rounds: Any) -> int:
     return sum(rounds.sizes(num_samples))
 
 
-def _word(value: Any) -> str | int | float | None:
-    if isinstance(value, str | int | float | None):
+def _word(value: Any) -> Word:
+    if isinstance(value, Word):
         return value
     if is_several(value):
         return ", ".join(map(str, map(_word, leaves_of(value))))
@@ -62,7 +64,7 @@ def named(value: Any, word: Callable[[Any], object]) -> str:
     if isinstance(value, partial):
         keywords = {name: word(given) for name, given in sorted(value.keywords.items())}
         return f"partial of {word(value.func)} with {[*map(word, value.args)]}, {keywords}"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))
+    return _ADDRESS.sub("", repr(value))
 
 
 def said_by(model: Any) -> dict[str, Any]:

@@ -9,9 +9,12 @@ import torch
 @contextlib.contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
     """No gradients, no autocast, and normal tensors even in the caller's ``inference_mode``."""
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.autocast(device.type, enabled=False),
-    ):
+    with torch.inference_mode(False), torch.no_grad(), without_autocast(device):
         yield
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """No autocast inside; where there is none, this takes no time."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()

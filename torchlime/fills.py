@@ -19,6 +19,7 @@ from torchlime._checks import check_inputs, check_positive, check_real
 from torchlime._labelmap import Segments, over_channels, segment_means
 from torchlime._precision import solve_dtype
 from torchlime._softmap import SoftSegments, soft_means
+from torchlime._undisturbed import without_autocast
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Blur:
                 f"{'×'.join(map(str, axes))}"
             )
         dtype = torch.promote_types(images.dtype, torch.float32)  # no half-precision sums
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             return _blurred(images.to(dtype), self.sigma).to(images.dtype)
 
 

@@ -97,7 +97,8 @@ class NormalEquations:
         self.root = self.weights[..., None].sqrt()
         self.count = count
         self.origin = self.scores[:, :1]
-        self.absent = torch.arange(self.width, device=design.device) >= count[:, None, None]
+        if not noise:  # which has no such columns
+            self.absent = torch.arange(self.width, device=design.device) >= count[:, None, None]
         self.total = self.weights.sum(dim=1)
         self.share = (self.weights / self.total[:, None])[..., None]
         self.mean = self._mean()
@@ -146,10 +147,16 @@ class NormalEquations:
         cross = self.root * (self.scores - self.origin - self.score_mean)
         return gram + size * null @ null.mT, cross, cross.square().sum(dim=1)
 
+    def present(self, values: Tensor) -> Tensor:
+        """Values [B,T,S] of the features, with 0 in the columns that stand for none."""
+        return values.contiguous() if self.noise else values.masked_fill(self.absent, 0.0)
+
     @property
     def padding(self) -> Tensor:
         """Which rows of ``gram`` stand for no unknown: [B,S]; in the dual form [B,N], all False."""
-        return torch.zeros_like(self.weights, dtype=torch.bool) if self.dual else self.absent[:, 0]
+        if self.noise or self.dual:
+            return self.gram.new_zeros(self.gram.shape[:2], dtype=torch.bool)
+        return self.absent[:, 0]
 
     @property
     def unvarying(self) -> Tensor:
@@ -199,7 +206,7 @@ class NormalEquations:
         else:
             unexplained = self._unexplained(coefficients)
 
-        slopes = coefficients.mT.masked_fill(self.absent, 0.0)
+        slopes = self.present(coefficients.mT)
         # Constant scores that are not at the origin vary by the rounding of their mean.
         rounding = (32 * torch.finfo(self.dtype).eps) ** 2
         scale = self.total[:, None] * self.level
@@ -257,7 +264,7 @@ class NormalEquations:
             if not self.dual:
                 undefined = undefined | self.unvarying[:, None]
             errors = variance.clamp(min=0).sqrt().masked_fill(undefined, torch.nan)
-        return errors.masked_fill(self.absent, 0.0)
+        return self.present(errors)
 
     def _column_blocks(self) -> Iterator[slice]:
         batch, samples, width = self.design.shape

@@ -314,7 +314,7 @@ def _lengths(name: Distance, noise: Tensor) -> Tensor:
     dtype = solve_dtype(noise.device)
     batch, samples, width = noise.shape
     blocks = row_blocks(samples, batch * width, noise.device)
-    lengths = [rows_of(noise, rows).to(dtype).norm(dim=2) for rows in blocks]
+    lengths = [torch.linalg.vector_norm(rows_of(noise, rows).to(dtype), dim=2) for rows in blocks]
     return lengths[0] if len(lengths) == 1 else torch.cat(lengths, dim=1)
 
 

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchlime._host import is_at_hand
+from torchlime import _host
 from torchlime.segments import Slic, components, slic
 
 
@@ -20,7 +20,8 @@ class Operators(TorchDispatchMode):
 
 
 def segmented(images):
-    """The segments, and how many operators they took."""
+    """The segments, and how many operators a later call takes."""
+    Slic()(images)
     with Operators() as counted:
         segments = Slic()(images)
     return segments, counted.number
@@ -43,12 +44,27 @@ def test_the_labels_are_those_of_all_rounds(batch, size):
     assert fewer < number
 
 
-def test_a_tiny_image_takes_three_fifths_of_the_operators():
+def test_a_tiny_image_takes_half_of_the_operators():
     images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert segmented(images)[1] < 435  # 723 with all rounds
+    assert segmented(images)[1] < 390  # 723 with all rounds, and every index made anew
 
 
-def test_fake_tensors_have_nothing_to_look_at():
+def test_only_real_and_normal_tensors_are_kept():
+    _host._kept.clear()
+    images = torch.rand(1, 3, 8, 8)
     with FakeTensorMode():
-        assert not is_at_hand(torch.zeros(1))
+        assert not _host.is_at_hand(torch.zeros(1))
         assert Slic()(torch.rand(1, 3, 8, 8)).labels.shape == (1, 8, 8)
+    assert not _host._kept
+    with torch.inference_mode():
+        Slic()(images)
+    assert _host._kept
+    assert not any(tensor.is_inference() for tensor in _host._kept.values())
+
+
+def test_what_is_kept_is_bounded(monkeypatch):
+    monkeypatch.setattr(_host, "MOST", 3)
+    _host._kept.clear()
+    for side in range(8, 20):
+        Slic()(torch.rand(1, 3, side, side))
+        assert len(_host._kept) <= 3

@@ -88,7 +88,7 @@ def test_what_cells_give_is_the_adjoint_of_what_they_see(shape):
     assert (seen_from(a) * b).sum() == (a * grid.gather(b)).sum()
     number = torch.arange(1, grid.number + 1).double()
     seen = seen_from(number[None, None])[0, 0]
-    far = grid.offsets(seen.device)[:, None] + number
+    far = grid.offsets(seen)[:, None] + number
     assert torch.equal(seen[seen > 0], far[seen > 0])
 
 

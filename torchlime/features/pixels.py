@@ -17,6 +17,7 @@ from torchlime._precision import solve_dtype
 from torchlime._problems import of_images
 from torchlime._row_groups import joined
 from torchlime._softmap import SoftSegments, blended, by_channel
+from torchlime._undisturbed import without_autocast
 from torchlime.black_box import BlackBox
 from torchlime.strategies import Block, Features, Fill, Rows
 
@@ -266,7 +267,7 @@ class Blended(Perturbed):
     def _perturb(self, images: slice, samples: slice, rows: slice) -> None:
         layout = (*self.shape[1:], self.shape[0]) if self.channels_last else self.shape
         shares = self.shares[images]
-        with torch.autocast(shares.device.type, enabled=False):
+        with without_autocast(shares.device):
             hidden = blended(~self.masks[images, samples], shares)
         image, fill = (
             values[images, None].unflatten(2, layout).to(shares.dtype)

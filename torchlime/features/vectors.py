@@ -8,6 +8,7 @@ from torchlime._inputs import Array
 from torchlime._kinds import VECTORS
 from torchlime._precision import solve_dtype
 from torchlime._problems import Problem, failed, finite
+from torchlime._row_groups import size_of
 from torchlime.black_box import BlackBox
 from torchlime.strategies import Block, Features, Rows
 
@@ -100,12 +101,14 @@ class Noisy:
         chunk = self.x.new_empty(rows, self.x.shape[1])
         start = 0
         for vectors, samples in blocks:
-            x = self.x[vectors]
-            if samples.start >= self.lead:  # else the block holds sample 0 of each, and no other
+            x, stop = self.x[vectors], start + size_of(vectors) * size_of(samples)
+            if samples.start < self.lead:  # then the block holds sample 0 of each, and no other
+                chunk[start:stop] = x
+            else:
                 noise = self.noise[vectors, samples.start - self.lead : samples.stop - self.lead]
-                x = (x[:, None] + self.scale[vectors, None] * noise.to(x.dtype)).flatten(0, 1)
-            chunk[start : start + len(x)] = x
-            start += len(x)
+                moved = chunk[start:stop].view(noise.shape)
+                torch.mul(noise, self.scale[vectors, None], out=moved).add_(x[:, None])
+            start = stop
         if start < rows:
             chunk[start:] = self.x[:1]
         return chunk.to(self.dtype).unflatten(1, self.shape)

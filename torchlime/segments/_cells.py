@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torchlime._host import kept
 from torchlime.segments.axis import Axis
 
 
@@ -48,9 +49,7 @@ class Cells(NamedTuple):
             image = F.pad(image, [width for axis in reversed(uneven) for width in (0, int(axis))])
             for dim, axis in enumerate(self.axes, start=2):
                 if uneven[dim - 2]:
-                    index, valid = axis.tiles(image.device)
-                    index = index.masked_fill(~valid, axis.length)
-                    image = image.index_select(dim, index.flatten())
+                    image = image.index_select(dim, axis.padded_tiles(image))
             channels = list(image.unbind(0))
         sides = [side for axis in self.axes for side in (axis.parts, axis.size)]
         parts, sizes = range(1, 1 + 2 * count, 2), range(2, 2 + 2 * count, 2)
@@ -66,7 +65,7 @@ class Cells(NamedTuple):
         for dim, axis in enumerate(self.axes, start=1):
             image = image.flatten(dim, dim + 1)
             if axis.length % axis.parts:
-                image = image.index_select(dim, axis.places(cells.device))
+                image = image.index_select(dim, axis.places(cells))
         return image
 
     def around(self, values: Tensor) -> Tensor:
@@ -103,6 +102,7 @@ class Cells(NamedTuple):
             values = own
         return values.reshape(batch, channels, self.number)
 
+    @kept
     def offsets(self, device: torch.device) -> Tensor:
         """How far each neighbour is from a cell in raster order: [3ⁿ] int64."""
         steps = torch.arange(-1, 2, device=device)

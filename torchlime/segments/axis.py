@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from torchlime._host import kept
+
 
 class Axis(NamedTuple):
     """A side of ``length`` pixels in ``parts`` parts; there are no more parts than pixels.
@@ -36,6 +38,12 @@ class Axis(NamedTuple):
         index = bounds[:-1, None] + torch.arange(self.size, device=device)
         return index.clamp(max=self.length - 1), index < bounds[1:, None]
 
+    @kept
+    def padded_tiles(self, device: torch.device) -> Tensor:
+        """The pixels of one part after another, [parts·size]: ``length`` behind a short one."""
+        index, valid = self.tiles(device)
+        return index.masked_fill(~valid, self.length).flatten()
+
     def part(self, device: torch.device) -> Tensor:
         """The part of each pixel: [length] int64, in steps of 0 or 1 from 0 to parts − 1.
 
@@ -45,6 +53,7 @@ class Axis(NamedTuple):
         step, length = self.parts, self.length
         return torch.arange(step - 1, step * (length + 1) - 1, step, device=device) // length
 
+    @kept
     def places(self, device: torch.device) -> Tensor:
         """The place of each pixel in the flat tiles, [length]: the inverse of ``tiles``."""
         part = self.part(device)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchlime._checks import check_count, check_positive, check_real, check_spatial
 from torchlime._host import is_at_hand
 from torchlime._labelmap import Segments
+from torchlime._undisturbed import without_autocast
 from torchlime.segments._cells import Cells, cells_of
 from torchlime.segments._colours import colours_of
 from torchlime.segments.components import INDEX_MASK, connect_labels
@@ -107,7 +108,7 @@ class Slic:
                 "Reduced(Slic(), max_side=...) segments a smaller copy"
             )
         grid = cells_of(sides, int(self.num_segments))
-        with torch.autocast(images.device.type, enabled=False):
+        with without_autocast(images.device):
             colours, pixel = _whole_numbers(colours_of(images, self.blur), grid, self.compactness)
             cells = _nearest_cells(colours, pixel, grid, self.iterations)
             min_size = self.min_size_factor * pixels / grid.number
@@ -235,7 +236,7 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
     else:
         members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
-    ahead = grid.number - grid.offsets(members.device)
+    ahead = grid.number - grid.offsets(members)
     most = members.mul_(ahead[:, None]).amax(dim=1).view(batch, grid.number, -1)
     behind = torch.arange(grid.number, 2 * grid.number, dtype=most.dtype, device=most.device)
     return grid.join(behind[:, None] - most)
@@ -270,17 +271,17 @@ def _nearest(centres: Tensor, points: _Points, grid: Cells) -> tuple[Tensor, Ten
     around = _cells_first(grid.around(centres), axes)
     seen = points.features.new_empty(around.shape)
     torch.addcmul(around, points.seen_from, points.inside, value=-1, out=seen)
-    seen = seen.flatten(1, axes).flatten(2, 1 + axes)
+    seen = seen.view(-1, grid.number, 3**axes, seen.shape[-1])
     along, places = torch.broadcast_tensors(seen[..., -1 - axes : -1, None], points.places)
     outside = F.mse_loss(along, places, reduction="none").gt_(points.reach)
-    seen = seen.flatten(0, 1)
-    near = seen[..., :-1]
-    rows, known = near.flatten(0, 1), seen[..., -1].flatten()
+    seen, outside = seen.flatten(0, 1), outside.flatten(0, 1)
+    near, known = seen[..., :-1], seen[..., -1:]
+    rows = near.reshape(-1, 1, near.shape[2])
     reward = -(axes + 1) * window  # of a cell in the grid: the others need no penalty
-    cost = torch.baddbmm(known[:, None, None], rows[:, None], rows[..., None], beta=reward)
+    cost = torch.baddbmm(known.reshape(-1, 1, 1), rows, rows.mT, beta=reward)
     cost = cost.view(near.shape[:2])
     for number, size in enumerate(grid.sizes):
-        far = _along_axis(outside[..., number, :size].flatten(0, 1), number, number + 1)
+        far = _along_axis(outside[..., number, :size], number, number + 1)
         cost = torch.add(cost[..., None], far, alpha=window)
     cost = cost.flatten(2).baddbmm_(near, points.features[:, :-1], alpha=-2)
     return cost.eq_(cost.amin(dim=1, keepdim=True)), seen

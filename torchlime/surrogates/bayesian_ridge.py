@@ -129,7 +129,7 @@ class BayesianRidge(Settings):
         largest = gram.diagonal(dim1=1, dim2=2).amax(dim=1)
         unit = torch.where(largest > 0, largest, 1.0)[:, None, None]
         mean = mean.to(cross.dtype).reshape(cross.shape)
-        mean = mean.masked_fill(equations.absent, 0.0)
+        mean = equations.present(mean)
         right = cross - mean @ gram
         # Σ w (y − z·m)², of which rounding leaves a share unexplained.
         spread = equations.variation - ((cross + right) * mean).sum(dim=2)
@@ -144,8 +144,7 @@ class BayesianRidge(Settings):
             parts.append(evidence.posterior())
         moved, errors, ok = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         fit = equations.fit((mean + moved).mT, ok, None)
-        errors = errors.masked_fill(equations.absent, 0.0)
-        errors = errors.reshape(fit.coefficients.shape)
+        errors = equations.present(errors).reshape(fit.coefficients.shape)
         return Fit(*fit[:3], errors, fit.ok)  # torch 2.11 does not compile _replace()
 
 
