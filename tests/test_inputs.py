@@ -2,16 +2,11 @@
 
 import copy
 import pickle
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-import torchlime
 from torchlime import Lime, VectorLime, explain, explain_vector
 from torchlime._inputs import as_images
 from torchlime.fills import Constant
@@ -150,47 +145,6 @@ def test_typed_keywords_are_those_of_the_settings_and_of_explain(settings, typed
     parameters = inspect.signature(settings.explain).parameters.values()
     keywords = {p.name for p in parameters if p.kind == p.KEYWORD_ONLY}
     assert set(call.__annotations__) == set(typed.__annotations__) | keywords
-
-
-USER = """
-import torch
-import torchlime
-from torchlime.segments import Grid
-from torchlime.masks import Bernoulli
-
-def own_kernel(masks: torch.Tensor, count: torch.Tensor,
-               energy: torch.Tensor | None = None) -> torch.Tensor:
-    return torch.ones(masks.shape[:2])
-
-images = torch.rand(2, 3, 8, 8)
-net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
-explainer = torchlime.Lime(segmenter=Grid(2, 2), sampler=Bernoulli(), kernel=own_kernel)
-explanation = explainer.explain(net, images, top=2).check()
-again = torchlime.explain(net, images, 1, num_samples={number}, {keyword}=3)
-vectors = torchlime.explain_vector(net, images, [0, 1], scale=0.2)
-heat: torch.Tensor = explanation.heatmap()
-names: list[tuple[str, float]] = vectors[0].as_list()
-"""
-
-
-def test_mypy_sees_a_wrong_keyword_and_a_wrong_type(tmp_path):
-    codes = {
-        "right.py": USER.format(number=64, keyword="seed"),
-        "keyword.py": USER.format(number=64, keyword="num_sample"),
-        "type.py": USER.format(number='"many"', keyword="seed"),
-    }
-    for name, code in codes.items():
-        (tmp_path / name).write_text(textwrap.dedent(code))
-    root = Path(torchlime.__file__).parents[1]
-    run = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent",
-         f"--cache-dir={root / '.mypy_cache'}", *map(str, map(tmp_path.joinpath, codes))],
-        capture_output=True, text=True, cwd=root,
-    )  # fmt: skip
-    lines = [line for line in run.stdout.splitlines() if "error:" in line]
-    assert not [line for line in lines if "right.py" in line], run.stdout
-    assert any("keyword.py" in line and '"num_sample"' in line for line in lines), run.stdout
-    assert any("type.py" in line and '"num_samples"' in line for line in lines), run.stdout
 
 
 def test_one_segment_is_told():
