@@ -17,13 +17,15 @@ _kept: dict[tuple[Make, Any], Tensor] = {}
 def is_at_hand(values: Tensor) -> bool:
     """Whether the host can read ``values`` without waiting, as on a CPU.
 
-    It cannot where there are no values yet: under ``torch.compile``, and in fake tensors.
+    It cannot where there are no values yet: under ``torch.compile``, and in fake tensors. It should
+    not where a mode watches the calls, as in a capture, which holds for other values too.
 
     >>> is_at_hand(torch.zeros(1)), is_at_hand(torch.zeros(1, device="meta"))
     (True, False)
     """
-    there = not torch.compiler.is_compiling() and type(values) is Tensor
-    return there and values.device.type == "cpu"
+    if torch.compiler.is_compiling() or torch._C._is_torch_function_mode_enabled():
+        return False
+    return type(values) is Tensor and values.device.type == "cpu"
 
 
 def kept(make: Make) -> Callable[[Any, Tensor], Tensor]:
