@@ -24,7 +24,7 @@ def operators(call):
 def test_an_image_of_8x8():
     image = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     number = operators(lambda: Lime().explain(lambda x: x.mean((2, 3)), image))
-    assert number <= 665  # 1031 with every round and index
+    assert number <= 672  # 1031 with every round and index
 
 
 def test_a_vector_of_ten_features():

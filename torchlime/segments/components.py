@@ -77,7 +77,7 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
     runs = (index * begins).view_as(labels).cummax(dim=-1).values.flatten(1)
     pairs = list(_pairs(labels))
     if not pairs:
-        return runs, runs.new_ones(len(runs), dtype=torch.bool)
+        return runs, _all_true(runs)
     root = starts = F.pad(runs, (0, width), value=pixels)
     aside = [_aside(stride, same, begins, index, places) for stride, same in pairs]
     for turn in range(TURNS):
@@ -88,16 +88,20 @@ def connected_components(labels: Tensor) -> tuple[Tensor, Tensor]:
             root = root.scatter_reduce(1, torch.maximum(high, elsewhere), low, "amin")
         for _ in range(JUMPS[turn]):
             root = root.gather(1, root)
-        if (TURNS - turn) % 4 == 1:  # the last turn among them
-            root = root.gather(1, starts)
-        if turn in LOOKS and is_at_hand(root):
-            through = root.gather(1, starts)
-            if _converged(through[:, :pixels], pairs).all():
-                root = through  # pointers only fall, and a first pixel has its own: these are final
-                break
+        passes = (TURNS - turn) % 4 == 1  # the last turn among them
+        looks = turn in LOOKS and is_at_hand(root)
+        if passes or looks:
+            passed = root.gather(1, starts)
+            if looks and _converged(passed[:, :pixels], pairs).all():
+                return passed[:, :pixels], _all_true(runs)  # no turn would change a pointer
+            root = passed if passes else root
     root = root[:, :pixels]
     converged = _converged(root, pairs)
     return torch.where(converged[:, None], root, runs), converged
+
+
+def _all_true(runs: Tensor) -> Tensor:
+    return runs.new_ones(len(runs), dtype=torch.bool)
 
 
 def _converged(root: Tensor, pairs: list[tuple[int, Tensor]]) -> Tensor:
