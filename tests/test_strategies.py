@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import torchlime
 from tests.test_fake_cuda import RefuseWaiting
 from torchlime import explain_vector, fills, masks, noise, segments, surrogates, weights
 from torchlime.segments import Segments
@@ -244,3 +245,36 @@ def test_a_wrapped_strategy_is_the_bare_one(kernel, surrogate, number):
     for name in ("coefficients", "standard_errors", "fidelity", "effective_samples"):
         ours, theirs = getattr(wrapped, name), getattr(bare, name)
         assert ours.allclose(theirs, rtol=0, atol=1e-12, equal_nan=True), name
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torchlime.Lime(segmenter=torchlime.segments.Slic),
+        lambda: torchlime.Lime(sampler=torchlime.masks.Bernoulli),
+        lambda: torchlime.Lime(kernel=torchlime.weights.Exponential),
+        lambda: torchlime.Lime(surrogate=torchlime.surrogates.Ridge),
+        lambda: torchlime.Lime(fill=torchlime.fills.Blur),
+        lambda: torchlime.Rise(fill=torchlime.fills.Constant),
+        lambda: torchlime.Rise(segmenter=torchlime.segments.Grid),
+        lambda: torchlime.TextLime(sampler=torchlime.masks.RandomSize),
+        lambda: torchlime.segments.Reduced(torchlime.segments.Slic),
+        lambda: torchlime.surrogates.SignEntropy(torchlime.surrogates.Ridge),
+    ],
+)
+def test_the_class_of_a_strategy_is_no_strategy(make):
+    with pytest.raises(TypeError, match=r"must be an object such as .*got the class .*call it"):
+        make()
+
+
+def test_refit_takes_no_class_either():
+    how = {"segmenter": torchlime.segments.Grid(1, 2), "keep_samples": True}
+    found = torchlime.explain(lambda x: x.mean((2, 3)), torch.rand(1, 1, 4, 4), **how)
+    with pytest.raises(TypeError, match="got the class LeastSquares"):
+        found.refit(surrogate=torchlime.surrogates.LeastSquares)
+    with pytest.raises(TypeError, match="got the class Uniform"):
+        found.refit(kernel=torchlime.weights.Uniform)
+    with pytest.raises(TypeError, match="index must be an int or a slice, got str"):
+        found["a"]
+    with pytest.raises(IndexError, match="there is no input 9 among 1"):
+        found[9]

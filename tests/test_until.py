@@ -613,3 +613,9 @@ def test_equations_that_grow_are_those_of_all_rows():
             ours, theirs = Growing(*data, sums.of(index)), NormalEquations(*data)
             for name in ("gram", "cross", "variation", "total", "design_mean", "score_mean"):
                 assert getattr(ours, name).allclose(getattr(theirs, name), rtol=0, atol=1e-12), name
+
+
+@pytest.mark.parametrize("error", [1e-300, 1e300])
+def test_tolerances_whose_square_is_no_float(error):
+    found = lime(rounds=Until(error=error, most=100)).explain(MODEL, images_of(1))
+    assert bool(found.sure) == (error > 1)

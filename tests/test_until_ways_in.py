@@ -459,7 +459,7 @@ def test_tables_and_texts_have_no_rule_by_default(capsys):
 
 PYTHON = re.compile(
     r"num_samples|max_segments|num_segments|\bmost=|raise most"
-    r"|\bUntil\(|\btop=|targets=|wider kernel"
+    r"|\bUntil\(|Grid\(|\btop=|targets=|wider kernel"
 )
 
 
@@ -475,6 +475,8 @@ PYTHON = re.compile(
         "explain red.png --sampler bernoulli --samples 5",
         "explain red.png --surrogate lasso --until 0.2",
         "explain red.png --segments 1 --target 99999",
+        "explain red.png --samples 10000000000000",
+        "explain red.png --segmenter grid --segments 1000",
         "explain-table people.csv --until 0.2 --most-samples 20",
         "explain-table people.csv --samples 3",
         "explain-table people.csv --bins none",

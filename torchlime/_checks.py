@@ -1,5 +1,6 @@
 """Checks of arguments, as far as the host can do them; each error says what to do."""
 
+import dataclasses
 import itertools
 import math
 from numbers import Integral, Real
@@ -125,12 +126,28 @@ def check_count(value: Any, name: str, least: int = 1) -> None:
 
 
 def check_callables(**strategies: Any) -> None:
-    """Raise unless each can be called."""
+    """Raise unless each can be called, and is not the class of a strategy."""
     for name, strategy in strategies.items():
+        check_made(strategy, name)
         if not callable(strategy):
             is_map = name == "segmenter" and hasattr(strategy, "shape")
             got = "a label map, which goes to explain(segments=)" if is_map else repr(strategy)
             raise TypeError(f"{name} must be callable, got {got}")
+
+
+def check_made(strategy: Any, name: str) -> None:
+    """Raise if a strategy's class stands in the place of the strategy.
+
+    >>> from torchlime.masks import Bernoulli
+    >>> check_made(Bernoulli, "sampler")
+    Traceback (most recent call last):
+    TypeError: sampler must be an object such as Bernoulli(), got the class Bernoulli; call it first
+    """
+    if isinstance(strategy, type) and dataclasses.is_dataclass(strategy):
+        kind = strategy.__name__
+        raise TypeError(
+            f"{name} must be an object such as {kind}(), got the class {kind}; call it first"
+        )
 
 
 def check_rows(num_samples: Any, first: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from torchlime._by_need import Data, fit_taken, picked
+from torchlime._checks import check_callables
 from torchlime._kinds import check_through_input
 from torchlime._problems import OF_THE_FIT, of_the_fit
 from torchlime._provenance import in_words
@@ -27,6 +28,7 @@ def refitted(explanation: Any, kernel: Kernel | None, surrogate: Surrogate | Non
             "an explanation without its explainer, such as one that was loaded from a file, "
             "needs refit(surrogate=...)"
         )
+    check_callables(surrogate=used, **({} if kernel is None else {"kernel": kernel}))
     check_through_input(used, kind)
     with undisturbed(masks.device):
         fit, weights = _fit_again(explanation, kernel, used)

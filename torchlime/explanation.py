@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from torchlime import _saved
-from torchlime._checks import check_count
+from torchlime._checks import check_count, is_integer
 from torchlime._explained import forecast_of, on_pixels
 from torchlime._explained import label_map_of as label_map_of
 from torchlime._explained import label_maps_of as label_maps_of
@@ -344,9 +344,13 @@ class Explanation:
         return self.coefficients.shape[0]
 
     def __getitem__(self, index: int | slice) -> "Explanation":
-        """Some of the inputs; an int keeps the batch axis."""
+        """Some of the inputs; an int keeps the batch axis, and counts from the end if negative."""
         if not isinstance(index, slice):
-            position = range(len(self))[index]  # IndexError, and negative numbers from the end
+            if not is_integer(index):
+                raise TypeError(f"index must be an int or a slice, got {type(index).__name__}")
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"there is no input {index} among {len(self)}")
+            position = int(index) % len(self)
             index = slice(position, position + 1)
         named = None if self.named is None else self.named[index]
         return dataclasses.replace(self._map(lambda tensor: tensor[index]), named=named)

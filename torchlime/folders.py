@@ -41,6 +41,10 @@ def photos_in(root: str | os.PathLike[str]) -> list[PhotoFile]:
         OSError: the folder, or a folder in it, cannot be read; the message names it.
     """
     root = Path(root)
+    if not root.exists():
+        raise FileNotFoundError(f"there is no folder {root}")
+    if not root.is_dir():
+        raise NotADirectoryError(f"{root} is a file, not a folder of photos")
     real = root.resolve()
     found = []
     for path in _files(root, (real,), among_drawn=_is_drawn(real)):

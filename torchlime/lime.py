@@ -8,7 +8,7 @@ from typing import Any, Never, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_callables, check_count, is_integer
+from torchlime._checks import check_callables, check_count, check_made, is_integer
 from torchlime._inputs import Array, Extra, Inputs, as_inputs
 from torchlime._labelmap import Segments, warn_of_one_segment
 from torchlime._resuming import check_settings, made_by
@@ -103,6 +103,7 @@ class Lime(Settings):
             surrogate=self.surrogate,
         )
         for fill in leaves_of(self.fill):
+            check_made(fill, "fill")
             passed_on = fill is None and is_several(self.fill)
             if not (callable(fill) or isinstance(fill, Tensor) or passed_on):
                 raise TypeError(f"fill must be callable or a tensor, got {fill!r}")

@@ -13,6 +13,7 @@ from torchlime._checks import (
     check_callables,
     check_count,
     check_fraction,
+    check_made,
     check_spatial,
     is_integer,
 )
@@ -125,6 +126,7 @@ class Rise(Settings):
             )
         if self.segmenter is not None:
             check_callables(segmenter=self.segmenter)
+        check_made(self.fill, "fill")
         if not callable(self.fill) and not isinstance(self.fill, Tensor):
             raise TypeError(f"fill must be callable or a tensor, got {self.fill!r}")
 

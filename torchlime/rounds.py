@@ -22,6 +22,7 @@ LEAST = 64  # samples before the first check
 MOST = 2048  # samples of an input, where nobody says how many there may be
 STEP = 32  # samples between two checks, where the sampler has no blocks
 WIDENING = 1.2
+_LARGEST = 1e9  # error that differs from any larger one
 QUANTILE = 1.2816  # of the normal distribution, at .9
 EARLY = 8  # errors of few samples may be too small by chance
 NORMAL = 1.96
@@ -220,7 +221,8 @@ class Until:
             noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
             wide = widening(errors, rows)
             # Without divisions, so that scores that do not vary are sure.
-            sure = wide * wide * noise <= self.error**2 * (signal - noise)
+            error = min(self.error, _LARGEST)  # whose square is finite
+            sure = wide * wide * noise <= error**2 * (signal - noise)
         elif self.absolute is not None:
             sure = NORMAL_OF_ALL * errors.amax(dim=2) <= self.absolute
         else:

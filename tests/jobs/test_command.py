@@ -97,7 +97,7 @@ BAD_COMMANDS = {
     "--strongest 3": "unrecognized arguments: --strongest 3",
     "--out=": "--out: it needs a value, and got an empty one",
     "--config bad.toml": "the configuration bad.toml has an unknown key 'photos'",
-    "--out photos/red/000.png": "[Errno 17] File exists: 'photos/red/000.png'",
+    "--out photos/red/000.png": "photos/red/000.png is a file: name a folder",
     "--out photos": "photos holds other things than a job's results",
     "--out /proc/out": "[Errno 2] No such file or directory: '/proc/out'",
 }
@@ -136,7 +136,7 @@ def test_no_output_and_no_photos(capsys):
     assert cli.main(["job", "photos"]) == 2
     assert "--out: name a folder for the results" in capsys.readouterr().err
     assert job() == 2
-    assert "No such file or directory: 'photos'" in capsys.readouterr().err
+    assert "there is no folder photos" in capsys.readouterr().err
     os.mkdir("photos")
     assert job() == 2
     assert "there are no photos in photos" in capsys.readouterr().err

@@ -49,6 +49,9 @@ SURROGATES: Table = {
 WITH_NUMBER = {"bernoulli", "fixed-count", "blur", "exponential", "ridge", "lasso"}
 
 
+MOST_ROWS = 10**7  # of an input: their masks are held in memory
+
+
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -114,12 +117,14 @@ def number(word: str) -> float:
         raise ValueError(f"{word!r} is not a number") from None
 
 
-def count(least: int) -> Callable[[str], int]:
-    """A reader of whole numbers of at least ``least``."""
+def count(least: int, most: int = 10**18) -> Callable[[str], int]:
+    """A reader of whole numbers of at least ``least``, and at most ``most``."""
 
     def read(word: str) -> int:
         if not re.fullmatch(r"[+-]?[0-9]{1,18}", word) or int(word) < least:
             raise ValueError(f"{word!r} is not a whole number of at least {least}")
+        if int(word) > most:
+            raise ValueError(f"{word} is more than {most}")
         return int(word)
 
     return read

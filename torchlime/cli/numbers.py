@@ -158,7 +158,8 @@ def report_of(result: Mapping[str, Any], classifier: "Classifier") -> str:
     for target in result["targets"]:
         if "picture" not in target:
             continue
-        how = with_fidelity(f"{result['segment_count']} segments", target["fidelity"])
+        count = result["segment_count"]
+        how = with_fidelity(f"{count} segment{'s' * (count > 1)}", target["fidelity"])
         lines.append(f"\nwhat speaks for and against {target['category']!r} ({how}, {samples}):")
         for rank, segment in enumerate(target["strongest"], start=1):
             error = target["standard_errors"][segment]

@@ -13,6 +13,7 @@ from torchlime._taking import stops_early
 from torchlime.cli.meanings import (
     DTYPES,
     KERNELS,
+    MOST_ROWS,
     SAMPLERS,
     SEGMENTERS,
     SURROGATES,
@@ -85,7 +86,7 @@ ROUNDS_OPTIONS = {
         "instead of a number of samples: draw until the error of the coefficients is at most this "
         "share of their length, such as 0.25, for each by itself; this needs standard errors, "
         "which lasso does not give"),
-    "most-samples": Option(MOST, count(2), "with --until: the most samples"),
+    "most-samples": Option(MOST, count(2, MOST_ROWS), "with --until: the most samples"),
 }  # fmt: skip
 FIXED = torchlime.Lime.num_samples
 OPTIONS = {
@@ -111,13 +112,13 @@ OPTIONS = {
         "a method that the command torchlime methods lists, in the place of sampler, kernel and "
         "surrogate; it has its own number of samples and its own fill, unless --samples or --fill "
         "is given"),
-    "samples": Option(None, count(2),
+    "samples": Option(None, count(2, MOST_ROWS),
         "exactly this many perturbed copies of each photo (default: as many as each photo needs, "
         "until the error of the coefficients of the drawn classes is at most "
         f"{GOOD.error:.0%} of their length, "
         f"{MOST} at most; {FIXED} with lasso, which cannot stop early)"),
     "until": ROUNDS_OPTIONS["until"],
-    "most-samples": Option(None, count(2),
+    "most-samples": Option(None, count(2, MOST_ROWS),
         f"the most samples, where each photo takes what it needs (default: {MOST})"),
     "segments": Option(50, count(1), "about how many superpixels each photo has"),
     "segmenter": Option("slic", choice(*SEGMENTERS), ", ".join(SEGMENTERS)),

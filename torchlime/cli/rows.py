@@ -11,7 +11,7 @@ from torchlime.cli import csvs, estimating
 from torchlime.cli.csvs import Csv
 from torchlime.cli.explaining import complain, progress_of
 from torchlime.cli.loading import importable_here
-from torchlime.cli.meanings import count
+from torchlime.cli.meanings import MOST_ROWS, count
 from torchlime.cli.numbers import class_name, line_of, named_numbers_of
 from torchlime.cli.options import (
     ROUNDS_OPTIONS,
@@ -44,7 +44,7 @@ CSV_OPTIONS = {
     "bins": Option("quartiles", estimating.KINDS,
         "of numbers: quartiles, deciles, entropy (needs --target-column) or none"),
     "separator": Option(",", csvs.separator, "the sign between values in the csv files, or tab"),
-    "samples": Option(5000, count(2),
+    "samples": Option(5000, count(2, MOST_ROWS),
         "rows drawn from the background, the same number for every row: what rows of a table need "
         "was not measured, so that only --until draws by need"),
     **ROUNDS_OPTIONS,

@@ -13,6 +13,7 @@ _IN_FLAGS = (
     (r"raise num_samples, (?:take fewer \w+, )?or use a wider kernel", _RAISE),
     (r"\bask for more segments: Slic\(.*?\), or a label map of your own", "raise --segments"),
     (r"\bReduced\(Slic\(\), max_side=\.\.\.\)", "--segment-side"),
+    (r"\bGrid\((\d+), (\d+)\)(?= does not fit)", r"--segmenter grid of \1×\2 cells"),
     (r"\bnum_samples\b", "--samples"),
     (r"\brounds: (?=Until|a fixed)", "--until: "),
     (r"\bmost=(?=\d+ is below)", "--most-samples "),

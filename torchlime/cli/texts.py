@@ -13,7 +13,7 @@ from torchlime._words import characters, words
 from torchlime.cli import estimating
 from torchlime.cli.explaining import complain, progress_of
 from torchlime.cli.loading import importable_here
-from torchlime.cli.meanings import UsageError, choice, count
+from torchlime.cli.meanings import MOST_ROWS, UsageError, choice, count
 from torchlime.cli.numbers import line_of, named_numbers_of
 from torchlime.cli.options import (
     ROUNDS_OPTIONS,
@@ -41,7 +41,7 @@ TEXT_OPTIONS = {
         estimating.MODEL_OPTIONS["model"],
         help="hf:FOLDER of a text classifier; " + estimating.MODEL_OPTIONS["model"].help,
     ),
-    "samples": Option(1000, count(2),
+    "samples": Option(1000, count(2, MOST_ROWS),
         "strings made of each text, the same number for every text: what texts need was not "
         "measured, so that only --until draws by need"),
     **ROUNDS_OPTIONS,

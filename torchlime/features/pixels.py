@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from torchlime._checks import check_same_device
+from torchlime._checks import check_made, check_same_device
 from torchlime._kinds import IMAGES
 from torchlime._labelmap import Segments, over_channels, segment_sums
 from torchlime._precision import solve_dtype
@@ -112,6 +112,7 @@ def filled(
     """
     if fill is None:
         raise TypeError("fill is None, but the input has segments, which need a fill when hidden")
+    check_made(fill, "fill")
     if not isinstance(fill, Tensor) and not callable(fill):
         raise TypeError(f"fill must be callable or a tensor for one input, got {fill!r}")
     found = fill if isinstance(fill, Tensor) else fill(images, segments)  # type: ignore[arg-type]

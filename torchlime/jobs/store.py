@@ -53,6 +53,8 @@ class Store:
 
     def __enter__(self) -> "Store":
         parts.pyarrow()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is a file: name a folder for the results")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / RECORD).exists() and any(
             entry.name != LOCK for entry in self.folder.iterdir() if not is_temporary(entry)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from torchlime._checks import check_count, check_spatial
+from torchlime._checks import check_count, check_made, check_spatial
 from torchlime._labelmap import Segments, as_segments
 from torchlime.segments.axis import Axis
 
@@ -54,6 +54,7 @@ class Reduced:
     max_side: int = 1024
 
     def __post_init__(self) -> None:
+        check_made(self.segmenter, "segmenter")
         if not callable(self.segmenter):
             raise TypeError(f"segmenter must be callable, got {type(self.segmenter).__name__}")
         check_count(self.max_side, "max_side")
