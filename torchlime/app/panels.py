@@ -109,7 +109,8 @@ def controls(slot: str) -> dict[str, Any]:
             help="Another seed draws other samples. The same one gives the same explanation.",
         )  # fmt: skip
         if method is not None:
-            own = " It has a number of samples of its own." if "samples" in fixed else ""
+            fixes = "samples" in fixed and not stops
+            own = " It has a number of samples of its own." if fixes else ""
             st.caption(plain(methods.describe(method)) + own)
     return {
         "method": method,
