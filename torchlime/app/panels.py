@@ -109,7 +109,7 @@ def controls(slot: str) -> dict[str, Any]:
             help="Another seed draws other samples. The same one gives the same explanation.",
         )  # fmt: skip
         if method is not None:
-            own = " It has a number of samples of its own." if "samples" in fixed else ""
+            own = " The method has its own number of samples." if "samples" in fixed else ""
             st.caption(plain(methods.describe(method)) + own)
     return {
         "method": method,
