@@ -83,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
         choices=[*NAMES, "all", "report", "gpu"],
         metavar="NAME",
         help=f"{', '.join(NAMES)}, all; report: fill the READMEs' tables; "
-        "or gpu: in a short time what a GPU can tell, in the order of its worth",
+        "or gpu: what a GPU can tell in a short time, the most useful first",
     )
     parser.add_argument("--device", default=None, choices=["cpu", "cuda"],
                         help="cpu is the default, of gpu cuda")  # fmt: skip

@@ -1,8 +1,9 @@
-"""In a few minutes what a GPU can tell, in the order of its worth.
+"""What a GPU can tell in a few minutes, the most useful first.
 
-Every part is a process of its own with a limit, so that one that fails or hangs costs the others
-nothing. The limit is the part's share of the time that is left, so what a part leaves goes to those
-after it. Results, a log of each part and a summary are in the folder, and are written as they come.
+Every part is a process of its own with a limit, so a part that fails or hangs costs the others
+nothing. The limit is the part's share of the time that is left, so the time that a part does not
+use goes to the parts after it. Results, a log of each part and a summary are in the folder, and are
+written as they come.
 """
 
 import argparse
@@ -40,7 +41,7 @@ class Part:
     Args:
         name: also of its log.
         arguments: after ``python``.
-        share: of the time; only its ratio to the shares of the parts to come counts.
+        share: of the time that is left, in proportion to the shares of the parts that follow.
         needs: the modules that it cannot do without, and the packages that bring them.
         wants: the modules without which a few rows or tests are missing, and their packages.
         benchmark: whose table is shown.
@@ -101,8 +102,8 @@ def parts(options: argparse.Namespace) -> list[Part]:
 def tests() -> tuple[str, ...]:
     """The command of all tests that need a GPU.
 
-    Only their files are collected: all of them take a minute, and many import what a GPU machine
-    lacks. A file that cannot be imported leaves the others.
+    Only the files that have such tests are collected: to collect all files takes a minute, and
+    many import packages that a GPU machine lacks. If a file cannot be imported, the others run.
     """
     files = [
         str(path.relative_to(ROOT))
@@ -169,7 +170,7 @@ def interruptible() -> Iterator[None]:
 
 
 def share_of(seconds: float, parts: Sequence[Part]) -> float:
-    """What the first of the parts may take of the time that is left for all of them."""
+    """How many of the seconds that are left for all parts the first part may take."""
     rest = sum(part.share for part in parts[1:] if not without(part.needs))
     return seconds * parts[0].share / (parts[0].share + rest)
 
@@ -211,7 +212,7 @@ def done(part: Part, limit: float, out: Path) -> Outcome:
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """Let a part say what it has, as pytest tells of failures; then end it and what it started."""
+    """Ask a part to end, so that pytest can report failures; then kill it and what it started."""
     try:
         child.send_signal(signal.SIGINT)
         child.wait(GRACE)

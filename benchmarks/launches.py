@@ -221,7 +221,7 @@ Case = tuple[Lime, int, torch.dtype | None]  # explainer, B, a classifier's dtyp
 
 
 def cases() -> list[Case]:
-    """What the table has, row by row."""
+    """The cases of the table, row by row."""
     found: list[Case] = [
         (Lime(num_samples=number), batch, None) for batch in (1, 8, 32) for number in (512, 1000)
     ]
@@ -236,7 +236,7 @@ def _rows(settings: Settings) -> Iterator[Row]:
 
 
 def named(case: Case) -> Row:
-    """What a row is of."""
+    """The part of a row that names its case."""
     explainer, batch, dtype = case
     changed = [name for name in FIELDS if getattr(explainer, name) != getattr(Lime(), name)]
     what = [repr(getattr(explainer, name)) for name in changed]
@@ -249,7 +249,7 @@ def named(case: Case) -> Row:
 
 
 def measured(case: Case) -> Row:
-    """What is counted."""
+    """The part of a row that is counted."""
     explainer, batch, dtype = case
     launches = counted(partial(explain, explainer, batch, dtype=dtype))
     pixels = batch * explainer.num_samples * 3 * SIZE**2

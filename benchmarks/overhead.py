@@ -80,7 +80,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 
 def ordered(cases: Sequence[Case], names: Sequence[str]) -> list[tuple[Case, str]]:
-    """Case by case; at the end many images of all models but the first, which take minutes."""
+    """Case by case. Many images take minutes, so all models but the first have them at the end."""
     pairs = [(case, name) for case in cases for name in names]
     return sorted(pairs, key=lambda pair: names.index(pair[1]) if pair[0].batch == LARGE else 0)
 

@@ -49,7 +49,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 
 def run_a_network(images: Tensor) -> None:
-    """Let the C library see large tensors, so that it keeps memory from call to call."""
+    """Make large tensors once, so that the C library keeps memory from call to call."""
     with torch.inference_mode():
         classifier("resnet18", images.device)(images.repeat(4, 1, 1, 1))
 

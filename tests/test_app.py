@@ -688,7 +688,7 @@ def test_a_method_stands_in_the_place_of_sampler_and_surrogate(page):
 
 @pytest.mark.parametrize("name", explaining.METHODS)
 def test_the_page_offers_only_what_counts(page, name):
-    """A control that is offered changes the explainer; a fixed number of samples among them."""
+    """Every control that is offered changes the explainer, also the number of samples."""
     at = send(page())
     at.selectbox(key="photo method").set_value(name).run()
     sure, samples = at.selectbox(key="photo sure"), at.select_slider(key="photo samples")
@@ -698,7 +698,7 @@ def test_the_page_offers_only_what_counts(page, name):
     if not sure.disabled and any("fixed" in option for option in sure.options):
         sure.set_value("fixed").run()
         samples = at.select_slider(key="photo samples")
-    told = any("a number of samples of its own" in caption.value for caption in at.caption)
+    told = any("has its own number of samples" in caption.value for caption in at.caption)
     assert told == (samples.disabled and sure.disabled)
     made = [explainer_with({"method": name, "samples": n, "until": None}) for n in (64, 256)]
     assert samples.disabled == (made[0] == made[1])

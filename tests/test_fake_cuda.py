@@ -50,7 +50,7 @@ WAITS = {  # these read an error flag or a size on the host
     "masked_select", "item",
 }  # fmt: skip
 
-UNORDERED = {  # on a GPU these add floats in any order, or refuse to where that is forbidden
+UNORDERED = {  # on a GPU these add floats in any order, or raise if that is forbidden
     "cumsum", "scatter_add", "index_add", "bincount", "histc", "put",
 }  # fmt: skip
 

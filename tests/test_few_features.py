@@ -1,4 +1,4 @@
-"""Inputs of one to six features: few masks, which rows can only repeat."""
+"""Inputs of one to six features have few masks, so later rows only repeat them."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def lime(columns, **settings):
 
 @pytest.mark.parametrize("columns", [2, 3])
 def test_what_holds_every_mask_equally_often_is_sure(columns):
-    """Each block of Orthogonal holds them all, so that there is no sampling error."""
+    """Each block of Orthogonal holds all masks, so there is no sampling error."""
 
     def model(x):  # of one pixel a segment
         kept = x[:, 0, 0, :: 6 // columns] > 0
@@ -48,7 +48,7 @@ def test_an_input_of_few_features_is_sure_beside_one_of_many():
     ("text", "most"), [("good", 130), ("good day", 260)], ids=["one word", "two words"]
 )
 def test_a_text_of_few_words_does_not_take_the_most(text, most):
-    """The whole text is one row of all, which the penalty does not follow however many others."""
+    """Only one row keeps the whole text, so the penalty's error stays with any number of rows."""
 
     def model(texts):
         return torch.tensor([0.3 + 0.5 * ("good" in t) + 0.1 * ("day" in t) for t in texts])
@@ -69,7 +69,7 @@ def test_errors_that_stopped_falling_take_no_more_rows(sampler, columns):
 
 
 def test_errors_that_fall_take_rows_until_they_are_small():
-    """Bernoulli's masks come more or less often, which is a sampling error."""
+    """Bernoulli draws some masks more often than others, so there is a sampling error."""
 
     def model(x):
         return x[..., ::2].prod(3).flatten(1)
@@ -98,7 +98,7 @@ SURROGATES = [
 @pytest.mark.parametrize("surrogate", SURROGATES, ids=repr)
 @pytest.mark.parametrize("columns", [1, 2])
 def test_every_surrogate_answers_or_says_why_not(surrogate, columns):
-    """A refusal is a sentence of this package that names what was asked for."""
+    """An error is a sentence of this package that names what was asked for."""
     drawn = lime(columns, num_samples=64, sampler=Bernoulli()).explain(
         lambda x: x.mean((2, 3)), ONES, keep_samples=True
     )

@@ -301,7 +301,7 @@ def test_it_says_where_the_terms_are_not_to_be_trusted():
     ids=repr,
 )
 def test_surrogates_of_single_features_have_no_terms_for_pairs(surrogate):
-    """The mean drop of a pair would be that of both features, and not what they add together."""
+    """The mean drop of a pair would hold the effects of both features beside their interaction."""
     e = explained(high_order, **EXACT)
-    with pytest.raises(ValueError, match="fits all terms together, and .* takes each feature by"):
+    with pytest.raises(ValueError, match="fits all terms together; .* treats each feature by"):
         e.interactions(surrogate=surrogate)

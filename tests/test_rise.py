@@ -343,10 +343,10 @@ def test_what_all_samples_show_alike_has_no_error(mean, keep):
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("keep_samples", "Rise has no keep_samples: a saliency is a mean .*, or Lime"),
-        ("resume", "Rise has no resume: a saliency is a mean"),
-        ("differentiable", "Rise has no differentiable; Lime.. has"),
-        ("extra", "Rise has no extra; Lime.. has"),
+        ("keep_samples", "Rise has no keep_samples: a saliency is not fitted.*, or Lime"),
+        ("resume", "Rise has no resume: a saliency is not fitted"),
+        ("differentiable", "Rise has no differentiable; Lime.. has it"),
+        ("extra", "Rise has no extra; Lime.. has it"),
         ("target", "did you mean 'targets'"),
     ],
 )
@@ -357,7 +357,7 @@ def test_what_rise_lacks_is_said(name, sentence):
 
 @pytest.mark.parametrize("name", ["capture", "samples"])
 def test_methods_of_lime_that_rise_lacks_are_said(name):
-    with pytest.raises(TypeError, match=f"Rise has no {name}..: a saliency is a mean"):
+    with pytest.raises(TypeError, match=f"Rise has no {name}..: a saliency is not fitted"):
         getattr(Rise(), name)(lambda x: x.mean((2, 3)), torch.ones(1, 1, 8, 8))
     with pytest.raises(TypeError, match="no keyword 'rounds'"):
         Rise(rounds=None)

@@ -276,5 +276,5 @@ def test_refit_takes_no_class_either():
         found.refit(kernel=torchlime.weights.Uniform)
     with pytest.raises(TypeError, match="index must be an int or a slice, got str"):
         found["a"]
-    with pytest.raises(IndexError, match="there is no input 9 among 1"):
+    with pytest.raises(IndexError, match="index 9 is out of range for 1 inputs"):
         found[9]

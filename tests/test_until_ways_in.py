@@ -58,7 +58,7 @@ def test_a_photo_takes_what_it_needs(capsys):
 def test_a_photo_that_is_not_sure_is_explained_all_the_same(capsys):
     assert explain("--until", 1e-9, "--most-samples", 70) == 0
     captured = capsys.readouterr()
-    assert "65 samples, which do not make it sure" in captured.out
+    assert "65 samples, still less sure than asked" in captured.out
     assert captured.err == ""
 
 
@@ -203,7 +203,7 @@ def test_rows_and_texts(capsys):
     assert all(row["samples_used"] % 32 == 1 and row["sure"] for row in rows)
     text = ["explain-text", "t.txt", "--model", "texts.skops", "--until", "1e-9"]
     assert cli.main([*text, "--most-samples", "100"]) == 0
-    assert "(97 samples, which do not make it sure" in capsys.readouterr().out
+    assert "(97 samples, still less sure than asked" in capsys.readouterr().out
 
 
 def job(*arguments):
@@ -232,7 +232,7 @@ def test_jobs_tell_the_samples_of_every_row(capsys):
     assert cli.main(["report", "out", "--out", "r.html"]) == 0
     page = Path("r.html").read_text()
     assert "with 97 samples, which were too few to be sure for 3 of 3.</p>" in page
-    assert page.count("97 samples, which do not make it sure") == 3
+    assert page.count("97 samples, still less sure than asked") == 3
 
 
 def test_a_job_takes_what_each_photo_needs(capsys):

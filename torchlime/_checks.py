@@ -126,7 +126,7 @@ def check_count(value: Any, name: str, least: int = 1) -> None:
 
 
 def check_callables(**strategies: Any) -> None:
-    """Raise unless each can be called, and is not the class of a strategy."""
+    """Raise unless each is callable, and is not the class of a strategy."""
     for name, strategy in strategies.items():
         check_made(strategy, name)
         if not callable(strategy):
@@ -136,7 +136,7 @@ def check_callables(**strategies: Any) -> None:
 
 
 def check_made(strategy: Any, name: str) -> None:
-    """Raise if a strategy's class stands in the place of the strategy.
+    """Raise if the class of a strategy is given where an object of it is needed.
 
     >>> from torchlime.masks import Bernoulli
     >>> check_made(Bernoulli, "sampler")

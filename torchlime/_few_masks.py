@@ -1,10 +1,10 @@
 """Inputs with so few features that their rows repeat a few masks.
 
-More rows of such an input tell nothing new, if the model gives equal inputs equal scores. If every
+If the model gives equal inputs equal scores, more rows of such an input tell nothing new. If every
 mask came equally often, as in a block of :class:`torchlime.masks.Orthogonal`, the coefficients have
-no sampling error, whatever the residuals say. And if the errors do not fall any more, they are no
-sampling errors: a penalty leaves them where a single row decides, as the whole text does among the
-rows of a text of one word.
+no sampling error, however large the residuals are. If the standard errors do not fall any more,
+they are not sampling errors, but come from a penalty. An example is a text of one word: a single
+row keeps the word, so the penalty shrinks its coefficient, however many other rows there are.
 """
 
 import torch
@@ -13,23 +13,23 @@ from torch import Tensor
 from torchlime._by_need import picked
 from torchlime._hash import numbers
 
-FEW = 6  # features, of 64 masks
+FEW = 6  # features, which have 64 masks
 REPEATS = 32  # rows for each mask, after which variances fall as 1/N
-STUCK = 1.6  # N·variance has grown so much since: it does not fall as 1/N
-NEAR = 1e-2  # of the spread of the scores: what another chunk or a narrow dtype change
+STUCK = 1.6  # if N·variance has grown by this factor since, the variance does not fall as 1/N
+NEAR = 1e-2  # of the spread of the scores: another chunk or a narrow dtype changes them by less
 
 
 class FewMasks:
-    """Looks at the rows of inputs that are not sure.
+    """Finds the inputs for which more rows are of no use.
 
     Attributes:
-        given_up: [B] bool, the inputs that more rows will not make sure.
+        given_up: [B] bool, the inputs that stay unsure, since more rows would not help.
     """
 
     def __init__(self, count: Tensor):
         self.given_up = torch.zeros_like(count, dtype=torch.bool)
         self._first = torch.full_like(count, torch.nan, dtype=torch.float32)
-        # On a CPU alone: nothing waits there.
+        # Only on a CPU, where the host does not wait for the number.
         self._none = count.device.type == "cpu" and int(count.min()) > FEW
 
     def settled(
@@ -47,7 +47,7 @@ class FewMasks:
             index: None stands for all inputs.
             masks: their rows [k,N,S]. scores: [k,N,T]. count: [k].
             errors: the standard errors [k,T,S] of the fit to these rows.
-            sure: [k] bool, those that the rule has settled.
+            sure: [k] bool, the inputs that the stop rule has settled.
         """
         if self._none:
             return sure
@@ -58,17 +58,17 @@ class FewMasks:
         first = picked(self._first, index)
         first = torch.where(often & first.isnan(), spread, first)
         sure = sure | exact
-        stuck = often & ~(spread < STUCK * first) & ~sure  # NaN stays NaN
+        stuck = often & ~(spread < STUCK * first) & ~sure  # errors that are NaN stay NaN
         self._first = _put(self._first, index, first)
         self.given_up = _put(self.given_up, index, stuck)
         return sure | stuck
 
 
 def _seen(masks: Tensor, scores: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """How many masks the rows of an input hold, [k], and whether they hold all equally often.
+    """How many masks an input's rows hold, [k], and whether all come equally often, [k] bool.
 
-    Where there are more than :data:`FEW` features, or scores depend on more than the mask, every
-    row counts as a mask of its own.
+    If an input has more than :data:`FEW` features, or its scores depend on more than the mask,
+    every row counts as a different mask.
     """
     batch, rows, targets = scores.shape
     columns = masks[..., :FEW]

@@ -1,4 +1,4 @@
-"""What the host knows at once, so that it does not wait for a device, and no CPU works twice."""
+"""Values that the host can read without waiting, and tensors that a CPU makes only once."""
 
 import functools
 from collections.abc import Callable
@@ -17,8 +17,9 @@ _kept: dict[tuple[Make, Any], Tensor] = {}
 def is_at_hand(values: Tensor) -> bool:
     """Whether the host can read ``values`` without waiting, as on a CPU.
 
-    It cannot where there are no values yet: under ``torch.compile``, and in fake tensors. It should
-    not where a mode watches the calls, as in a capture, which holds for other values too.
+    There are no values to read under ``torch.compile``, and in fake tensors. If a mode watches the
+    calls, as in a capture, the host should not read them either: a capture runs again with other
+    values.
 
     >>> is_at_hand(torch.zeros(1)), is_at_hand(torch.zeros(1, device="meta"))
     (True, False)
@@ -29,9 +30,10 @@ def is_at_hand(values: Tensor) -> bool:
 
 
 def kept(make: Make) -> Callable[[Any, Tensor], Tensor]:
-    """Decorates a method that makes a tensor on a device, which nobody writes to.
+    """Decorate a method that makes a tensor on a device. Nobody may write to that tensor.
 
-    It then takes a tensor on that device. A CPU makes the tensors of equal objects once.
+    In place of the device, the decorated method takes any tensor on it. On a CPU, the tensor is
+    made once for all equal objects.
     """
 
     @functools.wraps(make)

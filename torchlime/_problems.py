@@ -46,8 +46,8 @@ REASONS = {
         "the {input} holds a category, or a missing value, that the background does not have"
     ),
     Problem.NOT_SURE: (
-        "the coefficients are less sure than was asked when the most samples were taken, or when "
-        "more could only repeat the few that differ: raise most, or ask for less"
+        "the coefficients are less sure than was asked: either the most samples were taken, or "
+        "more samples would only repeat masks; raise most, or ask for less"
     ),
     Problem.BAD_SCALE: (
         "the scale of a feature is not a finite number above 0, or it is too small beside the "

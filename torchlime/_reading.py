@@ -10,7 +10,7 @@ Categories = Mapping[int, str] | Sequence[str]
 
 _INPUTS, _TARGETS, _PARTS = 4, 3, 5  # are told one by one
 _LETTERS = 40  # of a name at most
-_UNSURE = ", which do not make it sure"
+_UNSURE = ", still less sure than asked"
 _OWN = "scores by the caller's function"
 _SCORES = {"probability": "probabilities", "logit": "logits"}
 
@@ -95,7 +95,7 @@ def samples_in_words(used: int, *, sure: bool) -> str:
     """How many samples an explanation took, and whether they were enough.
 
     >>> samples_in_words(416, sure=True), samples_in_words(2048, sure=False)
-    ('416 samples', '2048 samples, which do not make it sure')
+    ('416 samples', '2048 samples, still less sure than asked')
     """
     return f"{used} samples{'' if sure else _UNSURE}"
 

@@ -14,7 +14,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """No autocast inside; where there is none, this takes no time."""
+    """No autocast inside. If there is none outside either, this costs almost nothing."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()

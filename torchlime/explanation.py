@@ -312,7 +312,7 @@ class Explanation:
 
         Raises:
             TypeError, ValueError: the samples were not kept (``keep_samples=True``); the features
-                are numbers; the surrogate takes each feature by itself, such as MeanDrop; a pair
+                are numbers; the surrogate treats each feature by itself, as MeanDrop does; a pair
                 names one feature twice, occurs twice, or names an unknown feature; or there are
                 more pairs than the samples can tell apart.
 
@@ -349,7 +349,7 @@ class Explanation:
             if not is_integer(index):
                 raise TypeError(f"index must be an int or a slice, got {type(index).__name__}")
             if not -len(self) <= index < len(self):
-                raise IndexError(f"there is no input {index} among {len(self)}")
+                raise IndexError(f"index {index} is out of range for {len(self)} inputs")
             position = int(index) % len(self)
             index = slice(position, position + 1)
         named = None if self.named is None else self.named[index]

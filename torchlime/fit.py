@@ -97,7 +97,7 @@ class NormalEquations:
         self.root = self.weights[..., None].sqrt()
         self.count = count
         self.origin = self.scores[:, :1]
-        if not noise:  # which has no such columns
+        if not noise:  # every column of noise stands for a feature
             self.absent = torch.arange(self.width, device=design.device) >= count[:, None, None]
         self.total = self.weights.sum(dim=1)
         self.share = (self.weights / self.total[:, None])[..., None]
@@ -148,7 +148,7 @@ class NormalEquations:
         return gram + size * null @ null.mT, cross, cross.square().sum(dim=1)
 
     def present(self, values: Tensor) -> Tensor:
-        """Values [B,T,S] of the features, with 0 in the columns that stand for none."""
+        """Values [B,T,S] of the features, with 0 in the columns that stand for no feature."""
         return values.contiguous() if self.noise else values.masked_fill(self.absent, 0.0)
 
     @property

@@ -81,8 +81,8 @@ def interactions_of(
     check_callables(surrogate=surrogate)
     if not getattr(surrogate, "together", True):
         raise ValueError(
-            f"interactions need a surrogate that fits all terms together, and {surrogate!r} takes "
-            "each feature by itself, so that a pair would have the effects of both features; take "
+            f"interactions need a surrogate that fits all terms together; {surrogate!r} treats "
+            "each feature by itself, and would give a pair the effects of both features; take "
             "Ridge() or LeastSquares()"
         )
     width, count = masks.shape[2], explanation.segment_count

@@ -62,8 +62,8 @@ class Rise(Settings):
         fully, its limit is (S(λ) − mean score)/(1 − p), so it ranks pixels as S does. It is 0 for
         pixels without effect, so pictures have two colours.
 
-        Rise has no ``keep_samples``, ``resume``, ``refit``, ``interactions``, ``rounds`` and
-        ``capture``: masks are shifted by parts of a cell, and no surrogate is fitted to them.
+        Rise has no ``keep_samples``, ``resume``, ``refit``, ``interactions``, ``rounds`` or
+        ``capture``: its masks are shifted by parts of a cell, and no surrogate is fitted to them.
 
     Source: Petsiuk, Das & Saenko 2018, *RISE: Randomized Input Sampling for Explanation of
     Black-box Models*.
@@ -182,11 +182,11 @@ class Rise(Settings):
         return made_by(explanation, self, seed, None, **words)
 
     def capture(self, *_: object, **__: object) -> Never:
-        """Raise a TypeError: RISE has no capture; :meth:`torchlime.Lime.capture` is one."""
+        """Raise a TypeError: only :meth:`torchlime.Lime.capture` captures."""
         raise TypeError(f"Rise has no capture(): {_WHY}; call explain() for each batch")
 
     def samples(self, *_: object, **__: object) -> Never:
-        """Raise a TypeError: RISE gives no samples; :meth:`torchlime.Lime.samples` does."""
+        """Raise a TypeError: only :meth:`torchlime.Lime.samples` gives samples."""
         raise TypeError(f"Rise has no samples(): {_WHY}; take Lime() for samples to fit again")
 
     def _segments(self, images: Tensor, given: Any, max_segments: int | None) -> Segments | None:
@@ -220,7 +220,7 @@ class Rise(Settings):
 
 
 # Why Rise lacks what Lime has.
-_WHY = "a saliency is a mean over masks that are shifted by parts of a cell, and is not fitted"
+_WHY = "a saliency is not fitted, but is a mean over masks that are shifted by parts of a cell"
 
 
 def _refuse_others(others: Mapping[str, object]) -> None:
@@ -228,11 +228,11 @@ def _refuse_others(others: Mapping[str, object]) -> None:
     for name in others:
         if name in ("keep_samples", "resume"):
             raise TypeError(
-                f"Rise has no {name}: {_WHY}, so that there is nothing to refit or to go on from; "
+                f"Rise has no {name}: {_WHY}, so there are no samples to fit again or to extend; "
                 "take a larger num_samples, or Lime()"
             )
         if name in ("differentiable", "extra"):
-            raise TypeError(f"Rise has no {name}; Lime() has")
+            raise TypeError(f"Rise has no {name}; Lime() has it")
         check_keywords(others, _TAKEN, "Rise.explain()")
 
 

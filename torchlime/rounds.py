@@ -19,10 +19,10 @@ from torchlime._checks import check_count, check_positive, check_real
 from torchlime.fit import Fit
 
 LEAST = 64  # samples before the first check
-MOST = 2048  # samples of an input, where nobody says how many there may be
+MOST = 2048  # samples of an input, if the caller gives no maximum
 STEP = 32  # samples between two checks, where the sampler has no blocks
 WIDENING = 1.2
-_LARGEST = 1e9  # error that differs from any larger one
+_LARGEST = 1e9  # a larger error is taken as this one, so that its square is finite
 QUANTILE = 1.2816  # of the normal distribution, at .9
 EARLY = 8  # errors of few samples may be too small by chance
 NORMAL = 1.96
@@ -109,11 +109,11 @@ class Until:
     is not used; ``most`` takes its place. If an input reaches ``most`` before it is sure, it has
     ``Problem.NOT_SURE``. ``samples_used`` of the result says how many rows each input took.
 
-    An input of up to six features has few masks, whose rows can only be repeated. If equal masks
-    got equal scores, it is sure as soon as its rows hold every mask equally often, since the
-    coefficients have no sampling error then. And if its errors stop falling after 32 rows for each
-    mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a penalty. An
-    example are texts of one or two words.
+    An input of up to six features has at most 64 masks, so later rows only repeat them. If equal
+    masks got equal scores, the input is sure as soon as its rows hold every mask equally often,
+    since the coefficients then have no sampling error. If its errors do not fall any more after 32
+    rows for each mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a
+    penalty. An example is a text of one or two words.
 
     Args:
         error: the error of all coefficients b of a target together, as a share of the Euclidean
@@ -221,7 +221,7 @@ class Until:
             noise, signal = errors.square().sum(dim=2), values.square().sum(dim=2)
             wide = widening(errors, rows)
             # Without divisions, so that scores that do not vary are sure.
-            error = min(self.error, _LARGEST)  # whose square is finite
+            error = min(self.error, _LARGEST)
             sure = wide * wide * noise <= error**2 * (signal - noise)
         elif self.absolute is not None:
             sure = NORMAL_OF_ALL * errors.amax(dim=2) <= self.absolute

@@ -126,7 +126,7 @@ class Surrogate(Protocol):
     grew from round to round. An attribute ``errors`` that is False says that its standard errors
     are NaN. An attribute ``few_samples`` that is True says that its coefficients do not need more
     samples than features, so that few samples are not a problem. An attribute ``together`` that is
-    False says that each coefficient is a mean of its own, so that it has no terms for pairs of
+    False says that it finds each coefficient by itself, so it cannot fit terms for pairs of
     features. An attribute ``through_input`` that is True says that it needs a row of the design
     that keeps all. Then samplers with the input beside the design are refused.
     """

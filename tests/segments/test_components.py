@@ -135,7 +135,7 @@ def test_few_labels_fit_in_32_bits_at_the_largest_steps(monkeypatch, colours):
 
 @pytest.mark.parametrize("above", [-1, 1])
 def test_means_next_to_a_half_are_rounded_to_their_side(above):
-    """k + 1/2 ± 1/(2·size), as near as a sum of whole numbers comes: any odd size, any k."""
+    """The means nearest to a half: k + 1/2 ± 1/(2·size), for any odd size and any k."""
     size = torch.arange(1, components.FLOAT32_PIXELS + 1, 2)
     k = torch.cat([torch.arange(-255, -245), torch.arange(-2, 2), torch.arange(245, 255)])
     sums = ((2 * k[:, None] + 1) * size + above) // 2

@@ -1,4 +1,4 @@
-"""Where the host can look, rounds that would change nothing are left out, and nothing else."""
+"""If the host can look, rounds that would change nothing are left out, and only these."""
 
 from unittest.mock import patch
 

@@ -241,7 +241,7 @@ def test_what_it_is_given_is_checked():
 
 @pytest.mark.parametrize("shape", [(4, 4), (4, 1), (2, 4, 4), (2, 3, 4, 4), (1, 1, 4, 4)])
 def test_a_segmenter_may_return_a_label_map_as_for_any_explanation(shape):
-    """Of any ids; it is enlarged like Segments."""
+    """The map may have any ids, and is enlarged like Segments."""
     ids = torch.arange(math.prod(shape)).view(shape) // 3 * 7 - 1
     images = torch.zeros(2, 3, 8, 8)
     whole = Reduced(lambda copy: ids, 4)(images)

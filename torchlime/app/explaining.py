@@ -66,9 +66,10 @@ def free_in(method: Method, choices: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fixed_in(method: Method | None) -> set[str]:
-    """The choices that cannot be made beside a method.
+    """The choices that a method makes itself, so that the page cannot offer them.
 
-    The number of samples cannot where a method scores a list of masks, or draws by its own rule.
+    The number of samples is one of them if the method scores a fixed list of masks, or has its own
+    stop rule.
 
     >>> sorted(fixed_in(methods.get("occlusion")) - {"sampler", "kernel", "surrogate"})
     ['most-samples', 'samples', 'segmenter', 'segments', 'until']

@@ -110,7 +110,7 @@ def controls(slot: str) -> dict[str, Any]:
         )  # fmt: skip
         if method is not None:
             fixes = "samples" in fixed and not stops
-            own = " It has a number of samples of its own." if fixes else ""
+            own = " The method has its own number of samples." if fixes else ""
             st.caption(plain(methods.describe(method)) + own)
     return {
         "method": method,

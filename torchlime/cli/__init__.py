@@ -3,7 +3,7 @@
 Other packages compute and draw. Words become settings (options.py, meanings.py, estimating.py).
 Photos, rows and texts become results and files (explaining.py, rows.py, texts.py, outputs.py),
 folders and tables become jobs (job.py, table_job.py) or a page (serving.py). An error becomes one
-sentence that speaks of flags (sentences.py).
+sentence, which names flags in place of Python's arguments (sentences.py).
 """
 
 import argparse

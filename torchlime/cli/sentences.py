@@ -1,10 +1,10 @@
-"""Sentences: what the library says of its arguments, in the words of the command line."""
+"""Sentences of the library about its arguments, in the words of the command line."""
 
 import re
 
-_RAISE = "raise --samples (--most-samples, where samples are drawn by need)"
+_RAISE = "raise --samples (or --most-samples, if samples are drawn by need)"
 
-# What the library says → what its user typed, or can type.
+# Words of the library → what a user of the command line typed, or can type.
 _IN_FLAGS = (
     (
         r"raise num_samples, take fewer segments, or use a wider kernel",

@@ -11,7 +11,7 @@ from torchlime._size_laws import Law, ShapleyLaw, check_law, probabilities
 from torchlime.masks._drawing import in_blocks, present, without_smallest
 
 _SIZE = -1  # the counter of the size, before those of the columns
-_WHOLE = 2**53  # of which random bits are a share
+_WHOLE = 2**53  # random bits are a share of this
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class SizeLaw:
 
 
 def _cumulative(shares: Tensor) -> Tensor:
-    """Cumulative sums [B,S+1] of shares, in whole numbers of 2⁻⁵³: exact in any order."""
+    """Cumulative sums [B,S+1] of shares, in whole units of 2⁻⁵³: exact in any order."""
     return (shares * _WHOLE).round_().long().cumsum(dim=1)
 
 

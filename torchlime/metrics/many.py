@@ -32,9 +32,10 @@ def representative(
 
     Features must mean the same in all inputs. This holds for vectors and rows of a table; without
     bins, their evidence is the coefficient times the feature's scale. Texts are compared by their
-    words, as in lime: features of one name are one, and their coefficients are added. Tokens are
-    compared in the same way if the explanation knows their names. Images are compared by the means
-    of their heatmaps over the cells of a common grid.
+    words, as in lime: equal words of a text count as one feature, and their coefficients are added.
+    Tokens are compared in the same way if the explanation knows their names. The names are compared
+    on the host, so the coefficients of texts and tokens are read back. Images are compared by the
+    means of their heatmaps over the cells of a common grid.
 
     Convention:
         Only the ``top`` strongest features of each input and target count; among equals, the lower
@@ -48,8 +49,7 @@ def representative(
             or their evidence as a tensor, [inputs,F] or [inputs,T,F].
         k: how many inputs to pick.
         top: features of an input and target that count; ``num_features`` of lime.
-        grid: cells along each axis of an image; not used for other inputs and tensors. Names of
-            words are compared on the host, so for texts and tokens this call reads coefficients.
+        grid: cells along each axis of an image; not used for other inputs and tensors.
 
     Raises:
         TypeError: ``explanations`` are not as above, or a number is not an int.
@@ -194,12 +194,12 @@ def _is_of_words(explanation: Explanation) -> bool:
 
 
 def _of_words(given: list[Explanation]) -> list[Tensor]:
-    """The coefficients [B,T,W] of the W words of all texts; those of one name are added."""
+    """The coefficients [B,T,W] of the W words of all texts; those of equal words are added."""
     words = [names for e in given if _is_of_words(e) for names in e.names() or ()]
     if len(words) != sum(map(len, given)):
         raise ValueError(
-            "the features of texts are compared by their names, which some of the explanations do "
-            "not have; explain_tokens(tokenizer=) names tokens"
+            "the features of texts are compared by their names, but some of the explanations have "
+            "no names; explain_tokens(tokenizer=) gives names to tokens"
         )
     place = {word: number for number, word in enumerate(dict.fromkeys(chain(*words)))}
     named = iter(words)

@@ -40,7 +40,7 @@ class Axis(NamedTuple):
 
     @kept
     def padded_tiles(self, device: torch.device) -> Tensor:
-        """The pixels of one part after another, [parts·size]: ``length`` behind a short one."""
+        """The pixels of each part in turn, [parts·size]; ``length`` fills up a short part."""
         index, valid = self.tiles(device)
         return index.masked_fill(~valid, self.length).flatten()
 

@@ -1,9 +1,10 @@
 """Connected components of label maps, and the repair that leaves one region for every label.
 
-No step waits for the device and no shape depends on the data. On a CPU, where the host can look at
-once, rounds that would change nothing are left out. Everything is integer arithmetic, so results
-are the same in any batch, in any order of additions and on any device. Pixels are neighbours along
-the axes alone, whatever the number of axes: 2 neighbours in a series, 4 in an image, 6 in a volume.
+No step waits for the device and no shape depends on the data. On a CPU the host can look at the
+data at once, so rounds that would change nothing are left out. Everything is integer arithmetic, so
+results are the same in any batch, in any order of additions and on any device. Pixels are
+neighbours along the axes alone, whatever the number of axes: 2 neighbours in a series, 4 in an
+image, 6 in a volume.
 """
 
 import functools
@@ -23,10 +24,11 @@ from torchlime._precision import solve_dtype
 # 6.
 TURNS = 14
 JUMPS = (3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1)  # in each turn: chains are long at first
-LOOKS = (1, *range(3, TURNS))  # of the host: tiny images are done after turn 1, photos after 3 or 4
+# The host looks after these turns. Tiny images are done after turn 1, photos after turn 3 or 4.
+LOOKS = (1, *range(3, TURNS))
 # On photos 1 round reaches 99.4 % of the pixels and 2 rounds 99.99 %.
 MERGE_ROUNDS = 3
-# Float32 holds a sum of so many whole numbers below 2**8, and tells their mean from a half.
+# Float32 holds the sum of this many whole numbers below 2**8 exactly, and rounds their mean right.
 FLOAT32_PIXELS = 2**16 - 1
 INDEX_BITS = 26  # a pixel index, with a size above it, is packed into an int64
 INDEX_MASK = 2**INDEX_BITS - 1
@@ -105,7 +107,7 @@ def _all_true(runs: Tensor) -> Tensor:
 
 
 def _converged(root: Tensor, pairs: list[tuple[int, Tensor]]) -> Tensor:
-    """Whether the neighbours of one label share a root [B,P]: [B] bool. Runs have one root each."""
+    """Whether neighbours of one label share a root [B,P]: [B] bool. Each run has one root."""
     joined = [
         ((root[:, :-stride] == root[:, stride:]) >= same).all(dim=1) for stride, same in pairs
     ]
@@ -115,10 +117,11 @@ def _converged(root: Tensor, pairs: list[tuple[int, Tensor]]) -> Tensor:
 def _aside(stride: int, same: Tensor, begins: Tensor, index: Tensor, places: Tensor) -> Tensor:
     """The places of the hooks that are not needed: [B,P−stride], below 0 for those that are.
 
-    The hooks of two labels are lost, in a row of ``places`` behind the pixels. (A GPU is slow where
-    many hooks go to one place.) Where neither of two neighbours begins its run, the pair before
-    them joins the same two runs. So their hook goes to the second pixel of the pair, to which no
-    pixel points. (A CPU is slow where a whole run writes to one place.)
+    A hook between two labels must be lost. It goes to a row of ``places`` behind the pixels, since
+    a GPU is slow where many hooks go to one place. Where neither of two neighbours begins its run,
+    the pair before them joins the same two runs. Then the hook is not needed, and goes to the
+    second pixel of the pair, to which no pixel points. (A CPU is slow where a whole run writes to
+    one place.)
     """
     needed = begins[:, :-stride] | begins[:, stride:]
     again = torch.sub(index[stride:], needed, alpha=len(index))
@@ -179,7 +182,7 @@ def connect_labels(
     Args:
         labels: [B,*axes] int32 or int64 in 0…num_labels−1, fewer than 2**26 pixels an image.
         colours: [B,C,*axes], whole numbers held in floats, of squared lengths and distances below
-            2**22 − 1. In images of 2**13 pixels or more each is below 2**8 in size.
+            2**22 − 1. In images of 2**13 pixels or more, all are between −2**8 and 2**8.
         num_labels: how many labels there may be.
         min_size: in pixels, at most P / num_labels for P pixels, so that a label always stays.
 
@@ -225,7 +228,7 @@ def _sums(values: Tensor, root: Tensor) -> Tensor:
 
 
 def _means(sums: Tensor) -> Tensor:
-    """Sums [B,C+1,P], sizes the last of them → the means, rounded to whole numbers, [B,C,P]."""
+    """Means [B,C,P], rounded to whole numbers, of sums [B,C+1,P], the last of which are sizes."""
     if sums.dtype is torch.int64:
         sums = sums.to(solve_dtype(sums.device))
     return (sums[:, :-1] / sums[:, -1:]).round_().float()
@@ -235,7 +238,7 @@ def _merge(owners: Tensor, root: Tensor, colours: Tensor, packing: _Packing) -> 
     """Let ownerless regions join the owner beside them at the smallest step in ``colours``.
 
     What a neighbour offers is its owner below the step to it, and the least offer wins. An owner's
-    own pixels are below all offers. What the rounds do not reach is filled along lines.
+    own pixels are below all offers. Regions that the rounds do not reach are filled along lines.
     """
     steps = _steps(colours, packing)
     for _ in range(MERGE_ROUNDS):

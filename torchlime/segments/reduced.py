@@ -24,8 +24,8 @@ class Reduced:
     gets the label of that pixel.
 
     Args:
-        segmenter: images [B,C,*axes] → Segments, such as :class:`~torchlime.segments.Slic`; or a
-            label map, as ``explain(segments=)`` takes it.
+        segmenter: images [B,C,*axes] → Segments, as :class:`~torchlime.segments.Slic` gives them,
+            or a label map that ``explain(segments=)`` would take.
         max_side: the longest side of the copy, in pixels. An image that is no larger goes to the
             segmenter as it is.
 
@@ -80,7 +80,7 @@ class Reduced:
         if not isinstance(found, Segments):
             found = as_segments(found, images)
         labels = found.labels
-        channels = labels.shape[1 : -len(images.shape[2:])]  # where these have maps of their own
+        channels = labels.shape[1 : -len(images.shape[2:])]  # if each channel has its own map
         return found._replace(labels=labels.expand(len(labels), *channels, *images.shape[2:]))
 
 

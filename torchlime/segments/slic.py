@@ -232,7 +232,7 @@ def _nearest_cells(colours: Tensor, pixel: Tensor, grid: Cells, iterations: int)
         sums = sums.view(batch, grid.number, *sums.shape[1:]).permute(0, 3, 2, 1)
         last, centres = centres, _means(grid.gather(_in_image(sums, points.origin)))
         if is_at_hand(centres) and torch.equal(centres, last):
-            break  # they stay where they are, and so do their members
+            break  # the centres do not move any more, so their members are final
     else:
         members, _ = _nearest(centres, points, grid)
     # The first of the nearest is the one that is the farthest ahead of the cell G places on.
