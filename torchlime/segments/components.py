@@ -226,8 +226,8 @@ def _sums(values: Tensor, root: Tensor) -> Tensor:
 
 def _means(sums: Tensor) -> Tensor:
     """Sums [B,C+1,P], sizes the last of them → the means, rounded to whole numbers, [B,C,P]."""
-    if sums.dtype is torch.int64:
-        sums = sums.to(solve_dtype(sums.device))
+    if sums.dtype is torch.int64 or torch.get_default_dtype() is not torch.float32:
+        sums = sums.to(solve_dtype(sums.device))  # else int32 / int32 is float32
     return (sums[:, :-1] / sums[:, -1:]).round_().float()
 
 
