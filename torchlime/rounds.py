@@ -109,9 +109,10 @@ class Until:
     is not used; ``most`` takes its place. If an input reaches ``most`` before it is sure, it has
     ``Problem.NOT_SURE``. ``samples_used`` of the result says how many rows each input took.
 
-    An input of up to six features has few masks, whose rows can only be repeated. If equal masks
-    got equal scores, it is sure as soon as its rows hold every mask equally often, since the
-    coefficients have no sampling error then. And if its errors stop falling after 32 rows for each
+    An input of up to six features has few masks, whose rows can only be repeated. If its rows hold
+    every mask equally often, and more than once, the coefficients have no sampling error but what
+    the model draws. For the rule, an error is then at most twice the difference of the scores of
+    equal masks. And if its errors stop falling after 32 rows for each
     mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a penalty. An
     example are texts of one or two words.
 
