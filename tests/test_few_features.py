@@ -88,6 +88,45 @@ def test_a_model_that_draws_random_numbers_gives_equal_masks_unequal_scores(samp
     assert found.samples_used.item() > 128
 
 
+def noise(like, columns=1):
+    return torch.randn(len(like), columns, dtype=like.dtype)
+
+
+def test_masks_that_came_once_do_not_say_that_the_model_draws_nothing():
+    """In one of five designs the first 64 rows of six features are all masks."""
+    sampler = Orthogonal(noisy=True)
+    for seed in range(12):
+        how = lime(6, sampler=sampler, rounds=Until(error=0.2, most=64), seed=seed)
+        assert not how.explain(noise, ONES).sure
+
+
+def test_a_target_of_noise_is_not_sure_beside_a_large_one():
+    def model(x):
+        return torch.cat([1e4 * x.mean((2, 3)), noise(x)], dim=1)
+
+    found = lime(2, rounds=Until(error=0.2, most=64)).explain(model, ONES, top=2)
+    assert not found.sure
+
+
+def test_a_little_noise_is_an_error_where_more_is_asked():
+    def model(x):
+        return x.mean((2, 3)) + 1e-3 * noise(x)
+
+    for error, enough in {1e-5: False, 0.05: True}.items():
+        how = lime(2, rounds=Until(absolute=error, most=64), surrogate=s.LeastSquares())
+        assert how.explain(model, ONES).sure.item() == enough
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_scale_of_the_scores_does_not_matter(scale):
+    def model(x):
+        return scale * x[..., ::2].prod(3).flatten(1)
+
+    rule = Until(error=0.09)
+    found = lime(3, sampler=Bernoulli(), rounds=rule, surrogate=s.Ridge(0.0)).explain(model, ONES)
+    assert found.sure
+
+
 SURROGATES = [
     s.Ridge(), s.Ridge(0.0), s.LeastSquares(), s.Lasso(fraction=0.2), s.BayesianRidge(),
     s.ConstrainedLeastSquares(), s.MarginalContributions(), s.MarginalMean(), s.MeanDrop(),

@@ -15,6 +15,7 @@ from tests.test_cli import save_photo
 from torchlime import Explanation, Lime, cli, jobs, methods
 from torchlime._reading import mean_samples_in_words
 from torchlime.cli.meanings import SURROGATES
+from torchlime.cli.sentences import in_flags
 from torchlime.fills import Constant
 from torchlime.folders import RECORD
 from torchlime.jobs.record import note, record_of
@@ -511,3 +512,19 @@ def test_warnings_speak_of_flags(capsys):
     assert told.startswith("torchlime: warning: ")
     assert "--segments" in told
     assert not PYTHON.search(told), told
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "/runs/num_samples/photo.jpg: no such file",
+        "runs/top=3/net.pt: no such file",
+        r"C:\num_samples\photo.jpg: no such file",
+        "num_samples.csv: no such file",
+        "bins=None.csv: no such file",
+        "people.csv has no column 'num_samples'",
+        "/data/run (max_segments)/red.jpg: no such file",
+    ],
+)
+def test_paths_and_quoted_names_stay_as_they_are(sentence):
+    assert in_flags(sentence) == sentence

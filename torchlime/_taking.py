@@ -85,11 +85,14 @@ def by_need(
             hopeless = ~data[1].isfinite().flatten(1).all(dim=1)  # no sample helps
             found = found.scaled(stopping_factor_of(rows))
             assert isinstance(rounds, Until)  # others have no stops
-            settled = rounds.sure(found, rows) | hopeless
+
+            def rule(found: Fit) -> Tensor:
+                return rounds.sure(found, rows) | hopeless
+
             if few is None:
-                return settled
+                return rule(found)
             design, scores, _, number = data
-            return few.settled(index, design, scores, number, found.standard_errors, settled)
+            return few.settled(index, design, scores, number, found, rule)
 
     if stops and kept is not None:
         need.look(sure, stops[0])

@@ -109,10 +109,11 @@ class Until:
     is not used; ``most`` takes its place. If an input reaches ``most`` before it is sure, it has
     ``Problem.NOT_SURE``. ``samples_used`` of the result says how many rows each input took.
 
-    An input of up to six features has at most 64 masks, so later rows only repeat them. If equal
-    masks got equal scores, the input is sure as soon as its rows hold every mask equally often,
-    since the coefficients then have no sampling error. If its errors do not fall any more after 32
-    rows for each mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a
+    An input of up to six features has at most 64 masks, so later rows only repeat them. If its rows
+    hold every mask equally often, and more than once, the coefficients have no sampling error
+    except that of a model that draws random numbers. So the rule takes no error above twice the
+    difference between the scores of equal masks. If its errors do not fall any more after 32 rows
+    for each mask, it takes no more rows, and has ``Problem.NOT_SURE``: such errors come from a
     penalty. An example is a text of one or two words.
 
     Args:

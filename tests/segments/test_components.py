@@ -145,6 +145,20 @@ def test_means_next_to_a_half_are_rounded_to_their_side(above):
         assert components._means(both.to(dtype)).equal(expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_default_dtype_does_not_matter(dtype):
+    sums = torch.tensor([[[149_400, 65_535 * 255], [1000, 65_535]]], dtype=torch.int32)
+    expected = torch.tensor([[[149.0, 255.0]]])
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        found = components._means(sums)
+    finally:
+        torch.set_default_dtype(before)
+    assert found.dtype is torch.float32
+    assert found.equal(expected)
+
+
 @pytest.mark.parametrize(("rounds", "owner"), [(1, 2), (0, 0)])
 def test_regions_merge_by_colour_and_lines_fill_the_rest(monkeypatch, rounds, owner):
     monkeypatch.setattr(components, "MERGE_ROUNDS", rounds)

@@ -25,6 +25,8 @@ _IN_FLAGS = (
     (r"\b(?:targets|classes)=(?=\d)", "--target "),
     (r"\b(?:output|unit)='(\w+)'", r"--output \1"),
 )
+# Parts of a path or of the name of a file, and what stands in quotes, are the user's.
+_APART = r"""(?<![/\\'".-])(?:{})(?![/\\'"-]|\.\w)"""
 
 
 def in_flags(sentence: str) -> str:
@@ -34,5 +36,5 @@ def in_flags(sentence: str) -> str:
     '--most-samples 9 is below the first check, after 65 rows; raise --most-samples to 65 or above'
     """
     for pattern, words in _IN_FLAGS:
-        sentence = re.sub(pattern, words, sentence)
+        sentence = re.sub(_APART.format(pattern), words, sentence)
     return sentence

@@ -229,8 +229,8 @@ def _sums(values: Tensor, root: Tensor) -> Tensor:
 
 def _means(sums: Tensor) -> Tensor:
     """Means [B,C,P], rounded to whole numbers, of sums [B,C+1,P], the last of which are sizes."""
-    if sums.dtype is torch.int64:
-        sums = sums.to(solve_dtype(sums.device))
+    if sums.dtype is torch.int64 or torch.get_default_dtype() is not torch.float32:
+        sums = sums.to(solve_dtype(sums.device))  # else the quotient of int32 is float32
     return (sums[:, :-1] / sums[:, -1:]).round_().float()
 
 
