@@ -1,17 +1,9 @@
 """A call for a tiny input is mostly operators of some microseconds each: they have a budget."""
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.segments.test_early_end import Operators
 from torchlime import Lime, explain_vector
-
-
-class Operators(TorchDispatchMode):
-    number = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.number += 1
-        return function(*args, **(kwargs or {}))
 
 
 def operators(call):
