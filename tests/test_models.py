@@ -927,7 +927,7 @@ def test_a_sheet_takes_a_photo_in_every_form(two_photos, tmp_path):
     ("row", "target", "error", "reason"),
     [
         (None, None, ValueError, "holds 2 images; index one first"),
-        (2, None, IndexError, "range object index out of range"),
+        (2, None, IndexError, "index 2 is out of range for 2 inputs"),
         (0, "teapot", ValueError, "unknown category 'teapot'"),
         (0, 7, ValueError, "target 7 was not explained; the explained ones are"),
     ],
