@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import pickle
 import random
 import subprocess
@@ -272,6 +273,7 @@ def _start(rank, worker, folder):
     worker(rank, Path(folder))
     torch.distributed.barrier()  # else a rank that is done closes its sockets under the other
     torch.distributed.destroy_process_group()
+    os._exit(0)  # a thread of gloo once aborted the end of the interpreter
 
 
 def _distributed(rank, folder):
