@@ -8,10 +8,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from torchlime._checks import is_integer
+from torchlime._host import is_at_hand
 
 LARGEST = 1 << 16  # entries of a design that is kept
 MOST = 16  # designs that are kept; the next one drops them all
@@ -33,11 +33,11 @@ def drawn_once(draw: Draw) -> Draw:
         sampler: Any, count: Tensor, bound: int, num_samples: int, seed: int | Tensor, first: int
     ) -> Tensor:
         arguments = sampler, count, bound, num_samples, seed, first
-        small = num_samples * bound <= LARGEST and count.device.type == "cpu"
-        if torch.compiler.is_compiling() or not (small and is_integer(seed)):
+        small = num_samples * bound <= LARGEST
+        if not (small and is_integer(seed) and is_at_hand(count)):
             return draw(*arguments)
         key = draw, sampler, bound, num_samples, int(seed), first
-        found = _kept.get(key) if type(count) is Tensor else None
+        found = _kept.get(key)
         if found is not None:
             return found.clone()
         found = draw(*arguments)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from torchlime._by_need import picked
 from torchlime._hash import numbers
+from torchlime._host import is_at_hand
 from torchlime._precision import solve_dtype
 from torchlime.fit import Fit
 
@@ -35,8 +36,7 @@ class FewMasks:
     def __init__(self, count: Tensor):
         self.given_up = torch.zeros_like(count, dtype=torch.bool)
         self._first = torch.full_like(count, torch.nan, dtype=solve_dtype(count.device))
-        # Only on a CPU, where the host does not wait for the number.
-        self._none = count.device.type == "cpu" and int(count.min()) > FEW
+        self._none = is_at_hand(count) and int(count.min()) > FEW
 
     def settled(
         self,
